@@ -1,1 +1,44 @@
-//! T
+//! Real parts for black-box tests: a redis-server, the built program, raw clients, and faults.
+//!
+//! Everything here is blocking code on threads, so that a test reads from top to bottom. Ports are chosen by the
+//! system, every wait is bounded, and what a test starts ends with it. A part that cannot do what it was asked
+//! panics with a text that says why: that is how a test fails.
+//!
+//! ```no_run
+//! # use testkit::{HttpClient, Proxy, RedisServer};
+//! let redis = RedisServer::start();
+//! redis.client().set("name", "value");
+//! let proxy = Proxy::builder("target/debug/redis-proxy").redis(&redis).set("CAPACITY", "10").start();
+//! let mut client = HttpClient::connect(proxy.address());
+//! assert_eq!(client.get("/name").body, b"value");
+//! assert_eq!(redis.command_calls("get"), 1);
+//! ```
+#![allow(clippy::unwrap_used, reason = "a broken part ends the test, and that is what a panic does")]
+
+mod child;
+mod fault_proxy;
+mod http_client;
+mod http_response;
+mod log;
+mod metrics;
+mod proxy;
+mod redis_client;
+mod redis_server;
+mod reply;
+mod run;
+mod scripted_redis;
+mod wait;
+
+pub use fault_proxy::FaultProxy;
+pub use http_client::{End, HttpClient, get_key, key_target};
+pub use http_response::Response;
+pub use log::LogLine;
+pub use metrics::{Metrics, metrics};
+pub use proxy::{Proxy, ProxyBuilder};
+pub use redis_client::RedisClient;
+pub use redis_server::{RedisServer, RedisServerBuilder};
+pub use reply::Reply;
+pub use run::{Output, run_to_end};
+pub use rustix::process::Signal;
+pub use scripted_redis::{Action, ScriptedRedis, ScriptedRedisBuilder};
+pub use wait::wait_until;
