@@ -1,1 +1,26 @@
-//! RESP.
+//! RESP, the protocol of Redis, in both its versions: replies decoded, commands and replies encoded.
+//!
+//! Pure: bytes in, frames out. No socket, no clock, no task. What can be trusted about it:
+//!
+//! - **Resumable.** [`Decoder`] keeps its place between calls, so a reply that comes a byte at a time costs time linear
+//!   in its size.
+//! - **Limited.** Nothing is allocated because a length or a count was *announced*, only for bytes that arrived; size,
+//!   count, depth and line length have limits ([`Limits`]).
+//! - **Strict.** What Redis never sends is refused ([`DecodeError`]); a doubt about where a frame ends is a doubt about
+//!   whose answer comes next, so the decoder stays refused and the connection must be closed.
+//! - **Copy-free.** Payloads are slices of the read buffer. A small value kept for long therefore pins the whole buffer:
+//!   who stores one copies it.
+//!
+//! Sources: the protocol page, <https://redis.io/docs/latest/develop/reference/protocol-spec/>, and the RESP3
+//! specification, <https://github.com/redis/redis-specifications/blob/master/protocol/RESP3.md>.
+
+mod decode;
+mod encode;
+mod error;
+mod frame;
+mod line;
+
+pub use decode::{Decoder, Limits, MAX_DEPTH};
+pub use encode::{Protocol, encode_command};
+pub use error::DecodeError;
+pub use frame::Frame;
