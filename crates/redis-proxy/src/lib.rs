@@ -1,1 +1,4 @@
-//! T
+//! redis-proxy: a read-through LRU cache in front of Redis, over HTTP.
+
+pub mod config;
+pub mod with_redis;
