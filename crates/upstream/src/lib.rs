@@ -1,5 +1,30 @@
-//! Connections to Redis: replies and pushes are handed to a sink in wire order.
+//! Connections to Redis: replies and pushes are handed to a [`Sink`] in wire order.
+//!
+//! An [`Upstream`] is a cheap handle: commands go in with a *ticket*, which this crate hands back with the
+//! reply and never looks into. Its [`Driver`] is the one task that owns the socket: it batches what was sent
+//! since its last turn into one write, decodes replies, matches them to tickets in the order of the wire, and
+//! reconnects by itself.
+//!
+//! ```text
+//!   send(command, ticket) -> queue --+                    +--> Sink::reply(ticket, frame)
+//!                                    +--> driver: socket --+--> Sink::push(frames)
+//!                                                         +--> Sink::lost(ticket, loss)
+//! ```
+//!
+//! Life of a connection, seen by a sender: while the first attempt (at start, or after a working connection
+//! was lost) is under way, commands queue; once an attempt has failed, they are refused at once until a later
+//! attempt succeeds.
 
+mod backoff;
+mod connection;
+mod driver;
 mod endpoint;
+mod handshake;
+mod queue;
+mod sink;
+mod stream;
 
+pub use driver::{Driver, connect};
 pub use endpoint::{Address, Endpoint, Secret, Tls};
+pub use queue::{InFlight, State, Unsent, Upstream};
+pub use sink::{Doubt, Loss, Sink};

@@ -1,0 +1,211 @@
+//! One established connection: batches writes, decodes replies, matches them to tickets in wire order.
+
+use std::future::Future;
+use std::io;
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll, ready};
+
+use bytes::{Buf, BytesMut};
+use resp::{Decoder, Frame, Limits};
+use tokio::io::{AsyncReadExt, AsyncWrite};
+use tokio::time::{Instant, Sleep, sleep_until};
+
+use crate::endpoint::Endpoint;
+use crate::queue::{Awaited, Shared};
+use crate::sink::{Loss, Sink};
+use crate::stream::Duplex;
+
+/// Room asked for before each read.
+const READ_CHUNK: usize = 16 * 1024;
+/// A read buffer that a big reply has grown beyond this is given back once it is empty.
+const KEPT_BUFFER: usize = 256 * 1024;
+/// A line (status, error, number) above this is no Redis reply.
+const MAX_LINE: usize = 64 * 1024;
+/// Elements of one reply, all levels together: HELLO's map and invalidation pushes are far below.
+const MAX_ELEMENTS: usize = 1024 * 1024;
+const MAX_DEPTH: usize = 32;
+
+/// Limits of everything that Redis sends us.
+pub(crate) fn decoder_limits(endpoint: &Endpoint) -> Limits {
+    Limits {
+        max_bulk_bytes: endpoint.max_reply_bytes,
+        max_frame_bytes: endpoint.max_reply_bytes.max(MAX_LINE),
+        max_elements: MAX_ELEMENTS,
+        max_depth: MAX_DEPTH,
+        max_line_bytes: MAX_LINE,
+    }
+}
+
+/// The socket, its buffers and its clock. Dropping it closes the socket.
+pub(crate) struct Connection<'a, S: Sink> {
+    stream: Box<dyn Duplex>,
+    decoder: Decoder,
+    inbox: BytesMut,
+    /// Bytes taken from the queue and not yet written.
+    outbox: BytesMut,
+    flushed: bool,
+    shared: &'a Shared<S::Ticket>,
+    sink: &'a S,
+    endpoint: &'a Endpoint,
+    last_byte: Instant,
+    check: Pin<Box<Sleep>>,
+    replies: u64,
+}
+
+impl<'a, S: Sink> Connection<'a, S> {
+    pub(crate) fn new(
+        stream: Box<dyn Duplex>,
+        shared: &'a Shared<S::Ticket>,
+        sink: &'a S,
+        endpoint: &'a Endpoint,
+    ) -> Self {
+        let now = Instant::now();
+        Connection {
+            stream,
+            decoder: Decoder::new(decoder_limits(endpoint)),
+            inbox: BytesMut::new(),
+            outbox: BytesMut::new(),
+            flushed: true,
+            shared,
+            sink,
+            endpoint,
+            last_byte: now,
+            check: Box::pin(sleep_until(now + endpoint.silence_timeout.min(endpoint.ping_interval))),
+            replies: 0,
+        }
+    }
+
+    /// Serves until the connection is lost. Cancel-safe only in that dropping the future ends the connection.
+    pub(crate) async fn serve(&mut self) -> Loss {
+        std::future::poll_fn(|cx| self.poll_serve(cx)).await
+    }
+
+    /// Whether a command was ever answered: such a server deserves an immediate new attempt.
+    pub(crate) fn was_useful(&self) -> bool {
+        self.replies > 0
+    }
+
+    fn poll_serve(&mut self, cx: &mut Context<'_>) -> Poll<Loss> {
+        loop {
+            if let Poll::Ready(Err(error)) = self.poll_write(cx) {
+                return Poll::Ready(Loss::Closed(error.to_string().into()));
+            }
+            match self.poll_read(cx) {
+                Poll::Ready(Ok(())) => {}
+                Poll::Ready(Err(loss)) => return Poll::Ready(loss),
+                Poll::Pending => match self.poll_check(cx) {
+                    Poll::Ready(Some(loss)) => return Poll::Ready(loss),
+                    // A heartbeat was queued: write it.
+                    Poll::Ready(None) => {}
+                    Poll::Pending => return Poll::Pending,
+                },
+            }
+        }
+    }
+
+    /// Writes all that was sent since the last turn, in one system call where the kernel takes it.
+    fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        loop {
+            if self.outbox.is_empty() {
+                let mut queue = self.shared.queue.lock();
+                // Never a waker twice: a sender takes it, we leave it again when we have nothing to do.
+                if queue.driver.as_ref().is_none_or(|waker| !waker.will_wake(cx.waker())) {
+                    queue.driver = Some(cx.waker().clone());
+                }
+                std::mem::swap(&mut self.outbox, &mut queue.out);
+            }
+            if self.outbox.is_empty() {
+                if !self.flushed {
+                    ready!(Pin::new(&mut self.stream).poll_flush(cx))?;
+                    self.flushed = true;
+                }
+                return Poll::Ready(Ok(()));
+            }
+            let written = ready!(Pin::new(&mut self.stream).poll_write(cx, &self.outbox))?;
+            if written == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            self.flushed = false;
+            self.outbox.advance(written);
+            if self.outbox.is_empty() && self.outbox.capacity() > KEPT_BUFFER {
+                self.outbox = BytesMut::new();
+            }
+        }
+    }
+
+    /// One read and every whole reply in it.
+    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Loss>> {
+        if self.inbox.is_empty() && self.inbox.capacity() > KEPT_BUFFER {
+            self.inbox = BytesMut::new();
+        }
+        // The decoder's wish is capped: an announced length is a claim, not a reason to allocate.
+        self.inbox.reserve(self.decoder.wanted().clamp(READ_CHUNK, KEPT_BUFFER));
+        let read = ready!(pin!(self.stream.read_buf(&mut self.inbox)).poll(cx));
+        match read {
+            Ok(0) => return Poll::Ready(Err(Loss::Closed("closed by redis".into()))),
+            Ok(_) => {}
+            Err(error) => return Poll::Ready(Err(Loss::Closed(error.to_string().into()))),
+        }
+        self.last_byte = Instant::now();
+        loop {
+            match self.decoder.decode(&mut self.inbox) {
+                Ok(Some(Frame::Push(items))) => self.sink.push(items),
+                Ok(Some(frame)) => {
+                    if let Err(loss) = self.deliver(frame) {
+                        return Poll::Ready(Err(loss));
+                    }
+                }
+                Ok(None) => return Poll::Ready(Ok(())),
+                Err(error) => return Poll::Ready(Err(self.garbled(&error.to_string()))),
+            }
+        }
+    }
+
+    fn deliver(&mut self, frame: Frame) -> Result<(), Loss> {
+        match self.shared.pop().map(|slot| slot.awaited) {
+            Some(Awaited::Reply(ticket)) => {
+                self.replies += 1;
+                let answered = self.sink.reply(ticket, frame);
+                answered.map_err(|_| Loss::Closed("a reply of the wrong type".into()))
+            }
+            Some(Awaited::Pong) => {
+                self.replies += 1;
+                Ok(())
+            }
+            None => Err(Loss::Closed("a reply that nobody asked for".into())),
+        }
+    }
+
+    /// The command whose reply cannot be read is lost for that reason; those behind it only lose their link.
+    fn garbled(&self, why: &str) -> Loss {
+        if let Some(Awaited::Reply(ticket)) = self.shared.pop().map(|slot| slot.awaited) {
+            self.sink.lost(ticket, &Loss::Garbled(why.into()));
+        }
+        Loss::Closed(format!("malformed reply: {why}").into())
+    }
+
+    /// Looks at the clock: `Some(loss)` when answers are overdue, `None` when a heartbeat was queued.
+    fn poll_check(&mut self, cx: &mut Context<'_>) -> Poll<Option<Loss>> {
+        loop {
+            ready!(self.check.as_mut().poll(cx));
+            let now = Instant::now();
+            let due_since = self.shared.queue.lock().slots.front().map(|slot| slot.sent.max(self.last_byte));
+            let silent_at = due_since.map(|since| since + self.endpoint.silence_timeout);
+            if silent_at.is_some_and(|at| at <= now) {
+                return Poll::Ready(Some(Loss::Silent));
+            }
+            let ping = due_since.is_none() && now - self.last_byte >= self.endpoint.ping_interval;
+            if ping {
+                self.shared.ping();
+            }
+            // Never later than a silence time-out from now: a command sent meanwhile is checked in time.
+            let next = silent_at
+                .unwrap_or(now + self.endpoint.ping_interval)
+                .min(now + self.endpoint.silence_timeout);
+            self.check.as_mut().reset(next);
+            if ping {
+                return Poll::Ready(None);
+            }
+        }
+    }
+}

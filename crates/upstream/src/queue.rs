@@ -1,0 +1,189 @@
+//! The handle that commands go into, and the queue behind it that the driver empties.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::Waker;
+
+use bytes::BytesMut;
+use parking_lot::Mutex;
+use tokio::time::Instant;
+
+use crate::sink::Loss;
+
+/// A bound on the commands without a reply, shared by any number of connections.
+#[derive(Debug)]
+pub struct InFlight {
+    limit: usize,
+    used: AtomicUsize,
+}
+
+impl InFlight {
+    /// At most `limit` commands in flight.
+    pub fn new(limit: usize) -> Arc<Self> {
+        Arc::new(InFlight { limit, used: AtomicUsize::new(0) })
+    }
+
+    /// Commands in flight now.
+    pub fn used(&self) -> usize {
+        self.used.load(Ordering::Relaxed)
+    }
+
+    fn enter(&self) -> bool {
+        if self.used.fetch_add(1, Ordering::Relaxed) < self.limit {
+            return true;
+        }
+        self.leave();
+        false
+    }
+
+    fn leave(&self) {
+        self.used.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// What a sender can expect of a connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum State {
+    /// The first attempt since the start or since the last working connection: commands queue.
+    Connecting,
+    /// Commands are on their way at once.
+    Up,
+    /// The last attempt failed: commands are refused until a later one succeeds.
+    Down(Loss),
+}
+
+/// A command that was not taken, with its ticket given back.
+#[derive(Debug)]
+pub struct Unsent<T> {
+    /// The ticket, untouched.
+    pub ticket: T,
+    /// Why.
+    pub loss: Loss,
+}
+
+/// What waits for a reply, in the order of the wire.
+pub(crate) enum Awaited<T> {
+    Reply(T),
+    /// A heartbeat of our own; its reply is dropped.
+    Pong,
+}
+
+pub(crate) struct Slot<T> {
+    pub(crate) awaited: Awaited<T>,
+    pub(crate) sent: Instant,
+}
+
+pub(crate) struct Queue<T> {
+    /// Encoded commands that the driver has not taken yet.
+    pub(crate) out: BytesMut,
+    /// One slot a command that has no reply yet, those in `out` included.
+    pub(crate) slots: VecDeque<Slot<T>>,
+    pub(crate) state: State,
+    /// The driver, when it has nothing to write.
+    pub(crate) driver: Option<Waker>,
+    /// Somebody asked while the link was down: the next attempt must be near.
+    pub(crate) wanted: bool,
+}
+
+pub(crate) struct Shared<T> {
+    // One short lock a command: the driver and the workers' tasks of one thread, readiness probes from others.
+    pub(crate) queue: Mutex<Queue<T>>,
+    pub(crate) in_flight: Arc<InFlight>,
+}
+
+impl<T> Shared<T> {
+    pub(crate) fn new(in_flight: Arc<InFlight>) -> Arc<Self> {
+        let queue = Queue {
+            out: BytesMut::new(),
+            slots: VecDeque::new(),
+            state: State::Connecting,
+            driver: None,
+            wanted: false,
+        };
+        Arc::new(Shared { queue: Mutex::new(queue), in_flight })
+    }
+
+    /// Takes the oldest slot; the reply in hand is its own.
+    pub(crate) fn pop(&self) -> Option<Slot<T>> {
+        let slot = self.queue.lock().slots.pop_front()?;
+        self.leave(&slot);
+        Some(slot)
+    }
+
+    /// Moves to `state` and takes every slot and every unsent byte with it.
+    pub(crate) fn drain_into(&self, state: State) -> VecDeque<Slot<T>> {
+        let slots = {
+            let mut queue = self.queue.lock();
+            queue.state = state;
+            queue.out.clear();
+            std::mem::take(&mut queue.slots)
+        };
+        slots.iter().for_each(|slot| self.leave(slot));
+        slots
+    }
+
+    /// Queues a heartbeat.
+    pub(crate) fn ping(&self) {
+        let mut queue = self.queue.lock();
+        resp::encode_command(&mut queue.out, &[b"PING"]);
+        queue.slots.push_back(Slot { awaited: Awaited::Pong, sent: Instant::now() });
+    }
+
+    fn leave(&self, slot: &Slot<T>) {
+        if matches!(slot.awaited, Awaited::Reply(_)) {
+            self.in_flight.leave();
+        }
+    }
+}
+
+/// A handle to one connection; clones are the same connection. Usable from any thread.
+pub struct Upstream<T> {
+    pub(crate) shared: Arc<Shared<T>>,
+}
+
+impl<T> Clone for Upstream<T> {
+    fn clone(&self) -> Self {
+        Upstream { shared: self.shared.clone() }
+    }
+}
+
+impl<T> Upstream<T> {
+    /// Queues one command; its reply comes to the sink with `ticket`. Never waits: one lock, one copy of the
+    /// arguments. Commands of one handle reach Redis in the order of the calls.
+    ///
+    /// # Errors
+    /// [`Unsent`] while the connection is known to be down, or with [`Loss::Full`] at the limit of commands in
+    /// flight. Asking while it is down brings the next attempt nearer.
+    pub fn send(&self, arguments: &[&[u8]], ticket: T) -> Result<(), Unsent<T>> {
+        let mut queue = self.shared.queue.lock();
+        if let State::Down(loss) = &queue.state {
+            let loss = loss.clone();
+            queue.wanted = true;
+            let driver = queue.driver.take();
+            drop(queue);
+            wake(driver);
+            return Err(Unsent { ticket, loss });
+        }
+        if !self.shared.in_flight.enter() {
+            return Err(Unsent { ticket, loss: Loss::Full });
+        }
+        resp::encode_command(&mut queue.out, arguments);
+        queue.slots.push_back(Slot { awaited: Awaited::Reply(ticket), sent: Instant::now() });
+        let driver = queue.driver.take();
+        drop(queue);
+        wake(driver);
+        Ok(())
+    }
+
+    /// The connection's state at this moment.
+    pub fn state(&self) -> State {
+        self.shared.queue.lock().state.clone()
+    }
+}
+
+fn wake(driver: Option<Waker>) {
+    if let Some(waker) = driver {
+        waker.wake();
+    }
+}
