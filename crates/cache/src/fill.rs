@@ -1,0 +1,135 @@
+//! The duty to answer a miss, and the wait for somebody else's.
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use crate::entry::Facts;
+use crate::flight::{Flight, Outcome};
+use crate::{Cache, Unkept};
+
+/// A registered fetch that its holder must answer: [`found`](Fill::found), [`missing`](Fill::missing) or
+/// [`fail`](Fill::fail). Dropped unanswered it tells its waiters [`Outcome::Abandoned`].
+///
+/// The value is kept only while the fill is still registered: an invalidation of its key or a flush in the meantime
+/// unregisters it, and the late value still answers those who waited.
+#[must_use = "a fill dropped unanswered fails everyone who waits for it"]
+pub struct Fill<E> {
+    cache: Cache<E>,
+    flight: Arc<Flight<E>>,
+    answered: bool,
+}
+
+impl<E> Fill<E> {
+    pub(crate) fn new(cache: Cache<E>, flight: Arc<Flight<E>>) -> Fill<E> {
+        Fill { cache, flight, answered: false }
+    }
+
+    /// The key to fetch.
+    pub fn key(&self) -> &[u8] {
+        &self.flight.key
+    }
+
+    /// Notes that the fetch is handed to its connection now; expiry counts from here. A retry is stamped anew.
+    pub fn stamp_sent(&mut self, now_ns: u64) {
+        self.flight.stamp_sent(now_ns);
+    }
+
+    /// When the fetch was last stamped as sent.
+    pub fn sent_ns(&self) -> Option<u64> {
+        self.flight.sent_ns()
+    }
+
+    /// Redis has `value`: answers the waiters with it and keeps it if that is still right.
+    ///
+    /// Cost: one copy of the value before any lock, one or two short locks, at capacity one eviction; see
+    /// [`Cache`] for what a large value may have to evict.
+    pub fn found(mut self, value: &[u8], facts: Facts, now_ns: u64) {
+        let (entry, stored) = self.cache.store(&self.flight, value, facts, now_ns);
+        self.answer(Outcome::Found { entry, stored });
+    }
+
+    /// Redis has no such key: nothing is stored, and an entry of the key that was still held leaves.
+    pub fn missing(mut self, now_ns: u64) {
+        self.cache.settle_missing(&self.flight, now_ns);
+        self.answer(Outcome::Missing);
+    }
+
+    /// The fetch failed: nothing is stored, every waiter gets a clone of `error`.
+    pub fn fail(mut self, error: E) {
+        self.cache.settle_unkept(&self.flight, Unkept::Failed);
+        self.answer(Outcome::Failed(error));
+    }
+
+    fn answer(&mut self, outcome: Outcome<E>) {
+        self.answered = true;
+        self.flight.complete(outcome);
+    }
+}
+
+impl<E> Drop for Fill<E> {
+    fn drop(&mut self) {
+        if !self.answered {
+            self.cache.settle_unkept(&self.flight, Unkept::Abandoned);
+            self.flight.complete(Outcome::Abandoned);
+        }
+    }
+}
+
+impl<E> fmt::Debug for Fill<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let key = self.key().escape_ascii().to_string();
+        f.debug_struct("Fill").field("key", &key).field("sent_ns", &self.sent_ns()).finish_non_exhaustive()
+    }
+}
+
+/// The wait for a fill, as a future. Dropping it cancels nothing: the fill goes on for the others and for the cache.
+///
+/// Cancel-safe, runtime-agnostic; may be polled, moved and dropped on any thread. It holds at most one waker.
+#[must_use = "a waiter does nothing unless polled or asked for its outcome"]
+pub struct Waiter<E> {
+    flight: Arc<Flight<E>>,
+    place: Option<usize>,
+}
+
+impl<E> Waiter<E> {
+    pub(crate) fn new(flight: Arc<Flight<E>>) -> Waiter<E> {
+        Waiter { flight, place: None }
+    }
+}
+
+impl<E: Clone> Waiter<E> {
+    /// How the fill ended, if it has, without waiting.
+    pub fn try_outcome(&self) -> Option<Outcome<E>> {
+        self.flight.outcome()
+    }
+}
+
+impl<E: Clone> Future for Waiter<E> {
+    type Output = Outcome<E>;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Outcome<E>> {
+        let waiter = self.get_mut();
+        match waiter.flight.poll(&mut waiter.place, context.waker()) {
+            Some(outcome) => Poll::Ready(outcome),
+            None => Poll::Pending,
+        }
+    }
+}
+
+impl<E> Drop for Waiter<E> {
+    fn drop(&mut self) {
+        if let Some(place) = self.place {
+            self.flight.forget(place);
+        }
+    }
+}
+
+impl<E> fmt::Debug for Waiter<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let key = self.flight.key.escape_ascii().to_string();
+        f.debug_struct("Waiter").field("key", &key).finish_non_exhaustive()
+    }
+}

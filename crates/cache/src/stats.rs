@@ -1,0 +1,71 @@
+//! What the cache counts, a line of meaning each. Text formats are made elsewhere.
+
+/// One reading of the counters and gauges. Counters only grow; they are sums over the shards, taken one after the other.
+///
+/// Every entry that was stored left in exactly one way, so once nothing runs:
+/// `entries == stored - replaced - evictions - expiries - invalidations - flushed`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stats {
+    /// Lookups answered by an entry.
+    pub hits: u64,
+    /// Lookups that registered a fill.
+    pub misses: u64,
+    /// Lookups that joined a fill in flight.
+    pub collapsed: u64,
+    /// Fills whose value was kept.
+    pub stored: u64,
+    /// Values not kept: the key was invalidated in flight.
+    pub unkept_invalidated: u64,
+    /// Values not kept: the cache was flushed in flight.
+    pub unkept_flushed: u64,
+    /// Values not kept: larger than the limit of a value, or than the whole budget.
+    pub unkept_too_large: u64,
+    /// Values not kept: older than the expiry when they arrived.
+    pub unkept_expired: u64,
+    /// Fills that ended with "no such key".
+    pub unkept_missing: u64,
+    /// Fills that ended with an error.
+    pub unkept_failed: u64,
+    /// Fills that were dropped without an answer.
+    pub unkept_abandoned: u64,
+    /// Entries that left because a newer fill of their key brought another answer.
+    pub replaced: u64,
+    /// Live entries that left for room.
+    pub evictions: u64,
+    /// Entries that left for age.
+    pub expiries: u64,
+    /// Entries that left because their key was invalidated.
+    pub invalidations: u64,
+    /// Entries that left because of a flush.
+    pub flushed: u64,
+    /// Flushes of the whole cache.
+    pub flushes: u64,
+    /// Entries held now, with those that are dead and not yet reclaimed.
+    pub entries: u64,
+    /// Fills in flight that are still registered.
+    pub fills_in_flight: u64,
+    /// The limit of entries.
+    pub capacity: u64,
+    /// Bytes charged for the entries, the tables and the lists.
+    pub accounted_bytes: u64,
+    /// The budget that was asked for, 0 if none.
+    pub budget_bytes: u64,
+    /// The limit of `accounted_bytes` that the closed loop holds now, 0 if there is no budget.
+    pub effective_budget_bytes: u64,
+    /// The resident size that was last observed, 0 if never.
+    pub resident_bytes: u64,
+    /// Time since the last use of the entry that would be evicted next, 0 when empty: "is the cache big enough?"
+    pub oldest_use_age_ns: u64,
+}
+
+/// Why the answer of a fill was not kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Unkept {
+    Invalidated,
+    Flushed,
+    TooLarge,
+    Expired,
+    Missing,
+    Failed,
+    Abandoned,
+}
