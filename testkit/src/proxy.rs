@@ -1,114 +1,267 @@
-//! The program under test.
-use std::ffi::OsStr;
-use std::net::SocketAddr;
-use std::path::Path;
-use std::process::ExitStatus;
+//! The program under test, as its users have it: a process with settings, ports, a log and an exit code.
+//!
+//! Its ports are chosen by the system and read from its first log line, `listening`. Its log is judged when it is
+//! dropped: a warning that the test did not allow is a failure that no assertion looked for.
+
+use std::ffi::{OsStr, OsString};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::process::{ExitStatus, Stdio};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 use std::time::Duration;
 
+use crate::child::{PATIENCE, Process, command};
+use crate::log::Log;
+use crate::metrics::metrics;
 use crate::{HttpClient, LogLine, Metrics, RedisServer, Response, Signal};
 
-/// The running program; killed when dropped, and then an unexpected warning in its log fails the test.
-pub struct Proxy {}
+/// The running program, killed when dropped.
+///
+/// # Panics
+/// On drop: when its log holds a warning or an error that was not allowed, or a panic, or when it ended by itself.
+pub struct Proxy {
+    process: Process,
+    log: Log,
+    http: Option<SocketAddr>,
+    admin: Option<SocketAddr>,
+    allowed: Mutex<Vec<String>>,
+    /// Set once the test itself signals the program or waits for its end: from then on its end is no surprise.
+    may_end: AtomicBool,
+}
 
 /// How a [`Proxy`] is to be started.
-pub struct ProxyBuilder {}
+pub struct ProxyBuilder {
+    program: PathBuf,
+    settings: Vec<(String, OsString)>,
+    arguments: Vec<OsString>,
+    allowed: Vec<String>,
+}
 
-#[allow(unused_variables)]
 impl ProxyBuilder {
-    /// Sets an environment variable of the program: a setting.
-    pub fn set(self, name: &str, value: impl AsRef<OsStr>) -> Self {
-        unimplemented!()
+    /// Sets an environment variable: a setting. The last of a name wins.
+    #[must_use]
+    pub fn set(mut self, name: &str, value: impl AsRef<OsStr>) -> Self {
+        self.settings.push((name.to_owned(), value.as_ref().to_owned()));
+        self
     }
+
     /// Adds an argument.
-    pub fn arg(self, argument: impl AsRef<OsStr>) -> Self {
-        unimplemented!()
+    #[must_use]
+    pub fn arg(mut self, argument: impl AsRef<OsStr>) -> Self {
+        self.arguments.push(argument.as_ref().to_owned());
+        self
     }
-    /// Points it at this server (`REDIS_URL`).
+
+    /// Points it at this server.
+    #[must_use]
     pub fn redis(self, server: &RedisServer) -> Self {
-        unimplemented!()
+        self.set("REDIS_URL", server.url())
     }
+
     /// Points it at this address: a fault proxy, a scripted Redis.
+    #[must_use]
     pub fn redis_at(self, address: SocketAddr) -> Self {
-        unimplemented!()
+        self.set("REDIS_URL", format!("redis://{address}"))
     }
-    /// Accepts warnings that contain this text, from the start.
-    pub fn allow_warning(self, text: &str) -> Self {
-        unimplemented!()
+
+    /// Accepts warnings and errors that contain this text, from the start.
+    #[must_use]
+    pub fn allow_warning(mut self, text: &str) -> Self {
+        self.allowed.push(text.to_owned());
+        self
     }
+
     /// Starts it and waits until it listens.
+    ///
+    /// # Panics
+    /// When it ends, or does not log `listening` in JSON within 10 s; the text holds its log.
+    #[track_caller]
     pub fn start(self) -> Proxy {
-        unimplemented!()
+        let mut program = command(&self.program);
+        program.args(&self.arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+        let defaults = [("PORT", "0"), ("ADMIN_PORT", "0"), ("LOG_FORMAT", "json"), ("LOG", "info")];
+        program.envs(defaults).envs(self.settings);
+        let (process, stderr) = Process::spawn(program, |child| child.stderr.take());
+        let log = Log::collect(stderr.expect("a piped stderr"));
+
+        let Some(listening) = log.wait(1, PATIENCE, |line| line.message == "listening") else {
+            let end = process.wait_exit(Duration::from_millis(100));
+            let end = end.map_or("does not listen".to_owned(), |status| format!("ended ({status})"));
+            panic!("{} {end}; its log:\n{}", self.program.display(), log.tail());
+        };
+        Proxy {
+            process,
+            http: listening_address(&listening, "http"),
+            admin: listening_address(&listening, "admin"),
+            log,
+            allowed: Mutex::new(self.allowed),
+            may_end: AtomicBool::new(false),
+        }
     }
 }
 
-#[allow(unused_variables)]
 impl Proxy {
-    /// The program at this path: `env!("CARGO_BIN_EXE_redis-proxy")`.
+    /// The program at this path: `env!("CARGO_BIN_EXE_redis-proxy")`. It will see PATH, its settings, and these
+    /// defaults: `PORT=0`, `ADMIN_PORT=0`, `LOG_FORMAT=json`, `LOG=info`.
     pub fn builder(program: impl AsRef<Path>) -> ProxyBuilder {
-        unimplemented!()
+        ProxyBuilder {
+            program: program.as_ref().to_owned(),
+            settings: Vec::new(),
+            arguments: Vec::new(),
+            allowed: Vec::new(),
+        }
     }
+
     /// The data port.
+    #[track_caller]
     pub fn address(&self) -> SocketAddr {
-        unimplemented!()
+        self.http.expect("the data port is off")
     }
+
     /// The admin port.
+    #[track_caller]
     pub fn admin_address(&self) -> SocketAddr {
-        unimplemented!()
+        self.admin.expect("the admin port is off")
     }
+
     /// A new connection to the data port.
+    #[track_caller]
     pub fn client(&self) -> HttpClient {
-        unimplemented!()
+        HttpClient::connect(self.address())
     }
-    /// GET on a new connection to the data port.
+
+    /// GET of a target on a new connection to the data port.
+    #[track_caller]
     pub fn get(&self, target: &str) -> Response {
-        unimplemented!()
+        self.client().get(target)
     }
+
     /// The metrics as they are now.
+    #[track_caller]
     pub fn metrics(&self) -> Metrics {
-        unimplemented!()
+        metrics(self.admin_address())
     }
+
     /// The process id.
     pub fn pid(&self) -> u32 {
-        unimplemented!()
+        self.process.pid()
     }
+
     /// Sends a signal.
     pub fn signal(&self, signal: Signal) {
-        unimplemented!()
+        self.may_end.store(true, Ordering::Relaxed);
+        self.process.signal(signal);
     }
+
+    /// SIGSTOP, and waits until every thread stands still.
+    #[track_caller]
+    pub fn pause_process(&self) {
+        self.process.stop_running();
+    }
+
+    /// SIGCONT.
+    pub fn resume_process(&self) {
+        self.process.continue_running();
+    }
+
     /// SIGTERM, and waits for the end.
+    ///
+    /// # Panics
+    /// When it still runs after 10 s.
+    #[track_caller]
     pub fn stop(&self) -> ExitStatus {
-        unimplemented!()
+        self.signal(Signal::TERM);
+        self.wait_exit(PATIENCE).expect("the program ends within 10 s of SIGTERM")
     }
-    /// Waits for the end; `None` if it still runs after `timeout`.
+
+    /// Waits for the end; `None` if it still runs after `timeout`. After the end the log is complete.
     pub fn wait_exit(&self, timeout: Duration) -> Option<ExitStatus> {
-        unimplemented!()
+        self.may_end.store(true, Ordering::Relaxed);
+        let status = self.process.wait_exit(timeout)?;
+        self.log.wait_end();
+        Some(status)
     }
+
     /// The log so far.
     pub fn log(&self) -> Vec<LogLine> {
-        unimplemented!()
+        self.log.lines()
     }
+
     /// Waits for the first line that contains `text`.
+    ///
+    /// # Panics
+    /// When there is none within `timeout`; the text holds the log.
+    #[track_caller]
     pub fn wait_log(&self, text: &str, timeout: Duration) -> LogLine {
-        unimplemented!()
+        self.wait_log_count(text, 1, timeout)
     }
-    /// Waits for the `count`-th line that contains `text`.
+
+    /// Waits for the `count`-th line since the start that contains `text`.
+    ///
+    /// # Panics
+    /// When there is none within `timeout`; the text holds the log.
+    #[track_caller]
     pub fn wait_log_count(&self, text: &str, count: usize, timeout: Duration) -> LogLine {
-        unimplemented!()
+        self.log.wait(count, timeout, |line| line.raw.contains(text)).unwrap_or_else(|| {
+            panic!("waited {timeout:?} in vain for {text:?} ({count}) in the log:\n{}", self.log.tail())
+        })
     }
-    /// Accepts warnings and errors that contain this text.
+
+    /// Accepts warnings and errors that contain this text, those already logged too.
     pub fn allow_warning(&self, text: &str) {
-        unimplemented!()
+        self.allowed.lock().unwrap().push(text.to_owned());
     }
-    /// CPU time used so far, in clock ticks of 10 ms.
+
+    /// User and system time used so far, in clock ticks (10 ms on Linux).
+    #[track_caller]
     pub fn cpu_ticks(&self) -> u64 {
-        unimplemented!()
+        self.process.cpu_ticks()
     }
+
     /// Resident memory.
+    #[track_caller]
     pub fn resident_bytes(&self) -> u64 {
-        unimplemented!()
+        self.process.resident_bytes()
     }
+
     /// Open file descriptors.
+    #[track_caller]
     pub fn open_files(&self) -> usize {
-        unimplemented!()
+        self.process.open_files()
     }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        let ended = self.process.wait_exit(Duration::ZERO);
+        self.process.kill();
+        self.log.wait_end();
+        if thread::panicking() {
+            eprintln!("the program's log:\n{}", self.log.tail());
+            return;
+        }
+        if let Some(status) = ended.filter(|_| !self.may_end.load(Ordering::Relaxed)) {
+            panic!("the program ended by itself ({status}); its log:\n{}", self.log.tail());
+        }
+        let unexpected = self.log.unexpected(&self.allowed.lock().unwrap());
+        assert!(unexpected.is_empty(), "unexpected in the program's log:\n  {}", unexpected.join("\n  "));
+    }
+}
+
+/// The address in a field of the line `listening`; `None` for `off`. What listens on all addresses is reached on
+/// the loopback.
+#[track_caller]
+fn listening_address(line: &LogLine, field: &str) -> Option<SocketAddr> {
+    let text = line.field(field).unwrap_or_else(|| panic!("no text {field:?} in {}", line.raw));
+    if text == "off" {
+        return None;
+    }
+    let mut address: SocketAddr =
+        text.parse().unwrap_or_else(|_| panic!("no address in {field:?} of {}", line.raw));
+    if address.ip().is_unspecified() {
+        address.set_ip(IpAddr::V4(Ipv4Addr::LOCALHOST));
+    }
+    Some(address)
 }

@@ -1,95 +1,278 @@
-//! A real redis-server.
-use std::net::SocketAddr;
-use std::path::Path;
+//! A real redis-server of the test's own: for everything that Redis decides.
+//!
+//! It keeps its files in a private folder and listens on 127.0.0.1 and on a unix socket in that folder. The socket is
+//! how we talk to it ourselves: whoever answers there is this server, whatever became of the TCP port.
 
-use crate::RedisClient;
+use std::fs;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard};
+use std::time::Instant;
+
+use tempfile::TempDir;
+
+use crate::child::{PATIENCE, Process, command, find_program};
+use crate::{RedisClient, Reply};
 
 /// A running redis-server, killed when dropped.
-pub struct RedisServer {}
+pub struct RedisServer {
+    folder: TempDir,
+    port: u16,
+    tls_port: u16,
+    password: Option<String>,
+    arguments: Vec<String>,
+    /// `None` after [`kill`](RedisServer::kill).
+    process: Mutex<Option<Process>>,
+}
 
-/// How a [`RedisServer`] is to be started.
-pub struct RedisServerBuilder {}
+/// How a [`RedisServer`] is to be started; without a word, with no persistence and no password.
+#[derive(Default)]
+pub struct RedisServerBuilder {
+    arguments: Vec<String>,
+    password: Option<String>,
+    tls: bool,
+}
 
-#[allow(unused_variables)]
 impl RedisServerBuilder {
-    /// Adds `--name value` to the command line.
-    pub fn config(self, name: &str, value: &str) -> Self {
-        unimplemented!()
+    /// Adds `--name value` to the command line; the last of a name wins, as in redis.conf.
+    #[must_use]
+    pub fn config(mut self, name: &str, value: &str) -> Self {
+        self.arguments.extend([format!("--{name}"), value.to_owned()]);
+        self
     }
-    /// `requirepass`; [`RedisServer::client`] and `ProxyBuilder::redis` know it.
-    pub fn password(self, password: &str) -> Self {
-        unimplemented!()
+
+    /// Sets `requirepass`; [`RedisServer::client`] and [`RedisServer::url`] know the password.
+    #[must_use]
+    pub fn password(mut self, password: &str) -> Self {
+        self.password = Some(password.to_owned());
+        self.config("requirepass", password)
     }
-    /// Listens on a unix socket too.
-    pub fn unix_socket(self) -> Self {
-        unimplemented!()
+
+    /// Listens for TLS too, on a port of its own, with these PEM files. Client certificates are not asked for
+    /// (`config("tls-auth-clients", "yes")` asks).
+    #[must_use]
+    pub fn tls(mut self, certificate: &Path, key: &Path, authority: &Path) -> Self {
+        self.tls = true;
+        self.config("tls-cert-file", path_text(certificate))
+            .config("tls-key-file", path_text(key))
+            .config("tls-ca-cert-file", path_text(authority))
+            .config("tls-auth-clients", "no")
     }
-    /// Listens for TLS too, on a port of its own.
-    pub fn tls(self, certificate: &Path, key: &Path, authority: &Path) -> Self {
-        unimplemented!()
-    }
+
     /// Starts it and waits until it answers PING.
+    ///
+    /// # Panics
+    /// When there is no redis-server, or it does not start; the text holds its log.
+    #[track_caller]
     pub fn start(self) -> RedisServer {
-        unimplemented!()
+        let folder = TempDir::new().expect("a temporary folder");
+        let mut server = RedisServer {
+            folder,
+            port: 0,
+            tls_port: 0,
+            password: self.password,
+            arguments: self.arguments,
+            process: Mutex::new(None),
+        };
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let ports = free_ports::<2>();
+            server.port = ports[0];
+            server.tls_port = if self.tls { ports[1] } else { 0 };
+            match server.start_process() {
+                Ok(process) => {
+                    *server.process() = Some(process);
+                    return server;
+                }
+                // Somebody took the port between our look and Redis' bind.
+                Err(log) if log.contains("Address already in use") && Instant::now() < deadline => {}
+                Err(log) => panic!("redis-server did not start; its log:\n{log}"),
+            }
+        }
     }
 }
 
-#[allow(unused_variables)]
 impl RedisServer {
-    /// A plain server on a free TCP port.
+    /// A plain server.
+    #[track_caller]
     pub fn start() -> RedisServer {
-        unimplemented!()
+        RedisServer::builder().start()
     }
-    /// More choices.
+
+    /// A server with choices.
     pub fn builder() -> RedisServerBuilder {
-        unimplemented!()
+        RedisServerBuilder::default()
     }
-    /// The TCP port.
+
+    /// The TCP port on 127.0.0.1; the same after a restart.
     pub fn port(&self) -> u16 {
-        unimplemented!()
+        self.port
     }
+
     /// 127.0.0.1 and the TCP port.
     pub fn address(&self) -> SocketAddr {
-        unimplemented!()
+        (Ipv4Addr::LOCALHOST, self.port).into()
     }
+
     /// 127.0.0.1 and the TLS port.
+    ///
+    /// # Panics
+    /// When it was not started with [`RedisServerBuilder::tls`].
+    #[track_caller]
     pub fn tls_address(&self) -> SocketAddr {
-        unimplemented!()
+        assert_ne!(self.tls_port, 0, "this server does not listen for TLS");
+        (Ipv4Addr::LOCALHOST, self.tls_port).into()
     }
-    /// The unix socket.
-    pub fn socket_path(&self) -> &Path {
-        unimplemented!()
+
+    /// Its unix socket.
+    pub fn socket_path(&self) -> PathBuf {
+        self.folder.path().join("redis.sock")
     }
-    /// `redis://[:password@]127.0.0.1:port`.
+
+    /// `redis://127.0.0.1:port`, with the password if there is one (which must need no escapes).
     pub fn url(&self) -> String {
-        unimplemented!()
+        let password = self.password.as_ref().map(|password| format!(":{password}@")).unwrap_or_default();
+        format!("redis://{password}{}", self.address())
     }
+
     /// A new connection, authenticated.
+    #[track_caller]
     pub fn client(&self) -> RedisClient {
-        unimplemented!()
+        let mut client = RedisClient::connect_unix(self.socket_path());
+        if let Some(password) = &self.password {
+            let reply = client.command(&["AUTH", password]);
+            assert_eq!(reply, Reply::Simple("OK".to_owned()), "the reply to AUTH");
+        }
+        client
     }
-    /// SIGSTOP, and waits until it stands still.
+
+    /// The process id.
+    #[track_caller]
+    pub fn pid(&self) -> u32 {
+        self.running(Process::pid)
+    }
+
+    /// SIGSTOP, and waits until every thread stands still: connections stay open, nothing answers.
+    #[track_caller]
     pub fn pause_process(&self) {
-        unimplemented!()
+        self.running(Process::stop_running);
     }
+
     /// SIGCONT.
+    #[track_caller]
     pub fn resume_process(&self) {
-        unimplemented!()
+        self.running(Process::continue_running);
     }
+
     /// SIGKILL, and waits until it is gone.
+    #[track_caller]
     pub fn kill(&self) {
-        unimplemented!()
+        self.running(Process::kill);
+        *self.process() = None;
     }
-    /// Starts it again on the same ports, killing it first if it runs.
+
+    /// Starts it again on the same ports, killing it first if it runs. What was in it is gone, unless it was started
+    /// with persistence.
+    #[track_caller]
     pub fn restart(&self) {
-        unimplemented!()
+        let mut process = self.process();
+        *process = None;
+        let deadline = Instant::now() + PATIENCE;
+        *process = Some(loop {
+            match self.start_process() {
+                Ok(process) => break process,
+                // An outgoing connection may hold the port for a moment.
+                Err(log) if log.contains("Address already in use") && Instant::now() < deadline => {}
+                Err(log) => panic!("redis-server did not start again; its log:\n{log}"),
+            }
+        });
     }
-    /// How often a command (lower case) was called, by INFO commandstats.
+
+    /// How often a command (`get`, `client|tracking`) was called since the start or
+    /// [`reset_stats`](Self::reset_stats), by INFO commandstats.
+    #[track_caller]
     pub fn command_calls(&self, command: &str) -> u64 {
-        unimplemented!()
+        let Reply::Bulk(info) = self.client().command(&["INFO", "commandstats"]) else {
+            panic!("INFO commandstats is refused");
+        };
+        let info = String::from_utf8(info).expect("INFO is text");
+        let prefix = format!("cmdstat_{command}:calls=");
+        let line = info.lines().find_map(|line| line.strip_prefix(&prefix));
+        line.map_or(0, |line| line.split(',').next().unwrap().parse().expect("a number of calls"))
     }
-    /// CONFIG RESETSTAT.
+
+    /// Sets the counts of [`command_calls`](Self::command_calls) to zero.
+    #[track_caller]
     pub fn reset_stats(&self) {
-        unimplemented!()
+        let reply = self.client().command(&["CONFIG", "RESETSTAT"]);
+        assert_eq!(reply, Reply::Simple("OK".to_owned()), "the reply to CONFIG RESETSTAT");
     }
+
+    /// One attempt; the log if it ended before it answered.
+    fn start_process(&self) -> Result<Process, String> {
+        let folder = self.folder.path();
+        let log = folder.join("redis.log");
+        // The log of an earlier attempt or run must not be taken for this one's.
+        let _ = fs::remove_file(&log);
+        let mut redis = command(&redis_server_path());
+        redis.args(["--port", &self.port.to_string(), "--tls-port", &self.tls_port.to_string()]);
+        redis.args(["--bind", "127.0.0.1", "--unixsocket", path_text(&self.socket_path())]);
+        redis.args(["--dir", path_text(folder), "--logfile", path_text(&log)]);
+        redis.args(["--save", "", "--appendonly", "no", "--daemonize", "no"]);
+        redis.args(&self.arguments);
+        redis.stdout(fs::File::create(folder.join("stdout")).expect("a file in our own folder"));
+        redis.stderr(fs::File::create(folder.join("stderr")).expect("a file in our own folder"));
+        let (process, ()) = Process::spawn(redis, |_| ());
+
+        let read = |name: &str| fs::read_to_string(folder.join(name)).unwrap_or_default();
+        let everything = || format!("{}{}{}", read("redis.log"), read("stdout"), read("stderr"));
+        let deadline = Instant::now() + PATIENCE;
+        while !self.answers() {
+            if process.wait_exit(std::time::Duration::from_millis(2)).is_some() {
+                return Err(everything());
+            }
+            assert!(Instant::now() < deadline, "redis-server is silent; its log:\n{}", everything());
+        }
+        Ok(process)
+    }
+
+    /// Whether it answers commands: a server that still loads its data says `-LOADING`.
+    fn answers(&self) -> bool {
+        let reply = RedisClient::try_connect_unix(&self.socket_path())
+            .and_then(|mut client| client.try_command(&["PING"]));
+        match reply {
+            Ok(Reply::Simple(_)) => true,
+            Ok(Reply::Error(text)) => text.starts_with("NOAUTH"),
+            _ => false,
+        }
+    }
+
+    #[track_caller]
+    fn running<R>(&self, act: impl FnOnce(&Process) -> R) -> R {
+        act(self.process().as_ref().expect("this redis-server runs: it was killed and not restarted"))
+    }
+
+    fn process(&self) -> MutexGuard<'_, Option<Process>> {
+        self.process.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+}
+
+/// The program: `REDIS_SERVER`, or `redis-server` on PATH.
+fn redis_server_path() -> PathBuf {
+    match std::env::var_os("REDIS_SERVER") {
+        Some(path) => path.into(),
+        None => find_program("redis-server")
+            .expect("these tests need a redis-server on PATH, or its path in REDIS_SERVER"),
+    }
+}
+
+/// Ports that nobody listens on. Linux gives bind(2) odd ports first and connect(2) even ones, so that an outgoing
+/// connection rarely takes one of them meanwhile (`inet_csk_find_open_port` in net/ipv4/inet_connection_sock.c).
+fn free_ports<const N: usize>() -> [u16; N] {
+    let listeners = [(); N].map(|()| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port"));
+    listeners.map(|listener| listener.local_addr().unwrap().port())
+}
+
+fn path_text(path: &Path) -> &str {
+    path.to_str().expect("a path of plain text")
 }

@@ -1,7 +1,9 @@
 //! Waiting for what cannot announce itself.
+
+use std::thread;
 use std::time::{Duration, Instant};
 
-/// Polls `condition` until it holds.
+/// Polls `condition` until it holds: for states of another process that no event tells us about.
 ///
 /// # Panics
 /// When it does not hold within `timeout`; the text names `what`.
@@ -10,6 +12,27 @@ pub fn wait_until(timeout: Duration, what: &str, mut condition: impl FnMut() -> 
     let deadline = Instant::now() + timeout;
     while !condition() {
         assert!(Instant::now() < deadline, "waited {timeout:?} in vain for: {what}");
-        std::thread::sleep(Duration::from_millis(2));
+        thread::sleep(Duration::from_millis(2));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_condition_is_asked_until_it_holds() {
+        let mut asked = 0;
+        wait_until(Duration::from_secs(10), "the third time", || {
+            asked += 1;
+            asked == 3
+        });
+        assert_eq!(asked, 3);
+    }
+
+    #[test]
+    #[should_panic(expected = "in vain for: a blue moon")]
+    fn a_condition_that_never_holds_panics_with_its_name() {
+        wait_until(Duration::from_millis(10), "a blue moon", || false);
     }
 }
