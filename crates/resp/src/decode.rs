@@ -1,8 +1,8 @@
 //! Bytes to frames, as they arrive.
 //!
-//! The decoder is a loop over [`Step`]s with the open aggregates on a stack of its own: no recursion, so depth is a
-//! number to compare and not a thread's stack to lose. A step consumes its bytes from the front of the buffer when all
-//! of them are there and leaves the buffer alone when not; consumed bytes are never looked at again.
+//! The decoder is a loop over [`Step`]s, with the open aggregates on a stack of its own (`reply.rs`): no recursion, so
+//! depth is a number to compare and not a thread's stack to lose. A step consumes its bytes from the front of the buffer
+//! when all of them are there and leaves the buffer alone when not; consumed bytes are never looked at again.
 //!
 //! Memory held for one reply, whatever it announces: the kept payload (`max_frame_bytes`), about twice
 //! `size_of::<Frame>()` for each value that arrived (`max_elements`), and in the caller's buffer at most one string of
@@ -10,29 +10,8 @@
 
 use bytes::{Buf, Bytes, BytesMut};
 
-use crate::{DecodeError, Frame, line};
-
-/// The largest `max_depth` that is honoured: dropping, comparing and printing a frame recurse, and must fit a thread's
-/// stack. Redis' own replies are less than ten deep.
-pub const MAX_DEPTH: usize = 512;
-
-/// What a peer may make us hold.
-///
-/// Three limits are skipped over (`max_bulk_bytes`, `max_frame_bytes` of a reply): the value is dropped as it arrives
-/// and [`Frame::Oversized`] stands in its place. The others end the connection, see [`DecodeError`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Limits {
-    /// Longest string (`$`, `!`, `=`) that is kept. Redis' own limit, `proto-max-bulk-len`, is 512 MiB.
-    pub max_bulk_bytes: usize,
-    /// Most values in one reply: all levels, aggregates and attributes included.
-    pub max_elements: usize,
-    /// Most aggregates inside each other; 0 allows none, values above [`MAX_DEPTH`] count as that.
-    pub max_depth: usize,
-    /// Longest line, without its type byte and CRLF.
-    pub max_line_bytes: usize,
-    /// Most payload that is kept of one reply: the texts of its strings, simple strings, errors and numbers as text.
-    pub max_frame_bytes: usize,
-}
+use crate::reply::Reply;
+use crate::{DecodeError, Frame, Limits, MAX_DEPTH, line};
 
 /// Turns a stream of replies and pushes, of either protocol version, into frames.
 ///
@@ -64,18 +43,7 @@ pub struct Decoder {
     scanned: usize,
     /// Bytes the string being read still lacks.
     wanted: usize,
-    /// The aggregates being read, outermost first.
-    open: Vec<Open>,
-    /// Of `open`, how many are attributes: within one, nothing is kept.
-    open_attributes: usize,
-    /// Values of this reply so far.
-    elements: usize,
-    /// Payload kept of this reply.
-    kept: usize,
-    /// Payload of this reply, kept or not.
-    payload: u64,
-    /// This reply went over `max_frame_bytes`: nothing of it is kept any more.
-    over: bool,
+    reply: Reply,
     failed: Option<DecodeError>,
 }
 
@@ -90,47 +58,15 @@ enum Step {
     Skip { left: u64, announced: u64 },
 }
 
-/// An aggregate whose values are still arriving.
-#[derive(Debug)]
-struct Open {
-    kind: u8,
-    /// Values still to come; a pair is two.
-    left: u64,
-    items: Items,
-}
-
-#[derive(Debug)]
-enum Items {
-    List(Vec<Frame>),
-    Pairs {
-        pairs: Vec<(Frame, Frame)>,
-        key: Option<Frame>,
-    },
-    /// An attribute's, or those of a reply over its limit.
-    Dropped,
-}
-
 impl Decoder {
-    /// A decoder at the start of a stream.
+    /// A decoder at the start of a stream. Allocates nothing.
     pub fn new(limits: Limits) -> Self {
         let limits = Limits {
             max_depth: limits.max_depth.min(MAX_DEPTH),
             max_bulk_bytes: limits.max_bulk_bytes.min(usize::MAX / 2), // so that adding the CRLF cannot overflow
             ..limits
         };
-        Self {
-            limits,
-            step: Step::Line,
-            scanned: 0,
-            wanted: 0,
-            open: Vec::new(),
-            open_attributes: 0,
-            elements: 0,
-            kept: 0,
-            payload: 0,
-            over: false,
-            failed: None,
-        }
+        Self { limits, step: Step::Line, scanned: 0, wanted: 0, reply: Reply::new(limits), failed: None }
     }
 
     /// The next frame, consumed from the front of `buffer`, or `None` when more bytes are needed.
@@ -144,16 +80,18 @@ impl Decoder {
         if let Some(error) = self.failed {
             return Err(error);
         }
-        self.advance(buffer).inspect_err(|error| {
+        let decoded = self.advance(buffer);
+        if let Err(error) = &decoded {
             self.failed = Some(*error);
-            self.open = Vec::new();
             self.wanted = 0;
-        })
+            self.reply.abandon();
+        }
+        decoded
     }
 
-    /// Bytes missing of the string being read, with its CRLF; 0 when unknown.
+    /// Bytes missing of the string being read, with its CRLF; 0 when unknown or when the string is being dropped.
     ///
-    /// A hint for how much to reserve, as true as the peer is: cap it, at most a buffer's growth per read.
+    /// A hint for how much to reserve, as true as the peer is: cap it.
     pub fn wanted(&self) -> usize {
         self.wanted
     }
@@ -176,38 +114,31 @@ impl Decoder {
                     Some(Frame::Oversized { announced })
                 }
             };
-            if let Some(frame) = value.and_then(|frame| self.place(frame)) {
-                return Ok(Some(self.finish(frame)));
+            if let Some(value) = value
+                && let Some(whole) = self.reply.place(value)
+            {
+                return Ok(Some(whole));
             }
         }
     }
 
+    /// Where the line at the front of the buffer ends, once it is there whole.
     fn line_end(&mut self, buffer: &BytesMut) -> Result<Option<usize>, DecodeError> {
-        let found = line::find_end(buffer, &mut self.scanned)?;
-        if found.unwrap_or(self.scanned) > self.limits.max_line_bytes.saturating_add(1) {
-            return Err(DecodeError::LineTooLong { limit: self.limits.max_line_bytes });
-        }
-        if let (None, Some(&kind)) = (found, buffer.first()) {
-            check_kind(kind)?; // a peer that is not Redis may never send a line end
-        }
-        Ok(found)
+        let Some(&kind) = buffer.first() else { return Ok(None) };
+        check_kind(kind)?; // before the line is whole: a peer that is not Redis may never end it
+        line::find_end(buffer, &mut self.scanned, self.limits.max_line_bytes)
     }
 
     /// Consumes the line that ends at `end`. Answers the value it holds, if it holds one whole.
     fn line(&mut self, buffer: &mut BytesMut, end: usize) -> Result<Option<Frame>, DecodeError> {
-        self.elements += 1;
-        if self.elements > self.limits.max_elements {
-            return Err(self.too_many());
-        }
-        let Some((&kind, text)) = buffer[..end].split_first() else {
-            return Err(DecodeError::UnknownType(b'\r'));
-        };
+        self.reply.count_value()?;
+        let (kind, text) = (buffer[0], &buffer[1..end]);
         let frame = match kind {
             b'$' | b'!' | b'=' => {
                 let length = length(kind, text)?;
                 buffer.advance(end + 2);
                 match length {
-                    Some(length) => return self.string_header(kind, length).map(|()| None),
+                    Some(length) => return self.open_string(kind, length).map(|()| None),
                     None => return Ok(Some(Frame::Null)),
                 }
             }
@@ -215,7 +146,7 @@ impl Decoder {
                 let count = length(kind, text)?;
                 buffer.advance(end + 2);
                 match count {
-                    Some(count) => return self.aggregate_header(kind, count),
+                    Some(count) => return self.reply.open(kind, count),
                     None => return Ok(Some(Frame::Null)),
                 }
             }
@@ -225,7 +156,7 @@ impl Decoder {
             b'#' if text == b"t" => Frame::Boolean(true),
             b'#' if text == b"f" => Frame::Boolean(false),
             b'_' | b'#' => return Err(DecodeError::BadValue(kind)),
-            _ => return Err(check_kind(kind).err().unwrap_or(DecodeError::UnknownType(kind))),
+            _ => return Err(DecodeError::UnknownType(kind)),
         };
         buffer.advance(end + 2);
         Ok(Some(frame))
@@ -233,8 +164,7 @@ impl Decoder {
 
     /// A value that is the text of its line.
     fn text_line(&mut self, buffer: &mut BytesMut, end: usize) -> Result<Frame, DecodeError> {
-        let kind = buffer[0];
-        let text = &buffer[1..end];
+        let (kind, text) = (buffer[0], &buffer[1..end]);
         let valid = match kind {
             b',' => line::is_double(text),
             b'(' => line::is_big_number(text),
@@ -243,9 +173,9 @@ impl Decoder {
         if !valid {
             return Err(DecodeError::BadValue(kind));
         }
-        if !self.admit(end as u64 - 1)? {
+        if !self.reply.admit(end - 1)? {
             buffer.advance(end + 2);
-            return Ok(Frame::Null); // `place` drops it
+            return Ok(Frame::Null); // dropped when it is placed
         }
         buffer.advance(1);
         let text = buffer.split_to(end - 1).freeze();
@@ -258,45 +188,18 @@ impl Decoder {
         })
     }
 
-    fn string_header(&mut self, kind: u8, length: u64) -> Result<(), DecodeError> {
-        let skip = Step::Skip { left: length, announced: length };
-        self.step = match usize::try_from(length) {
-            Ok(length) if length <= self.limits.max_bulk_bytes => {
-                if self.admit(length as u64)? {
-                    Step::Keep { kind, length }
-                } else {
-                    skip
-                }
-            }
-            _ => {
-                self.count_payload(length);
-                skip
+    /// Decides whether the string that follows is kept.
+    fn open_string(&mut self, kind: u8, length: u64) -> Result<(), DecodeError> {
+        let kept = usize::try_from(length).ok().filter(|length| *length <= self.limits.max_bulk_bytes);
+        self.step = match kept {
+            Some(length) if self.reply.admit(length)? => Step::Keep { kind, length },
+            Some(_) => Step::Skip { left: length, announced: length },
+            None => {
+                self.reply.count_payload(length);
+                Step::Skip { left: length, announced: length }
             }
         };
         Ok(())
-    }
-
-    fn aggregate_header(&mut self, kind: u8, count: u64) -> Result<Option<Frame>, DecodeError> {
-        if self.open.len() >= self.limits.max_depth {
-            return Err(DecodeError::TooDeep { limit: self.limits.max_depth });
-        }
-        let left = if matches!(kind, b'%' | b'|') { count.saturating_mul(2) } else { count };
-        if left > (self.limits.max_elements - self.elements) as u64 {
-            return Err(self.too_many());
-        }
-        let items = match kind {
-            b'|' => Items::Dropped,
-            _ if !self.keeping() => Items::Dropped,
-            b'%' => Items::Pairs { pairs: Vec::new(), key: None },
-            _ => Items::List(Vec::new()),
-        };
-        let open = Open { kind, left, items };
-        if left == 0 {
-            return Ok(open.close());
-        }
-        self.open_attributes += usize::from(kind == b'|');
-        self.open.push(open);
-        Ok(None)
     }
 
     /// The string of `length` bytes, split off once it and its CRLF are there.
@@ -332,98 +235,6 @@ impl Decoder {
         self.step = Step::Line;
         Ok(true)
     }
-
-    /// Puts a whole value where it belongs and closes the aggregates it completes. Answers the frame when nothing is
-    /// left open.
-    fn place(&mut self, mut frame: Frame) -> Option<Frame> {
-        while let Some(top) = self.open.last_mut() {
-            top.items.push(frame);
-            top.left -= 1;
-            if top.left > 0 {
-                return None;
-            }
-            let whole = self.open.pop()?;
-            self.open_attributes -= usize::from(whole.kind == b'|');
-            frame = whole.close()?;
-        }
-        Some(frame)
-    }
-
-    /// Makes ready for the next reply.
-    fn finish(&mut self, frame: Frame) -> Frame {
-        let frame = if self.over { Frame::Oversized { announced: self.payload } } else { frame };
-        self.elements = 0;
-        self.kept = 0;
-        self.payload = 0;
-        self.over = false;
-        frame
-    }
-
-    /// Whether `length` more bytes of payload may be kept. When they are too many, lets go of the whole reply.
-    fn admit(&mut self, length: u64) -> Result<bool, DecodeError> {
-        self.count_payload(length);
-        if !self.keeping() {
-            return Ok(false);
-        }
-        let room = self.limits.max_frame_bytes - self.kept;
-        match usize::try_from(length) {
-            Ok(length) if length <= room => self.kept += length,
-            _ => self.let_go()?,
-        }
-        Ok(!self.over)
-    }
-
-    fn let_go(&mut self) -> Result<(), DecodeError> {
-        if self.open.iter().any(|open| open.kind == b'>') {
-            return Err(DecodeError::PushTooLarge { limit: self.limits.max_frame_bytes });
-        }
-        self.over = true;
-        for open in &mut self.open {
-            open.items = Items::Dropped;
-        }
-        Ok(())
-    }
-
-    fn keeping(&self) -> bool {
-        !self.over && self.open_attributes == 0
-    }
-
-    fn count_payload(&mut self, length: u64) {
-        if self.open_attributes == 0 {
-            self.payload = self.payload.saturating_add(length);
-        }
-    }
-
-    fn too_many(&self) -> DecodeError {
-        DecodeError::TooManyElements { limit: self.limits.max_elements }
-    }
-}
-
-impl Items {
-    fn push(&mut self, frame: Frame) {
-        match self {
-            Self::List(items) => items.push(frame),
-            Self::Pairs { pairs, key } => match key.take() {
-                Some(key) => pairs.push((key, frame)),
-                None => *key = Some(frame),
-            },
-            Self::Dropped => {}
-        }
-    }
-}
-
-impl Open {
-    /// The frame that this aggregate became; an attribute becomes none.
-    fn close(self) -> Option<Frame> {
-        match self.items {
-            _ if self.kind == b'|' => None,
-            Items::List(items) if self.kind == b'~' => Some(Frame::Set(items)),
-            Items::List(items) if self.kind == b'>' => Some(Frame::Push(items)),
-            Items::List(items) => Some(Frame::Array(items)),
-            Items::Pairs { pairs, .. } => Some(Frame::Map(pairs)),
-            Items::Dropped => Some(Frame::Null),
-        }
-    }
 }
 
 /// The number of a length or count line; `None` is the null of RESP2, which only `$` and `*` have.
@@ -448,6 +259,7 @@ fn string(kind: u8, mut text: Bytes) -> Result<Frame, DecodeError> {
     }
 }
 
+/// Refuses a byte that starts no frame of ours.
 fn check_kind(kind: u8) -> Result<(), DecodeError> {
     match kind {
         b'+' | b'-' | b':' | b'$' | b'*' | b'_' | b'#' | b',' | b'(' | b'!' | b'=' | b'%' | b'~' | b'>'
@@ -456,3 +268,6 @@ fn check_kind(kind: u8) -> Result<(), DecodeError> {
         _ => Err(DecodeError::UnknownType(kind)),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -111,3 +111,79 @@ fn put_line(out: &mut BytesMut, kind: u8, text: &[u8]) {
 fn has_line_end(text: &[u8]) -> bool {
     memchr::memchr2(b'\r', b'\n', text).is_some()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn encoded(frame: &Frame, protocol: Protocol) -> String {
+        let mut out = BytesMut::new();
+        frame.encode(&mut out, protocol);
+        String::from_utf8_lossy(&out).into_owned()
+    }
+
+    #[test]
+    fn a_command_is_an_array_of_bulk_strings() {
+        let mut out = BytesMut::new();
+        encode_command(&mut out, &[b"SET", b"k\r\n", b""]);
+        encode_command(&mut out, &[b"PING"]);
+        assert_eq!(&out[..], b"*3\r\n$3\r\nSET\r\n$3\r\nk\r\n\r\n$0\r\n\r\n*1\r\n$4\r\nPING\r\n");
+    }
+
+    #[test]
+    fn a_command_grows_its_buffer_once() {
+        let mut out = BytesMut::new();
+        let argument = [b'x'; 1000];
+        let arguments: Vec<&[u8]> = vec![&argument; 100];
+        out.reserve(100 * (1000 + LENGTH_LINE) + LENGTH_LINE);
+        let capacity = out.capacity();
+        encode_command(&mut out, &arguments);
+        assert_eq!(out.capacity(), capacity);
+    }
+
+    #[test]
+    fn resp3_types_become_in_resp2_what_redis_makes_of_them() {
+        // redis-server 7.0.15 to DEBUG PROTOCOL, on a RESP2 and a RESP3 connection.
+        let bytes = |text: &'static str| Bytes::from_static(text.as_bytes());
+        let cases = [
+            (Frame::Double(bytes("3.141")), "$5\r\n3.141\r\n", ",3.141\r\n"),
+            (Frame::Null, "$-1\r\n", "_\r\n"),
+            (
+                Frame::Set(vec![Frame::Integer(0), Frame::Integer(1)]),
+                "*2\r\n:0\r\n:1\r\n",
+                "~2\r\n:0\r\n:1\r\n",
+            ),
+            (
+                Frame::Map(vec![(Frame::Integer(1), Frame::Boolean(true))]),
+                "*2\r\n:1\r\n:1\r\n",
+                "%1\r\n:1\r\n#t\r\n",
+            ),
+            (Frame::Push(vec![Frame::Integer(42)]), "*1\r\n:42\r\n", ">1\r\n:42\r\n"),
+            (
+                Frame::Verbatim { format: *b"txt", text: bytes("a\nb") },
+                "$3\r\na\nb\r\n",
+                "=7\r\ntxt:a\nb\r\n",
+            ),
+            (Frame::Boolean(false), ":0\r\n", "#f\r\n"),
+            (Frame::BigNumber(bytes("123")), "$3\r\n123\r\n", "(123\r\n"),
+        ];
+        for (frame, resp2, resp3) in cases {
+            assert_eq!(encoded(&frame, Protocol::Resp2), resp2);
+            assert_eq!(encoded(&frame, Protocol::Resp3), resp3);
+        }
+    }
+
+    #[test]
+    fn a_line_end_in_a_text_cannot_start_a_frame_of_its_own() {
+        let text = Bytes::from_static(b"a\r\n+b");
+        assert_eq!(encoded(&Frame::Simple(text.clone()), Protocol::Resp3), "+a  +b\r\n");
+        assert_eq!(encoded(&Frame::Error(text.clone()), Protocol::Resp2), "-a  +b\r\n");
+        assert_eq!(encoded(&Frame::Error(text), Protocol::Resp3), "!5\r\na\r\n+b\r\n");
+    }
+
+    #[test]
+    fn an_oversized_value_says_so() {
+        let error = "-ERR a reply of 7 bytes is over the size limit\r\n";
+        assert_eq!(encoded(&Frame::Oversized { announced: 7 }, Protocol::Resp2), error);
+    }
+}

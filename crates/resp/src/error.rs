@@ -37,8 +37,8 @@ pub enum DecodeError {
         /// `max_elements`.
         limit: usize,
     },
-    /// A push has more than `max_frame_bytes` of payload. A reply is skipped then; a push cannot be, because nobody
-    /// would know what it had told us.
+    /// A push, or a reply with a push in it, has more than `max_frame_bytes` of payload. A reply is skipped then; a push
+    /// cannot be, because nobody would know what it had told us. A push within an attribute is refused with it.
     PushTooLarge {
         /// `max_frame_bytes`.
         limit: usize,
@@ -63,7 +63,7 @@ impl fmt::Display for DecodeError {
             Self::TooManyElements { limit } => {
                 write!(f, "a reply has more elements than max_elements ({limit})")
             }
-            Self::PushTooLarge { limit } => write!(f, "a push is larger than max_frame_bytes ({limit})"),
+            Self::PushTooLarge { limit } => write!(f, "a push does not fit max_frame_bytes ({limit})"),
         }
     }
 }

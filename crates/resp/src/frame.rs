@@ -24,7 +24,9 @@ pub enum Frame {
     Map(Vec<(Frame, Frame)>),
     /// `~` (RESP3): members in the order they came, not checked for repeats.
     Set(Vec<Frame>),
-    /// `>` (RESP3): data that answers no command, such as an invalidation.
+    /// `>` (RESP3): data that answers no command, such as an invalidation. Never dropped for its size, but a string in
+    /// it can be [`Frame::Oversized`]. Within another frame Redis puts one only where EXEC answers a SUBSCRIBE (measured
+    /// on 7.0.15), and counts it as an element if it names one channel (redis issue 12207).
     Push(Vec<Frame>),
     /// `#` (RESP3).
     Boolean(bool),

@@ -18,9 +18,12 @@ mod decode;
 mod encode;
 mod error;
 mod frame;
+mod limits;
 mod line;
+mod reply;
 
-pub use decode::{Decoder, Limits, MAX_DEPTH};
+pub use decode::Decoder;
 pub use encode::{Protocol, encode_command};
 pub use error::DecodeError;
 pub use frame::Frame;
+pub use limits::{Limits, MAX_DEPTH};

@@ -6,31 +6,38 @@ use crate::DecodeError;
 
 /// Where the line at the start of `bytes` ends (the place of its CR), or `None` while its CRLF has not fully arrived.
 ///
-/// Looks only at bytes from `scanned` on, and moves it, so that a line arriving in pieces is searched once.
+/// Looks only at bytes from `scanned` on, and moves it, so that a line arriving in pieces is searched once; and never
+/// further than a line of `max_line_bytes` and its type byte can reach, so that the answer is the same in however many
+/// pieces it comes.
 ///
 /// # Errors
-/// `BadLineEnd` for a CR or LF on its own. Redis replaces both by spaces in what it sends as a line (networking.c
-/// `addReplyErrorFormatEx`, script_lua.c `luaReplyToRedisReply`, 7.0), so one means that we lost our place.
-pub(crate) fn find_end(bytes: &[u8], scanned: &mut usize) -> Result<Option<usize>, DecodeError> {
-    let from = (*scanned).min(bytes.len());
-    let Some(found) = memchr2(b'\r', b'\n', &bytes[from..]) else {
-        *scanned = bytes.len();
+/// `LineTooLong`. `BadLineEnd` for a CR or LF on its own: Redis replaces both by spaces in what it sends as a line
+/// (networking.c `addReplyErrorFormatEx`, script.c, 7.0), so one means that we lost our place.
+pub(crate) fn find_end(
+    bytes: &[u8],
+    scanned: &mut usize,
+    max_line_bytes: usize,
+) -> Result<Option<usize>, DecodeError> {
+    let reach = bytes.len().min(max_line_bytes.saturating_add(2)); // type byte, text, CR
+    let from = (*scanned).min(reach);
+    let Some(found) = memchr2(b'\r', b'\n', &bytes[from..reach]) else {
+        if reach > max_line_bytes.saturating_add(1) {
+            return Err(DecodeError::LineTooLong { limit: max_line_bytes });
+        }
+        *scanned = reach;
         return Ok(None);
     };
     let end = from + found;
-    if bytes[end] == b'\n' {
-        return Err(DecodeError::BadLineEnd);
-    }
-    match bytes.get(end + 1) {
-        Some(b'\n') => {
+    match (bytes[end], bytes.get(end + 1)) {
+        (b'\r', Some(b'\n')) => {
             *scanned = 0;
             Ok(Some(end))
         }
-        Some(_) => Err(DecodeError::BadLineEnd),
-        None => {
+        (b'\r', None) => {
             *scanned = end; // the CR is looked at again, with the byte after it
             Ok(None)
         }
+        _ => Err(DecodeError::BadLineEnd),
     }
 }
 
@@ -78,19 +85,30 @@ mod tests {
     #[test]
     fn a_line_end_is_found_once_and_searched_once() {
         let mut scanned = 0;
-        assert_eq!(find_end(b"+OK", &mut scanned), Ok(None));
+        assert_eq!(find_end(b"+OK", &mut scanned, 10), Ok(None));
         assert_eq!(scanned, 3);
-        assert_eq!(find_end(b"+OK\r", &mut scanned), Ok(None));
+        assert_eq!(find_end(b"+OK\r", &mut scanned, 10), Ok(None));
         assert_eq!(scanned, 3, "the CR is kept for the next look");
-        assert_eq!(find_end(b"+OK\r\n:1", &mut scanned), Ok(Some(3)));
+        assert_eq!(find_end(b"+OK\r\n:1", &mut scanned, 10), Ok(Some(3)));
         assert_eq!(scanned, 0, "the next line is searched from its start");
     }
 
     #[test]
     fn a_cr_or_lf_alone_is_refused() {
-        for text in [&b"+a\nb\r\n"[..], b"+a\rb\r\n", b"\n", b"+a\r\r\n"] {
-            assert_eq!(find_end(text, &mut 0), Err(DecodeError::BadLineEnd), "{text:?}");
+        for text in [&b"+a\nb\r\n"[..], b"+a\rb\r\n", b"+\n", b"+a\r\r\n"] {
+            assert_eq!(find_end(text, &mut 0, 10), Err(DecodeError::BadLineEnd), "{text:?}");
         }
+    }
+
+    #[test]
+    fn the_line_limit_is_exact_and_leaves_what_follows_alone() {
+        let too_long = Err(DecodeError::LineTooLong { limit: 2 });
+        assert_eq!(find_end(b"+ab\r\n", &mut 0, 2), Ok(Some(3)));
+        assert_eq!(find_end(b"+ab", &mut 0, 2), Ok(None), "its end may still come");
+        assert_eq!(find_end(b"+abc", &mut 0, 2), too_long);
+        assert_eq!(find_end(b"+abc\n", &mut 0, 2), too_long, "not searched further");
+        assert_eq!(find_end(b"+\r\nabcdef", &mut 0, 0), Ok(Some(1)));
+        assert_eq!(find_end(b"+a", &mut 0, usize::MAX), Ok(None));
     }
 
     #[test]
