@@ -1,12 +1,29 @@
 //! The settings: read once at start from flags, the environment and a file, checked, then plain data.
+//!
+//! `table` holds the settings; `flags`, `file` and `sources` gather the texts; `value` understands them; `redis`
+//! and `redis_url` settle which Redis is meant; `render` prints the result; `docs` makes the reference page.
 
+#[cfg(test)]
+mod docs;
 mod error;
+mod file;
+mod flags;
+mod redis;
+mod redis_url;
+mod render;
+mod sources;
+mod table;
+#[cfg(test)]
+mod tests;
+mod value;
 
 use std::ffi::OsString;
 use std::time::Duration;
 
+use upstream::Endpoint;
+
 pub use error::ConfigError;
-use upstream::{Address, Endpoint};
+use sources::Values;
 
 /// Everything an operator can set, checked and in its final type.
 #[derive(Clone, Debug)]
@@ -93,7 +110,7 @@ pub enum Command {
     Done(String),
 }
 
-/// Reads the settings: flags (`args`, the program's name first) win over `env`, `env` over the file of `--config`.
+/// Reads the settings: flags (`args`, the program's name first) win over `env`, that over the `--config` file.
 ///
 /// # Errors
 /// The operator's: a bad value, name, file or combination. Displays as one line, without secrets.
@@ -101,54 +118,93 @@ pub fn load(
     args: impl IntoIterator<Item = OsString>,
     env: impl Fn(&str) -> Option<OsString>,
 ) -> Result<Command, ConfigError> {
-    let _ = (args.into_iter().count(), env(""));
-    Ok(Command::Run(Box::default()))
+    let flags = match flags::parse(args)? {
+        flags::Parsed::Flags(flags) => flags,
+        flags::Parsed::Text(text) => return Ok(Command::Done(text)),
+    };
+    let values = Values::collect(&flags, &env)?;
+    let settings = settle(&values)?;
+    if flags.print_config() {
+        return Ok(Command::Done(render::values(&values, &settings)));
+    }
+    if flags.check_config() {
+        return Ok(Command::Done("the settings are good\n".into()));
+    }
+    Ok(Command::Run(Box::new(settings)))
 }
 
 impl Default for Settings {
+    /// What holds where nothing is set.
     fn default() -> Self {
-        Settings {
-            host: "127.0.0.1".into(),
-            port: Some(5000),
-            admin_host: "127.0.0.1".into(),
-            admin_port: Some(5001),
-            capacity: 100_000,
-            capacity_bytes: None,
-            global_expiry: Duration::from_secs(60),
-            max_value_bytes: 1 << 20,
-            workers: std::thread::available_parallelism().map_or(1, usize::from),
-            log: "info".into(),
-            log_format: LogFormat::Text,
-            access_log: 0,
-            redis: Endpoint {
-                address: Address::Tcp { host: "127.0.0.1".into(), port: 6379 },
-                tls: None,
-                username: None,
-                password: None,
-                db: 0,
-                connect_timeout: Duration::from_secs(1),
-                silence_timeout: Duration::from_secs(1),
-                ping_interval: Duration::from_secs(1),
-                max_reply_bytes: 32 << 20,
-            },
-            with_redis: false,
-            max_inflight: 10_000,
-            max_clients: 10_000,
-            client_wait: Duration::from_secs(1),
-            max_waiting: 1024,
-            max_key_bytes: 16 << 10,
-            max_target_bytes: 64 << 10,
-            max_head_bytes: 32 << 10,
-            max_headers: 100,
-            max_method_bytes: 32,
-            max_body_bytes: 64 << 10,
-            head_timeout: Duration::from_secs(10),
-            idle_timeout: Duration::from_secs(60),
-            write_timeout: Duration::from_secs(30),
-            output_buffer_bytes: 64 << 10,
-            http_cache_control: "no-cache".into(),
-            shutdown_delay: Duration::ZERO,
-            shutdown_timeout: Duration::from_secs(10),
+        match load([OsString::from("redis-proxy")], |_| None) {
+            Ok(Command::Run(settings)) => *settings,
+            other => unreachable!("the defaults are accepted, says a test: {other:?}"),
         }
+    }
+}
+
+fn settle(values: &Values) -> Result<Settings, ConfigError> {
+    let (redis, with_redis) = redis::resolve(values)?;
+    let port = |name| values.optional_number(name).and_then(|port| u16::try_from(port).ok());
+    let settings = Settings {
+        host: values.text("HOST"),
+        port: port("PORT"),
+        admin_host: values.text("ADMIN_HOST"),
+        admin_port: port("ADMIN_PORT"),
+        capacity: values.number("CAPACITY"),
+        capacity_bytes: values.optional_number("CAPACITY_BYTES"),
+        global_expiry: values.time("GLOBAL_EXPIRY"),
+        max_value_bytes: values.number("MAX_VALUE_BYTES"),
+        workers: workers(values),
+        log: values.text("LOG"),
+        log_format: if values.text("LOG_FORMAT") == "json" { LogFormat::Json } else { LogFormat::Text },
+        access_log: u32::try_from(values.number("ACCESS_LOG")).unwrap_or(u32::MAX),
+        redis,
+        with_redis,
+        max_inflight: values.number("MAX_INFLIGHT"),
+        max_clients: values.number("MAX_CLIENTS"),
+        client_wait: values.time("CLIENT_WAIT"),
+        max_waiting: values.number("MAX_WAITING"),
+        max_key_bytes: values.number("MAX_KEY_BYTES"),
+        max_target_bytes: values.number("MAX_TARGET_BYTES"),
+        max_head_bytes: values.number("MAX_HEAD_BYTES"),
+        max_headers: values.number("MAX_HEADERS"),
+        max_method_bytes: values.number("MAX_METHOD_BYTES"),
+        max_body_bytes: values.number("MAX_BODY_BYTES"),
+        head_timeout: values.time("HEAD_TIMEOUT"),
+        idle_timeout: values.time("IDLE_TIMEOUT"),
+        write_timeout: values.time("WRITE_TIMEOUT"),
+        output_buffer_bytes: values.number("OUTPUT_BUFFER_BYTES"),
+        http_cache_control: values.text("HTTP_CACHE_CONTROL"),
+        shutdown_delay: values.time("SHUTDOWN_DELAY"),
+        shutdown_timeout: values.time("SHUTDOWN_TIMEOUT"),
+    };
+    check_together(&settings)?;
+    Ok(settings)
+}
+
+fn workers(values: &Values) -> usize {
+    match values.optional_number("WORKERS") {
+        Some(_) => values.number("WORKERS"),
+        None => std::thread::available_parallelism().map_or(1, usize::from),
+    }
+}
+
+/// What each setting accepts alone and not all of them at once.
+fn check_together(settings: &Settings) -> Result<(), ConfigError> {
+    let Settings { max_key_bytes: key, max_target_bytes: target, .. } = settings;
+    if target <= key {
+        return Err(ConfigError::other(format!(
+            "MAX_TARGET_BYTES={target} leaves no room for a key of MAX_KEY_BYTES={key} and its slash: \
+             expected more than {key}"
+        )));
+    }
+    match (settings.port, settings.admin_port) {
+        (Some(port), Some(admin)) if port == admin && port != 0 && settings.host == settings.admin_host => {
+            Err(ConfigError::other(format!(
+                "PORT={port} and ADMIN_PORT={admin} on the same host: expected two ports"
+            )))
+        }
+        _ => Ok(()),
     }
 }

@@ -1,0 +1,216 @@
+//! Where each value comes from: flags over the environment over the file over the default.
+
+use std::ffi::{OsStr, OsString};
+use std::fmt;
+use std::path::Path;
+use std::time::Duration;
+
+use super::error::{ConfigError, quoted};
+use super::file::{self, Line};
+use super::flags::Flags;
+use super::table::{self, Setting};
+use super::value::Value;
+
+/// Where a value was given.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Origin {
+    File { path: String, line: usize },
+    Environment,
+    Flag,
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Origin::File { path, line } => write!(f, "{path}:{line}"),
+            Origin::Environment => f.write_str("environment"),
+            Origin::Flag => f.write_str("flag"),
+        }
+    }
+}
+
+/// A value that the operator gave.
+#[derive(Clone, Debug)]
+pub(super) struct Given {
+    /// The setting that the operator named: of a secret from a file, the one with `_FILE`.
+    pub(super) name: &'static str,
+    pub(super) value: Value,
+    pub(super) origin: Origin,
+}
+
+/// A value of every setting of the table that has one.
+pub(super) struct Values(Vec<(&'static Setting, Option<Given>)>);
+
+/// The settings that can be read from a file of their own, and the setting that names the file.
+const SECRETS: [(&str, &str); 2] =
+    [("REDIS_PASSWORD", "REDIS_PASSWORD_FILE"), ("REDIS_URL", "REDIS_URL_FILE")];
+
+/// The largest file of a secret.
+const SECRET_BYTES: u64 = 64 << 10;
+
+impl Values {
+    /// Reads every setting of the table.
+    ///
+    /// # Errors
+    /// A value that its setting does not accept, or a file that cannot be read.
+    pub(super) fn collect(
+        flags: &Flags,
+        env: &dyn Fn(&str) -> Option<OsString>,
+    ) -> Result<Values, ConfigError> {
+        let path = flags.config();
+        let lines = path.map_or(Ok(Vec::new()), |path| file::read(Path::new(path)))?;
+        let path = path.unwrap_or_default().to_string_lossy();
+        let mut values = Values(Vec::new());
+        for setting in table::all() {
+            let given = match raw(setting, flags, env, &lines, &path) {
+                Some((text, origin)) => Some(given(setting, &text, origin)?),
+                None => None,
+            };
+            values.0.push((setting, given));
+        }
+        values.read_secrets()?;
+        Ok(values)
+    }
+
+    /// Every setting with what was given for it, in the order of the table.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&'static Setting, Option<&Given>)> {
+        self.0.iter().map(|(setting, given)| (*setting, given.as_ref()))
+    }
+
+    /// What the operator gave for a setting; `None` where only the default holds.
+    pub(super) fn given(&self, name: &str) -> Option<&Given> {
+        self.slot(name).1.as_ref()
+    }
+
+    /// The value of a setting that has a default.
+    pub(super) fn value(&self, name: &str) -> Value {
+        let (setting, given) = self.slot(name);
+        match given {
+            Some(given) => given.value.clone(),
+            // A test loads every default.
+            None => setting.accepts.parse(setting.default).expect("the default is accepted"),
+        }
+    }
+
+    /// A count, a size or a port; `None` is `off`.
+    pub(super) fn optional_number(&self, name: &str) -> Option<u64> {
+        match self.value(name) {
+            Value::Number(number) => Some(number),
+            _ => None,
+        }
+    }
+
+    /// A count or a size; `off` is 0.
+    pub(super) fn number(&self, name: &str) -> usize {
+        // The ranges of the table end far below 2^64; on a 32-bit machine the largest holds instead.
+        usize::try_from(self.optional_number(name).unwrap_or(0)).unwrap_or(usize::MAX)
+    }
+
+    /// A span of time.
+    pub(super) fn time(&self, name: &str) -> Duration {
+        match self.value(name) {
+            Value::Time(time) => time,
+            _ => Duration::ZERO,
+        }
+    }
+
+    /// A text, path, choice or secret that has a default.
+    pub(super) fn text(&self, name: &str) -> String {
+        match self.value(name) {
+            Value::Text(text) => text,
+            _ => String::new(),
+        }
+    }
+
+    /// A text, path or secret that may be missing.
+    pub(super) fn given_text(&self, name: &str) -> Option<&str> {
+        match &self.given(name)?.value {
+            Value::Text(text) => Some(text),
+            _ => None,
+        }
+    }
+
+    fn slot(&self, name: &str) -> &(&'static Setting, Option<Given>) {
+        let slot = self.0.iter().find(|(setting, _)| setting.name == name);
+        slot.expect("a setting of the table; every name is looked up by the test of the defaults")
+    }
+
+    /// Puts the secrets that are in files in their places.
+    fn read_secrets(&mut self) -> Result<(), ConfigError> {
+        for (name, file_name) in SECRETS {
+            let Some(file) = self.given(file_name) else { continue };
+            if let Some(secret) = self.given(name) {
+                return Err(ConfigError::conflict(secret, file, "give the secret in one of them"));
+            }
+            let secret = read_secret(file)?;
+            for (setting, given) in &mut self.0 {
+                if setting.name == name {
+                    *given = Some(secret.clone());
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The text of a setting before it is understood, from the first source that has it.
+fn raw(
+    setting: &Setting,
+    flags: &Flags,
+    env: &dyn Fn(&str) -> Option<OsString>,
+    lines: &[Line],
+    path: &str,
+) -> Option<(OsString, Origin)> {
+    if let Some(text) = flags.get(setting.name) {
+        return Some((text.to_owned(), Origin::Flag));
+    }
+    // `FOO=` in a compose file or a shell is meant as "not set".
+    if let Some(text) = env(setting.name).filter(|text| !text.is_empty()) {
+        return Some((text, Origin::Environment));
+    }
+    let line = lines.iter().find(|line| line.name == setting.name)?;
+    Some((OsString::from(&line.text), Origin::File { path: path.to_owned(), line: line.number }))
+}
+
+fn given(setting: &'static Setting, text: &OsStr, origin: Origin) -> Result<Given, ConfigError> {
+    let accepts = &setting.accepts;
+    let shown = accepts.masked(&text.to_string_lossy());
+    match text.to_str().and_then(|text| accepts.parse(text)) {
+        Some(value) => Ok(Given { name: setting.name, value, origin }),
+        None => Err(ConfigError::bad_value(setting.name, &shown, &origin, &accepts.expected())),
+    }
+}
+
+/// The secret in the file that `file` names, without the line end that editors put there.
+fn read_secret(file: &Given) -> Result<Given, ConfigError> {
+    let Value::Text(path) = &file.value else { return Ok(file.clone()) };
+    let error =
+        |why: &str| ConfigError::other(format!("{}={} ({}): {why}", file.name, quoted(path), file.origin));
+    check_file(path).map_err(|why| error(&why))?;
+    if std::fs::metadata(path).is_ok_and(|data| data.len() > SECRET_BYTES) {
+        return Err(error("it is larger than 64KiB"));
+    }
+    let bytes = std::fs::read(path).map_err(|why| error(&why.to_string()))?;
+    let text = String::from_utf8(bytes).map_err(|_| error("it is not UTF-8"))?;
+    let text = text.strip_suffix('\n').map_or(text.as_str(), |line| line.strip_suffix('\r').unwrap_or(line));
+    match text.is_empty() {
+        true => Err(error("it is empty")),
+        false => {
+            Ok(Given { name: file.name, value: Value::Text(text.to_owned()), origin: file.origin.clone() })
+        }
+    }
+}
+
+/// Whether the file at `path` can be read; the error is for people.
+pub(super) fn check_file(path: &str) -> Result<(), String> {
+    let data = std::fs::metadata(path).map_err(|error| error.to_string())?;
+    if data.is_dir() {
+        return Err("it is a directory".into());
+    }
+    // A pipe is read once: it is left to its reader.
+    if data.is_file() {
+        std::fs::File::open(path).map(drop).map_err(|error| error.to_string())
+    } else {
+        Ok(())
+    }
+}

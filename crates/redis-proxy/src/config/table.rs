@@ -1,0 +1,293 @@
+//! The one table of settings. Flags, variables, the file, `--help`, `--print-config`, `.env.example` and
+//! `docs/configuration.md` all come from it.
+
+use std::time::Duration;
+
+use super::value::Accepts;
+
+/// One setting.
+pub(super) struct Setting {
+    /// The environment variable; the flag and the key of the file are made from it.
+    pub(super) name: &'static str,
+    /// What is accepted, with its range.
+    pub(super) accepts: Accepts,
+    /// The default as an operator would write it; empty is not set.
+    pub(super) default: &'static str,
+    /// What it is, in one or two sentences.
+    pub(super) doc: &'static str,
+}
+
+impl Setting {
+    /// `CAPACITY_BYTES` is `capacity-bytes` after `--`.
+    pub(super) fn flag(&self) -> String {
+        self.name.to_ascii_lowercase().replace('_', "-")
+    }
+
+    /// `CAPACITY_BYTES` is `capacity_bytes` in the file.
+    pub(super) fn key(&self) -> String {
+        self.name.to_ascii_lowercase()
+    }
+}
+
+/// Settings that belong together.
+pub(super) struct Section {
+    pub(super) title: &'static str,
+    pub(super) settings: &'static [Setting],
+}
+
+/// Every setting, in the order of the table.
+pub(super) fn all() -> impl Iterator<Item = &'static Setting> {
+    SECTIONS.iter().flat_map(|section| section.settings)
+}
+
+const MS: Duration = Duration::from_millis(1);
+const TEN_MS: Duration = Duration::from_millis(10);
+const HOUR: Duration = Duration::from_secs(3600);
+const DAY: Duration = Duration::from_secs(86_400);
+const TEN_YEARS: Duration = Duration::from_secs(3650 * 86_400);
+const KIB: u64 = 1 << 10;
+const MIB: u64 = 1 << 20;
+const MILLION: u64 = 1_000_000;
+
+const fn row(name: &'static str, accepts: Accepts, default: &'static str, doc: &'static str) -> Setting {
+    Setting { name, accepts, default, doc }
+}
+
+const fn count(min: u64, max: u64) -> Accepts {
+    Accepts::Count { min, max, word: None }
+}
+
+const fn bytes(min: u64, max: u64) -> Accepts {
+    Accepts::Bytes { min, max, word: None }
+}
+
+const fn time(min: Duration, max: Duration) -> Accepts {
+    Accepts::Time { min, max }
+}
+
+/// The table.
+pub(super) const SECTIONS: &[Section] = &[
+    Section {
+        title: "Ports",
+        settings: &[
+            row("HOST", Accepts::Host, "127.0.0.1", "Address or name that the data port listens on."),
+            row("PORT", Accepts::Port, "5000", "The data port. 0 is any free port, which the log names."),
+            row("ADMIN_HOST", Accepts::Host, "127.0.0.1", "Address or name that the admin port listens on."),
+            row(
+                "ADMIN_PORT",
+                Accepts::Port,
+                "5001",
+                "The admin port. 0 is any free port, which the log names.",
+            ),
+        ],
+    },
+    Section {
+        title: "Cache",
+        settings: &[
+            row(
+                "CAPACITY",
+                count(1, 1000 * MILLION),
+                "100000",
+                "The most keys held. The least recently used one leaves when a new one enters.",
+            ),
+            row(
+                "CAPACITY_BYTES",
+                Accepts::Bytes { min: MIB, max: 1 << 46, word: Some("off") },
+                "off",
+                "The most memory that the cache may take, beside CAPACITY.",
+            ),
+            row(
+                "GLOBAL_EXPIRY",
+                time(MS, TEN_YEARS),
+                "60s",
+                "The age, counted from its fetch, at which a value is no longer served.",
+            ),
+            row(
+                "MAX_VALUE_BYTES",
+                bytes(1, 512 * MIB),
+                "1MiB",
+                "A larger value is passed through and not kept.",
+            ),
+        ],
+    },
+    Section {
+        title: "Redis",
+        settings: &[
+            row("REDIS_HOST", Accepts::Host, "127.0.0.1", "Address or name of the backing Redis."),
+            row(
+                "REDIS_PORT",
+                Accepts::RedisPort,
+                "6379",
+                "Its port. `tcp://10.0.0.1:6379`, as Kubernetes injects it, is understood.",
+            ),
+            row("REDIS_USERNAME", Accepts::Text, "", "The ACL user; without it Redis' `default` user."),
+            row("REDIS_PASSWORD", Accepts::Password, "", "The password; without it no AUTH is sent."),
+            row("REDIS_PASSWORD_FILE", Accepts::File, "", "A file that holds REDIS_PASSWORD."),
+            row("REDIS_DB", count(0, i32::MAX as u64), "0", "The database that is selected."),
+            row(
+                "REDIS_URL",
+                Accepts::Url,
+                "",
+                "All of the above in one: `redis://user:password@host:6379/0`, `rediss://` for TLS, \
+                 `unix:///path/redis.sock?db=0`.",
+            ),
+            row("REDIS_URL_FILE", Accepts::File, "", "A file that holds REDIS_URL."),
+            row(
+                "REDIS_TLS",
+                Accepts::Switch { auto: false },
+                "",
+                "Talk TLS to REDIS_HOST. Any other REDIS_TLS_ setting switches it on as well.",
+            ),
+            row(
+                "REDIS_TLS_CA",
+                Accepts::File,
+                "",
+                "PEM file of the authorities to trust instead of the system's.",
+            ),
+            row("REDIS_TLS_CERT", Accepts::File, "", "PEM file of the client's certificate chain."),
+            row("REDIS_TLS_KEY", Accepts::File, "", "PEM file of the client's private key."),
+            row(
+                "REDIS_TLS_SERVER_NAME",
+                Accepts::Text,
+                "",
+                "The name that the server's certificate must carry, where it is not the host.",
+            ),
+            row(
+                "WITH_REDIS",
+                Accepts::Switch { auto: true },
+                "off",
+                "Start a redis-server of our own on a private unix socket, and end it on exit. `auto`: only \
+                 where no address is set.",
+            ),
+            row(
+                "REDIS_CONNECT_TIMEOUT",
+                time(MS, HOUR),
+                "1s",
+                "Bound of one attempt to connect: name, TCP, TLS and handshake together.",
+            ),
+            row(
+                "UPSTREAM_TIMEOUT",
+                time(MS, HOUR),
+                "1s",
+                "A Redis connection with answers due that delivers no byte for this long is closed.",
+            ),
+            row(
+                "REDIS_PING_INTERVAL",
+                time(TEN_MS, HOUR),
+                "1s",
+                "How often an idle Redis connection is pinged.",
+            ),
+            row(
+                "MAX_REPLY_BYTES",
+                bytes(KIB, 512 * MIB),
+                "32MiB",
+                "A larger reply is answered 502 and skipped as it arrives.",
+            ),
+        ],
+    },
+    Section {
+        title: "Limits",
+        settings: &[
+            row(
+                "MAX_CLIENTS",
+                count(1, MILLION),
+                "10000",
+                "The most client connections served at once; the next ones wait, then get 503.",
+            ),
+            row("CLIENT_WAIT", time(Duration::ZERO, HOUR), "1s", "How long such a connection waits."),
+            row("MAX_WAITING", count(0, MILLION), "1024", "The most connections that wait."),
+            row(
+                "MAX_INFLIGHT",
+                count(1, MILLION),
+                "10000",
+                "The most fetches from Redis in flight; above it a miss gets 503.",
+            ),
+            row("MAX_KEY_BYTES", bytes(1, MIB), "16KiB", "The longest key; above it 414."),
+            row(
+                "MAX_TARGET_BYTES",
+                bytes(16, 4 * MIB),
+                "64KiB",
+                "The longest request target as written (`%41` is three bytes); above it 414.",
+            ),
+            row(
+                "MAX_HEAD_BYTES",
+                bytes(128, MIB),
+                "32KiB",
+                "The longest header section, without the request line; above it 431.",
+            ),
+            row("MAX_HEADERS", count(1, 1024), "100", "The most header fields of a request; above it 431."),
+            row("MAX_METHOD_BYTES", bytes(4, KIB), "32", "The longest method name; above it 400."),
+            row(
+                "MAX_BODY_BYTES",
+                bytes(0, 64 * MIB),
+                "64KiB",
+                "A request body up to this size is read and dropped; above it the connection closes.",
+            ),
+            row(
+                "HEAD_TIMEOUT",
+                time(TEN_MS, DAY),
+                "10s",
+                "From the first byte of a request to the end of its head.",
+            ),
+            row("IDLE_TIMEOUT", time(TEN_MS, DAY), "60s", "How long a connection may lie idle."),
+            row(
+                "WRITE_TIMEOUT",
+                time(TEN_MS, DAY),
+                "30s",
+                "A client that leaves its answers unread for this long is closed.",
+            ),
+            row(
+                "OUTPUT_BUFFER_BYTES",
+                bytes(KIB, 64 * MIB),
+                "64KiB",
+                "Answers assembled for one connection before they are written.",
+            ),
+        ],
+    },
+    Section {
+        title: "Answers",
+        settings: &[row(
+            "HTTP_CACHE_CONTROL",
+            Accepts::HeaderValue,
+            "no-cache",
+            "The `Cache-Control` of an answer that carries a value.",
+        )],
+    },
+    Section {
+        title: "Process",
+        settings: &[
+            row(
+                "WORKERS",
+                Accepts::Count { min: 1, max: 1024, word: Some("auto") },
+                "auto",
+                "Threads that serve connections, each with one connection to Redis. `auto`: one a core.",
+            ),
+            row(
+                "LOG",
+                Accepts::LogFilter,
+                "info",
+                "What is logged: `error`, `warn`, `info`, `debug`, `trace`, `off`, or by module: \
+                 `warn,redis_proxy=debug`.",
+            ),
+            row("LOG_FORMAT", Accepts::OneOf(&["text", "json"]), "text", "How a log line is written."),
+            row(
+                "ACCESS_LOG",
+                Accepts::Count { min: 0, max: u32::MAX as u64, word: Some("off") },
+                "off",
+                "Log one request in this many; 1 is every request, 0 or `off` none.",
+            ),
+            row(
+                "SHUTDOWN_DELAY",
+                time(Duration::ZERO, HOUR),
+                "0s",
+                "After the signal to end: how long requests are still taken while `/readyz` says no.",
+            ),
+            row(
+                "SHUTDOWN_TIMEOUT",
+                time(Duration::ZERO, HOUR),
+                "10s",
+                "After that: how long requests under way may take.",
+            ),
+        ],
+    },
+];

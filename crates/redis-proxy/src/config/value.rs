@@ -1,0 +1,370 @@
+//! What a setting accepts: from an operator's text to a value, and back to text.
+
+use std::net::Ipv6Addr;
+use std::time::Duration;
+
+use bytesize::ByteSize;
+
+use super::redis_url;
+
+/// The kind of a setting, with its range.
+pub(super) enum Accepts {
+    /// A whole number, or `word`.
+    Count { min: u64, max: u64, word: Option<&'static str> },
+    /// A size in bytes, or `word`.
+    Bytes { min: u64, max: u64, word: Option<&'static str> },
+    /// A span of time.
+    Time { min: Duration, max: Duration },
+    /// A port to listen on; 0 is any, `off` none.
+    Port,
+    /// A port to connect to, or `tcp://host:port`.
+    RedisPort,
+    /// A name, an IPv4 or an IPv6 address, without port.
+    Host,
+    /// `on` or `off`, with `auto` perhaps.
+    Switch { auto: bool },
+    /// One of these words.
+    OneOf(&'static [&'static str]),
+    /// A filter of `tracing`.
+    LogFilter,
+    /// The value of an HTTP header field.
+    HeaderValue,
+    /// Any text without control characters.
+    Text,
+    /// The path of a file that can be read.
+    File,
+    /// A secret.
+    Password,
+    /// The address of a Redis, perhaps with a password in it.
+    Url,
+}
+
+/// A setting's value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Value {
+    /// A count, a port or a size in bytes.
+    Number(u64),
+    /// A span of time.
+    Time(Duration),
+    /// A text, path, choice or secret.
+    Text(String),
+    /// A word in place of a number: `off`, `auto`.
+    Word(&'static str),
+    /// Host and port in one, as Kubernetes writes them.
+    Address { host: String, port: u16 },
+}
+
+impl Accepts {
+    /// Understands `text`; `None` is a text that is not accepted.
+    pub(super) fn parse(&self, text: &str) -> Option<Value> {
+        match *self {
+            Accepts::Count { word: Some(word), .. } | Accepts::Bytes { word: Some(word), .. }
+                if text == word =>
+            {
+                Some(Value::Word(word))
+            }
+            Accepts::Count { min, max, .. } => number(text, min, max),
+            Accepts::Bytes { min, max, .. } => {
+                size(text).filter(|n| (min..=max).contains(n)).map(Value::Number)
+            }
+            Accepts::Time { min, max } => span(text).filter(|t| (min..=max).contains(t)).map(Value::Time),
+            Accepts::Port if text == "off" => Some(Value::Word("off")),
+            Accepts::Port => number(text, 0, 65_535),
+            Accepts::RedisPort => match redis_url::tcp_address(text) {
+                Some((host, port)) => Some(Value::Address { host, port }),
+                None => number(text, 1, 65_535),
+            },
+            Accepts::Host => host(text).map(Value::Text),
+            Accepts::Switch { auto } => switch(text, auto).map(|word| Value::Text(word.into())),
+            Accepts::OneOf(words) => words.contains(&text).then(|| Value::Text(text.into())),
+            Accepts::LogFilter => is_log_filter(text).then(|| Value::Text(text.into())),
+            Accepts::HeaderValue => is_header_value(text).then(|| Value::Text(text.into())),
+            Accepts::Text => {
+                (!text.is_empty() && !text.contains(char::is_control)).then(|| Value::Text(text.into()))
+            }
+            // Whether it can be read, and whether it is a URL, is told later and in more words.
+            Accepts::File | Accepts::Password | Accepts::Url => {
+                (!text.is_empty()).then(|| Value::Text(text.into()))
+            }
+        }
+    }
+
+    /// What is accepted, in words: for errors, `--help` and the documentation.
+    pub(super) fn expected(&self) -> String {
+        let or = |word: Option<&str>| word.map_or(String::new(), |word| format!(" or \"{word}\""));
+        match self {
+            Accepts::Count { min, max, word } => format!("a whole number from {min} to {max}{}", or(*word)),
+            Accepts::Bytes { min, max, word } => {
+                format!(
+                    "a size from {} to {}, such as 4096, 64KiB or 1MiB{}",
+                    show_size(*min),
+                    show_size(*max),
+                    or(*word)
+                )
+            }
+            Accepts::Time { min, max } => {
+                format!(
+                    "a time from {} to {}, such as 5s, 500ms or 1m30s; a bare number is seconds",
+                    show_span(*min),
+                    show_span(*max)
+                )
+            }
+            Accepts::Port => "a port from 0 (any free one) to 65535 or \"off\"".into(),
+            Accepts::RedisPort => "a port from 1 to 65535 or tcp://host:port".into(),
+            Accepts::Host => "a host name or an IP address, without port".into(),
+            Accepts::Switch { auto: false } => "on or off".into(),
+            Accepts::Switch { auto: true } => "on, off or auto".into(),
+            Accepts::OneOf(words) => words.join(" or "),
+            Accepts::LogFilter => {
+                "error, warn, info, debug, trace or off, or a list such as warn,redis_proxy=debug".into()
+            }
+            Accepts::HeaderValue => "a header value of visible ASCII characters, with spaces within".into(),
+            Accepts::Text => "a text without control characters".into(),
+            Accepts::File => "the path of a readable file".into(),
+            Accepts::Password => "a text that is not empty".into(),
+            Accepts::Url => {
+                "redis://[user:password@]host[:port][/db], rediss://... or unix:///path[?db=n]".into()
+            }
+        }
+    }
+
+    /// The unit, as a placeholder in `--help`.
+    pub(super) fn unit(&self) -> &'static str {
+        match self {
+            Accepts::Count { .. } => "NUMBER",
+            Accepts::Bytes { .. } => "BYTES",
+            Accepts::Time { .. } => "TIME",
+            Accepts::Port | Accepts::RedisPort => "PORT",
+            Accepts::Host => "HOST",
+            Accepts::Switch { auto: false } => "on|off",
+            Accepts::Switch { auto: true } => "on|off|auto",
+            Accepts::OneOf(_) => "WORD",
+            Accepts::LogFilter => "FILTER",
+            Accepts::HeaderValue | Accepts::Text => "TEXT",
+            Accepts::File => "FILE",
+            Accepts::Password => "PASSWORD",
+            Accepts::Url => "URL",
+        }
+    }
+
+    /// `text` as it may be shown.
+    pub(super) fn masked(&self, text: &str) -> String {
+        match self {
+            Accepts::Password => "***".into(),
+            Accepts::Url => redis_url::masked(text),
+            _ => text.into(),
+        }
+    }
+
+    /// `value` as an operator would write it, secrets masked.
+    pub(super) fn show(&self, value: &Value) -> String {
+        match (self, value) {
+            (Accepts::Bytes { .. }, Value::Number(n)) => show_size(*n),
+            (_, Value::Number(n)) => n.to_string(),
+            (_, Value::Time(t)) => show_span(*t),
+            (_, Value::Text(text)) => self.masked(text),
+            (_, Value::Word(word)) => (*word).into(),
+            (_, Value::Address { host, port }) => {
+                upstream::Address::Tcp { host: host.clone(), port: *port }.to_string()
+            }
+        }
+    }
+}
+
+fn number(text: &str, min: u64, max: u64) -> Option<Value> {
+    // u64's own parser takes a leading plus.
+    let digits = text.bytes().all(|byte| byte.is_ascii_digit());
+    text.parse().ok().filter(|n| digits && (min..=max).contains(n)).map(Value::Number)
+}
+
+fn size(text: &str) -> Option<u64> {
+    text.starts_with(|first: char| first.is_ascii_digit()).then_some(())?;
+    Some(text.parse::<ByteSize>().ok()?.as_u64())
+}
+
+/// A size in the largest unit that holds it exactly.
+fn show_size(bytes: u64) -> String {
+    let units = [(40, "TiB"), (30, "GiB"), (20, "MiB"), (10, "KiB")];
+    let exact = units.iter().find(|(shift, _)| bytes > 0 && bytes.trailing_zeros() >= *shift);
+    exact.map_or(bytes.to_string(), |(shift, unit)| format!("{}{unit}", bytes >> shift))
+}
+
+fn span(text: &str) -> Option<Duration> {
+    const UNITS: [&str; 7] = ["us", "ms", "s", "m", "h", "d", "w"];
+    if text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.') {
+        return Duration::try_from_secs_f64(text.parse().ok()?).ok();
+    }
+    // humantime knows more units, of which `M` is a month: too easily meant as minutes. And numbers near the
+    // end of u64 make it panic (2.4.0, `Duration::new` with a carry), hence the bounds.
+    let known =
+        text.split(|c: char| !c.is_ascii_alphabetic()).all(|unit| unit.is_empty() || UNITS.contains(&unit));
+    let short = text.split(|c: char| !c.is_ascii_digit()).all(|digits| digits.len() <= 12);
+    if !known || !short || text.len() > 64 || !text.is_ascii() {
+        return None;
+    }
+    humantime::parse_duration(text).ok()
+}
+
+/// A time as `1d2h3m4s5ms`, without the parts that are nothing.
+pub(super) fn show_span(time: Duration) -> String {
+    let seconds = time.as_secs();
+    let parts = [
+        (seconds / 86_400, "d"),
+        (seconds / 3600 % 24, "h"),
+        (seconds / 60 % 60, "m"),
+        (seconds % 60, "s"),
+        (u64::from(time.subsec_millis()), "ms"),
+        (u64::from(time.subsec_micros() % 1000), "us"),
+    ];
+    let text: String = parts.iter().filter(|(n, _)| *n > 0).map(|(n, unit)| format!("{n}{unit}")).collect();
+    if text.is_empty() { "0s".into() } else { text }
+}
+
+/// A host without its brackets; a colon is only part of an IPv6 address.
+pub(super) fn host(text: &str) -> Option<String> {
+    let bare = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(text);
+    let address = bare.split_once('%').map_or(bare, |(address, _zone)| address);
+    let name = |c: char| c.is_alphanumeric() || "-._".contains(c);
+    let is_host = match address.contains(':') {
+        true => address.parse::<Ipv6Addr>().is_ok(),
+        false => bare == text && !bare.is_empty() && bare.len() <= 253 && bare.chars().all(name),
+    };
+    is_host.then(|| bare.to_owned())
+}
+
+fn switch(text: &str, auto: bool) -> Option<&'static str> {
+    match text.to_ascii_lowercase().as_str() {
+        "on" | "true" | "yes" | "1" => Some("on"),
+        "off" | "false" | "no" | "0" => Some("off"),
+        "auto" if auto => Some("auto"),
+        _ => None,
+    }
+}
+
+/// The filter's own parser takes any word for a module whose every line is logged, `LOG=verbose` too: a piece
+/// without `=` must be a level here.
+fn is_log_filter(text: &str) -> bool {
+    const LEVELS: [&str; 6] = ["error", "warn", "info", "debug", "trace", "off"];
+    let level = |word: &str| LEVELS.contains(&word.to_ascii_lowercase().as_str());
+    let piece = |piece: &str| match piece.rsplit_once('=') {
+        Some((module, word)) => !module.is_empty() && level(word),
+        None => level(piece),
+    };
+    text.split(',').all(piece) && tracing_subscriber::EnvFilter::builder().parse(text).is_ok()
+}
+
+/// RFC 9110, section 5.5, without the bytes above ASCII.
+fn is_header_value(text: &str) -> bool {
+    let visible = |byte: u8| matches!(byte, b' ' | 0x21..=0x7e);
+    !text.is_empty() && text.len() <= 1024 && text.trim() == text && text.bytes().all(visible)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_understood() {
+        let cases = [
+            ("5", 5_000_000),
+            ("0.5", 500_000),
+            (".5", 500_000),
+            ("0", 0),
+            ("500ms", 500_000),
+            ("5s", 5_000_000),
+            ("1m30s", 90_000_000),
+            ("1m 30s", 90_000_000),
+            ("1h", 3_600_000_000),
+            ("1.5h", 5_400_000_000),
+            ("2d", 172_800_000_000),
+        ];
+        for (text, micros) in cases {
+            assert_eq!(span(text), Some(Duration::from_micros(micros)), "{text}");
+        }
+        for text in
+            ["", "soon", "-1", "+1", "1e3", "inf", "NaN", "5M", "5 parsecs", "1y", ".", "1..5", "s", "５"]
+        {
+            assert_eq!(span(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_time_near_the_end_of_u64_is_refused_and_not_a_panic() {
+        for text in [
+            "18446744073709551615",
+            "18446744073709551615s",
+            "18446744073709551615s1000ms",
+            "1e400",
+            "999999999999w",
+        ] {
+            assert!(span(text).is_none_or(|time| time > Duration::from_secs(1 << 32)), "{text}");
+        }
+    }
+
+    #[test]
+    fn sizes_are_understood() {
+        for (text, bytes) in [
+            ("1048576", 1 << 20),
+            ("1MiB", 1 << 20),
+            ("1 MiB", 1 << 20),
+            ("64k", 64_000),
+            ("64KiB", 65_536),
+            ("1.5KiB", 1536),
+        ] {
+            assert_eq!(size(text), Some(bytes), "{text}");
+        }
+        for text in ["", "lots", "-1", "+1", "1XB", ".5k", "1MiB2", "k"] {
+            assert_eq!(size(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_shown_value_reads_back_as_itself() {
+        for bytes in [0, 1, 1000, 1024, 1 << 20, (1 << 20) + 1, 3 << 30, 1 << 46] {
+            assert_eq!(size(&show_size(bytes)), Some(bytes), "{}", show_size(bytes));
+        }
+        for micros in [0, 1, 1000, 1_500, 61_000_000, 90_061_001_001, 315_360_000_000_000] {
+            let time = Duration::from_micros(micros);
+            assert_eq!(span(&show_span(time)), Some(time), "{}", show_span(time));
+        }
+    }
+
+    #[test]
+    fn hosts_are_names_or_addresses_without_port() {
+        for (text, expected) in [
+            ("127.0.0.1", "127.0.0.1"),
+            ("redis.internal", "redis.internal"),
+            ("::1", "::1"),
+            ("[::1]", "::1"),
+            ("fe80::1%eth0", "fe80::1%eth0"),
+            ("my_redis", "my_redis"),
+        ] {
+            assert_eq!(host(text).as_deref(), Some(expected), "{text}");
+        }
+        for text in [
+            "",
+            "host:6379",
+            "[::1]:6379",
+            "redis://host",
+            "a b",
+            "a/b",
+            "u@h",
+            "[host]",
+            "[]",
+            ":",
+            "host\n",
+        ] {
+            assert_eq!(host(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_log_filter_is_made_of_levels() {
+        for text in ["info", "WARN", "off", "warn,redis_proxy=debug", "redis_proxy::front=trace,info"] {
+            assert!(is_log_filter(text), "{text}");
+        }
+        for text in ["", "verbose", "redis_proxy", "info,", "=debug", "redis_proxy=loud", "5x"] {
+            assert!(!is_log_filter(text), "{text}");
+        }
+    }
+}
