@@ -19,6 +19,7 @@ mod child;
 mod fault_proxy;
 mod http_client;
 mod http_response;
+mod link;
 mod log;
 mod metrics;
 mod proxy;
