@@ -1,0 +1,15 @@
+//! The parts against the real thing: each does what the black-box tests of the program take for granted.
+#![allow(clippy::unwrap_used, reason = "a test ends with a panic")]
+
+mod fault_proxy;
+mod http_client;
+mod proxy;
+mod redis_server;
+mod scripted_redis;
+
+use std::time::Duration;
+
+/// More than anything here takes.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// Long enough to see that something does not happen.
+const MOMENT: Duration = Duration::from_millis(50);
