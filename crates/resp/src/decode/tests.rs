@@ -193,7 +193,20 @@ fn an_error_poisons_the_decoder() {
     let mut fresh = BytesMut::from("+OK\r\n");
     assert_eq!(decoder.decode(&mut fresh), Err(DecodeError::BadInteger));
     assert_eq!(&fresh[..], b"+OK\r\n", "nothing is consumed any more");
+}
+
+#[test]
+fn nothing_is_held_nor_wanted_after_an_error() {
+    let mut decoder = Decoder::new(LIMITS);
+    let mut buffer = BytesMut::with_capacity(100);
+    buffer.extend_from_slice(b"*2\r\n$3\r\nabc\r\n$3\r\nab");
+    let whole = buffer.capacity();
+    assert_eq!(decoder.decode(&mut buffer), Ok(None));
+    buffer.extend_from_slice(b"cde");
+    assert_eq!(decoder.decode(&mut buffer), Err(DecodeError::BadLineEnd));
     assert_eq!(decoder.wanted(), 0);
+    buffer.clear();
+    assert!(buffer.try_reclaim(whole), "no slice of the buffer is alive");
 }
 
 #[test]
@@ -344,19 +357,21 @@ fn an_oversized_string_is_dropped_as_it_arrives_and_the_next_reply_is_right() {
 
 #[test]
 fn a_reply_over_the_limit_as_a_whole_is_dropped_and_the_next_is_right() {
-    let limits = Limits { max_frame_bytes: 10, ..LIMITS };
+    let limits = Limits { max_frame_bytes: 10, max_bulk_bytes: 12, ..LIMITS };
     let next = Frame::Simple(text("0123456789"));
     let cases: &[(&[u8], u64)] = &[
         (b"$11\r\n01234567890\r\n", 11),
         (b"+01234567890\r\n", 11),
         (b"*3\r\n$6\r\n012345\r\n*2\r\n$5\r\n01234\r\n%1\r\n+a\r\n#t\r\n(1\r\n", 13),
+        (b"*3\r\n$13\r\n0123456789abc\r\n$9\r\n012345678\r\n+ab\r\n", 24),
         (b"%1\r\n$6\r\n012345\r\n*2\r\n,1.23\r\n-ERR\r\n", 13),
         (b"*2\r\n$8\r\n01234567\r\n|1\r\n+attribute\r\n+attribute\r\n+abc\r\n", 11),
     ];
     for (bytes, announced) in cases {
-        let stream = [*bytes, b"+0123456789\r\n"].concat();
+        let stream = [*bytes, b"+0123456789\r\n", *bytes].concat();
         for piece in [1, 3, 1000] {
-            let expected = Ok(vec![Frame::Oversized { announced: *announced }, next.clone()]);
+            let over = Frame::Oversized { announced: *announced };
+            let expected = Ok(vec![over.clone(), next.clone(), over]);
             assert_eq!(decode_in_pieces(limits, &stream, piece), expected, "{}", bytes.escape_ascii());
         }
     }
