@@ -1,4 +1,162 @@
 //! redis-proxy: a read-through LRU cache in front of Redis, over HTTP.
+//!
+//! [`run`] joins the parts: the listener accepts clients and gives them to workers, a worker's front turns bytes into
+//! keys, readthrough answers from the cache or from Redis, the admin port watches.
 
+mod admin;
+mod clock;
 pub mod config;
+mod error;
+mod failure;
+mod files;
+pub mod front;
+mod listener;
+mod logging;
+mod maintenance;
+mod readthrough;
+mod shutdown;
+mod stats;
 pub mod with_redis;
+mod worker;
+
+use std::net::TcpListener;
+use std::sync::Arc;
+use std::time::Duration;
+
+use cache::Limits;
+use tokio::sync::oneshot;
+use tokio::time::{sleep, timeout};
+use tracing::{info, warn};
+use upstream::InFlight;
+
+use crate::admin::Watched;
+use crate::config::Settings;
+pub use crate::error::{Ended, Error};
+use crate::front::http::HttpSettings;
+use crate::listener::{Door, accept, bind};
+use crate::maintenance::{maintain, resident_bytes};
+use crate::readthrough::Store;
+use crate::shutdown::{Draining, Signals};
+use crate::worker::Worker;
+
+/// Serves with `settings` until a signal ends it.
+///
+/// # Errors
+/// [`Error`] when the program cannot start: an address in use, no thread, no redis-server to start.
+pub fn run(mut settings: Settings) -> Result<Ended, Error> {
+    logging::start(&settings.log, settings.log_format)
+        .map_err(|error| Error::setting("LOG", &settings.log, &error.to_string()))?;
+    let files = files::raise_limit();
+    (settings.max_clients, settings.max_waiting) =
+        files::fit(files, settings.max_clients, settings.max_waiting);
+    // Lives as long as this function: dropping it ends the redis-server.
+    let own_redis =
+        if settings.with_redis { Some(with_redis::start().map_err(Error::OwnRedis)?) } else { None };
+    if let Some(own) = &own_redis {
+        settings.redis.address = own.address().clone();
+    }
+    let data = listen("HOST and PORT", &settings.host, settings.port)?;
+    let admin = listen("ADMIN_HOST and ADMIN_PORT", &settings.admin_host, settings.admin_port)?;
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Error::System)?;
+    runtime.block_on(serve(&settings, data, admin))
+}
+
+fn listen(names: &'static str, host: &str, port: Option<u16>) -> Result<Option<TcpListener>, Error> {
+    let Some(port) = port else {
+        return Ok(None);
+    };
+    bind(host, port).map(Some).map_err(|cause| Error::Bind {
+        names,
+        address: format!("{host}:{port}"),
+        cause,
+    })
+}
+
+async fn serve(
+    settings: &Settings,
+    data: Option<TcpListener>,
+    admin: Option<TcpListener>,
+) -> Result<Ended, Error> {
+    let mut signals = Signals::new().map_err(Error::System)?;
+    let store = Store::new(Limits {
+        capacity: settings.capacity,
+        capacity_bytes: settings.capacity_bytes,
+        expiry: settings.global_expiry,
+        max_value_bytes: settings.max_value_bytes,
+        shards: None,
+    });
+    let http = Arc::new(HttpSettings::new(settings));
+    let endpoint = Arc::new(settings.redis.clone());
+    let in_flight = InFlight::new(settings.max_inflight);
+    let workers = (0..settings.workers)
+        .map(|number| Worker::start(number, &store, &endpoint, &in_flight, &http))
+        .collect::<Result<Arc<[Worker]>, _>>()
+        .map_err(Error::System)?;
+    let door = Arc::new(Door::new(settings.max_clients, settings.max_waiting, settings.client_wait));
+    let draining = Arc::new(Draining::default());
+
+    info!(
+        http = bound(data.as_ref()),
+        admin = bound(admin.as_ref()),
+        redis = %endpoint.address,
+        capacity = settings.capacity,
+        global_expiry = ?settings.global_expiry,
+        workers = settings.workers,
+        max_clients = settings.max_clients,
+        "listening"
+    );
+    if let Some(listener) = admin {
+        let (store, workers) = (store.clone(), workers.clone());
+        let watched = Watched { store, workers, door: door.clone(), draining: draining.clone() };
+        admin::start(listener, watched).map_err(Error::System)?;
+    }
+    tokio::spawn(maintain(store, door.clone(), resident_bytes().unwrap_or(0)));
+    let (stop, stopped) = oneshot::channel::<()>();
+    let acceptor = data.map(|listener| {
+        let stopped = async {
+            let _ = stopped.await;
+        };
+        tokio::spawn(accept(listener, door.clone(), workers.clone(), http, stopped))
+    });
+
+    let (signal, _) = signals.next().await;
+    info!(signal, delay = ?settings.shutdown_delay, "shutting down");
+    draining.start();
+    let end = async {
+        sleep(settings.shutdown_delay).await;
+        drop(stop);
+        if let Some(acceptor) = acceptor {
+            // It ends by itself once told; its error would have ended it before.
+            let _ = acceptor.await;
+        }
+        workers.iter().for_each(Worker::drain);
+        drain(&door, settings.shutdown_timeout).await;
+        Ended::Drained
+    };
+    tokio::select! {
+        ended = end => Ok(ended),
+        (signal, number) = signals.next() => {
+            warn!(signal, "second signal: ending at once");
+            Ok(Ended::Signalled(number))
+        }
+    }
+}
+
+/// Waits until the last client is gone, at most `patience`.
+async fn drain(door: &Door, patience: Duration) {
+    if timeout(patience, door.all_left()).await.is_ok() {
+        info!("all clients answered");
+    } else {
+        warn!(clients = door.clients(), "clients left unanswered after SHUTDOWN_TIMEOUT");
+    }
+}
+
+/// The address that a port was bound to, for the log.
+fn bound(listener: Option<&TcpListener>) -> String {
+    match listener.map(TcpListener::local_addr) {
+        None => "off".into(),
+        Some(Ok(address)) => address.to_string(),
+        Some(Err(error)) => error.to_string(),
+    }
+}

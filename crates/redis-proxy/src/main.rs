@@ -1,1 +1,33 @@
-fn main(){}
+//! The program: settings in, exit code out.
+
+use std::process::ExitCode;
+
+use redis_proxy::config::{Command, load};
+use redis_proxy::{Ended, run};
+
+/// The program could not start, or a part of it failed.
+const FAILED: u8 = 1;
+/// A setting is wrong; nothing was started.
+const BAD_SETTINGS: u8 = 2;
+/// Added to a signal's number, as shells do.
+const SIGNALLED: u8 = 128;
+
+fn main() -> ExitCode {
+    match load(std::env::args_os(), |name| std::env::var_os(name)) {
+        Ok(Command::Done(text)) => {
+            println!("{}", text.trim_end());
+            ExitCode::SUCCESS
+        }
+        Ok(Command::Run(settings)) => match run(*settings) {
+            Ok(Ended::Drained) => ExitCode::SUCCESS,
+            Ok(Ended::Signalled(number)) => ExitCode::from(SIGNALLED + number),
+            Err(error) => fail(&error, FAILED),
+        },
+        Err(error) => fail(&error, BAD_SETTINGS),
+    }
+}
+
+fn fail(error: &dyn std::fmt::Display, code: u8) -> ExitCode {
+    eprintln!("redis-proxy: {error}");
+    ExitCode::from(code)
+}

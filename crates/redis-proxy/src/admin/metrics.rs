@@ -1,0 +1,194 @@
+//! `/metrics`: the counters of the cache and of the workers, in the OpenMetrics text that Prometheus reads.
+
+use std::fmt;
+
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, NoLabelSet};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::registry::Registry;
+
+use super::Watched;
+use crate::clock::now_ns;
+use crate::failure::KINDS;
+use crate::maintenance::resident_bytes;
+use crate::stats::{BOUNDS_NS, Histogram, WorkerStats};
+
+const NANOS: f64 = 1e9;
+
+/// A registry that reads everything anew at each scrape; nothing is counted twice.
+pub(super) fn registry(watched: Watched) -> Registry {
+    let mut registry = Registry::with_prefix("redis_proxy");
+    registry.register_collector(Box::new(Reading(watched)));
+    registry
+}
+
+struct Reading(Watched);
+
+impl fmt::Debug for Reading {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Reading")
+    }
+}
+
+impl Reading {
+    /// A counter summed over the workers.
+    fn sum(&self, of: impl Fn(&WorkerStats) -> u64) -> u64 {
+        self.0.workers.iter().map(|worker| of(&worker.stats)).sum()
+    }
+
+    /// A histogram summed over the workers: count a bucket, sum in seconds.
+    fn merged(&self, of: impl Fn(&WorkerStats) -> &Histogram) -> (Vec<(f64, u64)>, f64) {
+        let bounds = BOUNDS_NS.iter().map(|ns| *ns as f64 / NANOS).chain([f64::MAX]);
+        let mut buckets: Vec<_> = bounds.map(|bound| (bound, 0)).collect();
+        let mut sum_ns = 0;
+        for worker in self.0.workers.iter() {
+            let (counts, sum) = of(&worker.stats).read();
+            buckets.iter_mut().zip(counts).for_each(|(bucket, count)| bucket.1 += count);
+            sum_ns += sum;
+        }
+        (buckets, sum_ns as f64 / NANOS)
+    }
+}
+
+impl Collector for Reading {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let cache = self.0.store.stats(now_ns());
+        let out = &mut encoder;
+        labelled(
+            out,
+            "lookups",
+            "Keys looked up, by result",
+            "result",
+            &[("hit", cache.hits), ("miss", cache.misses), ("collapsed", cache.collapsed)],
+        )?;
+        labelled(
+            out,
+            "fills",
+            "Fetches answered, by what became of the answer",
+            "outcome",
+            &[
+                ("stored", cache.stored),
+                ("missing", cache.unkept_missing),
+                ("failed", cache.unkept_failed),
+                ("too_large", cache.unkept_too_large),
+                ("expired", cache.unkept_expired),
+                ("invalidated", cache.unkept_invalidated),
+                ("flushed", cache.unkept_flushed),
+                ("abandoned", cache.unkept_abandoned),
+            ],
+        )?;
+        counter(out, "evictions", "Live entries that left for room", cache.evictions)?;
+        counter(out, "expiries", "Entries that left for age", cache.expiries)?;
+        counter(
+            out,
+            "invalidations",
+            "Entries that left because their key was invalidated",
+            cache.invalidations,
+        )?;
+        counter(out, "flushes", "Flushes of the whole cache", cache.flushes)?;
+        gauge(out, "entries", "Entries held", cache.entries)?;
+        gauge(out, "capacity_entries", "Entries held at most", cache.capacity)?;
+        gauge(out, "fills_in_flight", "Fetches on their way", cache.fills_in_flight)?;
+        gauge(out, "accounted_bytes", "Bytes charged for entries, tables and lists", cache.accounted_bytes)?;
+        gauge(out, "resident_bytes", "Resident size of the process", resident_bytes().unwrap_or(0))?;
+        gauge(out, "budget_bytes", "CAPACITY_BYTES, 0 if none", cache.budget_bytes)?;
+        gauge(
+            out,
+            "effective_budget_bytes",
+            "Accounted bytes allowed now, so that the resident size keeps to the budget; 0 without one",
+            cache.effective_budget_bytes,
+        )?;
+        real(
+            out,
+            "oldest_use_age_seconds",
+            "Time since the last use of the entry that would be evicted next",
+            cache.oldest_use_age_ns as f64 / NANOS,
+        )?;
+        gauge(out, "clients", "Connected clients that hold a place", self.0.door.clients() as u64)?;
+        gauge(out, "waiting_clients", "Clients that wait for a place", self.0.door.waiting() as u64)?;
+        counter(
+            out,
+            "redis_connects",
+            "Connections to Redis made",
+            self.sum(|worker| worker.connects.get()),
+        )?;
+        counter(
+            out,
+            "redis_disconnects",
+            "Connections to Redis lost, and attempts that failed",
+            self.sum(|worker| worker.disconnects.get()),
+        )?;
+        counter(
+            out,
+            "redis_retries",
+            "Fetches sent again because their connection was lost",
+            self.sum(|worker| worker.retries.get()),
+        )?;
+        let failures = KINDS
+            .iter()
+            .enumerate()
+            .map(|(kind, name)| (*name, self.sum(|worker| worker.failures(kind))))
+            .collect::<Vec<_>>();
+        labelled(out, "errors", "Fetches that failed, by kind", "kind", &failures)?;
+        counter(
+            out,
+            "rejected_requests",
+            "Requests answered without a lookup: malformed, over a limit, not GET or HEAD, the banner",
+            self.sum(|worker| worker.rejected.get()),
+        )?;
+        let (hits, hits_sum) = self.merged(|worker| &worker.hit_latency);
+        let (misses, misses_sum) = self.merged(|worker| &worker.miss_latency);
+        let mut request = out.encode_descriptor(
+            "request_duration_seconds",
+            "From a request read to its answer handed to the kernel, by result",
+            None,
+            MetricType::Histogram,
+        )?;
+        histogram(request.encode_family(&[("result", "hit")])?, &hits, hits_sum)?;
+        histogram(request.encode_family(&[("result", "miss")])?, &misses, misses_sum)?;
+        let (redis, redis_sum) = self.merged(|worker| &worker.redis_latency);
+        let redis_encoder = out.encode_descriptor(
+            "redis_duration_seconds",
+            "From a fetch queued to its reply read",
+            None,
+            MetricType::Histogram,
+        )?;
+        histogram(redis_encoder, &redis, redis_sum)
+    }
+}
+
+fn counter(out: &mut DescriptorEncoder<'_>, name: &str, help: &str, value: u64) -> fmt::Result {
+    out.encode_descriptor(name, help, None, MetricType::Counter)?
+        .encode_counter::<NoLabelSet, _, u64>(&value, None)
+}
+
+fn labelled(
+    out: &mut DescriptorEncoder<'_>,
+    name: &str,
+    help: &str,
+    label: &str,
+    values: &[(&str, u64)],
+) -> fmt::Result {
+    let mut family = out.encode_descriptor(name, help, None, MetricType::Counter)?;
+    for (of, value) in values {
+        family.encode_family(&[(label, *of)])?.encode_counter::<NoLabelSet, _, u64>(value, None)?;
+    }
+    Ok(())
+}
+
+fn gauge(out: &mut DescriptorEncoder<'_>, name: &str, help: &str, value: u64) -> fmt::Result {
+    out.encode_descriptor(name, help, None, MetricType::Gauge)?.encode_gauge(&value)
+}
+
+fn real(out: &mut DescriptorEncoder<'_>, name: &str, help: &str, value: f64) -> fmt::Result {
+    out.encode_descriptor(name, help, None, MetricType::Gauge)?.encode_gauge(&value)
+}
+
+fn histogram(
+    mut out: prometheus_client::encoding::MetricEncoder<'_>,
+    buckets: &[(f64, u64)],
+    sum: f64,
+) -> fmt::Result {
+    let count = buckets.iter().map(|bucket| bucket.1).sum();
+    out.encode_histogram::<NoLabelSet>(sum, count, buckets, None)
+}

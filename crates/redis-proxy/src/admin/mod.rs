@@ -1,0 +1,126 @@
+//! The admin port: health and metrics, on a thread of its own, so that they answer while the workers are busy.
+
+mod metrics;
+mod ready;
+
+use std::convert::Infallible;
+use std::io;
+use std::net::TcpListener;
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use http_body_util::Full;
+use hyper::body::{Bytes, Incoming};
+use hyper::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue, X_CONTENT_TYPE_OPTIONS};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Method, Request, Response, StatusCode};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use prometheus_client::encoding::text::encode;
+use tokio::sync::Semaphore;
+
+use crate::listener::Door;
+use crate::readthrough::Store;
+use crate::shutdown::Draining;
+use crate::worker::Worker;
+
+/// Admin connections at the same time; above it they wait in the backlog.
+const MOST_CONNECTIONS: usize = 64;
+/// From a connection's first byte to the end of a request's head.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long accepting rests after an error, so that none is met in a spin.
+const ERROR_PAUSE: Duration = Duration::from_millis(100);
+const TEXT: &str = "text/plain; charset=utf-8";
+/// <https://prometheus.io/docs/specs/om/open_metrics_spec/#overall-structure>
+const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// What the admin port looks at.
+#[derive(Clone)]
+pub(crate) struct Watched {
+    pub(crate) store: Store,
+    pub(crate) workers: Arc<[Worker]>,
+    pub(crate) door: Arc<Door>,
+    pub(crate) draining: Arc<Draining>,
+}
+
+/// Serves the admin port on a new thread, until the program ends.
+///
+/// # Errors
+/// When the system has no thread to give.
+pub(crate) fn start(listener: TcpListener, watched: Watched) -> io::Result<()> {
+    thread::Builder::new().name("admin".into()).spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        if let Err(error) = runtime.and_then(|runtime| runtime.block_on(accept(listener, watched))) {
+            tracing::error!(%error, "the admin port is not served");
+        }
+    })?;
+    Ok(())
+}
+
+async fn accept(listener: TcpListener, watched: Watched) -> io::Result<()> {
+    let listener = tokio::net::TcpListener::from_std(listener)?;
+    let places = Arc::new(Semaphore::new(MOST_CONNECTIONS));
+    let registry = Arc::new(metrics::registry(watched.clone()));
+    loop {
+        let Ok(place) = places.clone().acquire_owned().await else {
+            return Ok(());
+        };
+        let Ok((stream, _)) = listener.accept().await else {
+            tokio::time::sleep(ERROR_PAUSE).await;
+            continue;
+        };
+        let (watched, registry) = (watched.clone(), registry.clone());
+        tokio::spawn(async move {
+            let service = service_fn(|request| {
+                let (watched, registry) = (&watched, &registry);
+                async move { Ok::<_, Infallible>(answer(&request, watched, registry).await) }
+            });
+            let connection = http1::Builder::new()
+                .timer(TokioTimer::new())
+                .header_read_timeout(HEAD_TIMEOUT)
+                .serve_connection(TokioIo::new(stream), service);
+            // A client that breaks off concerns nobody.
+            let _ = connection.await;
+            drop(place);
+        });
+    }
+}
+
+async fn answer(
+    request: &Request<Incoming>,
+    watched: &Watched,
+    registry: &prometheus_client::registry::Registry,
+) -> Response<Full<Bytes>> {
+    if !matches!(*request.method(), Method::GET | Method::HEAD) {
+        let mut refused = response(StatusCode::METHOD_NOT_ALLOWED, TEXT, "only GET and HEAD\n".into());
+        refused.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+        return refused;
+    }
+    match request.uri().path() {
+        "/livez" => response(StatusCode::OK, TEXT, "alive\n".into()),
+        "/readyz" => match ready::check(watched).await {
+            Ok(()) => response(StatusCode::OK, TEXT, "ready\n".into()),
+            Err(why) => response(StatusCode::SERVICE_UNAVAILABLE, TEXT, format!("not ready: {why}\n")),
+        },
+        "/metrics" => {
+            let mut text = String::new();
+            match encode(&mut text, registry) {
+                Ok(()) => response(StatusCode::OK, OPEN_METRICS, text),
+                Err(_) => response(StatusCode::INTERNAL_SERVER_ERROR, TEXT, "cannot encode\n".into()),
+            }
+        }
+        "/" => response(StatusCode::OK, TEXT, "redis-proxy admin: /livez /readyz /metrics\n".into()),
+        _ => response(StatusCode::NOT_FOUND, TEXT, "not found: try /livez, /readyz or /metrics\n".into()),
+    }
+}
+
+fn response(status: StatusCode, content_type: &'static str, body: String) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(Bytes::from(body)));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    response
+}

@@ -1,0 +1,66 @@
+//! The limit of open files, raised as far as we may, and what it allows.
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use tracing::warn;
+
+use crate::listener::MOST_REFUSALS;
+
+/// Files that are neither clients nor waiting: logs, epoll, listeners, admin connections, connections to Redis.
+const OTHERS: usize = 192;
+
+/// Raises the soft limit to the hard one and returns it; `usize::MAX` where there is none.
+pub(crate) fn raise_limit() -> usize {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    let now = match setrlimit(Resource::Nofile, raised) {
+        Ok(()) => limit.maximum,
+        Err(error) => {
+            warn!(%error, "the limit of open files could not be raised");
+            limit.current
+        }
+    };
+    now.map_or(usize::MAX, |files| usize::try_from(files).unwrap_or(usize::MAX))
+}
+
+/// MAX_CLIENTS and MAX_WAITING as `files` allow them, lowered with a warning.
+pub(crate) fn fit(files: usize, max_clients: usize, max_waiting: usize) -> (usize, usize) {
+    let room = files.saturating_sub(OTHERS + MOST_REFUSALS).max(2);
+    if max_clients.saturating_add(max_waiting) <= room {
+        return (max_clients, max_waiting);
+    }
+    let waiting = max_waiting.min(room / 8);
+    let clients = max_clients.min(room - waiting);
+    if clients < max_clients {
+        warn!(
+            asked = max_clients,
+            max_clients = clients,
+            files,
+            "MAX_CLIENTS lowered to the limit of open files"
+        );
+    }
+    if waiting < max_waiting {
+        warn!(
+            asked = max_waiting,
+            max_waiting = waiting,
+            files,
+            "MAX_WAITING lowered to the limit of open files"
+        );
+    }
+    (clients, waiting)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::fit;
+
+    #[test]
+    fn clients_and_waiting_fit_the_files() {
+        assert_eq!(fit(20_000, 10_000, 1_024), (10_000, 1_024));
+        assert_eq!(fit(usize::MAX, 10_000, 1_024), (10_000, 1_024));
+        let (clients, waiting) = fit(1_024, 10_000, 1_024);
+        assert!(clients + waiting <= 1_024 - 448, "{clients} + {waiting}");
+        assert!(clients >= 500 && waiting >= 64);
+        let (clients, _) = fit(0, 10, 10);
+        assert!(clients >= 1);
+    }
+}

@@ -1,0 +1,471 @@
+//! One client connection: read, parse, look up, append to the output, one write a batch.
+//!
+//! The whole loop runs inside one poll of the connection's task: a hit leaves no task and waits for nothing.
+//! Buffers for reading and writing are the worker's, lent for that poll; a connection owns bytes only while it
+//! holds half a request or a blocked answer, so that an idle one costs next to nothing.
+//!
+//! Order: answers leave in the order of the requests. A request that waits for Redis stands in `slots`; those behind
+//! it are started (their fetches travel together) and wait in `slots` too, at most `window` of them. While an answer
+//! cannot be written, nothing is read.
+
+use std::collections::VecDeque;
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::sync::futures::OwnedNotified;
+use tracing::info;
+
+use super::HttpFront;
+use super::answer::{Answer, Form, Moment, Source, encode, status};
+use super::head::{Body, Conditions, Head, Method, find_end, parse};
+use super::output::Output;
+use super::refuse::linger;
+use super::target::{Asked, key_of};
+use super::timer::Timer;
+use crate::clock::now_ns;
+use crate::failure::Failure;
+use crate::readthrough::{Outcome, Read, Waiter};
+
+/// Requests of one connection that wait for Redis at the same time, at most.
+const MOST_WAITING: usize = 64;
+/// Where a connection starts: the size of its values is not known yet.
+const FIRST_WINDOW: usize = 4;
+/// A value above this makes the connection fetch one at a time: its waiting answers are memory.
+const LARGE_VALUE: usize = 16 * 1024;
+/// How long a connection that has not asked anything yet may still do so once the program is ending.
+const FIRST_REQUEST_GRACE: Duration = Duration::from_secs(1);
+
+/// Serves one client until either side ends it.
+pub(crate) async fn serve(stream: TcpStream, front: Rc<HttpFront>) {
+    let mut connection = Connection::new(stream, front);
+    match poll_fn(|cx| connection.poll(cx)).await {
+        End::Gone => {}
+        // On the heap: an idle connection does not carry the room for its end.
+        End::Answered => Box::pin(linger(&mut connection.stream)).await,
+        // Nothing of it may linger in the kernel's send buffer.
+        End::Stuck => drop(socket2::SockRef::from(&connection.stream).set_linger(Some(Duration::ZERO))),
+    }
+}
+
+/// How a connection ends.
+enum End {
+    /// The client has left, or was idle: nothing to say.
+    Gone,
+    /// After an answer that said so.
+    Answered,
+    /// The client does not read.
+    Stuck,
+}
+
+/// A request whose answer is not in the output yet.
+struct Slot {
+    state: SlotState,
+    form: Form,
+    conditions: Option<Box<[u8]>>,
+    started_ns: u64,
+    /// The hash of its key, if this request is to be logged.
+    logged: Option<u64>,
+}
+
+enum SlotState {
+    Ready(Answer),
+    Waiting { waiter: Waiter<Failure>, collapsed: bool },
+}
+
+struct Connection {
+    stream: TcpStream,
+    front: Rc<HttpFront>,
+    /// Bytes read and not yet used: half a request, or requests that must wait.
+    input: Vec<u8>,
+    /// Of `input`: bytes that are known to hold no end of a head.
+    scanned: usize,
+    output: Output,
+    slots: VecDeque<Slot>,
+    window: usize,
+    /// Bytes of a request's body still to be dropped.
+    body_left: u64,
+    /// Whether the empty line that may precede a request was seen.
+    blank_skipped: bool,
+    /// No more requests are taken; the connection ends when all is answered.
+    closing: bool,
+    /// The client has shut its side.
+    eof: bool,
+    /// The clock after the last read, and the tick of the last request: one nanosecond apart within a batch.
+    read_ns: u64,
+    tick_ns: u64,
+    /// Hits encoded since the last write.
+    hits: u64,
+    served_any: bool,
+    /// Since when half a request lies here.
+    partial_since_ns: Option<u64>,
+    /// Since when the client takes nothing of what is written to it.
+    blocked_since_ns: Option<u64>,
+    timer: Timer,
+    drain: Pin<Box<OwnedNotified>>,
+    polled: bool,
+}
+
+impl Connection {
+    fn new(stream: TcpStream, front: Rc<HttpFront>) -> Self {
+        let now_ns = now_ns();
+        let drain = Box::pin(front.drain.clone().notified_owned());
+        Connection {
+            stream,
+            input: Vec::new(),
+            scanned: 0,
+            output: Output::default(),
+            slots: VecDeque::new(),
+            window: FIRST_WINDOW,
+            body_left: 0,
+            blank_skipped: false,
+            closing: false,
+            eof: false,
+            read_ns: now_ns,
+            tick_ns: now_ns,
+            hits: 0,
+            served_any: false,
+            partial_since_ns: None,
+            blocked_since_ns: None,
+            timer: Timer::new(now_ns, now_ns + front.settings.idle_timeout_ns),
+            drain,
+            polled: false,
+            front,
+        }
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<End> {
+        if !self.polled {
+            self.polled = true;
+            // Registers this task to be woken once the program ends; the flag is what is read.
+            let _ = self.drain.as_mut().poll(cx);
+        }
+        if self.output.is_empty() {
+            self.output.bytes = self.front.spare_output.take();
+        }
+        let polled = self.turn(cx);
+        if self.output.is_empty() {
+            self.front.spare_output.set(std::mem::take(&mut self.output.bytes));
+        }
+        polled
+    }
+
+    fn turn(&mut self, cx: &mut Context<'_>) -> Poll<End> {
+        loop {
+            if !self.output.is_empty() {
+                match self.output.poll_write(&mut self.stream, cx) {
+                    Poll::Ready(Ok(())) => self.written(),
+                    Poll::Ready(Err(_)) => return Poll::Ready(End::Gone),
+                    Poll::Pending => {
+                        if self.output.moved || self.blocked_since_ns.is_none() {
+                            self.blocked_since_ns = Some(now_ns());
+                        }
+                        return self.poll_timer(cx);
+                    }
+                }
+            }
+            if self.answer(cx) | self.take_kept_requests() {
+                continue;
+            }
+            if self.slots.is_empty() && (self.closing || self.eof) && self.output.is_empty() {
+                return Poll::Ready(if self.eof { End::Gone } else { End::Answered });
+            }
+            if self.eof || self.closing || self.slots.len() >= self.window {
+                return self.poll_timer(cx);
+            }
+            match self.poll_read(cx) {
+                Poll::Ready(true) => {}
+                Poll::Ready(false) => return Poll::Ready(End::Gone),
+                Poll::Pending => return self.poll_timer(cx),
+            }
+        }
+    }
+
+    /// One read, and all requests in it. False when the connection broke.
+    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
+        let mut room = self.front.take_input();
+        let mut buffer = ReadBuf::new(&mut room);
+        let polled = Pin::new(&mut self.stream).poll_read(cx, &mut buffer);
+        let count = buffer.filled().len();
+        let outcome = match polled {
+            Poll::Pending => Poll::Pending,
+            Poll::Ready(Err(_)) => Poll::Ready(false),
+            Poll::Ready(Ok(())) => {
+                // After the read that returned a request's last byte: its age counts from here.
+                self.read_ns = now_ns();
+                self.tick_ns = self.read_ns.max(self.tick_ns + 1);
+                self.eof = count == 0;
+                if self.input.is_empty() {
+                    let used = self.process(&room[..count]);
+                    self.input.extend_from_slice(&room[used..count]);
+                } else {
+                    self.input.extend_from_slice(&room[..count]);
+                    self.take_kept_requests();
+                }
+                Poll::Ready(true)
+            }
+        };
+        self.front.spare_input.set(room);
+        outcome
+    }
+
+    /// Requests in the bytes that this connection holds. Whether any byte was used.
+    fn take_kept_requests(&mut self) -> bool {
+        if self.input.is_empty() || self.closing {
+            return false;
+        }
+        let mut input = std::mem::take(&mut self.input);
+        let used = self.process(&input);
+        if used < input.len() {
+            input.drain(..used);
+            self.input = input;
+        }
+        used > 0
+    }
+
+    /// Starts the requests in `bytes`, as many as may be started now; how many bytes that used.
+    fn process(&mut self, bytes: &[u8]) -> usize {
+        let mut used = 0;
+        let mut partial = false;
+        while !self.closing && used < bytes.len() {
+            let rest = &bytes[used..];
+            if self.body_left > 0 {
+                let dropped = (rest.len() as u64).min(self.body_left);
+                self.body_left -= dropped;
+                used += usize::try_from(dropped).unwrap_or(rest.len());
+                continue;
+            }
+            if self.output.is_full(self.front.settings.output_bytes) || self.slots.len() >= self.window {
+                break;
+            }
+            // RFC 9112, section 2.2: one empty line before a request is passed over.
+            if rest.starts_with(b"\r\n") && !self.blank_skipped && self.scanned == 0 {
+                self.blank_skipped = true;
+                used += 2;
+                continue;
+            }
+            match find_end(rest, &mut self.scanned, &self.front.settings.head) {
+                Ok(Some(length)) => {
+                    self.scanned = 0;
+                    self.blank_skipped = false;
+                    used += length;
+                    self.request(&rest[..length]);
+                }
+                Ok(None) => {
+                    partial = true;
+                    break;
+                }
+                Err(refusal) => self.refuse(Answer::Refused(refusal)),
+            }
+        }
+        if partial || self.body_left > 0 {
+            self.partial_since_ns.get_or_insert(self.read_ns);
+        } else {
+            self.partial_since_ns = None;
+        }
+        used
+    }
+
+    /// One whole head: the answer goes to the output at once where it can, else to the slots.
+    fn request(&mut self, bytes: &[u8]) {
+        let front = self.front.clone();
+        let head = match parse(bytes, &front.settings.head) {
+            Ok(head) => head,
+            Err(refusal) => return self.refuse(Answer::Refused(refusal)),
+        };
+        self.tick_ns += 1;
+        self.served_any = true;
+        let form = self.form_of(&head);
+        self.closing = form.close;
+        if head.expects_continue && self.body_left > 0 {
+            self.push(SlotState::Ready(Answer::Continue), form, None, None);
+        }
+        if head.method == Method::Other {
+            return self.reject(Answer::MethodNotAllowed, form);
+        }
+        let mut scratch = front.spare_key.take();
+        match key_of(head.target, front.settings.max_key_bytes, &mut scratch) {
+            Ok(Asked::Key(key)) => {
+                let logged = front.sample(key);
+                let state = match front.read.get(key, self.tick_ns) {
+                    Read::Hit(entry) => {
+                        self.hits += 1;
+                        SlotState::Ready(Answer::Value(entry, Source::Hit))
+                    }
+                    Read::Wait { waiter, collapsed } => SlotState::Waiting { waiter, collapsed },
+                };
+                self.push(state, form, head.if_none_match.as_ref(), logged);
+            }
+            Ok(Asked::Banner) => self.reject(Answer::Banner, form),
+            Err(refusal) => self.reject(Answer::Refused(refusal), form),
+        }
+        front.spare_key.set(scratch);
+    }
+
+    /// Decides whether the connection survives the request, and how many bytes of body are to be dropped.
+    fn form_of(&mut self, head: &Head<'_>) -> Form {
+        let body_fits = match head.body {
+            Body::Length(length) if length <= self.front.settings.max_body_bytes => {
+                self.body_left = length;
+                true
+            }
+            Body::Length(_) | Body::Chunked => false,
+        };
+        let draining = self.front.draining_since_ns.get().is_some();
+        Form {
+            head_only: head.method == Method::Head,
+            http10: head.http10,
+            close: !head.keep_alive || !body_fits || draining,
+        }
+    }
+
+    /// An answer after which nobody can say where the next request begins.
+    fn refuse(&mut self, answer: Answer) {
+        self.closing = true;
+        self.served_any = true;
+        self.reject(answer, Form { head_only: false, http10: false, close: true });
+    }
+
+    fn reject(&mut self, answer: Answer, form: Form) {
+        self.front.stats.rejected.add(1);
+        self.push(SlotState::Ready(answer), form, None, None);
+    }
+
+    fn push(
+        &mut self,
+        state: SlotState,
+        form: Form,
+        conditions: Option<&Conditions<'_>>,
+        logged: Option<u64>,
+    ) {
+        let conditions = conditions.map(Conditions::as_bytes);
+        match state {
+            SlotState::Ready(answer)
+                if self.slots.is_empty() && !self.output.is_full(self.front.settings.output_bytes) =>
+            {
+                self.encode(&answer, form, conditions, self.read_ns, self.read_ns, logged);
+            }
+            state => self.slots.push_back(Slot {
+                state,
+                form,
+                conditions: conditions.map(Into::into),
+                started_ns: self.read_ns,
+                logged,
+            }),
+        }
+    }
+
+    /// Moves finished answers from the slots to the output, in order. Whether any moved.
+    fn answer(&mut self, cx: &mut Context<'_>) -> bool {
+        let mut moved = false;
+        while !self.output.is_full(self.front.settings.output_bytes) {
+            let Some(slot) = self.slots.front_mut() else {
+                break;
+            };
+            if let SlotState::Waiting { waiter, collapsed } = &mut slot.state {
+                let Poll::Ready(outcome) = Pin::new(waiter).poll(cx) else {
+                    break;
+                };
+                slot.state = SlotState::Ready(answer_of(outcome, *collapsed));
+            }
+            let Some(Slot { state: SlotState::Ready(answer), form, conditions, started_ns, logged }) =
+                self.slots.pop_front()
+            else {
+                break;
+            };
+            let now_ns = now_ns();
+            if !matches!(answer, Answer::Value(_, Source::Hit)) {
+                self.front.stats.miss_latency.record(now_ns.saturating_sub(started_ns), 1);
+            }
+            if let Answer::Value(entry, _) = &answer {
+                let large = entry.value().len() > LARGE_VALUE;
+                self.window = if large { 1 } else { (self.window * 2).min(MOST_WAITING) };
+            }
+            self.encode(&answer, form, conditions.as_deref(), started_ns, now_ns, logged);
+            moved = true;
+        }
+        moved
+    }
+
+    fn encode(
+        &mut self,
+        answer: &Answer,
+        form: Form,
+        conditions: Option<&[u8]>,
+        started_ns: u64,
+        now_ns: u64,
+        logged: Option<u64>,
+    ) {
+        let front = &*self.front;
+        let mut date = front.date.borrow_mut();
+        let moment = Moment { now_ns, date: date.at(now_ns), cache_control: &front.settings.cache_control };
+        if let Some(value) = encode(&mut self.output.bytes, answer, form, conditions, &moment) {
+            self.output.attach(value);
+        }
+        if let Some(key_hash) = logged {
+            let status = status(answer, conditions);
+            let hit = matches!(answer, Answer::Value(_, Source::Hit));
+            let micros = now_ns.saturating_sub(started_ns) / 1_000;
+            info!(target: "access", key_hash = format_args!("{key_hash:016x}"), status, hit, micros, "request");
+        }
+    }
+
+    /// All of the output is with the kernel.
+    fn written(&mut self) {
+        self.blocked_since_ns = None;
+        if self.hits > 0 {
+            let latency_ns = now_ns().saturating_sub(self.read_ns);
+            self.front.stats.hit_latency.record(latency_ns, self.hits);
+            self.hits = 0;
+        }
+    }
+
+    /// Nothing can be done now. Ends the connection whose client lets a time-out pass.
+    fn poll_timer(&mut self, cx: &mut Context<'_>) -> Poll<End> {
+        let settings = &self.front.settings;
+        let head_timeout_ns = crate::clock::nanos(settings.head_timeout);
+        let draining = self.front.draining_since_ns.get();
+        let idle = self.slots.is_empty() && self.output.is_empty() && self.partial_since_ns.is_none();
+        let deadline_ns = if let Some(since) = self.blocked_since_ns {
+            since.saturating_add(settings.write_timeout_ns)
+        } else if let Some(since) = self.partial_since_ns.filter(|_| !self.closing && !self.eof) {
+            since.saturating_add(head_timeout_ns)
+        } else if let (true, Some(since)) = (idle, draining) {
+            if self.served_any {
+                return Poll::Ready(End::Answered);
+            }
+            since.saturating_add(crate::clock::nanos(FIRST_REQUEST_GRACE))
+        } else if idle {
+            self.read_ns.saturating_add(settings.idle_timeout_ns)
+        } else {
+            // Waits for Redis, whose own time-outs bound it.
+            u64::MAX
+        };
+        if self.timer.poll_until(deadline_ns, cx).is_pending() {
+            return Poll::Pending;
+        }
+        if self.blocked_since_ns.is_some() {
+            return Poll::Ready(End::Stuck);
+        }
+        if idle {
+            return Poll::Ready(End::Answered);
+        }
+        self.partial_since_ns = None;
+        self.refuse(Answer::TimedOut);
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+}
+
+fn answer_of(outcome: Outcome<Failure>, collapsed: bool) -> Answer {
+    match outcome {
+        Outcome::Found { entry, stored } => Answer::Value(entry, Source::Fetched { stored, collapsed }),
+        Outcome::Missing => Answer::Missing { collapsed },
+        Outcome::Failed(failure) => Answer::Failed(failure),
+        Outcome::Abandoned => Answer::Failed(Failure::Unavailable("the fetch was given up".into())),
+    }
+}

@@ -1,0 +1,143 @@
+//! The HTTP front: `GET /{key}` on the data port. The contract is `docs/http.md`.
+//!
+//! [`head`] finds and checks a request's head, [`target`] reads the key, [`connection`] is the loop that joins them
+//! to readthrough, [`answer`] makes the bytes of the response, [`refuse`] turns a connection away.
+
+mod answer;
+mod conditional;
+mod connection;
+pub mod head;
+mod output;
+mod refuse;
+pub mod target;
+mod timer;
+
+use std::cell::{Cell, RefCell};
+use std::hash::Hasher;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use siphasher::sip::SipHasher13;
+use tokio::sync::Notify;
+
+pub(crate) use connection::serve;
+pub(crate) use refuse::refuse;
+
+use crate::clock::{Date, nanos, now_ns};
+use crate::config::Settings;
+use crate::readthrough::ReadThrough;
+use crate::stats::WorkerStats;
+use head::HeadLimits;
+
+/// Bytes asked for in one read. One buffer a worker: an idle connection holds none.
+const READ_BYTES: usize = 64 * 1024;
+
+/// The settings of the front, in the types that the loop wants.
+#[derive(Clone, Debug)]
+pub(crate) struct HttpSettings {
+    pub(crate) head: HeadLimits,
+    max_key_bytes: usize,
+    max_body_bytes: u64,
+    output_bytes: usize,
+    pub(crate) head_timeout: Duration,
+    idle_timeout_ns: u64,
+    write_timeout_ns: u64,
+    cache_control: Box<[u8]>,
+    /// One request in this many is logged; 0 logs none.
+    access_log: u32,
+}
+
+impl HttpSettings {
+    pub(crate) fn new(settings: &Settings) -> Self {
+        HttpSettings {
+            head: HeadLimits {
+                method_bytes: settings.max_method_bytes,
+                target_bytes: settings.max_target_bytes,
+                head_bytes: settings.max_head_bytes,
+                headers: settings.max_headers,
+            },
+            max_key_bytes: settings.max_key_bytes,
+            max_body_bytes: settings.max_body_bytes as u64,
+            output_bytes: settings.output_buffer_bytes,
+            head_timeout: settings.head_timeout,
+            idle_timeout_ns: nanos(settings.idle_timeout),
+            write_timeout_ns: nanos(settings.write_timeout),
+            cache_control: settings.http_cache_control.as_bytes().into(),
+            access_log: settings.access_log,
+        }
+    }
+}
+
+/// What all connections of one worker share. Lives on that worker's thread.
+pub(crate) struct HttpFront {
+    read: ReadThrough,
+    stats: Arc<WorkerStats>,
+    settings: HttpSettings,
+    date: RefCell<Date>,
+    /// Buffers lent to the connection whose turn it is; taken and given back within one poll.
+    spare_output: Cell<Vec<u8>>,
+    spare_input: Cell<Box<[u8]>>,
+    spare_key: Cell<Vec<u8>>,
+    /// Set once, when the program is to end.
+    draining_since_ns: Cell<Option<u64>>,
+    drain: Arc<Notify>,
+    /// Requests since the last one that was logged.
+    unlogged: Cell<u32>,
+    /// Random a process, so that logged hashes cannot be turned back by trying keys.
+    log_key: (u64, u64),
+}
+
+impl HttpFront {
+    pub(crate) fn new(read: ReadThrough, stats: Arc<WorkerStats>, settings: HttpSettings) -> Rc<Self> {
+        let mut log_key = [0; 16];
+        // Without randomness the hashes are guessable, which is no reason not to serve.
+        let _ = getrandom::fill(&mut log_key);
+        let [low, high] = [0, 8].map(|at| {
+            let mut half = [0; 8];
+            half.copy_from_slice(&log_key[at..at + 8]);
+            u64::from_ne_bytes(half)
+        });
+        Rc::new(HttpFront {
+            read,
+            stats,
+            settings,
+            date: RefCell::new(Date::new(now_ns())),
+            spare_output: Cell::default(),
+            spare_input: Cell::default(),
+            spare_key: Cell::default(),
+            draining_since_ns: Cell::new(None),
+            drain: Arc::new(Notify::new()),
+            unlogged: Cell::new(0),
+            log_key: (low, high),
+        })
+    }
+
+    /// From now on every answer closes its connection, and idle connections are closed.
+    pub(crate) fn start_draining(&self) {
+        self.draining_since_ns.set(Some(now_ns()));
+        self.drain.notify_waiters();
+    }
+
+    /// The key's hash where this request is one that is logged.
+    fn sample(&self, key: &[u8]) -> Option<u64> {
+        if self.settings.access_log == 0 {
+            return None;
+        }
+        let unlogged = self.unlogged.get() + 1;
+        if unlogged < self.settings.access_log {
+            self.unlogged.set(unlogged);
+            return None;
+        }
+        self.unlogged.set(0);
+        let mut hasher = SipHasher13::new_with_keys(self.log_key.0, self.log_key.1);
+        hasher.write(key);
+        Some(hasher.finish())
+    }
+
+    /// The worker's read buffer; must be given back with `spare_input.set` before the poll ends.
+    fn take_input(&self) -> Box<[u8]> {
+        let spare = self.spare_input.take();
+        if spare.is_empty() { vec![0; READ_BYTES].into() } else { spare }
+    }
+}

@@ -1,0 +1,81 @@
+//! Bytes on their way to a client: small answers in one buffer, at most one large value behind it.
+
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use tokio::io::AsyncWrite;
+use tokio::net::TcpStream;
+
+use crate::readthrough::Entry;
+
+/// What is assembled and not yet written. Bounded: nothing is added once it is full.
+#[derive(Default)]
+pub(super) struct Output {
+    /// Answers in order.
+    pub(super) bytes: Vec<u8>,
+    written: usize,
+    /// A value too large to copy, behind `bytes`; it is shared with the cache.
+    tail: Option<Entry>,
+    tail_written: usize,
+    /// Whether the last call wrote anything: a client that reads slowly is not one that stopped.
+    pub(super) moved: bool,
+}
+
+impl Output {
+    pub(super) fn is_empty(&self) -> bool {
+        self.bytes.is_empty() && self.tail.is_none()
+    }
+
+    /// Whether it must be written before another answer is added.
+    pub(super) fn is_full(&self, limit: usize) -> bool {
+        self.tail.is_some() || self.bytes.len() >= limit
+    }
+
+    pub(super) fn attach(&mut self, value: Entry) {
+        self.tail = Some(value);
+    }
+
+    /// Writes all of it, in one system call where the kernel takes it.
+    pub(super) fn poll_write(
+        &mut self,
+        stream: &mut TcpStream,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<()>> {
+        self.moved = false;
+        loop {
+            let head = &self.bytes[self.written..];
+            let stream = Pin::new(&mut *stream);
+            let polled = match &self.tail {
+                None if head.is_empty() => {
+                    self.reset();
+                    return Poll::Ready(Ok(()));
+                }
+                None => stream.poll_write(cx, head),
+                Some(tail) => {
+                    let rest = &tail.value()[self.tail_written..];
+                    if head.is_empty() && rest.is_empty() {
+                        self.reset();
+                        return Poll::Ready(Ok(()));
+                    }
+                    stream.poll_write_vectored(cx, &[IoSlice::new(head), IoSlice::new(rest)])
+                }
+            };
+            let count = ready!(polled)?;
+            if count == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            self.moved = true;
+            let of_head = count.min(self.bytes.len() - self.written);
+            self.written += of_head;
+            self.tail_written += count - of_head;
+        }
+    }
+
+    fn reset(&mut self) {
+        self.bytes.clear();
+        self.written = 0;
+        self.tail = None;
+        self.tail_written = 0;
+    }
+}

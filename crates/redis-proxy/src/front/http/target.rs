@@ -1,0 +1,186 @@
+//! From a request target to a key: percent-decoded once, nothing normalised.
+
+use memchr::{memchr, memchr2};
+
+use super::head::{Refusal, is_authority};
+
+/// What a target asks for.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Asked<'a> {
+    /// A key, as bytes.
+    Key(&'a [u8]),
+    /// `/` alone: who are you?
+    Banner,
+}
+
+/// Reads the key that `target` names. `scratch` takes the decoded bytes where the target has escapes; without any,
+/// the key is a slice of the target.
+///
+/// # Errors
+/// 400 for a bad escape, a raw `#`, two `key=`, or a form of target that names no path; 414 above `max_key_bytes`.
+pub fn key_of<'a>(
+    target: &'a [u8],
+    max_key_bytes: usize,
+    scratch: &'a mut Vec<u8>,
+) -> Result<Asked<'a>, Refusal> {
+    if memchr(b'#', target).is_some() {
+        return Err(Refusal::Bad("a raw '#' in the target: write %23"));
+    }
+    let path = match target.first() {
+        Some(b'/') => target,
+        _ => path_of_absolute(target)?,
+    };
+    let (path, query) = match memchr(b'?', path) {
+        Some(at) => (&path[..at], Some(&path[at + 1..])),
+        None => (path, None),
+    };
+    let written = match (path, query) {
+        ([] | [b'/'], Some(query)) => match key_in_query(query)? {
+            Some(written) => written,
+            None => return Ok(Asked::Banner),
+        },
+        ([] | [b'/'], None) => return Ok(Asked::Banner),
+        (path, _) => &path[1..],
+    };
+    let key = decode(written, scratch)?;
+    if key.len() > max_key_bytes {
+        return Err(Refusal::TargetTooLong);
+    }
+    Ok(Asked::Key(key))
+}
+
+/// Absolute form (RFC 9112, section 3.2.2): `http://host[:port]/path`. The path may be empty.
+fn path_of_absolute(target: &[u8]) -> Result<&[u8], Refusal> {
+    let refused = Refusal::Bad("the target must begin with '/' or 'http://'");
+    let colon = memchr(b':', target).ok_or(refused)?;
+    let (scheme, rest) = target.split_at(colon);
+    if !scheme.eq_ignore_ascii_case(b"http") && !scheme.eq_ignore_ascii_case(b"https") {
+        return Err(refused);
+    }
+    let rest = rest.strip_prefix(b"://").ok_or(refused)?;
+    let (authority, path) = rest.split_at(memchr2(b'/', b'?', rest).unwrap_or(rest.len()));
+    if authority.is_empty() || !is_authority(authority) {
+        return Err(Refusal::Bad("the target's authority is malformed"));
+    }
+    Ok(path)
+}
+
+fn key_in_query(query: &[u8]) -> Result<Option<&[u8]>, Refusal> {
+    let mut keys = query.split(|byte| *byte == b'&').filter_map(|pair| pair.strip_prefix(b"key="));
+    match (keys.next(), keys.next()) {
+        (_, Some(_)) => Err(Refusal::Bad("more than one 'key=' in the query")),
+        (key, None) => Ok(key),
+    }
+}
+
+fn decode<'a>(written: &'a [u8], scratch: &'a mut Vec<u8>) -> Result<&'a [u8], Refusal> {
+    if memchr(b'%', written).is_none() {
+        return Ok(written);
+    }
+    scratch.clear();
+    let mut rest = written;
+    while let Some(at) = memchr(b'%', rest) {
+        scratch.extend_from_slice(&rest[..at]);
+        let byte = match rest.get(at + 1..at + 3) {
+            Some([high, low]) => hex(*high).zip(hex(*low)).map(|(high, low)| high << 4 | low),
+            _ => None,
+        };
+        scratch.push(byte.ok_or(Refusal::Bad("a '%' must be followed by two hex digits"))?);
+        rest = &rest[at + 3..];
+    }
+    scratch.extend_from_slice(rest);
+    Ok(scratch)
+}
+
+fn hex(digit: u8) -> Option<u8> {
+    match digit {
+        b'0'..=b'9' => Some(digit - b'0'),
+        b'a'..=b'f' => Some(digit - b'a' + 10),
+        b'A'..=b'F' => Some(digit - b'A' + 10),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn asked(target: &str) -> Result<Option<Vec<u8>>, Refusal> {
+        let mut scratch = Vec::new();
+        key_of(target.as_bytes(), 16, &mut scratch).map(|asked| match asked {
+            Asked::Key(key) => Some(key.to_vec()),
+            Asked::Banner => None,
+        })
+    }
+
+    fn key(target: &str) -> Vec<u8> {
+        asked(target).expect(target).expect("a key, not the banner")
+    }
+
+    #[test]
+    fn the_key_is_the_path_after_its_first_slash() {
+        assert_eq!(key("/foo"), b"foo");
+        assert_eq!(key("/a/b"), b"a/b");
+        assert_eq!(key("//x"), b"/x");
+        assert_eq!(key("//"), b"/");
+        assert_eq!(key("/a%2Fb"), b"a/b");
+        assert_eq!(key("/a%2fb"), b"a/b");
+        assert_eq!(key("/a+b"), b"a+b");
+        assert_eq!(key("/foo.json"), b"foo.json");
+        assert_eq!(key("/.."), b"..");
+        assert_eq!(key("/a/../b"), b"a/../b");
+    }
+
+    #[test]
+    fn escapes_are_decoded_once() {
+        assert_eq!(key("/%2541"), b"%41");
+        assert_eq!(key("/%00%0d%0A%ff"), [0, 13, 10, 255]);
+        for bad in ["/%", "/%4", "/%zz", "/%4g", "/a%", "/%%41", "/%+1"] {
+            assert!(matches!(asked(bad), Err(Refusal::Bad(_))), "{bad}");
+        }
+    }
+
+    #[test]
+    fn the_query_is_no_part_of_the_key() {
+        assert_eq!(key("/foo?x=1"), b"foo");
+        assert_eq!(key("/foo?key=bar"), b"foo");
+        assert_eq!(key("/foo%3Fx"), b"foo?x");
+        assert_eq!(key("/foo?a?b"), b"foo");
+    }
+
+    #[test]
+    fn the_path_alone_takes_its_key_from_the_query() {
+        assert_eq!(key("/?key=a%2Fb"), b"a/b");
+        assert_eq!(key("/?x=1&key=a"), b"a");
+        assert_eq!(key("/?key="), b"");
+        assert_eq!(key("/?key=a=b"), b"a=b");
+        assert_eq!(asked("/"), Ok(None));
+        assert_eq!(asked("/?"), Ok(None));
+        assert_eq!(asked("/?keys=1"), Ok(None));
+        assert!(asked("/?key=a&key=b").is_err());
+    }
+
+    #[test]
+    fn a_raw_hash_is_refused_wherever_it_stands() {
+        for bad in ["/#", "/a#b", "/a?#", "#"] {
+            assert!(asked(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn absolute_form_names_the_same_key() {
+        assert_eq!(key("http://h/foo"), b"foo");
+        assert_eq!(key("HTTP://h:80//x"), b"/x");
+        assert_eq!(key("http://h?key=a"), b"a");
+        assert_eq!(asked("http://h"), Ok(None));
+        for bad in ["*", "foo", "h:80", "ftp://h/a", "http:/h", "http:///a", "http://u@h/a", ""] {
+            assert!(asked(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn the_length_of_the_decoded_key_is_limited() {
+        assert_eq!(key(&format!("/{}", "%41".repeat(16))).len(), 16);
+        assert_eq!(asked(&format!("/{}", "a".repeat(17))), Err(Refusal::TargetTooLong));
+    }
+}

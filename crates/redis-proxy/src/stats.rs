@@ -1,0 +1,108 @@
+//! Counters and latency histograms of one worker. Written by that worker alone, read by the admin thread.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::failure::{Failure, KINDS};
+
+/// A counter with one writer: an add is a load and a store, no locked instruction.
+#[derive(Debug, Default)]
+pub(crate) struct Counter(AtomicU64);
+
+impl Counter {
+    pub(crate) fn add(&self, n: u64) {
+        self.0.store(self.0.load(Ordering::Relaxed) + n, Ordering::Relaxed);
+    }
+
+    pub(crate) fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// Upper bounds of the latency buckets in nanoseconds: 1, 2, 5 a decade from 1 us to 10 s.
+pub(crate) const BOUNDS_NS: [u64; 22] = {
+    let mut bounds = [0; 22];
+    let mut decade = 1_000;
+    let mut i = 0;
+    while i < 22 {
+        bounds[i] = decade * [1, 2, 5][i % 3];
+        if i % 3 == 2 {
+            decade *= 10;
+        }
+        i += 1;
+    }
+    bounds
+};
+
+/// A latency histogram over [`BOUNDS_NS`], with one more bucket for what is slower.
+#[derive(Debug, Default)]
+pub(crate) struct Histogram {
+    buckets: [Counter; BOUNDS_NS.len() + 1],
+    sum_ns: Counter,
+}
+
+impl Histogram {
+    /// Counts `n` events of the same latency.
+    pub(crate) fn record(&self, latency_ns: u64, n: u64) {
+        let bucket = BOUNDS_NS.iter().position(|bound| latency_ns <= *bound).unwrap_or(BOUNDS_NS.len());
+        self.buckets[bucket].add(n);
+        self.sum_ns.add(latency_ns.saturating_mul(n));
+    }
+
+    /// Events a bucket, and the sum of their latencies in nanoseconds.
+    pub(crate) fn read(&self) -> ([u64; BOUNDS_NS.len() + 1], u64) {
+        let mut buckets = [0; BOUNDS_NS.len() + 1];
+        for (read, bucket) in buckets.iter_mut().zip(&self.buckets) {
+            *read = bucket.get();
+        }
+        (buckets, self.sum_ns.get())
+    }
+}
+
+/// What one worker counts. Lookups, fills and evictions are counted by the cache itself.
+#[derive(Debug, Default)]
+pub(crate) struct WorkerStats {
+    /// From the request's last byte read to its answer handed to the kernel, for hits.
+    pub(crate) hit_latency: Histogram,
+    /// The same for answers that waited for Redis.
+    pub(crate) miss_latency: Histogram,
+    /// From a GET queued to its reply read.
+    pub(crate) redis_latency: Histogram,
+    /// Failed fills by [`KINDS`].
+    failures: [Counter; KINDS.len()],
+    /// Requests answered without a lookup: 400, 405, 414, 431, 408, the banner.
+    pub(crate) rejected: Counter,
+    /// Connections to Redis made.
+    pub(crate) connects: Counter,
+    /// Connections to Redis lost, and attempts that failed.
+    pub(crate) disconnects: Counter,
+    /// Fetches sent a second time because their connection was lost.
+    pub(crate) retries: Counter,
+}
+
+impl WorkerStats {
+    pub(crate) fn failed(&self, failure: &Failure) {
+        self.failures[failure.kind()].add(1);
+    }
+
+    /// Failed fills of the kind with this index into [`KINDS`].
+    pub(crate) fn failures(&self, kind: usize) -> u64 {
+        self.failures[kind].get()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_latency_lands_in_the_first_bucket_that_holds_it() {
+        assert_eq!((BOUNDS_NS[0], BOUNDS_NS[21]), (1_000, 10_000_000_000));
+        let histogram = Histogram::default();
+        histogram.record(1_000, 2);
+        histogram.record(1_001, 1);
+        histogram.record(11_000_000_000, 1);
+        let (buckets, sum) = histogram.read();
+        assert_eq!((buckets[0], buckets[1], buckets[22]), (2, 1, 1));
+        assert_eq!(sum, 3_001 + 11_000_000_000);
+    }
+}

@@ -1,0 +1,133 @@
+//! A worker: one thread, one single-threaded runtime, one connection to Redis, and the clients given to it.
+//!
+//! A client stays on its worker, and a miss travels on that worker's connection: no request crosses threads.
+
+use std::io;
+use std::net::TcpStream;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+
+use tokio::runtime::{Builder, LocalOptions};
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::task::spawn_local;
+use tracing::{Instrument, error_span};
+use upstream::{Driver, Endpoint, InFlight};
+
+use crate::front::http::{HttpFront, HttpSettings, serve};
+use crate::readthrough::{ReadThrough, Store, Ticket};
+use crate::stats::WorkerStats;
+
+/// What a worker is told. Bounded: each `Serve` carries a place of MAX_CLIENTS, and there is one `Drain`.
+enum Order {
+    Serve(TcpStream, OwnedSemaphorePermit),
+    Drain,
+}
+
+/// A running worker, as the other threads see it.
+pub(crate) struct Worker {
+    orders: UnboundedSender<Order>,
+    /// Clients given to it and not yet gone.
+    clients: Arc<AtomicUsize>,
+    /// The worker's way to values, for the readiness probe.
+    pub(crate) read: ReadThrough,
+    pub(crate) stats: Arc<WorkerStats>,
+}
+
+impl Worker {
+    /// Starts a worker's thread. It runs until the program ends.
+    ///
+    /// # Errors
+    /// When the system has no thread or no epoll instance to give.
+    pub(crate) fn start(
+        number: usize,
+        store: &Store,
+        endpoint: &Arc<Endpoint>,
+        in_flight: &Arc<InFlight>,
+        settings: &HttpSettings,
+    ) -> io::Result<Worker> {
+        let (upstream, driver) = upstream::connect(endpoint.clone(), in_flight.clone());
+        let stats = Arc::new(WorkerStats::default());
+        let read = ReadThrough::new(store.clone(), upstream, stats.clone());
+        let clients = Arc::new(AtomicUsize::new(0));
+        let (orders, inbox) = unbounded_channel();
+        let runtime = {
+            let (read, stats, clients, settings) =
+                (read.clone(), stats.clone(), clients.clone(), settings.clone());
+            // Made on the thread it runs on: a local runtime does not move.
+            move || -> io::Result<()> {
+                let runtime =
+                    Builder::new_current_thread().enable_all().build_local(LocalOptions::default())?;
+                let front = HttpFront::new(read.clone(), stats, settings);
+                runtime.block_on(work(number, read, driver, front, inbox, clients));
+                Ok(())
+            }
+        };
+        thread::Builder::new().name(format!("worker-{number}")).spawn(move || {
+            if let Err(error) = runtime() {
+                tracing::error!(worker = number, %error, "a worker could not start");
+            }
+        })?;
+        Ok(Worker { orders, clients, read, stats })
+    }
+
+    /// Clients that it serves.
+    pub(crate) fn clients(&self) -> usize {
+        self.clients.load(Ordering::Relaxed)
+    }
+
+    /// Hands over a client and its place.
+    pub(crate) fn serve(&self, stream: TcpStream, place: OwnedSemaphorePermit) {
+        self.clients.fetch_add(1, Ordering::Relaxed);
+        if self.orders.send(Order::Serve(stream, place)).is_err() {
+            self.clients.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Makes every answer from now on the last of its connection.
+    pub(crate) fn drain(&self) {
+        // A worker that is gone has nothing to drain.
+        let _ = self.orders.send(Order::Drain);
+    }
+}
+
+async fn work(
+    number: usize,
+    read: ReadThrough,
+    driver: Driver<Ticket>,
+    front: Rc<HttpFront>,
+    mut inbox: UnboundedReceiver<Order>,
+    clients: Arc<AtomicUsize>,
+) {
+    spawn_local(driver.run(read.sink()).instrument(error_span!("worker", number)));
+    while let Some(order) = inbox.recv().await {
+        match order {
+            Order::Drain => front.start_draining(),
+            Order::Serve(stream, place) => {
+                let leaving = Leaving { clients: clients.clone(), _place: place };
+                // A socket that cannot be registered is closed; the client sees that.
+                if let Ok(stream) = tokio::net::TcpStream::from_std(stream) {
+                    let front = front.clone();
+                    spawn_local(async move {
+                        let _leaving = leaving;
+                        serve(stream, front).await;
+                    });
+                }
+            }
+        }
+    }
+}
+
+/// Gives the place back when the client's task ends, also by a panic.
+struct Leaving {
+    clients: Arc<AtomicUsize>,
+    _place: OwnedSemaphorePermit,
+}
+
+impl Drop for Leaving {
+    fn drop(&mut self) {
+        self.clients.fetch_sub(1, Ordering::Relaxed);
+    }
+}
