@@ -96,9 +96,10 @@ impl Accepts {
             Accepts::Count { min, max, word } => format!("a whole number from {min} to {max}{}", or(*word)),
             Accepts::Bytes { min, max, word } => {
                 format!(
-                    "a size from {} to {}, such as 4096, 64KiB or 1MiB{}",
+                    "a size from {} to {}, such as 4096, 64KiB or 1MiB{}{}",
                     show_size(*min),
                     show_size(*max),
+                    word.map_or("", |_| ","),
                     or(*word)
                 )
             }

@@ -1,0 +1,47 @@
+# redis-proxy: `make run` runs it, `make test` tests it. Both need nothing installed before: see scripts/deps.
+
+# Where rustup puts cargo, for a shell that was opened before.
+export PATH := $(PATH):$(or $(CARGO_HOME),$(HOME)/.cargo)/bin
+
+CARGO ?= cargo
+
+.DEFAULT_GOAL := help
+.PHONY: help deps build run stop test lint fmt soak bench
+
+help: ## show this list
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 16
+	@echo
+	@echo "Settings are environment variables or lines of .env (see .env.example): PORT=8080 make run"
+
+deps: ## install what is missing (Debian; elsewhere: say what to install)
+	@scripts/deps
+
+build: deps ## build target/release/redis-proxy
+	$(CARGO) build --release --locked
+
+run: build ## run the proxy on port 5000, with a Redis of its own unless an address is set
+	@exec scripts/run
+
+stop: ## end the proxy that `make run` started
+	@scripts/stop
+
+test: deps ## run all tests; needs neither root nor Docker
+	$(CARGO) test --workspace --locked --no-fail-fast -- --quiet
+
+lint: ## check formatting, run clippy and cargo-deny (if installed)
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
+	@if $(CARGO) deny --version >/dev/null 2>&1; then $(CARGO) deny --locked check; \
+	else echo "cargo-deny is not installed: licences and advisories are not checked"; fi
+
+fmt: ## format the code
+	$(CARGO) fmt --all
+
+soak: export SOAK ?= 1
+soak: export FUZZ_CASES ?= 1000000
+soak: export PROPTEST_CASES ?= 20000
+soak: deps ## run the tests for longer, with many more random cases
+	$(CARGO) test --workspace --locked --release --no-fail-fast -- --include-ignored
+
+bench: deps ## measure the cache
+	$(CARGO) bench --locked -p cache
