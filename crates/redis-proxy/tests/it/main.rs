@@ -1,0 +1,32 @@
+//! Black-box tests of the built program over its ports, against a real redis-server.
+
+mod support;
+
+// The HTTP contract.
+mod answers;
+mod conditional;
+mod framing;
+mod http_limits;
+mod keys;
+mod slow_clients;
+mod verbs;
+
+// The cache behind it.
+mod coalescing;
+mod expiry;
+mod lru;
+
+// Redis, and what can happen to it.
+mod redis_connection;
+mod redis_faults;
+mod redis_replies;
+
+// The program.
+mod admin;
+mod clients;
+mod life_cycle;
+mod own_redis;
+mod settings;
+
+// The documents.
+mod documents;
