@@ -1,1 +1,27 @@
-//! T
+//! Fuzz targets as plain functions over bytes: they return when the code under test held, and panic when it did not.
+//!
+//! `tests/targets.rs` runs every target on stable, with inputs made by proptest from the corpus; README.md tells how to
+//! run one under cargo-fuzz. To add a target: write the function in a module of its own, add a line to [`TARGETS`] and
+//! a folder to `corpus/`. A crash found anywhere becomes a corpus file with a speaking name, which is then run for ever.
+
+mod naive;
+mod replies;
+
+pub use replies::resp_decoder;
+
+/// A target and what the drivers need to know to feed it.
+#[derive(Debug, Clone, Copy)]
+pub struct Target {
+    /// The function's name.
+    pub name: &'static str,
+    /// Holds the code under test against its promises; panics if one is broken.
+    pub run: fn(&[u8]),
+    /// The folder of its samples, below `corpus/`.
+    pub corpus: &'static str,
+    /// Pieces of its language, for making inputs that get past the first check.
+    pub tokens: &'static [&'static [u8]],
+}
+
+/// All targets.
+pub const TARGETS: &[Target] =
+    &[Target { name: "resp_decoder", run: resp_decoder, corpus: "resp", tokens: replies::TOKENS }];
