@@ -89,10 +89,12 @@ async fn serve(
     let http = Arc::new(HttpSettings::new(settings));
     let endpoint = Arc::new(settings.redis.clone());
     let in_flight = InFlight::new(settings.max_inflight);
-    let workers = (0..settings.workers)
+    let started = (0..settings.workers)
         .map(|number| Worker::start(number, &store, &endpoint, &in_flight, &http))
-        .collect::<Result<Arc<[Worker]>, _>>()
+        .collect::<Result<Vec<_>, _>>()
         .map_err(Error::System)?;
+    let (workers, threads): (Vec<_>, Vec<_>) = started.into_iter().unzip();
+    let workers: Arc<[Worker]> = workers.into();
     let door = Arc::new(Door::new(settings.max_clients, settings.max_waiting, settings.client_wait));
     let draining = Arc::new(Draining::default());
 
@@ -132,6 +134,12 @@ async fn serve(
         }
         workers.iter().for_each(Worker::drain);
         drain(&door, settings.shutdown_timeout).await;
+        // Before a Redis of our own ends, so that nobody misses it.
+        workers.iter().for_each(Worker::end);
+        for thread in threads {
+            // A worker that panicked has said so.
+            let _ = thread.join();
+        }
         Ended::Drained
     };
     tokio::select! {

@@ -7,7 +7,7 @@ use std::net::TcpStream;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::thread;
+use std::thread::{self, JoinHandle};
 
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::OwnedSemaphorePermit;
@@ -20,10 +20,11 @@ use crate::front::http::{HttpFront, HttpSettings, serve};
 use crate::readthrough::{ReadThrough, Store, Ticket};
 use crate::stats::WorkerStats;
 
-/// What a worker is told. Bounded: each `Serve` carries a place of MAX_CLIENTS, and there is one `Drain`.
+/// What a worker is told. Bounded: each `Serve` carries a place of MAX_CLIENTS, the others come once.
 enum Order {
     Serve(TcpStream, OwnedSemaphorePermit),
     Drain,
+    End,
 }
 
 /// A running worker, as the other threads see it.
@@ -37,7 +38,7 @@ pub(crate) struct Worker {
 }
 
 impl Worker {
-    /// Starts a worker's thread. It runs until the program ends.
+    /// Starts a worker's thread. It runs until [`end`](Worker::end); whoever holds the handle may wait for that.
     ///
     /// # Errors
     /// When the system has no thread or no epoll instance to give.
@@ -47,7 +48,7 @@ impl Worker {
         endpoint: &Arc<Endpoint>,
         in_flight: &Arc<InFlight>,
         settings: &HttpSettings,
-    ) -> io::Result<Worker> {
+    ) -> io::Result<(Worker, JoinHandle<()>)> {
         let (upstream, driver) = upstream::connect(endpoint.clone(), in_flight.clone());
         let stats = Arc::new(WorkerStats::default());
         let read = ReadThrough::new(store.clone(), upstream, stats.clone());
@@ -65,12 +66,12 @@ impl Worker {
                 Ok(())
             }
         };
-        thread::Builder::new().name(format!("worker-{number}")).spawn(move || {
+        let thread = thread::Builder::new().name(format!("worker-{number}")).spawn(move || {
             if let Err(error) = runtime() {
                 tracing::error!(worker = number, %error, "a worker could not start");
             }
         })?;
-        Ok(Worker { orders, clients, read, stats })
+        Ok((Worker { orders, clients, read, stats }, thread))
     }
 
     /// Clients that it serves.
@@ -91,6 +92,11 @@ impl Worker {
         // A worker that is gone has nothing to drain.
         let _ = self.orders.send(Order::Drain);
     }
+
+    /// Ends the thread: what is still open is closed, the connection to Redis too.
+    pub(crate) fn end(&self) {
+        let _ = self.orders.send(Order::End);
+    }
 }
 
 async fn work(
@@ -105,6 +111,7 @@ async fn work(
     while let Some(order) = inbox.recv().await {
         match order {
             Order::Drain => front.start_draining(),
+            Order::End => return,
             Order::Serve(stream, place) => {
                 let leaving = Leaving { clients: clients.clone(), _place: place };
                 // A socket that cannot be registered is closed; the client sees that.
