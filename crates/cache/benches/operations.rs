@@ -1,1 +1,2 @@
+//! Nanoseconds an operation.
 fn main() {}

@@ -1,40 +1,92 @@
-//! The cache.
+//! An exact LRU cache of byte values, sharded, with fills as values and an honest byte budget.
+//!
+//! What it promises:
+//! - LRU is exact for the whole cache. When `capacity` entries are held, a new key evicts exactly one: the one whose
+//!   last use is oldest (or one that has expired and is known to have). Concurrent operations are ordered by the clock
+//!   readings they were given.
+//! - It never holds more than `capacity` entries, nor more than the byte budget, once an insert has returned.
+//! - An expired entry is never served, and its memory is reclaimed within a round of [`Cache::maintain`].
+//! - Statistics, scans and peeks do not count as use.
+//! - A fill is kept only while it is registered: an invalidation of its key and a flush unregister it.
+//!
+//! What it does not do: it opens no socket, reads no clock, starts no task. Time is an argument, `now_ns`: nanoseconds of
+//! a clock that never steps and does not stop in suspend. Read it for every request: two uses with the same reading
+//! have no order between shards.
+//!
+//! How it holds together: a key's hash selects a [shard]; a shard is a hash [index] into a [list] in order of use, and a
+//! register of the fills in flight, under one lock. The oldest entry of all is found by comparing the tails that the
+//! shards publish ([room]). Three rules keep it quick and free of deadlock: at most one shard is locked at a time;
+//! nothing is allocated for a value, copied or freed under a shard's lock; no waker runs under any lock.
 
+mod budget;
 mod entry;
 mod fill;
 mod flight;
+mod index;
+mod list;
+mod moment;
+mod room;
+mod scan;
+mod shard;
 mod stats;
+#[cfg(test)]
+mod stress;
+mod sweep;
 
-use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread::available_parallelism;
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use siphasher::sip::SipHasher13;
 
 pub use crate::entry::{ALLOCATION_OVERHEAD, Entry, Facts};
 pub use crate::fill::{Fill, Waiter};
 pub use crate::flight::Outcome;
+pub use crate::scan::{Cursor, Scan};
 pub use crate::stats::Stats;
+pub use crate::sweep::Maintained;
 
+use crate::budget::charge;
 use crate::flight::Flight;
+use crate::list::NO_TICK;
+use crate::moment::Moment;
+use crate::room::{EXTRA_EVICTIONS, Room, Totals};
+use crate::shard::{Cell, Departure, Locked, Shard, Touch};
 use crate::stats::Unkept;
+
+/// Up to this capacity there is one shard, and the order of use is the order of its lock.
+const ONE_SHARD_CAPACITY: usize = 4096;
+const SHARDS_MAX: usize = 64;
+
+/// List slots that a shard reserves at most, as address space: 8 MiB.
+const RESERVE_MAX: usize = 1 << 18;
+
+/// Slots are numbered in 32 bits, and all entries may meet in one shard.
+const CAPACITY_MAX: usize = u32::MAX as usize / 2;
 
 /// How large the cache may become and how long an entry lives.
 #[derive(Clone, Debug)]
 pub struct Limits {
-    /// Keys held at most, at least 1 (0 is taken as 1).
+    /// Keys held at most; taken as at least 1 and at most 2,147,483,647.
     pub capacity: usize,
-    /// Bytes accounted at most, if bounded: entries with their overhead, tables and lists.
+    /// Bytes accounted at most, if bounded: the entries with their overhead, and the lists and tables that find them.
     pub capacity_bytes: Option<u64>,
-    /// From the sending of its fetch to the end of an entry.
+    /// How long after its fetch was sent an entry lives.
     pub expiry: Duration,
-    /// A larger value passes through uncached, bytes.
+    /// Values with more bytes pass through uncached.
     pub max_value_bytes: usize,
-    /// Shards, a power of two up to 64; none: one up to 4,096 keys, else four a core.
+    /// Shards, taken as the next power of two up to 64. None: one up to 4,096 keys, else four a core.
     pub shards: Option<usize>,
 }
 
-/// The cache; a clone is another handle to the same one.
+/// The cache. A clone is another handle to the same one.
+///
+/// `E` is the failure that those who wait for a fill get a clone of.
+///
+/// A large value may have to evict many small ones, about 0.2 us each: [`Fill::found`] pays for the bytes it adds before
+/// it returns. What a lowered limit demands is paid in small parts by later inserts and by [`maintain`](Cache::maintain).
 pub struct Cache<E>(Arc<Inner<E>>);
 
 impl<E> Clone for Cache<E> {
@@ -51,200 +103,241 @@ pub enum Lookup<E> {
     Hit(Entry),
     /// Somebody is fetching it.
     Wait(Waiter<E>),
-    /// It must be fetched, by whoever holds the fill.
+    /// It must be fetched, by whoever holds the fill; the waiter learns how that ended.
     Miss(Fill<E>, Waiter<E>),
 }
 
-/// Where a scan goes on. Opaque; good until the cache is dropped.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Cursor {
-    shard: u32,
-    slot: u32,
-    generation: u32,
-}
-
-/// One step of a scan.
-#[derive(Debug)]
-pub struct Scan {
-    /// Live entries found in this step; may be empty before the end.
-    pub entries: Vec<Entry>,
-    /// Where to go on; none at the end.
-    pub next: Option<Cursor>,
-}
-
-/// What one step of maintenance did.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Maintained {
-    /// Slots looked at.
-    pub visited: usize,
-    /// Dead entries reclaimed.
-    pub reclaimed: usize,
-    /// Live entries evicted because a limit was lowered.
-    pub evicted: usize,
-    /// Whether this step finished a round through the whole cache.
-    pub round_ended: bool,
-}
-
-struct Inner<E> {
-    limits: Limits,
-    state: Mutex<Naive<E>>,
-}
-
-struct Naive<E> {
-    entries: HashMap<Vec<u8>, (Entry, u64)>,
-    fills: Vec<Arc<Flight<E>>>,
-    capacity: usize,
-    epoch: u32,
-    clock: u64,
-    stats: Stats,
+pub(crate) struct Inner<E> {
+    hasher: SipHasher13,
+    /// The flush epoch. Entries and fills of an older one are dead.
+    epoch: AtomicU64,
+    expiry_ns: u64,
+    max_value_bytes: usize,
+    cells: Box<[Cell<E>]>,
+    /// The tick of the oldest entry of each shard, [`NO_TICK`] if empty. Side by side, because evicters read them all.
+    tails: Box<[AtomicU64]>,
+    room: Room,
+    /// The shard that maintenance visits. Locked before a shard, never after.
+    maintaining: Mutex<usize>,
 }
 
 impl<E> Cache<E> {
-    /// An empty cache.
+    /// An empty cache. Takes microseconds and kilobytes at any capacity: memory is used as entries come.
+    ///
+    /// # Panics
+    /// If the system has no random bytes for the key of the hash.
     pub fn new(limits: Limits) -> Self {
-        let capacity = limits.capacity.max(1);
-        let state = Naive {
-            entries: HashMap::new(),
-            fills: Vec::new(),
-            capacity,
-            epoch: 0,
-            clock: 0,
-            stats: Stats::default(),
-        };
-        Cache(Arc::new(Inner { limits, state: Mutex::new(state) }))
+        let capacity = limits.capacity.clamp(1, CAPACITY_MAX);
+        let shards = limits.shards.unwrap_or_else(|| shards_for(capacity));
+        let shards = shards.clamp(1, SHARDS_MAX).next_power_of_two();
+        let share = capacity.div_ceil(shards);
+        let reserve = (share + share / 8 + 64).min(RESERVE_MAX);
+        let mut key = [0; 16];
+        getrandom::fill(&mut key).expect("the system gives random bytes");
+        Cache(Arc::new(Inner {
+            hasher: SipHasher13::new_with_key(&key),
+            epoch: AtomicU64::new(0),
+            expiry_ns: u64::try_from(limits.expiry.as_nanos()).unwrap_or(u64::MAX),
+            max_value_bytes: limits.max_value_bytes,
+            cells: (0..shards).map(|_| Cell::new(Shard::new(share, reserve))).collect(),
+            tails: (0..shards).map(|_| AtomicU64::new(NO_TICK)).collect(),
+            room: Room::new(capacity, limits.capacity_bytes),
+            maintaining: Mutex::new(0),
+        }))
     }
 
-    fn live(&self, entry: &Entry, epoch: u32, now_ns: u64) -> bool {
-        let expiry = u64::try_from(self.0.limits.expiry.as_nanos()).unwrap_or(u64::MAX);
-        entry.epoch() == epoch && now_ns < entry.sent_ns().saturating_add(expiry)
-    }
-
-    /// Looks `key` up, counts it and makes it the most recently used.
+    /// Looks a key up. A hit makes it the most recently used; a miss registers a fill that the caller must answer.
+    ///
+    /// Cost of a hit: one hash, one lock, no allocation.
     pub fn lookup(&self, key: &[u8], now_ns: u64) -> Lookup<E> {
-        let mut state = self.0.state.lock();
-        let state = &mut *state;
-        state.clock += 1;
-        if let Some((entry, tick)) = state.entries.get_mut(key) {
-            if self.live(entry, state.epoch, now_ns) {
-                *tick = state.clock;
-                state.stats.hits += 1;
-                return Lookup::Hit(entry.clone());
+        let inner = &*self.0;
+        let hash = inner.hasher.hash(key);
+        let mut fresh: Option<Arc<Flight<E>>> = None;
+        loop {
+            let mut shard = inner.lock(hash);
+            let at = inner.moment(now_ns);
+            match shard.touch(key, hash, &at) {
+                Touch::Live(entry) => {
+                    shard.stats.hits += 1;
+                    return Lookup::Hit(entry);
+                }
+                Touch::Dead(entry, change) => {
+                    drop(shard);
+                    drop(entry);
+                    inner.room.settle(change);
+                    continue;
+                }
+                Touch::Absent => {}
             }
-            state.entries.remove(key);
+            if let Some(flight) = shard.joinable(key, hash, &at) {
+                shard.stats.collapsed += 1;
+                return Lookup::Wait(Waiter::new(flight));
+            }
+            match fresh.take() {
+                Some(flight) if flight.epoch == at.epoch => {
+                    shard.stats.misses += 1;
+                    shard.register(Arc::clone(&flight));
+                    return Lookup::Miss(Fill::new(self.clone(), Arc::clone(&flight)), Waiter::new(flight));
+                }
+                // A fill is allocated without the lock; meanwhile somebody may have come first.
+                _ => {
+                    drop(shard);
+                    fresh = Some(Flight::new(key, hash, at.epoch, now_ns));
+                }
+            }
         }
-        if let Some(flight) = state.fills.iter().rfind(|f| *f.key == *key && f.epoch == state.epoch) {
-            state.stats.collapsed += 1;
-            return Lookup::Wait(Waiter::new(Arc::clone(flight)));
-        }
-        state.stats.misses += 1;
-        let flight = Flight::new(key, 0, state.epoch, now_ns);
-        state.fills.push(Arc::clone(&flight));
-        Lookup::Miss(Fill::new(self.clone(), Arc::clone(&flight)), Waiter::new(flight))
     }
 
-    /// Looks without counting and without making it recent.
+    /// Looks a key up without counting it and without making it recent.
     pub fn peek(&self, key: &[u8], now_ns: u64) -> Option<Entry> {
-        let state = self.0.state.lock();
-        state
-            .entries
-            .get(key)
-            .map(|(entry, _)| entry.clone())
-            .filter(|entry| self.live(entry, state.epoch, now_ns))
+        let hash = self.0.hasher.hash(key);
+        let shard = self.0.lock(hash);
+        shard.peek(key, hash, &self.0.moment(now_ns))
     }
 
-    /// Removes the entry of `key` and unregisters its fills; tells whether an entry left.
+    /// Removes the entry of a key and unregisters its fills: their values will answer those who wait and not be kept.
+    /// Tells whether an entry left that no flush had killed before; it may have expired.
     pub fn invalidate(&self, key: &[u8]) -> bool {
-        let mut state = self.0.state.lock();
-        state.fills.retain(|flight| *flight.key != *key);
-        state.stats.invalidations += 1;
-        state.entries.remove(key).is_some()
+        let hash = self.0.hasher.hash(key);
+        let mut shard = self.0.lock(hash);
+        let at = self.0.moment(0); // age does not matter here
+        let before = shard.totals();
+        shard.unregister_key(key, hash);
+        let gone = shard.take(key, hash, &at, Departure::Invalidated);
+        let change = shard.totals() - before;
+        drop(shard);
+        self.0.room.settle(change);
+        gone.is_some_and(|entry| entry.epoch() == at.epoch)
     }
 
-    /// Makes every entry and every fill in flight a thing of the past.
+    /// Makes every entry and every fill in flight a thing of the past, in constant time. Memory is reclaimed by inserts
+    /// and by maintenance.
     pub fn flush(&self) {
-        let mut state = self.0.state.lock();
-        state.epoch += 1;
-        state.stats.flushes += 1;
+        // Release: pairs with the Acquire in `moment`.
+        self.0.epoch.fetch_add(1, Ordering::Release);
     }
 
-    /// Changes the limits.
-    pub fn resize(&self, capacity: usize, _bytes: Option<u64>) {
-        self.0.state.lock().capacity = capacity.max(1);
+    /// Changes the limits. What exceeds them leaves in order of age: a little at once, the rest with the next inserts and
+    /// steps of maintenance.
+    pub fn resize(&self, capacity: usize, bytes: Option<u64>) {
+        self.0.room.resize(capacity.clamp(1, CAPACITY_MAX), bytes);
+        self.0.make_room(Totals::default(), 16 * EXTRA_EVICTIONS, 0); // age does not matter here
     }
 
-    /// A bounded step of the background sweep.
-    pub fn maintain(&self, now_ns: u64, _slots: usize) -> Maintained {
-        let mut state = self.0.state.lock();
-        let epoch = state.epoch;
-        state.entries.retain(|_, (entry, _)| self.live(entry, epoch, now_ns));
-        Maintained { round_ended: true, ..Maintained::default() }
+    /// Tells the byte budget how much memory the process holds, and how much of that is not the cache's doing (resident
+    /// when it was ready, plus what its connections need). Call it every 100 to 250 ms; without a budget it only notes.
+    pub fn observe_resident(&self, resident: u64, baseline: u64) {
+        let accounted = self.0.room.totals().bytes.max(0) as u64;
+        self.0.room.budget.observe(resident, baseline, accounted);
     }
 
-    /// Slots that one round of [`maintain`](Cache::maintain) visits.
-    pub fn slots(&self) -> usize {
-        self.0.state.lock().entries.len()
-    }
-
-    /// Tells the byte budget what the process really holds.
-    pub fn observe_resident(&self, resident: u64, _baseline: u64) {
-        self.0.state.lock().stats.resident_bytes = resident;
-    }
-
-    /// A bounded step through the live entries, without counting as use. Start with `Cursor::default()`.
-    pub fn scan(&self, _cursor: Cursor, _slots: usize, now_ns: u64) -> Scan {
-        let state = self.0.state.lock();
-        let entries =
-            state.entries.values().map(|(e, _)| e.clone()).filter(|e| self.live(e, state.epoch, now_ns));
-        Scan { entries: entries.collect(), next: None }
-    }
-
-    /// The counters and gauges.
-    pub fn stats(&self, _now_ns: u64) -> Stats {
-        let state = self.0.state.lock();
-        Stats {
-            entries: state.entries.len() as u64,
-            fills_in_flight: state.fills.len() as u64,
-            capacity: state.capacity as u64,
-            ..state.stats
+    /// The counters and gauges. Locks every shard in turn: for a scrape, not for a request.
+    pub fn stats(&self, now_ns: u64) -> Stats {
+        let inner = &*self.0;
+        let mut stats = Stats::default();
+        for at in 0..inner.cells.len() {
+            let shard = inner.lock_at(at);
+            stats.add_counters(&shard.stats);
+            let totals = shard.totals();
+            stats.entries += totals.entries as u64;
+            stats.accounted_bytes += totals.bytes as u64;
+            stats.fills_in_flight += shard.fills_in_flight() as u64;
         }
+        stats.flushes = inner.epoch.load(Ordering::Relaxed);
+        stats.capacity = inner.room.capacity() as u64;
+        (stats.budget_bytes, stats.effective_budget_bytes, stats.resident_bytes) = inner.room.budget.gauges();
+        stats.oldest_use_age_ns = inner.oldest_tail().map_or(0, |(_, tick)| now_ns.saturating_sub(tick));
+        stats
     }
 
-    fn unregister(state: &mut Naive<E>, flight: &Arc<Flight<E>>) -> bool {
-        let at = state.fills.iter().position(|other| Arc::ptr_eq(other, flight));
-        at.map(|at| state.fills.remove(at)).is_some_and(|flight| flight.epoch == state.epoch)
-    }
-
-    fn store(&self, flight: &Arc<Flight<E>>, value: &[u8], facts: Facts, now_ns: u64) -> (Entry, bool) {
+    /// Keeps the value of a fill if that is still right, and returns it in any case.
+    pub(crate) fn store(
+        &self,
+        flight: &Arc<Flight<E>>,
+        value: &[u8],
+        facts: Facts,
+        now_ns: u64,
+    ) -> (Entry, bool) {
+        let inner = &*self.0;
         let sent_ns = flight.sent_ns().unwrap_or(flight.registered_ns);
         let entry = Entry::new(&flight.key, value, facts, sent_ns, flight.epoch);
-        let mut state = self.0.state.lock();
-        if !Self::unregister(&mut state, flight) || !self.live(&entry, state.epoch, now_ns) {
-            return (entry, false);
-        }
-        if value.len() > self.0.limits.max_value_bytes {
-            state.entries.remove(&*flight.key);
-            return (entry, false);
-        }
-        state.clock += 1;
-        let tick = state.clock;
-        state.entries.insert(flight.key.to_vec(), (entry.clone(), tick));
-        while state.entries.len() > state.capacity {
-            let oldest = state.entries.iter().min_by_key(|(_, (_, tick))| *tick).map(|(key, _)| key.clone());
-            oldest.map(|key| state.entries.remove(&key));
-            state.stats.evictions += 1;
-        }
-        state.stats.stored += 1;
-        (entry, true)
+        let kept = entry.clone();
+        let mut shard = inner.lock(flight.hash);
+        let at = inner.moment(now_ns);
+        let before = shard.totals();
+        let unkept = if !shard.unregister(flight) {
+            Some(Unkept::Invalidated)
+        } else if flight.epoch != at.epoch {
+            Some(Unkept::Flushed)
+        } else if at.is_over(sent_ns) {
+            Some(Unkept::Expired)
+        } else if value.len() > inner.max_value_bytes
+            || charge(entry.payload_len()) > inner.room.budget.effective()
+        {
+            Some(Unkept::TooLarge)
+        } else {
+            None
+        };
+        let old = match unkept {
+            None => shard.insert(kept, flight.hash, &at),
+            Some(Unkept::TooLarge) => shard.take(&flight.key, flight.hash, &at, Departure::Replaced),
+            Some(_) => None,
+        };
+        unkept.into_iter().for_each(|why| shard.stats.count_unkept(why));
+        let change = shard.totals() - before;
+        drop(shard);
+        drop(old);
+        inner.make_room(change, EXTRA_EVICTIONS, now_ns);
+        (entry, unkept.is_none())
     }
 
-    fn settle_missing(&self, flight: &Arc<Flight<E>>, _now_ns: u64) {
-        let mut state = self.0.state.lock();
-        if Self::unregister(&mut state, flight) {
-            state.entries.remove(&*flight.key);
-        }
+    /// Ends a fill whose key is not in Redis: an entry of the key that was held leaves.
+    pub(crate) fn settle_missing(&self, flight: &Arc<Flight<E>>, now_ns: u64) {
+        let mut shard = self.0.lock(flight.hash);
+        let at = self.0.moment(now_ns);
+        let before = shard.totals();
+        shard.stats.count_unkept(Unkept::Missing);
+        // An unregistered fill's answer is older than what is held now.
+        let current = shard.unregister(flight) && flight.epoch == at.epoch;
+        let gone =
+            if current { shard.take(&flight.key, flight.hash, &at, Departure::Replaced) } else { None };
+        let change = shard.totals() - before;
+        drop(shard);
+        drop(gone);
+        self.0.room.settle(change);
     }
 
-    fn settle_unkept(&self, flight: &Arc<Flight<E>>, _why: Unkept) {
-        Self::unregister(&mut self.0.state.lock(), flight);
+    /// Ends a fill that brought no answer.
+    pub(crate) fn settle_unkept(&self, flight: &Arc<Flight<E>>, why: Unkept) {
+        let mut shard = self.0.lock(flight.hash);
+        shard.unregister(flight);
+        shard.stats.count_unkept(why);
     }
+}
+
+impl<E> Inner<E> {
+    /// Locks the shard of a key. The low bits of the hash select it, the high ones find the key in it.
+    #[expect(clippy::cast_possible_truncation, reason = "the low bits are all that is wanted")]
+    fn lock(&self, hash: u64) -> Locked<'_, E> {
+        self.lock_at(hash as usize & (self.cells.len() - 1))
+    }
+
+    pub(crate) fn lock_at(&self, at: usize) -> Locked<'_, E> {
+        self.cells[at].lock(&self.tails[at])
+    }
+
+    /// What is alive now. To be called while the shard is locked: then the epoch in a shard never goes back, and the
+    /// entries from before a flush are the oldest of its list.
+    #[expect(clippy::cast_possible_truncation, reason = "see below")]
+    pub(crate) fn moment(&self, now_ns: u64) -> Moment {
+        // Acquire: pairs with the Release in `flush`. An epoch is kept in 32 bits: it would take 4 billion flushes
+        // within one round of maintenance to mistake one for another.
+        let epoch = self.epoch.load(Ordering::Acquire) as u32;
+        Moment { now_ns, epoch, expiry_ns: self.expiry_ns }
+    }
+}
+
+/// One shard while that is quick enough: then the order is exact even for clock readings that are equal.
+fn shards_for(capacity: usize) -> usize {
+    if capacity <= ONE_SHARD_CAPACITY { 1 } else { 4 * available_parallelism().map_or(1, usize::from) }
 }

@@ -58,6 +58,41 @@ pub struct Stats {
     pub oldest_use_age_ns: u64,
 }
 
+impl Stats {
+    /// Adds another's counters; gauges are the reader's business.
+    pub(crate) fn add_counters(&mut self, other: &Stats) {
+        self.hits += other.hits;
+        self.misses += other.misses;
+        self.collapsed += other.collapsed;
+        self.stored += other.stored;
+        self.unkept_invalidated += other.unkept_invalidated;
+        self.unkept_flushed += other.unkept_flushed;
+        self.unkept_too_large += other.unkept_too_large;
+        self.unkept_expired += other.unkept_expired;
+        self.unkept_missing += other.unkept_missing;
+        self.unkept_failed += other.unkept_failed;
+        self.unkept_abandoned += other.unkept_abandoned;
+        self.replaced += other.replaced;
+        self.evictions += other.evictions;
+        self.expiries += other.expiries;
+        self.invalidations += other.invalidations;
+        self.flushed += other.flushed;
+    }
+
+    pub(crate) fn count_unkept(&mut self, why: Unkept) {
+        let counter = match why {
+            Unkept::Invalidated => &mut self.unkept_invalidated,
+            Unkept::Flushed => &mut self.unkept_flushed,
+            Unkept::TooLarge => &mut self.unkept_too_large,
+            Unkept::Expired => &mut self.unkept_expired,
+            Unkept::Missing => &mut self.unkept_missing,
+            Unkept::Failed => &mut self.unkept_failed,
+            Unkept::Abandoned => &mut self.unkept_abandoned,
+        };
+        *counter += 1;
+    }
+}
+
 /// Why the answer of a fill was not kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Unkept {

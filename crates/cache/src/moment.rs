@@ -1,0 +1,83 @@
+//! What is alive at one moment: age and flush epoch, the two ways to die without being touched.
+
+use crate::entry::Entry;
+
+/// The caller's clock and the flush epoch, read while the shard is locked.
+#[derive(Clone, Copy)]
+pub(crate) struct Moment {
+    pub(crate) now_ns: u64,
+    pub(crate) epoch: u32,
+    pub(crate) expiry_ns: u64,
+}
+
+/// How an entry is dead.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Death {
+    Expired,
+    Flushed,
+}
+
+impl Moment {
+    /// Why the entry must not be served, if so. At age = expiry it is dead.
+    pub(crate) fn death(&self, entry: &Entry) -> Option<Death> {
+        if entry.epoch() != self.epoch {
+            Some(Death::Flushed)
+        } else if self.is_over(entry.sent_ns()) {
+            Some(Death::Expired)
+        } else {
+            None
+        }
+    }
+
+    /// Whether what was sent at `sent_ns` has expired.
+    pub(crate) fn is_over(&self, sent_ns: u64) -> bool {
+        self.now_ns >= self.deadline_ns(sent_ns)
+    }
+
+    /// The deadline that a list's node remembers.
+    pub(crate) fn coarse_deadline(&self, sent_ns: u64) -> u32 {
+        coarse(self.deadline_ns(sent_ns))
+    }
+
+    fn deadline_ns(&self, sent_ns: u64) -> u64 {
+        sent_ns.saturating_add(self.expiry_ns)
+    }
+}
+
+/// An instant in units of 67 ms (2^26 ns), so that a node needs four bytes of it. It saturates after nine years of
+/// uptime instead of wrapping, and never turns an order around: `coarse(a) < coarse(b)` means `a < b`. Where two are
+/// equal the entry itself knows its nanoseconds. So a node's deadline only ever saves a look at the entry, and neither
+/// 50 nor 400 days nor the saturation can make an entry live longer or shorter.
+pub(crate) fn coarse(instant_ns: u64) -> u32 {
+    u32::try_from(instant_ns >> 26).unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::entry::Facts;
+
+    const DAY: u64 = 86_400_000_000_000;
+
+    #[test]
+    fn an_entry_is_dead_from_the_nanosecond_of_its_deadline() {
+        for start in [0, 50 * DAY, 400 * DAY, 3_400 * DAY, 10_000 * DAY] {
+            let entry = Entry::new(b"k", b"v", Facts::default(), start, 0);
+            let at = |now_ns, epoch| Moment { now_ns, epoch, expiry_ns: 5_000_000 };
+            assert_eq!(at(start + 4_999_999, 0).death(&entry), None);
+            assert_eq!(at(start + 5_000_000, 0).death(&entry), Some(Death::Expired));
+            assert_eq!(at(start, 1).death(&entry), Some(Death::Flushed));
+        }
+        let forever = Moment { now_ns: u64::MAX - 1, epoch: 0, expiry_ns: u64::MAX };
+        assert!(!forever.is_over(DAY));
+    }
+
+    #[test]
+    fn a_coarse_instant_never_turns_an_order_around() {
+        let instants =
+            [0, 1, 1 << 26, (1 << 26) + 1, 50 * DAY, 400 * DAY, 1 << 57, 1 << 58, 1 << 63, u64::MAX];
+        for pair in instants.windows(2) {
+            assert!(coarse(pair[0]) <= coarse(pair[1]), "{pair:?}");
+        }
+    }
+}

@@ -1,0 +1,282 @@
+//! One shard: the entries and the fills of some of the keys, under one lock.
+//!
+//! Nothing here allocates or frees a value: what leaves is returned, and dropped by the caller after the lock. Whoever
+//! changes a shard compares its [`Totals`] before and after, and settles the difference with the [room](crate::room).
+
+use std::ops::{Deref, DerefMut};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use hashbrown::HashTable;
+use parking_lot::{Mutex, MutexGuard};
+
+use crate::budget::charge;
+use crate::entry::Entry;
+use crate::flight::Flight;
+use crate::index::Index;
+use crate::list::{List, NO_TICK, Tag};
+use crate::moment::{Death, Moment};
+use crate::room::Totals;
+use crate::stats::Stats;
+use crate::sweep::Round;
+
+/// The entries and fills of some of the keys.
+pub(crate) struct Shard<E> {
+    pub(crate) list: List,
+    index: Index,
+    fills: HashTable<Arc<Flight<E>>>,
+    /// List slots reserved as address space.
+    reserve: usize,
+    /// The greatest tick given here: a caller whose clock was read earlier than another's does not turn it back.
+    clock: u64,
+    /// The charges of the entries; the list and the index know their own bytes.
+    charged: u64,
+    /// What other threads see as the tick of the oldest entry.
+    published: u64,
+    /// The counters of what happened here; gauges are filled in when they are read.
+    pub(crate) stats: Stats,
+    pub(crate) round: Round,
+}
+
+/// What a key's place holds.
+pub(crate) enum Touch {
+    /// A live entry, now the most recently used.
+    Live(Entry),
+    /// An entry that was dead. It has been removed; the totals are what that changed.
+    Dead(Entry, Totals),
+    Absent,
+}
+
+/// Why an entry leaves.
+#[derive(Clone, Copy)]
+pub(crate) enum Departure {
+    Replaced,
+    Evicted,
+    Expired,
+    Invalidated,
+    Flushed,
+}
+
+impl From<Death> for Departure {
+    fn from(death: Death) -> Departure {
+        match death {
+            Death::Expired => Departure::Expired,
+            Death::Flushed => Departure::Flushed,
+        }
+    }
+}
+
+impl<E> Shard<E> {
+    /// A shard that suits about `entries` entries, with list slots reserved for `reserve` of them.
+    pub(crate) fn new(entries: usize, reserve: usize) -> Shard<E> {
+        Shard {
+            list: List::new(reserve),
+            index: Index::new(entries),
+            fills: HashTable::new(),
+            reserve,
+            clock: 0,
+            charged: 0,
+            published: NO_TICK,
+            stats: Stats::default(),
+            round: Round::new(),
+        }
+    }
+
+    pub(crate) fn totals(&self) -> Totals {
+        let bytes = self.charged + self.list.bytes() + self.index.bytes();
+        Totals::new(self.list.len(), bytes)
+    }
+
+    /// The charges of the entries alone, for a recount.
+    #[cfg(test)]
+    pub(crate) fn charges(&self) -> u64 {
+        self.charged
+    }
+
+    /// Looks a key up as a use of it.
+    pub(crate) fn touch(&mut self, key: &[u8], hash: u64, at: &Moment) -> Touch {
+        let Some((slot, entry)) = self.find(key, hash) else { return Touch::Absent };
+        match at.death(entry) {
+            None => {
+                let entry = entry.clone();
+                let tick = self.tick(at);
+                self.list.promote(slot, tick);
+                Touch::Live(entry)
+            }
+            Some(death) => {
+                let before = self.totals();
+                let entry = self.remove(slot, death.into());
+                Touch::Dead(entry, self.totals() - before)
+            }
+        }
+    }
+
+    /// Looks a key up and changes nothing.
+    pub(crate) fn peek(&self, key: &[u8], hash: u64, at: &Moment) -> Option<Entry> {
+        self.find(key, hash).filter(|(_, entry)| at.death(entry).is_none()).map(|(_, entry)| entry.clone())
+    }
+
+    /// Keeps an entry as the most recently used and returns the one it replaces.
+    pub(crate) fn insert(&mut self, entry: Entry, hash: u64, at: &Moment) -> Option<Entry> {
+        let (tick, deadline) = (self.tick(at), at.coarse_deadline(entry.sent_ns()));
+        self.round.note(deadline);
+        self.stats.stored += 1;
+        self.charged += charge(entry.payload_len());
+        let Some((slot, old)) = self.find(entry.key(), hash) else {
+            let hash = short(hash);
+            let slot = self.list.push(entry, Tag { hash, deadline }, tick);
+            self.index.insert(hash, slot, |slot| self.list.node(slot).hash);
+            return None;
+        };
+        let why = at.death(old).map_or(Departure::Replaced, Departure::from);
+        let old = self.list.replace(slot, entry, deadline);
+        self.list.promote(slot, tick);
+        old.inspect(|old| self.count_departure(old, why))
+    }
+
+    /// Removes the entry of a key for the reason given, or for being dead already.
+    pub(crate) fn take(&mut self, key: &[u8], hash: u64, at: &Moment, why: Departure) -> Option<Entry> {
+        let (slot, entry) = self.find(key, hash)?;
+        let why = at.death(entry).map_or(why, Departure::from);
+        Some(self.remove(slot, why))
+    }
+
+    /// Removes the entry that leaves first: one that is known to be dead, else the least recently used.
+    pub(crate) fn evict(&mut self, at: &Moment) -> Option<Entry> {
+        let slot = self.known_dead(at).or_else(|| self.list.oldest())?;
+        let why = self.list.entry(slot).and_then(|entry| at.death(entry));
+        Some(self.remove(slot, why.map_or(Departure::Evicted, Departure::from)))
+    }
+
+    /// Removes the entry in a slot.
+    pub(crate) fn remove(&mut self, slot: u32, why: Departure) -> Entry {
+        self.index.remove(self.list.node(slot).hash, slot);
+        let entry = self.list.remove(slot);
+        self.count_departure(&entry, why);
+        entry
+    }
+
+    /// Makes the list and the index as small as the entries need, and returns the old ones to be freed.
+    pub(crate) fn compact(&mut self) -> (List, Index) {
+        let old_list = self.list.compact(self.reserve);
+        let mut index = self.index.emptied();
+        for slot in 1..=self.list.slots() {
+            index.insert(self.list.node(slot).hash, slot, |slot| self.list.node(slot).hash);
+        }
+        self.round.renumbered();
+        (old_list, std::mem::replace(&mut self.index, index))
+    }
+
+    /// The newest registered fill of a key that a reader may join: not from before a flush, and not sent so long ago
+    /// that its value would be born expired.
+    pub(crate) fn joinable(&self, key: &[u8], hash: u64, at: &Moment) -> Option<Arc<Flight<E>>> {
+        let fills =
+            self.fills.iter_hash(hash).filter(|fill| is_of(fill, key, hash) && fill.epoch == at.epoch);
+        let young = fills.filter(|fill| !fill.sent_ns().is_some_and(|sent_ns| at.is_over(sent_ns)));
+        young.max_by_key(|fill| fill.registered_ns).cloned()
+    }
+
+    pub(crate) fn register(&mut self, flight: Arc<Flight<E>>) {
+        self.fills.insert_unique(flight.hash, flight, |flight| flight.hash);
+    }
+
+    /// Takes a fill off the register and tells whether it was still on it.
+    pub(crate) fn unregister(&mut self, flight: &Arc<Flight<E>>) -> bool {
+        self.fills
+            .find_entry(flight.hash, |other| Arc::ptr_eq(other, flight))
+            .map(|found| found.remove())
+            .is_ok()
+    }
+
+    /// Takes every fill of a key off the register.
+    pub(crate) fn unregister_key(&mut self, key: &[u8], hash: u64) {
+        while let Ok(found) = self.fills.find_entry(hash, |fill| is_of(fill, key, hash)) {
+            found.remove();
+        }
+    }
+
+    pub(crate) fn fills_in_flight(&self) -> usize {
+        self.fills.len()
+    }
+
+    fn find(&self, key: &[u8], hash: u64) -> Option<(u32, &Entry)> {
+        let hash = short(hash);
+        let slot = self.index.find(hash, |slot| {
+            let is_key = |entry: &Entry| entry.key() == key;
+            self.list.node(slot).hash == hash && self.list.entry(slot).is_some_and(is_key)
+        })?;
+        Some((slot, self.list.entry(slot)?))
+    }
+
+    fn tick(&mut self, at: &Moment) -> u64 {
+        self.clock = self.clock.max(at.now_ns).min(NO_TICK - 1);
+        self.clock
+    }
+
+    fn count_departure(&mut self, entry: &Entry, why: Departure) {
+        self.charged -= charge(entry.payload_len());
+        let counter = match why {
+            Departure::Replaced => &mut self.stats.replaced,
+            Departure::Evicted => &mut self.stats.evictions,
+            Departure::Expired => &mut self.stats.expiries,
+            Departure::Invalidated => &mut self.stats.invalidations,
+            Departure::Flushed => &mut self.stats.flushed,
+        };
+        *counter += 1;
+    }
+}
+
+/// The part of a hash by which a shard finds entries; the other part has selected the shard.
+fn short(hash: u64) -> u32 {
+    (hash >> 32) as u32
+}
+
+fn is_of<E>(fill: &Flight<E>, key: &[u8], hash: u64) -> bool {
+    fill.hash == hash && *fill.key == *key
+}
+
+/// A shard's lock, on cache lines of its own: two, because processors fetch them in pairs.
+#[repr(align(128))]
+pub(crate) struct Cell<E>(Mutex<Shard<E>>);
+
+impl<E> Cell<E> {
+    pub(crate) fn new(shard: Shard<E>) -> Cell<E> {
+        Cell(Mutex::new(shard))
+    }
+
+    /// Locks the shard; `tail` is where it publishes the tick of its oldest entry.
+    pub(crate) fn lock<'a>(&'a self, tail: &'a AtomicU64) -> Locked<'a, E> {
+        Locked { shard: self.0.lock(), tail }
+    }
+}
+
+/// A locked shard. Before it unlocks it publishes the tick of its oldest entry, if that has changed.
+pub(crate) struct Locked<'a, E> {
+    shard: MutexGuard<'a, Shard<E>>,
+    tail: &'a AtomicU64,
+}
+
+impl<E> Deref for Locked<'_, E> {
+    type Target = Shard<E>;
+
+    fn deref(&self) -> &Shard<E> {
+        &self.shard
+    }
+}
+
+impl<E> DerefMut for Locked<'_, E> {
+    fn deref_mut(&mut self) -> &mut Shard<E> {
+        &mut self.shard
+    }
+}
+
+impl<E> Drop for Locked<'_, E> {
+    fn drop(&mut self) {
+        let oldest = self.shard.list.oldest_tick();
+        if oldest != self.shard.published {
+            self.shard.published = oldest;
+            // Relaxed: an evicter takes this as a hint and verifies it under the lock.
+            self.tail.store(oldest, Ordering::Relaxed);
+        }
+    }
+}

@@ -1,0 +1,165 @@
+//! Many threads at once on one cache, and then a recount of everything by hand.
+#![allow(clippy::cast_possible_truncation, reason = "small numbers and random ones")]
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::*;
+
+const THREADS: u64 = 4;
+const KEYS: u64 = 3000;
+const CAPACITY: usize = 1000;
+const CAPACITY_BYTES: u64 = 400_000;
+const MAX_VALUE_BYTES: usize = 1000;
+
+fn limits(shards: usize) -> Limits {
+    Limits {
+        capacity: CAPACITY,
+        capacity_bytes: Some(CAPACITY_BYTES),
+        expiry: Duration::from_millis(20),
+        max_value_bytes: MAX_VALUE_BYTES,
+        shards: Some(shards),
+    }
+}
+
+/// A value that tells its key, so that a mix-up is seen.
+fn value_of(key: u64, dice: u64) -> Vec<u8> {
+    key.to_be_bytes().repeat(1 + (dice % 40) as usize)
+}
+
+fn one_step(cache: &Cache<u64>, open: &mut Vec<(Fill<u64>, u64)>, dice: u64, now_ns: u64) {
+    let key = (dice >> 32) % if dice & 1 == 0 { KEYS } else { KEYS / 10 };
+    match (dice >> 1) % 20_000 {
+        0..1 => cache.flush(),
+        1..100 => drop(cache.invalidate(&key.to_be_bytes())),
+        100..200 => drop(cache.maintain(now_ns, 100)),
+        200..220 => drop(cache.scan(Cursor::default(), 100, now_ns)),
+        220..222 => cache.resize(CAPACITY - (key % 900) as usize, Some(CAPACITY_BYTES)),
+        222..226 => cache.resize(CAPACITY, Some(CAPACITY_BYTES)),
+        226..1000 => {
+            let held = cache.peek(&key.to_be_bytes(), now_ns);
+            held.iter().for_each(|entry| assert!(entry.value().starts_with(&key.to_be_bytes())));
+        }
+        1000..8000 if !open.is_empty() => {
+            let (mut fill, key) = open.swap_remove(dice as usize % open.len());
+            fill.stamp_sent(now_ns);
+            match dice >> 40 & 15 {
+                0 => fill.missing(now_ns),
+                1 => fill.fail(key),
+                2 => drop(fill),
+                3 => fill.found(&vec![0; MAX_VALUE_BYTES + 1], Facts::default(), now_ns),
+                _ => fill.found(&value_of(key, dice), Facts::default(), now_ns),
+            }
+        }
+        _ => match cache.lookup(&key.to_be_bytes(), now_ns) {
+            Lookup::Hit(entry) => assert!(entry.value().starts_with(&key.to_be_bytes())),
+            Lookup::Miss(fill, _) => open.push((fill, key)),
+            Lookup::Wait(waiter) => drop(waiter.try_outcome()),
+        },
+    }
+}
+
+/// What is in the shards, counted entry by entry: entries, their charges, and the links and indexes that must agree.
+fn recount(cache: &Cache<u64>) -> Totals {
+    let mut totals = Totals::default();
+    for at in 0..cache.0.cells.len() {
+        let shard = cache.0.lock_at(at);
+        let held: Vec<&Entry> = (1..=shard.list.slots()).filter_map(|slot| shard.list.entry(slot)).collect();
+        let charges: u64 = held.iter().map(|entry| charge(entry.payload_len())).sum();
+        let bytes = charges + (shard.totals().bytes as u64 - shard.charges());
+        totals = totals + Totals::new(held.len(), bytes);
+        assert_eq!(charges, shard.charges());
+        assert_eq!(held.len(), shard.list.len());
+        let anytime = Moment { now_ns: 0, epoch: 0, expiry_ns: u64::MAX };
+        for entry in held {
+            let anytime = Moment { epoch: entry.epoch(), ..anytime };
+            let found = shard.peek(entry.key(), cache.0.hasher.hash(entry.key()), &anytime).expect("indexed");
+            assert!(std::ptr::eq(found.key(), entry.key()));
+        }
+    }
+    totals
+}
+
+fn stress(shards: usize) {
+    let cache: Cache<u64> = Cache::new(limits(shards));
+    let (start, done, worst) = (Instant::now(), AtomicBool::new(false), AtomicU64::new(0));
+    let now = || start.elapsed().as_nanos() as u64;
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            while !done.load(Ordering::Relaxed) {
+                worst.fetch_max(cache.0.room.totals().entries.max(0) as u64, Ordering::Relaxed);
+                thread::yield_now();
+            }
+        });
+        let workers: Vec<_> = (0..THREADS)
+            .map(|thread| {
+                let (cache, now) = (&cache, &now);
+                scope.spawn(move || {
+                    let (mut open, mut dice) =
+                        (Vec::new(), 0x9e37_79b9_7f4a_7c15_u64.wrapping_mul(thread + 1));
+                    for _ in 0..200_000 {
+                        dice ^= dice << 13;
+                        dice ^= dice >> 7;
+                        dice ^= dice << 17;
+                        one_step(cache, &mut open, dice, now());
+                    }
+                })
+            })
+            .collect();
+        let ends: Vec<_> = workers.into_iter().map(|worker| worker.join()).collect();
+        done.store(true, Ordering::Relaxed);
+        ends.into_iter().for_each(|end| end.unwrap());
+    });
+    cache.resize(CAPACITY, Some(CAPACITY_BYTES));
+    while !cache.maintain(now(), 1000).round_ended {}
+    let totals = recount(&cache);
+    assert_eq!(cache.0.room.totals(), totals, "{shards} shards");
+    assert!(totals.entries <= CAPACITY as i64 && totals.bytes <= CAPACITY_BYTES as i64, "{totals:?}");
+    let worst = worst.into_inner();
+    assert!(worst <= CAPACITY as u64 + THREADS, "{worst} entries at once");
+    let stats = cache.stats(now());
+    let left = stats.replaced + stats.evictions + stats.expiries + stats.invalidations + stats.flushed;
+    assert_eq!((stats.entries, stats.fills_in_flight), (stats.stored - left, 0), "{stats:?}");
+    assert!(
+        [stats.evictions, stats.expiries, stats.invalidations, stats.flushed].iter().all(|n| *n > 0),
+        "{stats:?}"
+    );
+}
+
+#[test]
+fn one_shard_adds_up_after_a_stampede() {
+    stress(1);
+}
+
+#[test]
+fn sixty_four_shards_add_up_after_a_stampede() {
+    stress(64);
+}
+
+/// Without anything else going on, the number held never passes the capacity by more than the inserts under way, and
+/// is exact once they have returned.
+#[test]
+fn concurrent_inserts_fill_the_cache_exactly() {
+    for shards in [1, 8, 64] {
+        let limits = Limits { capacity_bytes: None, expiry: Duration::from_secs(60), ..limits(shards) };
+        let cache: Cache<u64> = Cache::new(limits);
+        thread::scope(|scope| {
+            for thread in 0..THREADS {
+                let cache = &cache;
+                scope.spawn(move || {
+                    for key in 0..50_000u64 {
+                        let key = (thread << 32 | key).to_be_bytes();
+                        let Lookup::Miss(fill, _) = cache.lookup(&key, 1) else { panic!("a miss") };
+                        fill.found(b"v", Facts::default(), 1);
+                        let held = cache.0.room.totals().entries;
+                        assert!(held < CAPACITY as i64 + THREADS as i64, "{held} entries");
+                    }
+                });
+            }
+        });
+        assert_eq!(recount(&cache).entries, CAPACITY as i64);
+        let stats = cache.stats(1);
+        assert_eq!((stats.stored, stats.evictions), (THREADS * 50_000, THREADS * 50_000 - CAPACITY as u64));
+    }
+}
