@@ -2,7 +2,7 @@
 """Resident size and start time of the built program, each beside its target.
 
 Cold start to the first answer, 10,000 idle connections, 20 slow readers with 50 pipelined values of 1 MiB each (the same
-50 keys, and keys of their own with a small cache).
+50 keys, and keys of their own with a small cache), value sizes that shift under a byte budget.
 
     python3 bench/memory.py [--connections 10000] [--out bench/record/NAME.txt]
 """
@@ -114,6 +114,31 @@ def slow_readers(redis_port, distinct, **settings):
     return most - before
 
 
+def shifting_sizes(redis_port, work, budget):
+    """The largest resident size while values of one size after the other fill the cache, over budget + baseline."""
+    cli = ["redis-cli", "-p", str(redis_port)]
+    script = work / "walk.lua"
+    worst = 0.0
+    with Proxy(redis_port, CAPACITY=10_000_000, CAPACITY_BYTES=budget) as proxy:
+        wait_for(proxy.port)
+        proxy.get("/small")
+        time.sleep(0.3)
+        baseline = proxy.resident()
+        for phase, size in enumerate((500, 8_000, 100, 60_000, 1_500, 300_000, 300)):
+            count = min(600_000, int(1.3 * budget / (size + 80)))
+            fill = f"for i = 1, {count} do redis.call('SET', 'p{phase}:' .. i, string.rep('v', {size})) end"
+            subprocess.run([*cli, "flushall"], check=True, stdout=subprocess.DEVNULL)
+            subprocess.run([*cli, "eval", fill, "0"], check=True, stdout=subprocess.DEVNULL)
+            script.write_text(f"local n = 0\nrequest = function() n = n % {count} + 1 "
+                              f"return wrk.format('GET', '/p{phase}:' .. n) end\n")
+            load = subprocess.Popen(["wrk", "-t1", "-c16", "-d8s", "-s", str(script),
+                                     f"http://127.0.0.1:{proxy.port}/"], stdout=subprocess.DEVNULL)
+            while load.poll() is None:
+                worst = max(worst, (proxy.resident() - baseline) / budget)
+                time.sleep(0.02)
+    return worst
+
+
 def main():
     arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     arguments.add_argument("--connections", type=int, default=10_000)
@@ -148,6 +173,9 @@ def main():
             "(at most 64)")
         say("20 slow readers x 50 values of 1 MiB, all keys distinct, CAPACITY=50: "
             f"+{slow_readers(redis_port, True, CAPACITY=50) / MIB:.1f} MiB (at most 64)")
+        for budget in (64, 256):
+            say(f"value sizes shift between 100 B and 300 kB under CAPACITY_BYTES={budget}MiB: at most "
+                f"{shifting_sizes(redis_port, work, budget * MIB):.3f} of the budget above the baseline (at most 1.10)")
     finally:
         redis.terminate()
         redis.wait()

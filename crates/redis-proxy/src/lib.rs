@@ -113,7 +113,8 @@ async fn serve(
         let watched = Watched { store, workers, door: door.clone(), draining: draining.clone() };
         admin::start(listener, watched).map_err(Error::System)?;
     }
-    tokio::spawn(maintain(store, door.clone(), resident_bytes().unwrap_or(0)));
+    let resident_at_ready = settings.capacity_bytes.and_then(|_| resident_bytes());
+    tokio::spawn(maintain(store, door.clone(), resident_at_ready));
     let (stop, stopped) = oneshot::channel::<()>();
     let acceptor = data.map(|listener| {
         let stopped = async {

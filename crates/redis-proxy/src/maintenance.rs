@@ -1,5 +1,6 @@
 //! The background work of the cache: sweeping out the dead, and holding the byte budget against the resident size.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::task::yield_now;
@@ -17,15 +18,16 @@ const SLOTS_A_STEP: usize = 64;
 /// What an open connection is allowed to cost beside the cache.
 const CONNECTION_BYTES: u64 = 12 * 1024;
 
-/// Runs for ever; `resident_at_ready` is the resident size before the first client.
-pub(crate) async fn maintain(store: Store, door: std::sync::Arc<Door>, resident_at_ready: u64) {
+/// Runs for ever. With a byte budget, `resident_at_ready` is the resident size before the first client.
+pub(crate) async fn maintain(store: Store, door: Arc<Door>, resident_at_ready: Option<u64>) {
     let mut ticks = interval(PERIOD);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let budgeted = || Some((resident_at_ready?, resident_bytes()?));
     loop {
         ticks.tick().await;
-        if let Some(resident) = resident_bytes() {
+        if let Some((at_ready, resident)) = budgeted() {
             let connections = door.clients() as u64 * CONNECTION_BYTES;
-            store.observe_resident(resident, resident_at_ready + connections);
+            store.observe_resident(resident, at_ready + connections);
         }
         let mut left = store.slots() / PERIODS_A_ROUND + SLOTS_A_STEP;
         while left > 0 {
