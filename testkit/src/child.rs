@@ -179,6 +179,9 @@ fn spawn_on_lasting_thread(command: Command) -> io::Result<Child> {
 
 #[cfg(test)]
 mod tests {
+    use std::io::{BufRead, BufReader};
+    use std::process::Stdio;
+
     use super::*;
 
     fn sleeper() -> Process {
@@ -204,22 +207,33 @@ mod tests {
 
     #[test]
     fn a_child_dies_with_the_process_that_started_it() {
-        // The middle one is told to die with us; its own child is told to die with it, as a child of ours would.
-        let setpriv = find_program("setpriv").expect("setpriv of util-linux");
-        let mut middle = command(&find_program("sh").unwrap());
-        middle.stdout(std::process::Stdio::piped());
-        middle.arg("-c").arg(format!("{} --pdeathsig KILL -- sleep 600 & echo $!; wait", setpriv.display()));
+        const IS_MIDDLE: &str = "TESTKIT_IS_MIDDLE";
+        if env::var_os(IS_MIDDLE).is_some() {
+            // This test once more, in a process of its own: starts a child that is deaf to SIGTERM, and stays.
+            let mut child = command(&find_program("sh").unwrap());
+            child.args(["-c", "trap '' TERM; echo \"the child is $$\"; exec sleep 600"]);
+            let (_child, ()) = Process::spawn(child, |_| ());
+            loop {
+                thread::park();
+            }
+        }
+        let mut middle = command(&env::current_exe().unwrap());
+        middle.args([
+            "--exact",
+            "child::tests::a_child_dies_with_the_process_that_started_it",
+            "--nocapture",
+        ]);
+        middle.env(IS_MIDDLE, "yes").stdout(Stdio::piped());
         let (middle, stdout) = Process::spawn(middle, |child| child.stdout.take().unwrap());
-        let mut line = String::new();
-        io::BufRead::read_line(&mut io::BufReader::new(stdout), &mut line).unwrap();
-        let stat = format!("/proc/{}/stat", line.trim());
-        wait_until(PATIENCE, "setpriv to become sleep", || {
-            fs::read_to_string(&stat).is_ok_and(|stat| stat.contains("(sleep)"))
-        });
+        let mut lines = BufReader::new(stdout).lines().map(Result::unwrap);
+        let child =
+            lines.find_map(|line| line.split_once("the child is ").map(|(_, pid)| pid.to_owned())).unwrap();
+        let stat = format!("/proc/{child}/stat");
+        assert!(Path::new(&stat).exists());
         middle.kill();
-        // An orphan may stay a zombie where init does not reap.
+        // An orphan stays a zombie where init does not reap.
         wait_until(PATIENCE, "the orphan to die", || {
-            fs::read_to_string(&stat).is_ok_and(|stat| stat.contains(") Z")) || !Path::new(&stat).exists()
+            fs::read_to_string(&stat).map_or(true, |stat| stat.contains(") Z"))
         });
     }
 

@@ -87,14 +87,14 @@ mod tests {
     use super::*;
 
     const PAGE: &str = "# HELP a What it is.\n# TYPE a counter\n\
-        a_total{how=\"hit\"} 3\na_total{how=\"a \\\"b\\\" } c\"} 4 1700000000\n\
+        a_total{how=\"hit\"} 3\na_total{how=\"a \\\" } c\"} 4 1700000000\n\
         a_totals 100\nup 1.5e3\nbucket{le=\"+Inf\"} 7 # {trace=\"x\"} 0.1\nload NaN\n# EOF\n";
 
     #[test]
     fn samples_are_found_by_name_and_labels() {
         let metrics = Metrics::parse(PAGE);
         assert_eq!(metrics.value("a_total{how=\"hit\"}"), 3.0);
-        assert_eq!(metrics.value("a_total{how=\"a \\\"b\\\" } c\"}"), 4.0);
+        assert_eq!(metrics.value("a_total{how=\"a \\\" } c\"}"), 4.0);
         assert_eq!(metrics.sum("a_total"), 7.0);
         assert_eq!(metrics.value("up"), 1500.0);
         assert_eq!(metrics.value("bucket{le=\"+Inf\"}"), 7.0);

@@ -5,7 +5,7 @@ use std::net::TcpStream;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use testkit::{End, FaultProxy, HttpClient, RedisClient, RedisServer, wait_until};
+use testkit::{End, FaultProxy, HttpClient, RedisClient, RedisServer, Reply, wait_until};
 
 use crate::{MOMENT, PATIENCE};
 
@@ -58,13 +58,18 @@ fn chunks_arrive_one_by_one() {
     let (_redis, faults) = start();
     faults.chunk(1);
     let mut client = HttpClient::connect(faults.address());
-    client.send("PING\r\n");
-    let mut pieces = Vec::new();
-    while pieces.concat() != b"+PONG\r\n" {
-        pieces.push(client.read_some(1024).unwrap());
-    }
-    // Two may meet in the receiver's buffer when this thread is late.
-    assert!(pieces.len() >= 3, "{pieces:?}");
+    // They meet in the receiver's buffer when this thread is late, but not always.
+    wait_until(PATIENCE, "a reply in pieces", || {
+        let before = Instant::now();
+        client.send("PING\r\n");
+        let mut pieces = Vec::new();
+        while pieces.concat() != b"+PONG\r\n" {
+            pieces.push(client.read_some(1024).unwrap());
+        }
+        // 13 bytes, each way in turn, with a pause of 0.2 ms before each but the first of a way.
+        assert!(before.elapsed() >= Duration::from_millis(2), "there is a pause between chunks");
+        pieces.len() >= 3
+    });
 }
 
 #[test]
@@ -119,7 +124,18 @@ fn a_reset_frees_a_link_whose_client_does_not_read() {
     redis.client().set("a", vec![b'x'; 30_000_000]);
     let mut client = HttpClient::connect_with_receive_buffer(faults.address(), 4096);
     client.send("GET a\r\n");
-    thread::sleep(MOMENT);
+    let sent = || {
+        let Reply::Bulk(info) = redis.client().command(&["INFO", "stats"]) else { panic!("INFO is refused") };
+        let info = String::from_utf8(info).unwrap();
+        let line = info.lines().find_map(|line| line.strip_prefix("total_net_output_bytes:"));
+        line.unwrap().parse::<u64>().unwrap()
+    };
+    wait_until(PATIENCE, "all buffers to be full", || {
+        let before = sent();
+        thread::sleep(4 * MOMENT);
+        // The answers to INFO count too.
+        before > 1_000_000 && sent() < before + 100_000
+    });
     faults.reset();
     assert_eq!(faults.connections(), 0);
 }
