@@ -215,7 +215,7 @@ pub(super) const SECTIONS: &[Section] = &[
                 "32KiB",
                 "The longest header section, without the request line; above it 431.",
             ),
-            row("MAX_HEADERS", count(1, 1024), "100", "The most header fields of a request; above it 431."),
+            row("MAX_HEADERS", count(1, 256), "100", "The most header fields of a request; above it 431."),
             row("MAX_METHOD_BYTES", bytes(4, KIB), "32", "The longest method name; above it 400."),
             row(
                 "MAX_BODY_BYTES",

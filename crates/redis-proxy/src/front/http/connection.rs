@@ -34,7 +34,7 @@ use crate::readthrough::{Outcome, Read, Waiter};
 /// Requests of one connection that wait for Redis at the same time, at most.
 const MOST_WAITING: usize = 64;
 /// Where a connection starts: the size of its values is not known yet.
-const FIRST_WINDOW: usize = 4;
+const FIRST_WINDOW: usize = 2;
 /// A value above this makes the connection fetch one at a time: its waiting answers are memory.
 const LARGE_VALUE: usize = 16 * 1024;
 /// How long a connection that has not asked anything yet may still do so once the program is ending.
@@ -95,8 +95,9 @@ struct Connection {
     closing: bool,
     /// The client has shut its side.
     eof: bool,
-    /// The clock after the last read, and the tick of the last request: one nanosecond apart within a batch.
-    read_ns: u64,
+    /// The clock when the requests at hand were taken up: after the read, or after what held them up since.
+    turn_ns: u64,
+    /// The tick of the last request: one nanosecond apart within a batch.
     tick_ns: u64,
     /// Hits encoded since the last write.
     hits: u64,
@@ -125,7 +126,7 @@ impl Connection {
             blank_skipped: false,
             closing: false,
             eof: false,
-            read_ns: now_ns,
+            turn_ns: now_ns,
             tick_ns: now_ns,
             hits: 0,
             served_any: false,
@@ -196,8 +197,7 @@ impl Connection {
             Poll::Ready(Err(_)) => Poll::Ready(false),
             Poll::Ready(Ok(())) => {
                 // After the read that returned a request's last byte: its age counts from here.
-                self.read_ns = now_ns();
-                self.tick_ns = self.read_ns.max(self.tick_ns + 1);
+                self.set_clock(now_ns());
                 self.eof = count == 0;
                 if self.input.is_empty() {
                     let used = self.process(&room[..count]);
@@ -211,6 +211,11 @@ impl Connection {
         };
         self.front.spare_input.set(room);
         outcome
+    }
+
+    fn set_clock(&mut self, now_ns: u64) {
+        self.turn_ns = now_ns;
+        self.tick_ns = now_ns.max(self.tick_ns + 1);
     }
 
     /// Requests in the bytes that this connection holds. Whether any byte was used.
@@ -237,14 +242,16 @@ impl Connection {
                 let dropped = (rest.len() as u64).min(self.body_left);
                 self.body_left -= dropped;
                 used += usize::try_from(dropped).unwrap_or(rest.len());
+                self.request_ended();
                 continue;
             }
             if self.output.is_full(self.front.settings.output_bytes) || self.slots.len() >= self.window {
                 break;
             }
-            // RFC 9112, section 2.2: one empty line before a request is passed over.
-            if rest.starts_with(b"\r\n") && !self.blank_skipped && self.scanned == 0 {
+            // RFC 9112, section 2.2: one empty line before a request is passed over. Its CR may have come alone.
+            if rest.starts_with(b"\r\n") && !self.blank_skipped {
                 self.blank_skipped = true;
+                self.scanned = 0;
                 used += 2;
                 continue;
             }
@@ -254,6 +261,7 @@ impl Connection {
                     self.blank_skipped = false;
                     used += length;
                     self.request(&rest[..length]);
+                    self.request_ended();
                 }
                 Ok(None) => {
                     partial = true;
@@ -263,11 +271,18 @@ impl Connection {
             }
         }
         if partial || self.body_left > 0 {
-            self.partial_since_ns.get_or_insert(self.read_ns);
+            self.partial_since_ns.get_or_insert(self.turn_ns);
         } else {
             self.partial_since_ns = None;
         }
         used
+    }
+
+    /// If all of a request is here: the next one has its own time to arrive.
+    fn request_ended(&mut self) {
+        if self.body_left == 0 {
+            self.partial_since_ns = None;
+        }
     }
 
     /// One whole head: the answer goes to the output at once where it can, else to the slots.
@@ -347,13 +362,13 @@ impl Connection {
             SlotState::Ready(answer)
                 if self.slots.is_empty() && !self.output.is_full(self.front.settings.output_bytes) =>
             {
-                self.encode(&answer, form, conditions, self.read_ns, self.read_ns, logged);
+                self.encode(&answer, form, conditions, self.turn_ns, self.turn_ns, logged);
             }
             state => self.slots.push_back(Slot {
                 state,
                 form,
                 conditions: conditions.map(Into::into),
-                started_ns: self.read_ns,
+                started_ns: self.turn_ns,
                 logged,
             }),
         }
@@ -366,11 +381,13 @@ impl Connection {
             let Some(slot) = self.slots.front_mut() else {
                 break;
             };
+            let mut fetched = false;
             if let SlotState::Waiting { waiter, collapsed } = &mut slot.state {
                 let Poll::Ready(outcome) = Pin::new(waiter).poll(cx) else {
                     break;
                 };
                 slot.state = SlotState::Ready(answer_of(outcome, *collapsed));
+                fetched = true;
             }
             let Some(Slot { state: SlotState::Ready(answer), form, conditions, started_ns, logged }) =
                 self.slots.pop_front()
@@ -378,7 +395,8 @@ impl Connection {
                 break;
             };
             let now_ns = now_ns();
-            if !matches!(answer, Answer::Value(_, Source::Hit)) {
+            self.set_clock(now_ns);
+            if fetched {
                 self.front.stats.miss_latency.record(now_ns.saturating_sub(started_ns), 1);
             }
             if let Answer::Value(entry, _) = &answer {
@@ -416,11 +434,18 @@ impl Connection {
 
     /// All of the output is with the kernel.
     fn written(&mut self) {
-        self.blocked_since_ns = None;
+        let was_blocked = self.blocked_since_ns.take().is_some();
+        if self.hits == 0 && !was_blocked {
+            return;
+        }
+        let now_ns = now_ns();
         if self.hits > 0 {
-            let latency_ns = now_ns().saturating_sub(self.read_ns);
-            self.front.stats.hit_latency.record(latency_ns, self.hits);
+            self.front.stats.hit_latency.record(now_ns.saturating_sub(self.turn_ns), self.hits);
             self.hits = 0;
+        }
+        if was_blocked {
+            // The requests behind it are taken up now, and the client was not idle meanwhile.
+            self.set_clock(now_ns);
         }
     }
 
@@ -429,10 +454,12 @@ impl Connection {
         let settings = &self.front.settings;
         let head_timeout_ns = crate::clock::nanos(settings.head_timeout);
         let draining = self.front.draining_since_ns.get();
+        // While nothing is read, the rest of a request may be here and not seen yet.
+        let reads = !self.closing && !self.eof && self.slots.len() < self.window;
         let idle = self.slots.is_empty() && self.output.is_empty() && self.partial_since_ns.is_none();
         let deadline_ns = if let Some(since) = self.blocked_since_ns {
             since.saturating_add(settings.write_timeout_ns)
-        } else if let Some(since) = self.partial_since_ns.filter(|_| !self.closing && !self.eof) {
+        } else if let Some(since) = self.partial_since_ns.filter(|_| reads) {
             since.saturating_add(head_timeout_ns)
         } else if let (true, Some(since)) = (idle, draining) {
             if self.served_any {
@@ -440,7 +467,7 @@ impl Connection {
             }
             since.saturating_add(crate::clock::nanos(FIRST_REQUEST_GRACE))
         } else if idle {
-            self.read_ns.saturating_add(settings.idle_timeout_ns)
+            self.turn_ns.saturating_add(settings.idle_timeout_ns)
         } else {
             // Waits for Redis, whose own time-outs bound it.
             u64::MAX
@@ -455,7 +482,12 @@ impl Connection {
             return Poll::Ready(End::Answered);
         }
         self.partial_since_ns = None;
-        self.refuse(Answer::TimedOut);
+        if self.body_left > 0 {
+            // Its request has its answer: another would be taken for that of the next.
+            self.closing = true;
+        } else {
+            self.refuse(Answer::TimedOut);
+        }
         cx.waker().wake_by_ref();
         Poll::Pending
     }

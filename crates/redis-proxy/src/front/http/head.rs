@@ -5,6 +5,7 @@
 //! where the next request begins.
 
 use std::mem::MaybeUninit;
+use std::net::Ipv6Addr;
 
 use httparse::{Header, Request as Grammar};
 use memchr::{memchr, memrchr};
@@ -131,12 +132,16 @@ fn check_size(bytes: &[u8], length: usize, limits: &HeadLimits) -> Result<(), Re
     if length <= line_limit.min(limits.head_bytes) {
         return Ok(());
     }
-    let request_line = match memchr(b'\n', &bytes[..length]) {
-        Some(end) => end + 1,
-        None if length > line_limit => return Err(Refusal::TargetTooLong),
-        None => return Ok(()),
-    };
-    if length - request_line > limits.head_bytes {
+    let end = memchr(b'\n', &bytes[..length]).map(|end| end + 1);
+    let line = end.unwrap_or(length);
+    if line > line_limit {
+        // One of its two parts is too long; the first ends at a blank.
+        return Err(match memchr(b' ', &bytes[..=limits.method_bytes]) {
+            Some(_) => Refusal::TargetTooLong,
+            None => Refusal::Bad("the method is too long"),
+        });
+    }
+    if end.is_some() && length - line > limits.head_bytes {
         return Err(Refusal::HeadTooLarge);
     }
     Ok(())
@@ -296,11 +301,7 @@ pub(super) fn is_authority(text: &[u8]) -> bool {
         let Some(end) = memchr(b']', literal) else {
             return false;
         };
-        let inside = &literal[..end];
-        let ok = !inside.is_empty()
-            && inside.iter().all(|byte| byte.is_ascii_hexdigit() || matches!(byte, b':' | b'.'))
-            || inside.first().is_some_and(|v| v.eq_ignore_ascii_case(&b'v'));
-        (ok, &literal[end + 1..])
+        (is_ip_literal(&literal[..end]), &literal[end + 1..])
     } else {
         let end = memchr(b':', text).unwrap_or(text.len());
         (is_reg_name(&text[..end]), &text[end..])
@@ -312,23 +313,39 @@ pub(super) fn is_authority(text: &[u8]) -> bool {
     host_ok && port_ok
 }
 
+/// What stands between the brackets: an IPv6 address, or `v1.` and what a later version may be written as.
+fn is_ip_literal(text: &[u8]) -> bool {
+    if let [b'v' | b'V', future @ ..] = text {
+        let Some(dot) = memchr(b'.', future) else {
+            return false;
+        };
+        let (version, address) = (&future[..dot], &future[dot + 1..]);
+        return !version.is_empty()
+            && version.iter().all(u8::is_ascii_hexdigit)
+            && !address.is_empty()
+            && address.iter().all(|byte| is_name_byte(*byte) || *byte == b':');
+    }
+    std::str::from_utf8(text).is_ok_and(|text| text.parse::<Ipv6Addr>().is_ok())
+}
+
 fn is_reg_name(name: &[u8]) -> bool {
     let mut bytes = name.iter();
     while let Some(byte) = bytes.next() {
-        match byte {
-            b'%' => {
-                let pair = (bytes.next(), bytes.next());
-                if !matches!(pair, (Some(h), Some(l)) if h.is_ascii_hexdigit() && l.is_ascii_hexdigit()) {
-                    return false;
-                }
+        if *byte == b'%' {
+            let pair = (bytes.next(), bytes.next());
+            if !matches!(pair, (Some(h), Some(l)) if h.is_ascii_hexdigit() && l.is_ascii_hexdigit()) {
+                return false;
             }
-            b'-' | b'.' | b'_' | b'~' | b'!' | b'$' | b'&' | b'\'' | b'(' | b')' | b'*' | b'+' | b','
-            | b';' | b'=' => {}
-            byte if byte.is_ascii_alphanumeric() => {}
-            _ => return false,
+        } else if !is_name_byte(*byte) {
+            return false;
         }
     }
     true
+}
+
+/// `unreserved` or `sub-delims` of RFC 3986.
+fn is_name_byte(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=".contains(&byte)
 }
 
 #[cfg(test)]
