@@ -4,6 +4,7 @@ mod support;
 
 // The HTTP contract.
 mod answers;
+mod bodies;
 mod conditional;
 mod framing;
 mod http_limits;

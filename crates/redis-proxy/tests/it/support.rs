@@ -13,3 +13,46 @@ pub(crate) fn start() -> (RedisServer, Proxy) {
     let proxy = program().redis(&redis).start();
     (redis, proxy)
 }
+
+/// A Redis of its own and the program in front of it, with these settings.
+pub(crate) fn start_with(settings: &[(&str, &str)]) -> (RedisServer, Proxy) {
+    let redis = RedisServer::start();
+    let program = settings.iter().fold(program(), |program, (name, value)| program.set(name, value));
+    let proxy = program.redis(&redis).start();
+    (redis, proxy)
+}
+
+/// Threads of the program that serve clients, where a test is about more than one of them.
+pub(crate) const WORKERS: usize = 2;
+
+/// A program that may say that Redis is away.
+pub(crate) fn program_without_redis() -> ProxyBuilder {
+    program().allow_warning("redis unavailable").allow_warning("connection to redis lost")
+}
+
+/// Writes `count` keys from 0 on, `value-of` and the key as values, in one command.
+pub(crate) fn set_numbered(redis: &RedisServer, count: usize) {
+    let script = "for i = 0, ARGV[1] - 1 do redis.call('SET', i, 'value-of-' .. i) end return 0";
+    let reply = redis.client().command(&["EVAL", script, "0", &count.to_string()]);
+    assert_eq!(reply, testkit::Reply::Integer(0));
+}
+
+/// Whether an answer says that it came from memory.
+pub(crate) fn is_hit(response: &testkit::Response) -> bool {
+    response.header("cache-status") == Some("redis-proxy; hit")
+}
+
+/// Numbers without end, the same for the same seed; the seed is printed, and `SEED` sets it.
+pub(crate) fn random_numbers() -> impl FnMut(usize) -> usize {
+    let seed = std::env::var("SEED").ok().and_then(|seed| seed.parse().ok());
+    let now = std::time::UNIX_EPOCH.elapsed().map_or(1, |since| since.as_nanos() as u64);
+    let mut state: u64 = seed.unwrap_or(now) | 1;
+    eprintln!("SEED={state}");
+    move |below| {
+        // xorshift64* (Vigna, 2016).
+        state ^= state >> 12;
+        state ^= state << 25;
+        state ^= state >> 27;
+        (state.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 33) as usize % below
+    }
+}
