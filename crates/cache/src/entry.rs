@@ -1,5 +1,6 @@
 //! A cached value: one allocation that a hit hands out by reference count, never by copy.
 
+use std::cell::RefCell;
 use std::fmt;
 
 use triomphe::ThinArc;
@@ -23,6 +24,15 @@ pub struct Facts {
 /// Bytes of an entry's allocation beside its key and value: reference count, length, [`Header`].
 pub const ALLOCATION_OVERHEAD: usize = 16 + size_of::<Header>();
 
+/// Bytes that a thread keeps for joining the next key and value.
+const JOINED_KEPT: usize = 1 << 20;
+
+thread_local! {
+    /// Key and value side by side, to be copied into an entry's allocation in one piece. A fresh buffer for each would
+    /// leave a hole of a value's size beside every value.
+    static JOINED: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
 const UTF8: u32 = 1 << 31;
 
 /// The fixed part in front of the key and the value. Its size is part of the byte budget.
@@ -43,7 +53,15 @@ impl Entry {
         let key_len = u32::try_from(key.len()).ok().filter(|len| len & UTF8 == 0).expect("a key below 2 GiB");
         let key_len_utf8 = if facts.utf8 { key_len | UTF8 } else { key_len };
         let header = Header { etag: facts.etag, sent_ns, epoch, key_len_utf8 };
-        Entry(ThinArc::from_header_and_slice(header, &[key, value].concat()))
+        JOINED.with_borrow_mut(|joined| {
+            joined.clear();
+            joined.reserve_exact(key.len() + value.len());
+            joined.extend_from_slice(key);
+            joined.extend_from_slice(value);
+            let entry = Entry(ThinArc::from_header_and_slice(header, joined));
+            joined.shrink_to(JOINED_KEPT);
+            entry
+        })
     }
 
     /// The key, as it was asked for.
