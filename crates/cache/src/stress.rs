@@ -17,7 +17,7 @@ fn limits(shards: usize) -> Limits {
     Limits {
         capacity: CAPACITY,
         capacity_bytes: Some(CAPACITY_BYTES),
-        expiry: Duration::from_millis(20),
+        expiry: Duration::from_millis(3),
         max_value_bytes: MAX_VALUE_BYTES,
         shards: Some(shards),
     }
