@@ -4,9 +4,13 @@
 //! run one under cargo-fuzz. To add a target: write the function in a module of its own, add a line to [`TARGETS`] and
 //! a folder to `corpus/`. A crash found anywhere becomes a corpus file with a speaking name, which is then run for ever.
 
+mod heads;
+mod keys;
 mod naive;
 mod replies;
 
+pub use heads::http_head;
+pub use keys::key_decoder;
 pub use replies::resp_decoder;
 
 /// A target and what the drivers need to know to feed it.
@@ -23,5 +27,8 @@ pub struct Target {
 }
 
 /// All targets.
-pub const TARGETS: &[Target] =
-    &[Target { name: "resp_decoder", run: resp_decoder, corpus: "resp", tokens: replies::TOKENS }];
+pub const TARGETS: &[Target] = &[
+    Target { name: "resp_decoder", run: resp_decoder, corpus: "resp", tokens: replies::TOKENS },
+    Target { name: "http_head", run: http_head, corpus: "head", tokens: heads::TOKENS },
+    Target { name: "key_decoder", run: key_decoder, corpus: "key", tokens: keys::TOKENS },
+];

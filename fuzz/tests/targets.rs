@@ -21,6 +21,16 @@ fn resp_decoder_holds() {
 }
 
 #[test]
+fn http_head_holds() {
+    run("http_head");
+}
+
+#[test]
+fn key_decoder_holds() {
+    run("key_decoder");
+}
+
+#[test]
 fn every_target_is_run_here() {
     let source = include_str!("targets.rs");
     for target in TARGETS {
