@@ -27,7 +27,7 @@ use cache::Limits;
 use tokio::sync::oneshot;
 use tokio::time::{sleep, timeout};
 use tracing::{info, warn};
-use upstream::InFlight;
+use upstream::Target;
 
 use crate::admin::Watched;
 use crate::config::Settings;
@@ -87,10 +87,9 @@ async fn serve(
         shards: None,
     });
     let http = Arc::new(HttpSettings::new(settings));
-    let endpoint = Arc::new(settings.redis.clone());
-    let in_flight = InFlight::new(settings.max_inflight);
+    let redis = Target::new(settings.redis.clone(), settings.max_inflight);
     let started = (0..settings.workers)
-        .map(|number| Worker::start(number, &store, &endpoint, &in_flight, &http))
+        .map(|number| Worker::start(number, &store, &redis, &http))
         .collect::<Result<Vec<_>, _>>()
         .map_err(Error::System)?;
     let (workers, threads): (Vec<_>, Vec<_>) = started.into_iter().unzip();
@@ -101,7 +100,7 @@ async fn serve(
     info!(
         http = bound(data.as_ref()),
         admin = bound(admin.as_ref()),
-        redis = %endpoint.address,
+        redis = %settings.redis.address,
         capacity = settings.capacity,
         global_expiry = ?settings.global_expiry,
         workers = settings.workers,

@@ -122,12 +122,13 @@ impl Sink for FillSink {
         match ticket {
             Ticket::Get { fill, .. } => self.commit(fill, frame),
             Ticket::Probe(sender) => {
-                let answer = match frame {
-                    Frame::Error(text) => Err(Failure::from_reply(&text)),
-                    _ => Ok(()),
+                let (answer, doubt) = match frame {
+                    Frame::Simple(_) => (Ok(()), Ok(())),
+                    Frame::Error(text) => (Err(Failure::from_reply(&text)), Ok(())),
+                    _ => (Err(Failure::Garbled("not the type of a PING's reply".into())), Err(Doubt)),
                 };
                 let _ = sender.send(answer);
-                Ok(())
+                doubt
             }
         }
     }

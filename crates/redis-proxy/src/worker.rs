@@ -14,7 +14,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::spawn_local;
 use tracing::{Instrument, error_span};
-use upstream::{Driver, Endpoint, InFlight};
+use upstream::{Driver, Target};
 
 use crate::front::http::{HttpFront, HttpSettings, serve};
 use crate::readthrough::{ReadThrough, Store, Ticket};
@@ -45,11 +45,10 @@ impl Worker {
     pub(crate) fn start(
         number: usize,
         store: &Store,
-        endpoint: &Arc<Endpoint>,
-        in_flight: &Arc<InFlight>,
+        redis: &Arc<Target>,
         settings: &HttpSettings,
     ) -> io::Result<(Worker, JoinHandle<()>)> {
-        let (upstream, driver) = upstream::connect(endpoint.clone(), in_flight.clone());
+        let (upstream, driver) = upstream::connect(redis);
         let stats = Arc::new(WorkerStats::default());
         let read = ReadThrough::new(store.clone(), upstream, stats.clone());
         let clients = Arc::new(AtomicUsize::new(0));

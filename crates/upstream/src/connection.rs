@@ -44,6 +44,8 @@ pub(crate) struct Connection<'a, S: Sink> {
     /// Bytes taken from the queue and not yet written.
     outbox: BytesMut,
     flushed: bool,
+    /// Of the slots, the first ones: their commands have left the queue. No other can have a reply yet.
+    on_the_wire: usize,
     shared: &'a Shared<S::Ticket>,
     sink: &'a S,
     endpoint: &'a Endpoint,
@@ -66,6 +68,7 @@ impl<'a, S: Sink> Connection<'a, S> {
             inbox: BytesMut::new(),
             outbox: BytesMut::new(),
             flushed: true,
+            on_the_wire: 0,
             shared,
             sink,
             endpoint,
@@ -87,18 +90,21 @@ impl<'a, S: Sink> Connection<'a, S> {
 
     fn poll_serve(&mut self, cx: &mut Context<'_>) -> Poll<Loss> {
         loop {
+            // Reading comes first: bytes that lie here before a command leaves cannot be its answer.
+            let read = self.poll_read(cx);
+            if let Poll::Ready(Err(loss)) = read {
+                return Poll::Ready(loss);
+            }
             if let Poll::Ready(Err(error)) = self.poll_write(cx) {
                 return Poll::Ready(Loss::Closed(error.to_string().into()));
             }
-            match self.poll_read(cx) {
-                Poll::Ready(Ok(())) => {}
-                Poll::Ready(Err(loss)) => return Poll::Ready(loss),
-                Poll::Pending => match self.poll_check(cx) {
+            if read.is_pending() {
+                match self.poll_check(cx) {
                     Poll::Ready(Some(loss)) => return Poll::Ready(loss),
                     // A heartbeat was queued: write it.
                     Poll::Ready(None) => {}
                     Poll::Pending => return Poll::Pending,
-                },
+                }
             }
         }
     }
@@ -113,6 +119,7 @@ impl<'a, S: Sink> Connection<'a, S> {
                     queue.driver = Some(cx.waker().clone());
                 }
                 std::mem::swap(&mut self.outbox, &mut queue.out);
+                self.on_the_wire = queue.slots.len();
             }
             if self.outbox.is_empty() {
                 if !self.flushed {
@@ -162,23 +169,33 @@ impl<'a, S: Sink> Connection<'a, S> {
     }
 
     fn deliver(&mut self, frame: Frame) -> Result<(), Loss> {
-        match self.shared.pop().map(|slot| slot.awaited) {
+        match self.pop() {
             Some(Awaited::Reply(ticket)) => {
                 self.replies += 1;
                 let answered = self.sink.reply(ticket, frame);
                 answered.map_err(|_| Loss::Closed("a reply of the wrong type".into()))
             }
-            Some(Awaited::Pong) => {
-                self.replies += 1;
-                Ok(())
-            }
+            Some(Awaited::Pong) => match frame {
+                // Also an error (LOADING, MASTERDOWN): not ready, but alive.
+                Frame::Simple(_) | Frame::Error(_) => {
+                    self.replies += 1;
+                    Ok(())
+                }
+                _ => Err(Loss::Closed("a reply to PING that is no PONG".into())),
+            },
             None => Err(Loss::Closed("a reply that nobody asked for".into())),
         }
     }
 
+    /// Whose reply is at hand.
+    fn pop(&mut self) -> Option<Awaited<S::Ticket>> {
+        self.on_the_wire = self.on_the_wire.checked_sub(1)?;
+        self.shared.pop().map(|slot| slot.awaited)
+    }
+
     /// The command whose reply cannot be read is lost for that reason; those behind it only lose their link.
-    fn garbled(&self, why: &str) -> Loss {
-        if let Some(Awaited::Reply(ticket)) = self.shared.pop().map(|slot| slot.awaited) {
+    fn garbled(&mut self, why: &str) -> Loss {
+        if let Some(Awaited::Reply(ticket)) = self.pop() {
             self.sink.lost(ticket, &Loss::Garbled(why.into()));
         }
         Loss::Closed(format!("malformed reply: {why}").into())

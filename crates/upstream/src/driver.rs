@@ -1,56 +1,71 @@
 //! The task behind a handle: connects, serves, loses, waits, connects again, for as long as the program runs.
 
 use std::collections::VecDeque;
-use std::future::poll_fn;
+use std::future::pending;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::task::Poll;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tracing::{debug, info, warn};
 
 use crate::backoff::Backoff;
 use crate::connection::Connection;
-use crate::endpoint::Endpoint;
 use crate::handshake::greet;
-use crate::queue::{Awaited, InFlight, Shared, Slot, State, Upstream};
+use crate::queue::{Awaited, Shared, Slot, State, Upstream};
 use crate::sink::{Loss, Sink};
 use crate::stream::{Duplex, open};
+use crate::target::Target;
+
+/// While somebody waits, an attempt that has been silent for this long gets a fresh one beside it: what swallowed
+/// the first one's bytes may be gone.
+const FRESH_ATTEMPT: Duration = Duration::from_millis(150);
 
 /// Incarnations are unique in the process, over all connections.
 static INCARNATIONS: AtomicU64 = AtomicU64::new(1);
 
 /// Makes a handle and the driver that must be run for it. Nothing is connected before [`Driver::run`].
-pub fn connect<T>(endpoint: Arc<Endpoint>, in_flight: Arc<InFlight>) -> (Upstream<T>, Driver<T>) {
-    let shared = Shared::new(in_flight);
-    (Upstream { shared: shared.clone() }, Driver { shared, endpoint })
+pub fn connect<T>(target: &Arc<Target>) -> (Upstream<T>, Driver<T>) {
+    let shared = Shared::new(target.clone());
+    (Upstream { shared: shared.clone() }, Driver { shared, target: target.clone() })
 }
 
 /// Owns the socket of one [`Upstream`].
 pub struct Driver<T> {
     shared: Arc<Shared<T>>,
-    endpoint: Arc<Endpoint>,
+    target: Arc<Target>,
 }
 
 impl<T> Driver<T> {
     /// Drives the connection for ever. Dropping the future closes the socket and leaves what was sent unanswered.
     pub async fn run<S: Sink<Ticket = T>>(self, sink: S) {
+        let endpoint = &self.target.endpoint;
         let mut backoff = Backoff::new();
+        let mut returns = self.target.returns.subscribe();
         let mut reported = None;
+        let mut silent = false;
         loop {
-            let loss = match self.attempt().await {
+            returns.mark_unchanged();
+            let loss = match self.attempt(&sink, std::mem::take(&mut silent)).await {
                 Ok(stream) => {
                     let incarnation = INCARNATIONS.fetch_add(1, Ordering::Relaxed);
-                    info!(redis = %self.endpoint.address, incarnation, "connected to redis");
+                    info!(redis = %endpoint.address, incarnation, "connected to redis");
                     reported = None;
+                    self.target.returns.send_modify(|count| *count += 1);
                     sink.connected(incarnation);
                     self.shared.queue.lock().state = State::Up;
-                    let mut connection = Connection::new(stream, &self.shared, &sink, &self.endpoint);
+                    let mut connection = Connection::new(stream, &self.shared, &sink, endpoint);
                     let loss = connection.serve().await;
-                    if connection.was_useful() {
-                        drop(connection);
-                        warn!(redis = %self.endpoint.address, reason = %loss, "connection to redis lost");
+                    // A reply, or a command that wants one: worth an attempt at once. A server that only greets and
+                    // closes is not.
+                    let useful = connection.was_useful() || self.awaits_replies();
+                    drop(connection);
+                    if useful {
+                        warn!(redis = %endpoint.address, reason = %loss, "connection to redis lost");
                         backoff.reset();
+                        silent = loss == Loss::Silent;
                         self.lose(&sink, State::Connecting, &loss);
                         continue;
                     }
@@ -60,21 +75,58 @@ impl<T> Driver<T> {
             };
             // The same reason is told once, not at each attempt.
             if reported.as_ref() == Some(&loss) {
-                debug!(redis = %self.endpoint.address, reason = %loss, "redis still unavailable");
+                debug!(redis = %endpoint.address, reason = %loss, "redis still unavailable");
             } else {
-                warn!(redis = %self.endpoint.address, reason = %loss, "redis unavailable");
+                warn!(redis = %endpoint.address, reason = %loss, "redis unavailable");
                 reported = Some(loss.clone());
             }
             self.lose(&sink, State::Down(loss.clone()), &loss);
-            self.wait(&mut backoff).await;
+            self.wait(&mut backoff, &mut returns).await;
         }
     }
 
-    async fn attempt(&self) -> Result<Box<dyn Duplex>, Loss> {
-        let endpoint = &*self.endpoint;
+    /// One attempt, and beside it, while somebody waits and it is silent, a second one that is made anew now and
+    /// then. The first stays: on a slow link it is the one that gets there.
+    ///
+    /// After a connection that fell `silent` commands are refused as soon as the attempt is silent as well.
+    async fn attempt<S: Sink<Ticket = T>>(
+        &self,
+        sink: &S,
+        mut silent: bool,
+    ) -> Result<Box<dyn Duplex>, Loss> {
+        let resolved = AtomicBool::new(false);
+        let mut first = pin!(self.connect(&resolved));
+        let mut second: Option<Pin<Box<_>>> = None;
+        loop {
+            tokio::select! {
+                outcome = &mut first => return outcome,
+                outcome = async {
+                    match second.as_mut() {
+                        Some(second) => second.await,
+                        None => pending().await,
+                    }
+                } => return outcome,
+                () = sleep(FRESH_ATTEMPT) => {
+                    if std::mem::take(&mut silent) {
+                        let loss = Loss::Unreachable("it does not answer".into());
+                        self.refuse(sink, State::Down(loss.clone()), &loss);
+                    }
+                    // A look-up occupies a thread until the resolver gives up: never two of them.
+                    if self.somebody_waits() && resolved.swap(false, Ordering::Relaxed) {
+                        second = Some(Box::pin(self.connect(&resolved)));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Opens and greets, within the connect time-out; `resolved` is set once the name has been.
+    async fn connect(&self, resolved: &AtomicBool) -> Result<Box<dyn Duplex>, Loss> {
+        let endpoint = &self.target.endpoint;
         let connect = async {
-            let mut stream =
-                open(endpoint).await.map_err(|error| Loss::Unreachable(error.to_string().into()))?;
+            let mut stream = open(endpoint, resolved)
+                .await
+                .map_err(|error| Loss::Unreachable(error.to_string().into()))?;
             greet(&mut *stream, endpoint).await?;
             Ok(stream)
         };
@@ -87,10 +139,23 @@ impl<T> Driver<T> {
         }
     }
 
-    /// Moves to `state`, then tells everyone who waited; what they send again meets the new state.
+    fn somebody_waits(&self) -> bool {
+        self.target.demand.is_there() || self.awaits_replies()
+    }
+
+    fn awaits_replies(&self) -> bool {
+        !self.shared.queue.lock().slots.is_empty()
+    }
+
+    /// Notes that a connection or an attempt ended.
     fn lose<S: Sink<Ticket = T>>(&self, sink: &S, state: State, loss: &Loss) {
-        let slots: VecDeque<Slot<T>> = self.shared.drain_into(state);
         sink.disconnected(loss);
+        self.refuse(sink, state, loss);
+    }
+
+    /// Moves to `state`, then tells everyone who waited; what they send again meets the new state.
+    fn refuse<S: Sink<Ticket = T>>(&self, sink: &S, state: State, loss: &Loss) {
+        let slots: VecDeque<Slot<T>> = self.shared.drain_into(state);
         for slot in slots {
             if let Awaited::Reply(ticket) = slot.awaited {
                 sink.lost(ticket, loss);
@@ -98,28 +163,19 @@ impl<T> Driver<T> {
         }
     }
 
-    /// Sleeps until the next attempt; somebody who asks meanwhile brings it nearer.
-    async fn wait(&self, backoff: &mut Backoff) {
+    /// Sleeps until the next attempt. Somebody who asks meanwhile brings it nearer, on whichever connection; one that
+    /// got through brings it about.
+    async fn wait(&self, backoff: &mut Backoff, returns: &mut watch::Receiver<u64>) {
         let failed = Instant::now();
-        let mut sleep = Box::pin(sleep_until(backoff.idle_deadline(failed)));
-        let mut near = false;
-        poll_fn(|cx| {
-            {
-                let mut queue = self.shared.queue.lock();
-                queue.driver = Some(cx.waker().clone());
-                if std::mem::take(&mut queue.wanted) && !near {
-                    near = true;
-                    let wanted = Backoff::wanted_deadline(failed);
-                    if wanted < sleep.deadline() {
-                        sleep.as_mut().reset(wanted);
-                    }
-                }
-            }
-            match std::future::Future::poll(sleep.as_mut(), cx) {
-                Poll::Ready(()) => Poll::Ready(()),
-                Poll::Pending => Poll::Pending,
-            }
-        })
-        .await;
+        let idle = backoff.idle_deadline(failed);
+        let wanted = Backoff::wanted_deadline(failed).min(idle);
+        let called = self.target.demand.called();
+        let deadline = if self.target.demand.is_there() { wanted } else { idle };
+        tokio::select! {
+            () = sleep_until(deadline) => {}
+            () = called => sleep_until(wanted).await,
+            // Not with an error: we hold a sender.
+            _ = returns.changed() => {}
+        }
     }
 }

@@ -12,8 +12,9 @@
 //! ```
 //!
 //! Life of a connection, seen by a sender: while the first attempt (at start, or after a working connection
-//! was lost) is under way, commands queue; once an attempt has failed, they are refused at once until a later
-//! attempt succeeds.
+//! was closed) is under way, commands queue; once an attempt has failed, or a connection fell silent, they are
+//! refused at once until a later attempt succeeds. All connections to one Redis share a [`Target`]: a read that
+//! one refuses, and a connection that one makes, let the others try again soon.
 
 mod backoff;
 mod connection;
@@ -23,8 +24,10 @@ mod handshake;
 mod queue;
 mod sink;
 mod stream;
+mod target;
 
 pub use driver::{Driver, connect};
 pub use endpoint::{Address, Endpoint, Secret, Tls};
-pub use queue::{InFlight, State, Unsent, Upstream};
+pub use queue::{State, Unsent, Upstream};
 pub use sink::{Doubt, Loss, Sink};
+pub use target::Target;

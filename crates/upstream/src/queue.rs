@@ -2,7 +2,6 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::Waker;
 
 use bytes::BytesMut;
@@ -10,37 +9,7 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use crate::sink::Loss;
-
-/// A bound on the commands without a reply, shared by any number of connections.
-#[derive(Debug)]
-pub struct InFlight {
-    limit: usize,
-    used: AtomicUsize,
-}
-
-impl InFlight {
-    /// At most `limit` commands in flight.
-    pub fn new(limit: usize) -> Arc<Self> {
-        Arc::new(InFlight { limit, used: AtomicUsize::new(0) })
-    }
-
-    /// Commands in flight now.
-    pub fn used(&self) -> usize {
-        self.used.load(Ordering::Relaxed)
-    }
-
-    fn enter(&self) -> bool {
-        if self.used.fetch_add(1, Ordering::Relaxed) < self.limit {
-            return true;
-        }
-        self.leave();
-        false
-    }
-
-    fn leave(&self) {
-        self.used.fetch_sub(1, Ordering::Relaxed);
-    }
-}
+use crate::target::Target;
 
 /// What a sender can expect of a connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -82,26 +51,19 @@ pub(crate) struct Queue<T> {
     pub(crate) state: State,
     /// The driver, when it has nothing to write.
     pub(crate) driver: Option<Waker>,
-    /// Somebody asked while the link was down: the next attempt must be near.
-    pub(crate) wanted: bool,
 }
 
 pub(crate) struct Shared<T> {
     // One short lock a command: the driver and the workers' tasks of one thread, readiness probes from others.
     pub(crate) queue: Mutex<Queue<T>>,
-    pub(crate) in_flight: Arc<InFlight>,
+    pub(crate) target: Arc<Target>,
 }
 
 impl<T> Shared<T> {
-    pub(crate) fn new(in_flight: Arc<InFlight>) -> Arc<Self> {
-        let queue = Queue {
-            out: BytesMut::new(),
-            slots: VecDeque::new(),
-            state: State::Connecting,
-            driver: None,
-            wanted: false,
-        };
-        Arc::new(Shared { queue: Mutex::new(queue), in_flight })
+    pub(crate) fn new(target: Arc<Target>) -> Arc<Self> {
+        let queue =
+            Queue { out: BytesMut::new(), slots: VecDeque::new(), state: State::Connecting, driver: None };
+        Arc::new(Shared { queue: Mutex::new(queue), target })
     }
 
     /// Takes the oldest slot; the reply in hand is its own.
@@ -132,7 +94,7 @@ impl<T> Shared<T> {
 
     fn leave(&self, slot: &Slot<T>) {
         if matches!(slot.awaited, Awaited::Reply(_)) {
-            self.in_flight.leave();
+            self.target.in_flight.leave();
         }
     }
 }
@@ -159,13 +121,11 @@ impl<T> Upstream<T> {
         let mut queue = self.shared.queue.lock();
         if let State::Down(loss) = &queue.state {
             let loss = loss.clone();
-            queue.wanted = true;
-            let driver = queue.driver.take();
             drop(queue);
-            wake(driver);
+            self.shared.target.demand.call();
             return Err(Unsent { ticket, loss });
         }
-        if !self.shared.in_flight.enter() {
+        if !self.shared.target.in_flight.enter() {
             return Err(Unsent { ticket, loss: Loss::Full });
         }
         resp::encode_command(&mut queue.out, arguments);

@@ -1,8 +1,10 @@
 //! Opens the byte stream to Redis: TCP, TLS or a unix socket.
 
 use std::io;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
@@ -16,13 +18,19 @@ use crate::endpoint::{Address, Endpoint, Tls};
 pub(crate) trait Duplex: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<S: AsyncRead + AsyncWrite + Send + Unpin> Duplex for S {}
 
-/// Opens a stream to `endpoint`. The name is resolved anew and every address it has is tried in turn.
-pub(crate) async fn open(endpoint: &Endpoint) -> io::Result<Box<dyn Duplex>> {
+/// Opens a stream to `endpoint`. The name is resolved anew, then `resolved` is set, and every address that it has is
+/// tried in turn.
+pub(crate) async fn open(endpoint: &Endpoint, resolved: &AtomicBool) -> io::Result<Box<dyn Duplex>> {
     let (host, port) = match &endpoint.address {
-        Address::Unix(path) => return Ok(Box::new(UnixStream::connect(path).await?)),
+        Address::Unix(path) => {
+            resolved.store(true, Ordering::Relaxed);
+            return Ok(Box::new(UnixStream::connect(path).await?));
+        }
         Address::Tcp { host, port } => (host, *port),
     };
-    let tcp = connect_any(host, port).await?;
+    let addresses = lookup_host((host.as_str(), port)).await?;
+    resolved.store(true, Ordering::Relaxed);
+    let tcp = connect_any(addresses).await?;
     tcp.set_nodelay(true)?;
     let Some(tls) = &endpoint.tls else {
         return Ok(Box::new(tcp));
@@ -37,9 +45,9 @@ pub(crate) async fn open(endpoint: &Endpoint) -> io::Result<Box<dyn Duplex>> {
     Ok(Box::new(connector.connect(name, tcp).await?))
 }
 
-async fn connect_any(host: &str, port: u16) -> io::Result<TcpStream> {
+async fn connect_any(addresses: impl Iterator<Item = SocketAddr>) -> io::Result<TcpStream> {
     let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
-    for address in lookup_host((host, port)).await? {
+    for address in addresses {
         match TcpStream::connect(address).await {
             Ok(stream) => return Ok(stream),
             Err(error) => last = error,

@@ -1,0 +1,104 @@
+//! What all connections to one Redis share: where it is, how much may be in flight, and who waits for its return.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
+
+use crate::endpoint::Endpoint;
+
+/// A refused read counts as waiting for this long: its client is likely to ask again.
+const MEMORY: Duration = Duration::from_secs(2);
+
+/// The one backing Redis, as its connections share it.
+#[derive(Debug)]
+pub struct Target {
+    pub(crate) endpoint: Endpoint,
+    pub(crate) in_flight: InFlight,
+    pub(crate) demand: Demand,
+    /// Counts connections made: where one gets through, the others need not wait.
+    pub(crate) returns: watch::Sender<u64>,
+}
+
+impl Target {
+    /// A Redis at `endpoint`, with at most `max_in_flight` commands without a reply over all connections.
+    pub fn new(endpoint: Endpoint, max_in_flight: usize) -> Arc<Self> {
+        Arc::new(Target {
+            endpoint,
+            in_flight: InFlight { limit: max_in_flight, used: AtomicUsize::new(0) },
+            demand: Demand::default(),
+            returns: watch::Sender::new(0),
+        })
+    }
+}
+
+/// A bound on the commands without a reply.
+#[derive(Debug)]
+pub(crate) struct InFlight {
+    limit: usize,
+    used: AtomicUsize,
+}
+
+impl InFlight {
+    pub(crate) fn enter(&self) -> bool {
+        if self.used.fetch_add(1, Ordering::Relaxed) < self.limit {
+            return true;
+        }
+        self.leave();
+        false
+    }
+
+    pub(crate) fn leave(&self) {
+        self.used.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Reads that were refused because Redis is away, on whichever connection: all of them look for it then.
+#[derive(Debug, Default)]
+pub(crate) struct Demand {
+    /// When a read was last refused.
+    refused: Mutex<Option<Instant>>,
+    called: Notify,
+}
+
+impl Demand {
+    /// A read is refused now.
+    pub(crate) fn call(&self) {
+        let now = Instant::now();
+        let before = self.refused.lock().replace(now);
+        // Those who wait know already, as long as calls follow each other.
+        if before.is_none_or(|before| now - before >= MEMORY) {
+            self.called.notify_waiters();
+        }
+    }
+
+    /// Whether somebody waits.
+    pub(crate) fn is_there(&self) -> bool {
+        self.refused.lock().is_some_and(|refused| refused.elapsed() < MEMORY)
+    }
+
+    /// Returns once somebody begins to wait, from the making of this future on.
+    pub(crate) fn called(&self) -> impl Future<Output = ()> {
+        self.called.notified()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_refused_read_counts_for_two_seconds_and_calls_those_who_wait() {
+        let demand = Demand::default();
+        assert!(!demand.is_there());
+        let called = demand.called();
+        demand.call();
+        called.await;
+        assert!(demand.is_there());
+        tokio::time::advance(MEMORY).await;
+        assert!(!demand.is_there());
+    }
+}
