@@ -37,7 +37,7 @@ use crate::listener::{Door, accept, bind};
 use crate::maintenance::{maintain, resident_bytes};
 use crate::readthrough::Store;
 use crate::shutdown::{Draining, Signals};
-use crate::worker::Worker;
+use crate::worker::{Worker, clients};
 
 /// Serves with `settings` until a signal ends it.
 ///
@@ -113,7 +113,7 @@ async fn serve(
         admin::start(listener, watched).map_err(Error::System)?;
     }
     let resident_at_ready = settings.capacity_bytes.and_then(|_| resident_bytes());
-    tokio::spawn(maintain(store, door.clone(), resident_at_ready));
+    tokio::spawn(maintain(store, workers.clone(), resident_at_ready));
     let (stop, stopped) = oneshot::channel::<()>();
     let acceptor = data.map(|listener| {
         let stopped = async {
@@ -133,7 +133,7 @@ async fn serve(
             let _ = acceptor.await;
         }
         workers.iter().for_each(Worker::drain);
-        drain(&door, settings.shutdown_timeout).await;
+        drain(&door, &workers, settings.shutdown_timeout).await;
         // Before a Redis of our own ends, so that nobody misses it.
         workers.iter().for_each(Worker::end);
         for thread in threads {
@@ -152,11 +152,11 @@ async fn serve(
 }
 
 /// Waits until the last client is gone, at most `patience`.
-async fn drain(door: &Door, patience: Duration) {
+async fn drain(door: &Door, workers: &[Worker], patience: Duration) {
     if timeout(patience, door.all_left()).await.is_ok() {
         info!("all clients answered");
     } else {
-        warn!(clients = door.clients(), "clients left unanswered after SHUTDOWN_TIMEOUT");
+        warn!(clients = clients(workers), "clients left unanswered after SHUTDOWN_TIMEOUT");
     }
 }
 

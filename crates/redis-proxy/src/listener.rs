@@ -6,11 +6,10 @@
 //!          -> none, the queue is full  -> 503
 //! ```
 
-use std::future::poll_fn;
 use std::io;
 use std::net::{TcpListener, TcpStream, ToSocketAddrs};
 use std::sync::Arc;
-use std::task::Poll;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use socket2::{Domain, Protocol, Socket, Type};
@@ -56,6 +55,8 @@ pub(crate) struct Door {
     places: Arc<Semaphore>,
     queue: Arc<Semaphore>,
     refusals: Arc<Semaphore>,
+    /// Clients in the queue. Beside its semaphore, whose permits are taken for good at the end.
+    waiting: AtomicUsize,
     max_clients: usize,
     max_waiting: usize,
     client_wait: Duration,
@@ -67,27 +68,31 @@ impl Door {
             places: Arc::new(Semaphore::new(max_clients)),
             queue: Arc::new(Semaphore::new(max_waiting)),
             refusals: Arc::new(Semaphore::new(MOST_REFUSALS)),
+            waiting: AtomicUsize::new(0),
             max_clients,
             max_waiting,
             client_wait,
         }
     }
 
-    /// Clients that hold a place.
-    pub(crate) fn clients(&self) -> usize {
-        self.max_clients - self.places.available_permits()
-    }
-
     /// Clients that wait for one.
     pub(crate) fn waiting(&self) -> usize {
-        self.max_waiting - self.queue.available_permits()
+        self.waiting.load(Ordering::Relaxed)
     }
 
-    /// Returns once every place is free. Nobody gets one afterwards.
+    /// Returns once nobody waits, every place is free and nobody is being turned away. Nobody comes in afterwards.
     pub(crate) async fn all_left(&self) {
-        let all = u32::try_from(self.max_clients).unwrap_or(u32::MAX);
-        if let Ok(places) = self.places.acquire_many(all).await {
-            places.forget();
+        // In the order of a client's way, so that nobody changes from one to another behind our back.
+        let stations = [
+            (&self.queue, self.max_waiting),
+            (&self.places, self.max_clients),
+            (&self.refusals, MOST_REFUSALS),
+        ];
+        for (station, size) in stations {
+            let all = u32::try_from(size).unwrap_or(u32::MAX);
+            if let Ok(permits) = station.acquire_many(all).await {
+                permits.forget();
+            }
         }
     }
 }
@@ -128,20 +133,14 @@ pub(crate) async fn accept(
             Err(_) => {}
         }
     }
-    while let Some(Ok((stream, _))) = poll_fn(|cx| Poll::Ready(accepted_now(listener.poll_accept(cx)))).await
-    {
-        if let Ok(stream) = stream.into_std() {
+    // Asked of the kernel itself: the runtime would look only after an event that it has seen already.
+    let listener = listener.into_std()?;
+    while let Ok((stream, _)) = listener.accept() {
+        if stream.set_nonblocking(true).is_ok() {
             admit(stream, &door, &workers, &settings).await;
         }
     }
     Ok(())
-}
-
-fn accepted_now<T>(polled: Poll<T>) -> Option<T> {
-    match polled {
-        Poll::Ready(accepted) => Some(accepted),
-        Poll::Pending => None,
-    }
 }
 
 /// EMFILE, ENFILE, ENOBUFS, ENOMEM: the connection stays in the backlog and would be offered again at once.
@@ -156,16 +155,20 @@ async fn admit(stream: TcpStream, door: &Arc<Door>, workers: &Arc<[Worker]>, set
     if stream.set_nodelay(true).is_err() {
         return;
     }
-    // Places go to the queue first: with anyone waiting, none is free here.
-    if let Ok(place) = door.places.clone().try_acquire_owned() {
+    // A place that is free while somebody waits is on its way to him.
+    if door.waiting() == 0
+        && let Ok(place) = door.places.clone().try_acquire_owned()
+    {
         return give(stream, place, workers);
     }
     let Ok(turn) = door.queue.clone().try_acquire_owned() else {
         return turn_away(stream, door, settings).await;
     };
     let (door, workers, settings) = (door.clone(), workers.clone(), settings.clone());
+    door.waiting.fetch_add(1, Ordering::Relaxed);
     tokio::spawn(async move {
         let place = timeout(door.client_wait, door.places.clone().acquire_owned()).await;
+        door.waiting.fetch_sub(1, Ordering::Relaxed);
         drop(turn);
         match place {
             Ok(Ok(place)) => give(stream, place, &workers),

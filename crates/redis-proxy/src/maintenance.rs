@@ -7,8 +7,8 @@ use tokio::task::yield_now;
 use tokio::time::{MissedTickBehavior, interval};
 
 use crate::clock::now_ns;
-use crate::listener::Door;
 use crate::readthrough::Store;
+use crate::worker::{Worker, clients};
 
 const PERIOD: Duration = Duration::from_millis(100);
 /// Steps of one period must take the sweep through the whole cache within 10 s; 8 s leaves room for delays.
@@ -19,14 +19,14 @@ const SLOTS_A_STEP: usize = 64;
 const CONNECTION_BYTES: u64 = 12 * 1024;
 
 /// Runs for ever. With a byte budget, `resident_at_ready` is the resident size before the first client.
-pub(crate) async fn maintain(store: Store, door: Arc<Door>, resident_at_ready: Option<u64>) {
+pub(crate) async fn maintain(store: Store, workers: Arc<[Worker]>, resident_at_ready: Option<u64>) {
     let mut ticks = interval(PERIOD);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let budgeted = || Some((resident_at_ready?, resident_bytes()?));
     loop {
         ticks.tick().await;
         if let Some((at_ready, resident)) = budgeted() {
-            let connections = door.clients() as u64 * CONNECTION_BYTES;
+            let connections = clients(&workers) as u64 * CONNECTION_BYTES;
             store.observe_resident(resident, at_ready + connections);
         }
         let mut left = store.slots() / PERIODS_A_ROUND + SLOTS_A_STEP;

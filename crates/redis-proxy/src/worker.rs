@@ -98,6 +98,11 @@ impl Worker {
     }
 }
 
+/// Clients that hold a place, on all workers.
+pub(crate) fn clients(workers: &[Worker]) -> usize {
+    workers.iter().map(Worker::clients).sum()
+}
+
 async fn work(
     number: usize,
     read: ReadThrough,

@@ -12,6 +12,7 @@ use crate::clock::now_ns;
 use crate::failure::KINDS;
 use crate::maintenance::resident_bytes;
 use crate::stats::{BOUNDS_NS, Histogram, WorkerStats};
+use crate::worker::clients;
 
 const NANOS: f64 = 1e9;
 
@@ -104,7 +105,7 @@ impl Collector for Reading {
             "Time since the last use of the entry that would be evicted next",
             cache.oldest_use_age_ns as f64 / NANOS,
         )?;
-        gauge(out, "clients", "Connected clients that hold a place", self.0.door.clients() as u64)?;
+        gauge(out, "clients", "Connected clients that hold a place", clients(&self.0.workers) as u64)?;
         gauge(out, "waiting_clients", "Clients that wait for a place", self.0.door.waiting() as u64)?;
         counter(
             out,
