@@ -36,7 +36,7 @@ impl fmt::Display for Error {
             Error::Bind { names, address, cause } => {
                 write!(f, "cannot listen on {address} (set by {names}): {cause}")
             }
-            Error::OwnRedis(error) => write!(f, "--with-redis: {error}"),
+            Error::OwnRedis(error) => error.fmt(f),
             Error::System(error) => write!(f, "the system refuses: {error}"),
         }
     }
