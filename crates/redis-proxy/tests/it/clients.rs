@@ -1,1 +1,214 @@
-//! To be written.
+//! MAX_CLIENTS: who gets a place, who waits and for how long, who is told 503, and what happens without files.
+
+use std::time::{Duration, Instant};
+
+use testkit::{HttpClient, Proxy, RedisServer, run_to_end, wait_until};
+
+use crate::support::start_with;
+
+const PATIENCE: Duration = Duration::from_secs(10);
+
+fn ask(proxy: &Proxy) -> HttpClient {
+    let mut client = proxy.client();
+    client.send("GET /k HTTP/1.1\r\nHost: h\r\n\r\n");
+    client
+}
+
+fn wait_gauge(proxy: &Proxy, name: &str, value: usize) {
+    wait_until(PATIENCE, name, || proxy.metrics().value(&format!("redis_proxy_{name}")) == value as f64);
+}
+
+/// A program with two places, both taken.
+fn start_full(settings: &[(&str, &str)]) -> (RedisServer, Proxy, [HttpClient; 2]) {
+    let all: Vec<_> = [("MAX_CLIENTS", "2")].iter().chain(settings).copied().collect();
+    let (redis, proxy) = start_with(&all);
+    redis.client().set("k", "v");
+    let mut holders = [proxy.client(), proxy.client()];
+    holders.iter_mut().for_each(|holder| assert_eq!(holder.get("/k").status, 200));
+    (redis, proxy, holders)
+}
+
+#[test]
+fn a_further_client_waits_for_its_time_and_gets_503_in_order() {
+    let (_redis, proxy, mut holders) = start_full(&[("CLIENT_WAIT", "300ms")]);
+    let asked = Instant::now();
+    let mut third = ask(&proxy);
+    let response = third.read_response();
+    let waited = asked.elapsed();
+    assert_eq!((response.status, response.text()), (503, "too many clients"));
+    assert_eq!(response.header("retry-after"), Some("1"));
+    assert_eq!(response.header("connection"), Some("close"));
+    assert!(third.at_end(), "closed in order, not reset");
+    assert!((300..600).contains(&waited.as_millis()), "told after {waited:?}");
+    assert_eq!(holders[0].get("/k").status, 200);
+}
+
+#[test]
+fn a_further_client_gets_the_place_of_one_that_leaves() {
+    let (_redis, proxy, holders) = start_full(&[("CLIENT_WAIT", "10s")]);
+    let mut third = ask(&proxy);
+    wait_gauge(&proxy, "waiting_clients", 1);
+    let [stays, leaves] = holders;
+    drop(leaves);
+    assert_eq!(third.read_response().status, 200);
+    assert_eq!(proxy.metrics().value("redis_proxy_clients"), 2.0);
+    drop(stays);
+}
+
+#[test]
+fn those_who_wait_are_served_in_the_order_they_came() {
+    let (_redis, proxy, holders) = start_full(&[("CLIENT_WAIT", "10s"), ("WORKERS", "1")]);
+    let mut waiting = Vec::new();
+    for number in 1..=6 {
+        waiting.push(ask(&proxy));
+        wait_gauge(&proxy, "waiting_clients", number);
+    }
+    drop(holders);
+    for (number, client) in waiting.iter_mut().enumerate() {
+        assert_eq!(client.read_response().status, 200, "client {number}");
+        wait_gauge(&proxy, "waiting_clients", 4_usize.saturating_sub(number));
+        // Its end is the next one's turn.
+        *client = HttpClient::connect(proxy.admin_address());
+    }
+}
+
+#[test]
+fn more_than_max_waiting_get_503_at_once() {
+    let (_redis, proxy, holders) = start_full(&[("CLIENT_WAIT", "10s"), ("MAX_WAITING", "1")]);
+    let mut waits = ask(&proxy);
+    wait_gauge(&proxy, "waiting_clients", 1);
+    for verb in ["GET", "HEAD"] {
+        let asked = Instant::now();
+        let response = proxy.client().request(verb, "/k", &[]);
+        assert_eq!(response.status, 503);
+        assert!(asked.elapsed() < Duration::from_millis(200), "told after {:?}", asked.elapsed());
+    }
+    drop(holders);
+    assert_eq!(waits.read_response().status, 200);
+}
+
+#[test]
+fn one_that_leaves_while_it_waits_takes_nobodys_place() {
+    let (_redis, proxy, holders) = start_full(&[("CLIENT_WAIT", "10s")]);
+    let leaves = ask(&proxy);
+    wait_gauge(&proxy, "waiting_clients", 1);
+    let mut stays = ask(&proxy);
+    wait_gauge(&proxy, "waiting_clients", 2);
+    drop(leaves);
+    drop(holders);
+    assert_eq!(stays.read_response().status, 200);
+    drop(stays);
+    wait_gauge(&proxy, "clients", 0);
+}
+
+#[test]
+fn pipelined_requests_use_one_place() {
+    let (redis, proxy) = start_with(&[("MAX_CLIENTS", "1"), ("CLIENT_WAIT", "0s")]);
+    redis.client().set("k", "v");
+    let mut client = proxy.client();
+    client.send("GET /k HTTP/1.1\r\nHost: h\r\n\r\n".repeat(200));
+    for _ in 0..200 {
+        assert_eq!(client.read_response().status, 200);
+    }
+    assert_eq!(proxy.metrics().value("redis_proxy_clients"), 1.0);
+}
+
+#[test]
+fn an_idle_client_keeps_its_place_until_the_idle_timeout() {
+    let (_redis, proxy, mut holders) = start_full(&[("CLIENT_WAIT", "10s"), ("IDLE_TIMEOUT", "500ms")]);
+    let idle_since = Instant::now();
+    let mut third = ask(&proxy);
+    assert_eq!(third.read_response().status, 200);
+    assert!(idle_since.elapsed() > Duration::from_millis(400), "served after {:?}", idle_since.elapsed());
+    assert!(holders[0].at_end());
+}
+
+#[test]
+fn the_admin_port_takes_no_place() {
+    let (_redis, proxy, _holders) = start_full(&[("CLIENT_WAIT", "0s")]);
+    for path in ["/livez", "/readyz", "/metrics"] {
+        assert_eq!(HttpClient::connect(proxy.admin_address()).get(path).status, 200);
+    }
+    assert_eq!(proxy.get("/k").status, 503);
+}
+
+#[test]
+fn a_thousand_refusals_are_all_told() {
+    let (_redis, proxy, _holders) = start_full(&[("CLIENT_WAIT", "100ms"), ("MAX_WAITING", "50")]);
+    let mut refused: Vec<_> = (0..1_000).map(|_| ask(&proxy)).collect();
+    for (number, client) in refused.iter_mut().enumerate() {
+        assert_eq!(client.read_response().status, 503, "client {number}");
+    }
+    drop(refused);
+    wait_gauge(&proxy, "waiting_clients", 0);
+}
+
+#[test]
+fn max_clients_is_lowered_to_the_files_with_a_warning() {
+    let redis = RedisServer::start();
+    let proxy = program_with_files(&redis, 800);
+    let lowered = proxy.wait_log("MAX_CLIENTS lowered to the limit of open files", PATIENCE);
+    let places =
+        lowered.fields["max_clients"].as_u64().and_then(|places| usize::try_from(places).ok()).unwrap();
+    assert!((100..800).contains(&places), "{}", lowered.raw);
+    // All of them fit, and those above are told so: no file is missing.
+    let mut clients: Vec<_> = (0..places).map(|_| proxy.client()).collect();
+    clients.iter_mut().for_each(|client| assert_eq!(client.get("/k").status, 404));
+    assert_eq!(ask(&proxy).read_response().status, 503);
+}
+
+#[test]
+fn without_files_accepting_rests_instead_of_spinning_and_goes_on_when_there_are_some() {
+    let (_redis, proxy) = start_with(&[]);
+    proxy.allow_warning("cannot accept a connection");
+    let mut before = proxy.client();
+    assert_eq!(before.get("/k").status, 404);
+    // Its thread has its files once it answers.
+    assert_eq!(HttpClient::connect(proxy.admin_address()).get("/livez").status, 200);
+    let set_limit = |files: usize| {
+        let pid = proxy.pid().to_string();
+        let limit = format!("--nofile={files}:");
+        let set = run_to_end("/usr/bin/prlimit", &[], &["--pid", &pid, &limit], PATIENCE);
+        assert!(set.status.success(), "{}", set.stderr);
+    };
+    set_limit(proxy.open_files());
+    let mut later: Vec<_> = (0..5).map(|_| ask(&proxy)).collect();
+    proxy.wait_log("cannot accept a connection", PATIENCE);
+    let (ticks, since) = (proxy.cpu_ticks(), Instant::now());
+    // Those who are in are served meanwhile.
+    wait_until(PATIENCE, "half a second", || {
+        assert_eq!(before.get("/k").status, 404);
+        std::thread::sleep(Duration::from_millis(20));
+        since.elapsed() > Duration::from_millis(500)
+    });
+    let used = proxy.cpu_ticks() - ticks;
+    assert!(used <= 15, "{used} ticks of 10 ms in half a second without files");
+    set_limit(10_000);
+    later.iter_mut().for_each(|client| assert_eq!(client.read_response().status, 404));
+    let told = proxy.log().iter().filter(|line| line.message == "cannot accept a connection").count();
+    assert_eq!(told, 1, "once, not at each attempt");
+}
+
+/// The program under a hard limit of open files.
+fn program_with_files(redis: &RedisServer, files: usize) -> Proxy {
+    Proxy::builder("/usr/bin/prlimit")
+        .arg(format!("--nofile={files}:{files}"))
+        .arg(env!("CARGO_BIN_EXE_redis-proxy"))
+        .redis(redis)
+        .set("CLIENT_WAIT", "10ms")
+        .allow_warning("lowered to the limit of open files")
+        .start()
+}
+
+#[test]
+fn the_soft_limit_of_files_is_raised_to_the_hard_one() {
+    let redis = RedisServer::start();
+    let proxy = Proxy::builder("/usr/bin/prlimit")
+        .arg("--nofile=100:15000")
+        .arg(env!("CARGO_BIN_EXE_redis-proxy"))
+        .redis(&redis)
+        .start();
+    let limits = std::fs::read_to_string(format!("/proc/{}/limits", proxy.pid())).unwrap();
+    let files = limits.lines().find(|line| line.starts_with("Max open files")).unwrap();
+    assert_eq!(files.split_whitespace().nth(3), Some("15000"), "{files}");
+}

@@ -1,1 +1,157 @@
-//! To be written.
+//! Concurrent misses of one key cost one GET, whoever leaves and whatever becomes of it.
+#![allow(clippy::unwrap_used, reason = "a broken part ends the test")]
+
+use std::io::Write;
+use std::net::TcpStream;
+use std::sync::mpsc;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use testkit::{Action, HttpClient, Proxy, RedisServer, ScriptedRedis, wait_until};
+
+use crate::support::{WORKERS, is_hit, program};
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Redis stands still for as long as a test likes.
+fn start_patient() -> (RedisServer, Proxy) {
+    let redis = RedisServer::start();
+    let workers = WORKERS.to_string();
+    let proxy = program().redis(&redis).set("UPSTREAM_TIMEOUT", "60s").set("WORKERS", workers).start();
+    (redis, proxy)
+}
+
+fn ask(proxy: &Proxy, target: &str) -> HttpClient {
+    let mut client = proxy.client();
+    client.send(format!("GET {target} HTTP/1.1\r\nHost: h\r\n\r\n"));
+    client
+}
+
+/// Its end resets the connection. (A FIN would only say that no more requests come.)
+fn ask_and_leave(proxy: &Proxy, target: &str) -> TcpStream {
+    let mut stream = TcpStream::connect(proxy.address()).unwrap();
+    socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO)).unwrap();
+    stream.write_all(format!("GET {target} HTTP/1.1\r\nHost: h\r\n\r\n").as_bytes()).unwrap();
+    stream
+}
+
+fn wait_lookups(proxy: &Proxy, count: usize) {
+    wait_until(PATIENCE, "all to have asked", || {
+        proxy.metrics().sum("redis_proxy_lookups_total") == count as f64
+    });
+}
+
+#[test]
+fn forty_clients_on_two_cold_keys_cost_two_gets() {
+    let (redis, proxy) = start_patient();
+    redis.client().set("a", "1");
+    redis.client().set("b", "2");
+    redis.pause_process();
+    let mut clients: Vec<_> =
+        (0..40).map(|n| (n, ask(&proxy, if n % 2 == 0 { "/a" } else { "/b" }))).collect();
+    wait_lookups(&proxy, 40);
+    redis.resume_process();
+    for (n, client) in &mut clients {
+        let response = client.read_response();
+        assert_eq!(response.text(), if *n % 2 == 0 { "1" } else { "2" });
+    }
+    assert_eq!(redis.command_calls("get"), 2);
+    let metrics = proxy.metrics();
+    assert_eq!(metrics.value("redis_proxy_lookups_total{result=\"miss\"}"), 2.0);
+    assert_eq!(metrics.value("redis_proxy_lookups_total{result=\"collapsed\"}"), 38.0);
+}
+
+#[test]
+fn a_client_that_leaves_cancels_the_fetch_for_nobody() {
+    let (redis, proxy) = start_patient();
+    redis.client().set("k", "v");
+    redis.pause_process();
+    let leader = ask_and_leave(&proxy, "/k");
+    wait_lookups(&proxy, 1);
+    let mut stays = ask(&proxy, "/k");
+    let waiter = ask_and_leave(&proxy, "/k");
+    wait_lookups(&proxy, 3);
+    drop((leader, waiter));
+    wait_until(PATIENCE, "both to be gone", || proxy.metrics().value("redis_proxy_clients") == 1.0);
+    redis.resume_process();
+    assert_eq!(stays.read_response().text(), "v");
+    assert_eq!(redis.command_calls("get"), 1);
+}
+
+#[test]
+fn a_fetch_that_all_have_left_is_kept() {
+    let (redis, proxy) = start_patient();
+    redis.client().set("k", "v");
+    redis.pause_process();
+    let leaves = ask_and_leave(&proxy, "/k");
+    wait_lookups(&proxy, 1);
+    drop(leaves);
+    wait_until(PATIENCE, "it to be gone", || proxy.metrics().value("redis_proxy_clients") == 0.0);
+    redis.resume_process();
+    wait_until(PATIENCE, "the fill", || proxy.metrics().value("redis_proxy_entries") == 1.0);
+    assert!(is_hit(&proxy.get("/k")));
+}
+
+#[test]
+fn a_failed_leader_fails_its_waiters_and_nothing_else() {
+    // Holds back the answer to `bad` until all have asked.
+    let (open, gate) = mpsc::channel();
+    let gate = Arc::new(Mutex::new(gate));
+    let redis = ScriptedRedis::start(move |key, _| match key {
+        b"bad" => {
+            gate.lock().unwrap().recv().unwrap();
+            Action::Reply(b"-ERR boom\r\n".to_vec())
+        }
+        _ => Action::value(key),
+    });
+    let proxy =
+        program().redis_at(redis.address()).set("UPSTREAM_TIMEOUT", "60s").set("WORKERS", "1").start();
+    let mut failing: Vec<_> = (0..10).map(|_| ask(&proxy, "/bad")).collect();
+    let mut other = ask(&proxy, "/good");
+    wait_lookups(&proxy, 11);
+    open.send(()).unwrap();
+    for client in &mut failing {
+        let response = client.read_response();
+        assert_eq!((response.status, response.text()), (502, "ERR boom"));
+    }
+    assert_eq!(other.read_response().text(), "good");
+    assert_eq!(redis.calls("GET"), 2);
+    // An error is not kept: the next read asks again.
+    open.send(()).unwrap();
+    assert_eq!(failing[0].get("/bad").status, 502);
+    assert_eq!(redis.calls("GET"), 3);
+}
+
+#[test]
+fn ten_thousand_clients_on_one_cold_key_cost_one_get() {
+    // As many as this process may have files, with some for the tests beside this one.
+    let limits = std::fs::read_to_string("/proc/self/limits").unwrap();
+    let files = limits.lines().find(|line| line.starts_with("Max open files")).unwrap();
+    let files: usize = files.split_whitespace().nth(3).unwrap().parse().unwrap_or(usize::MAX);
+    let count = 10_000.min(files.saturating_sub(2_000));
+    if count < 10_000 {
+        eprintln!("only {count} clients: this process may open {files} files");
+    }
+    let (redis, proxy) = start_patient();
+    redis.client().set("k", "v");
+    let at_ready = proxy.resident_bytes();
+    let mut clients: Vec<HttpClient> = (0..count).map(|_| proxy.client()).collect();
+    wait_until(PATIENCE, "all to have a place", || {
+        proxy.metrics().value("redis_proxy_clients") == count as f64
+    });
+    let idle = proxy.resident_bytes();
+    eprintln!("{count} idle clients: {} KiB resident, {} KiB of it before them", idle >> 10, at_ready >> 10);
+    assert!(idle <= 120 << 20, "{idle} bytes resident with {count} idle clients");
+    redis.pause_process();
+    for client in &mut clients {
+        client.send("GET /k HTTP/1.1\r\nHost: h\r\n\r\n");
+    }
+    wait_lookups(&proxy, count);
+    let resumed = Instant::now();
+    redis.resume_process();
+    for client in &mut clients {
+        assert_eq!(client.read_response().text(), "v");
+    }
+    eprintln!("{count} waiting clients answered in {:?}", resumed.elapsed());
+    assert_eq!(redis.command_calls("get"), 1);
+}

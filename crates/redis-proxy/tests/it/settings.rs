@@ -1,1 +1,109 @@
-//! To be written.
+//! Settings as an operator meets them: a bad one is one line and exit code 2, and a secret stays one.
+
+use std::time::Duration;
+
+use testkit::{Output, RedisServer, run_to_end};
+
+use crate::support::program;
+
+const PATIENCE: Duration = Duration::from_secs(10);
+const GOOD: [(&str, &str); 2] = [("PORT", "0"), ("ADMIN_PORT", "0")];
+
+fn run(environment: &[(&str, &str)], arguments: &[&str]) -> Output {
+    let environment: Vec<_> = GOOD.iter().chain(environment).copied().collect();
+    run_to_end(env!("CARGO_BIN_EXE_redis-proxy"), &environment, arguments, PATIENCE)
+}
+
+#[test]
+fn a_bad_value_is_one_line_that_names_setting_value_and_what_is_accepted() {
+    let bad = [
+        ("PORT", "65536"),
+        ("PORT", "http"),
+        ("ADMIN_PORT", "-1"),
+        ("CAPACITY", "0"),
+        ("CAPACITY", "many"),
+        ("CAPACITY", "1.5"),
+        ("CAPACITY_BYTES", "5 parrots"),
+        ("GLOBAL_EXPIRY", "-1"),
+        ("GLOBAL_EXPIRY", "soon"),
+        ("MAX_CLIENTS", "0"),
+        ("MAX_WAITING", "-1"),
+        ("CLIENT_WAIT", "x"),
+        ("MAX_INFLIGHT", "0"),
+        ("MAX_KEY_BYTES", "0"),
+        ("REDIS_PORT", "0"),
+        ("REDIS_DB", "-1"),
+        ("REDIS_DB", "zero"),
+        ("UPSTREAM_TIMEOUT", "0"),
+        ("WORKERS", "0"),
+        ("LOG_FORMAT", "xml"),
+        ("LOG", "loud=="),
+        ("WITH_REDIS", "perhaps"),
+        ("HTTP_CACHE_CONTROL", "a\r\nb"),
+        ("SHUTDOWN_TIMEOUT", "never"),
+    ];
+    for (name, value) in bad {
+        let output = run(&[(name, value)], &[]);
+        assert_eq!(output.status.code(), Some(2), "{name}={value}: {output:?}");
+        assert_eq!(output.stderr.lines().count(), 1, "{name}={value}: {output:?}");
+        assert_eq!(output.stdout, "", "{name}={value}");
+        assert!(output.stderr.starts_with("redis-proxy: "), "{output:?}");
+        assert!(output.stderr.contains(name) && output.stderr.contains("expected"), "{output:?}");
+        if !value.contains('\r') {
+            assert!(output.stderr.contains(value), "{output:?}");
+        }
+    }
+}
+
+#[test]
+fn an_unknown_flag_is_one_line_and_exit_code_2() {
+    let output = run(&[], &["--capcity=5"]);
+    assert_eq!(output.status.code(), Some(2), "{output:?}");
+    assert_eq!(output.stderr.lines().count(), 1, "{output:?}");
+    assert!(output.stderr.contains("--capcity"), "{output:?}");
+}
+
+#[test]
+fn check_config_judges_and_starts_nothing() {
+    let good = run(&[("CAPACITY", "7")], &["--check-config"]);
+    assert_eq!((good.status.code(), good.stderr.as_str()), (Some(0), ""), "{good:?}");
+    let bad = run(&[("CAPACITY", "-7")], &["--check-config"]);
+    assert_eq!(bad.status.code(), Some(2), "{bad:?}");
+}
+
+#[test]
+fn print_config_shows_what_holds_and_no_secret() {
+    let environment = [("REDIS_PASSWORD", "correct-horse"), ("REDIS_HOST", "db.test"), ("CAPACITY", "7")];
+    let output = run(&environment, &["--print-config", "--capacity", "8"]);
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    assert!(!output.stdout.contains("correct-horse"), "{}", output.stdout);
+    let has = |name: &str, value: &str| {
+        output.stdout.lines().any(|line| line.to_lowercase().contains(name) && line.contains(value))
+    };
+    assert!(has("capacity", "8") && has("redis_host", "db.test"), "{}", output.stdout);
+
+    let output = run(&[("REDIS_URL", "redis://u:correct-horse@db.test:1/2")], &["--print-config"]);
+    assert!(
+        !output.stdout.contains("correct-horse") && output.stdout.contains("db.test"),
+        "{}",
+        output.stdout
+    );
+}
+
+#[test]
+fn a_bad_secret_is_not_shown() {
+    for url in ["redis://:correct-horse@h:port", "http://u:correct-horse@h", "correct-horse"] {
+        let output = run(&[("REDIS_URL", url)], &[]);
+        assert_eq!(output.status.code(), Some(2), "{output:?}");
+        assert!(!output.stderr.contains("correct-horse"), "{output:?}");
+        assert_eq!(output.stderr.lines().count(), 1, "{output:?}");
+    }
+}
+
+#[test]
+fn flags_win_over_the_environment() {
+    let redis = RedisServer::start();
+    let proxy = program().redis(&redis).set("CAPACITY", "7").arg("--capacity=2").start();
+    let line = proxy.wait_log("listening", PATIENCE);
+    assert_eq!(line.fields["capacity"].as_u64(), Some(2), "{}", line.raw);
+}

@@ -45,14 +45,14 @@ pub(crate) fn is_hit(response: &testkit::Response) -> bool {
 /// Numbers without end, the same for the same seed; the seed is printed, and `SEED` sets it.
 pub(crate) fn random_numbers() -> impl FnMut(usize) -> usize {
     let seed = std::env::var("SEED").ok().and_then(|seed| seed.parse().ok());
-    let now = std::time::UNIX_EPOCH.elapsed().map_or(1, |since| since.as_nanos() as u64);
-    let mut state: u64 = seed.unwrap_or(now) | 1;
+    let now = std::time::UNIX_EPOCH.elapsed().map_or(0, |since| since.subsec_nanos());
+    let mut state: u64 = seed.unwrap_or(u64::from(now)) | 1;
     eprintln!("SEED={state}");
     move |below| {
         // xorshift64* (Vigna, 2016).
         state ^= state >> 12;
         state ^= state << 25;
         state ^= state >> 27;
-        (state.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 33) as usize % below
+        usize::try_from(state.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 33).map_or(0, |number| number % below)
     }
 }
