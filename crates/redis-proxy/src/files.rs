@@ -5,8 +5,10 @@ use tracing::warn;
 
 use crate::listener::MOST_REFUSALS;
 
-/// Files that are neither clients nor waiting: logs, epoll, listeners, admin connections, connections to Redis.
-const OTHERS: usize = 192;
+/// Files that are neither clients nor waiting nor a worker's: logs, listeners, admin connections and their kin.
+const OTHERS: usize = 128;
+/// A worker's epoll and its wakers (four), its connection to Redis, and a fresh attempt beside a silent one.
+const FILES_A_WORKER: usize = 6;
 
 /// Raises the soft limit to the hard one and returns it; `usize::MAX` where there is none.
 pub(crate) fn raise_limit() -> usize {
@@ -23,8 +25,8 @@ pub(crate) fn raise_limit() -> usize {
 }
 
 /// MAX_CLIENTS and MAX_WAITING as `files` allow them, lowered with a warning.
-pub(crate) fn fit(files: usize, max_clients: usize, max_waiting: usize) -> (usize, usize) {
-    let room = files.saturating_sub(OTHERS + MOST_REFUSALS).max(2);
+pub(crate) fn fit(files: usize, workers: usize, max_clients: usize, max_waiting: usize) -> (usize, usize) {
+    let room = files.saturating_sub(OTHERS + MOST_REFUSALS + workers * FILES_A_WORKER).max(2);
     if max_clients.saturating_add(max_waiting) <= room {
         return (max_clients, max_waiting);
     }
@@ -55,12 +57,12 @@ mod tests {
 
     #[test]
     fn clients_and_waiting_fit_the_files() {
-        assert_eq!(fit(20_000, 10_000, 1_024), (10_000, 1_024));
-        assert_eq!(fit(usize::MAX, 10_000, 1_024), (10_000, 1_024));
-        let (clients, waiting) = fit(1_024, 10_000, 1_024);
-        assert!(clients + waiting <= 1_024 - 448, "{clients} + {waiting}");
+        assert_eq!(fit(20_000, 2, 10_000, 1_024), (10_000, 1_024));
+        assert_eq!(fit(usize::MAX, 2, 10_000, 1_024), (10_000, 1_024));
+        let (clients, waiting) = fit(1_024, 2, 10_000, 1_024);
+        assert!(clients + waiting <= 1_024 - 396, "{clients} + {waiting}");
         assert!(clients >= 500 && waiting >= 64);
-        let (clients, _) = fit(0, 10, 10);
+        let (clients, _) = fit(0, 64, 10, 10);
         assert!(clients >= 1);
     }
 }

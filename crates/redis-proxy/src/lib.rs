@@ -48,7 +48,7 @@ pub fn run(mut settings: Settings) -> Result<Ended, Error> {
         .map_err(|error| Error::setting("LOG", &settings.log, &error.to_string()))?;
     let files = files::raise_limit();
     (settings.max_clients, settings.max_waiting) =
-        files::fit(files, settings.max_clients, settings.max_waiting);
+        files::fit(files, settings.workers, settings.max_clients, settings.max_waiting);
     // Lives as long as this function: dropping it ends the redis-server.
     let own_redis =
         if settings.with_redis { Some(with_redis::start().map_err(Error::OwnRedis)?) } else { None };

@@ -10,7 +10,7 @@ use std::io;
 use std::net::{TcpListener, TcpStream, ToSocketAddrs};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -26,6 +26,8 @@ const BACKLOG: i32 = 4096;
 pub(crate) const MOST_REFUSALS: usize = 256;
 /// How long accepting rests when the system has no file or memory to give.
 const EXHAUSTED_PAUSE: Duration = Duration::from_millis(100);
+/// It is told again only after this long without it: files come and go while they are short.
+const EXHAUSTED_QUIET: Duration = Duration::from_secs(10);
 
 /// Binds a listening socket.
 ///
@@ -107,7 +109,7 @@ pub(crate) async fn accept(
 ) -> io::Result<()> {
     let listener = tokio::net::TcpListener::from_std(listener)?;
     let mut stop = std::pin::pin!(stop);
-    let mut warned = false;
+    let mut exhausted: Option<Instant> = None;
     loop {
         let accepted = tokio::select! {
             biased;
@@ -116,17 +118,16 @@ pub(crate) async fn accept(
         };
         match accepted {
             Ok((stream, _)) => {
-                warned = false;
                 // It moves to the worker's runtime, so it leaves this one.
                 if let Ok(stream) = stream.into_std() {
                     admit(stream, &door, &workers, &settings).await;
                 }
             }
             Err(error) if is_exhaustion(&error) => {
-                if !warned {
+                if exhausted.is_none_or(|last| last.elapsed() > EXHAUSTED_QUIET) {
                     warn!(%error, "cannot accept a connection");
-                    warned = true;
                 }
+                exhausted = Some(Instant::now());
                 sleep(EXHAUSTED_PAUSE).await;
             }
             // The client left between its connect and our accept (accept(2), ECONNABORTED and its kin).

@@ -145,12 +145,23 @@ fn a_thousand_refusals_are_all_told() {
 
 #[test]
 fn max_clients_is_lowered_to_the_files_with_a_warning() {
+    all_places_have_files(2, 800);
+}
+
+#[test]
+fn the_files_of_many_workers_are_no_clients_files() {
+    all_places_have_files(40, 1_000);
+}
+
+fn all_places_have_files(workers: usize, files: usize) {
     let redis = RedisServer::start();
-    let proxy = program_with_files(&redis, 800);
+    let proxy = program_with_files(&redis, workers, files);
     let lowered = proxy.wait_log("MAX_CLIENTS lowered to the limit of open files", PATIENCE);
     let places =
         lowered.fields["max_clients"].as_u64().and_then(|places| usize::try_from(places).ok()).unwrap();
-    assert!((100..800).contains(&places), "{}", lowered.raw);
+    assert!((100..files).contains(&places), "{}", lowered.raw);
+    // The admin port's share is in use too.
+    let _watchers: Vec<_> = (0..60).map(|_| HttpClient::connect(proxy.admin_address())).collect();
     // All of them fit, and those above are told so: no file is missing.
     let mut clients: Vec<_> = (0..places).map(|_| proxy.client()).collect();
     clients.iter_mut().for_each(|client| assert_eq!(client.get("/k").status, 404));
@@ -190,12 +201,13 @@ fn without_files_accepting_rests_instead_of_spinning_and_goes_on_when_there_are_
 }
 
 /// The program under a hard limit of open files.
-fn program_with_files(redis: &RedisServer, files: usize) -> Proxy {
+fn program_with_files(redis: &RedisServer, workers: usize, files: usize) -> Proxy {
     Proxy::builder("/usr/bin/prlimit")
         .arg(format!("--nofile={files}:{files}"))
         .arg(env!("CARGO_BIN_EXE_redis-proxy"))
         .redis(redis)
         .set("CLIENT_WAIT", "10ms")
+        .set("WORKERS", workers.to_string())
         .allow_warning("lowered to the limit of open files")
         .start()
 }
