@@ -80,7 +80,8 @@ fn the_type_is_text_for_valid_utf_8_and_octets_for_the_rest() {
 
 #[test]
 fn a_value_above_max_value_bytes_is_passed_through_and_not_kept() {
-    let (redis, proxy) = start();
+    // On a busy machine so many bytes may take their time.
+    let (redis, proxy) = start_with(&[("UPSTREAM_TIMEOUT", "10s")]);
     let value = pattern(20 * MIB);
     redis.client().set("large", &value);
     let mut client = proxy.client();
@@ -95,7 +96,8 @@ fn a_value_above_max_value_bytes_is_passed_through_and_not_kept() {
 
 #[test]
 fn a_value_above_max_reply_bytes_is_502_and_the_next_request_is_fine() {
-    let (redis, proxy) = start();
+    // On a busy machine so many bytes may take their time.
+    let (redis, proxy) = start_with(&[("UPSTREAM_TIMEOUT", "10s")]);
     redis.client().command(&["SETRANGE", "huge", &(33 * MIB - 1).to_string(), "x"]);
     redis.client().set("small", "1");
     let mut client = proxy.client();

@@ -164,13 +164,13 @@ fn a_client_that_stops_reading_is_closed_after_write_timeout_and_no_other() {
 
 #[test]
 fn a_client_that_reads_slowly_gets_all_of_it_and_may_go_on() {
-    let (redis, proxy) = start_with(&[("WRITE_TIMEOUT", "500ms"), ("IDLE_TIMEOUT", "500ms")]);
+    let (redis, proxy) = start_with(&[("WRITE_TIMEOUT", "1s"), ("IDLE_TIMEOUT", "1s")]);
     redis.client().set("large", vec![b'x'; MIB]);
     let mut client = stuck(&proxy, ["large"; 20]);
     for number in 0..20 {
         // The pace is the subject: together twice both time-outs, while the program waits to write more.
-        if number < 10 {
-            thread::sleep(Duration::from_millis(100));
+        if number < 13 {
+            thread::sleep(Duration::from_millis(150));
         }
         assert_eq!(client.read_response().body.len(), MIB, "answer {number}");
     }
