@@ -217,7 +217,7 @@ impl<E> Cache<E> {
         self.0.epoch.fetch_add(1, Ordering::Release);
     }
 
-    /// Changes the limits. What exceeds them leaves in order of age: a little at once, the rest with the next inserts and
+    /// Changes the limits. What exceeds them leaves in order of use: a little at once, the rest with the next inserts and
     /// steps of maintenance.
     pub fn resize(&self, capacity: usize, bytes: Option<u64>) {
         self.0.room.resize(capacity.clamp(1, CAPACITY_MAX), bytes);

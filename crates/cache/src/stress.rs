@@ -163,3 +163,41 @@ fn concurrent_inserts_fill_the_cache_exactly() {
         assert_eq!((stats.stored, stats.evictions), (THREADS * 50_000, THREADS * 50_000 - CAPACITY as u64));
     }
 }
+
+/// One thread uses hot keys again just before they would leave, the other inserts cold ones. An evicter that did not
+/// look again under the lock would take a younger entry, when the old one it had seen has been used meanwhile.
+#[test]
+fn cold_entries_leave_in_order_while_others_are_used() {
+    const HOT: u64 = 32;
+    let limits = Limits { capacity: 64, capacity_bytes: None, expiry: Duration::from_secs(60), ..limits(64) };
+    let cache: Cache<u64> = Cache::new(limits);
+    let (start, done) = (Instant::now(), AtomicBool::new(false));
+    let now = || start.elapsed().as_nanos() as u64;
+    let put = |key: u64| match cache.lookup(&key.to_be_bytes(), now()) {
+        Lookup::Miss(fill, _) => fill.found(b"v", Facts::default(), now()),
+        other => drop(other),
+    };
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            for hot in (0..HOT).cycle() {
+                put(hot);
+                if done.load(Ordering::Relaxed) {
+                    break;
+                }
+            }
+        });
+        let inserts = scope.spawn(|| {
+            for cold in HOT..HOT + 200_000 {
+                put(cold);
+                if cold % 16 == 0 {
+                    let held = |key: &u64| cache.peek(&key.to_be_bytes(), 0).is_some();
+                    let gone = (HOT.max(cold.saturating_sub(64))..=cold).rev().skip_while(held).find(held);
+                    assert_eq!(gone, None, "it should have left before a younger one did");
+                }
+            }
+        });
+        let end = inserts.join();
+        done.store(true, Ordering::Relaxed);
+        end.unwrap();
+    });
+}
