@@ -187,6 +187,8 @@ impl HttpClient {
                 self.unread.extend_from_slice(&bytes[..count]);
                 return Ok(());
             }
+            // A read with a timeout is not restarted after a signal (signal(7)): the caller reads again.
+            Err(error) if error.kind() == ErrorKind::Interrupted => return Ok(()),
             Err(error) if error.kind() == ErrorKind::WouldBlock => io::Error::from(ErrorKind::TimedOut),
             Err(error) => error,
         };
@@ -205,7 +207,12 @@ impl HttpClient {
             return Ok(self.unread.drain(..limit.min(self.unread.len())).collect());
         }
         let mut bytes = vec![0; limit];
-        let count = self.stream.read(&mut bytes)?;
+        let count = loop {
+            match self.stream.read(&mut bytes) {
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                read => break read?,
+            }
+        };
         bytes.truncate(count);
         Ok(bytes)
     }
