@@ -4,6 +4,7 @@
 //! keys, readthrough answers from the cache or from Redis, the admin port watches.
 
 mod admin;
+mod budget;
 mod clock;
 pub mod config;
 mod error;
@@ -30,11 +31,12 @@ use tracing::{info, warn};
 use upstream::Target;
 
 use crate::admin::Watched;
+use crate::budget::Budget;
 use crate::config::Settings;
 pub use crate::error::{Ended, Error};
 use crate::front::http::HttpSettings;
 use crate::listener::{Door, accept, bind};
-use crate::maintenance::{maintain, resident_bytes};
+use crate::maintenance::maintain;
 use crate::readthrough::Store;
 use crate::shutdown::{Draining, Signals};
 use crate::worker::{Worker, clients};
@@ -86,10 +88,11 @@ async fn serve(
         max_value_bytes: settings.max_value_bytes,
         shards: None,
     });
+    let budget = settings.capacity_bytes.map(|bytes| Budget::new(store.clone(), bytes));
     let http = Arc::new(HttpSettings::new(settings));
     let redis = Target::new(settings.redis.clone(), settings.max_inflight);
     let started = (0..settings.workers)
-        .map(|number| Worker::start(number, &store, &redis, &http))
+        .map(|number| Worker::start(number, &store, budget.as_ref(), &redis, &http))
         .collect::<Result<Vec<_>, _>>()
         .map_err(Error::System)?;
     let (workers, threads): (Vec<_>, Vec<_>) = started.into_iter().unzip();
@@ -112,8 +115,7 @@ async fn serve(
         let watched = Watched { store, workers, door: door.clone(), draining: draining.clone() };
         admin::start(listener, watched).map_err(Error::System)?;
     }
-    let resident_at_ready = settings.capacity_bytes.and_then(|_| resident_bytes());
-    tokio::spawn(maintain(store, workers.clone(), resident_at_ready));
+    tokio::spawn(maintain(store, workers.clone(), budget));
     let (stop, stopped) = oneshot::channel::<()>();
     let acceptor = data.map(|listener| {
         let stopped = async {

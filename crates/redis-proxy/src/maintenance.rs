@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::task::yield_now;
 use tokio::time::{MissedTickBehavior, interval};
 
+use crate::budget::{Budget, resident_bytes};
 use crate::clock::now_ns;
 use crate::readthrough::Store;
 use crate::worker::{Worker, clients};
@@ -18,16 +19,16 @@ const SLOTS_A_STEP: usize = 64;
 /// What an open connection is allowed to cost beside the cache.
 const CONNECTION_BYTES: u64 = 12 * 1024;
 
-/// Runs for ever. With a byte budget, `resident_at_ready` is the resident size before the first client.
-pub(crate) async fn maintain(store: Store, workers: Arc<[Worker]>, resident_at_ready: Option<u64>) {
+/// Runs for ever.
+pub(crate) async fn maintain(store: Store, workers: Arc<[Worker]>, budget: Option<Arc<Budget>>) {
     let mut ticks = interval(PERIOD);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let budgeted = || Some((resident_at_ready?, resident_bytes()?));
+    let resident_at_ready = budget.as_ref().and_then(|_| resident_bytes()).unwrap_or(0);
     loop {
         ticks.tick().await;
-        if let Some((at_ready, resident)) = budgeted() {
-            let connections = clients(&workers) as u64 * CONNECTION_BYTES;
-            store.observe_resident(resident, at_ready + connections);
+        if let Some(budget) = &budget {
+            budget.set_baseline(resident_at_ready + clients(&workers) as u64 * CONNECTION_BYTES);
+            budget.look();
         }
         let mut left = store.slots() / PERIODS_A_ROUND + SLOTS_A_STEP;
         while left > 0 {
@@ -37,11 +38,4 @@ pub(crate) async fn maintain(store: Store, workers: Arc<[Worker]>, resident_at_r
             yield_now().await;
         }
     }
-}
-
-/// The resident size of this process in bytes (proc(5), statm); `None` where /proc is not mounted.
-pub(crate) fn resident_bytes() -> Option<u64> {
-    let statm = std::fs::read_to_string("/proc/self/statm").ok()?;
-    let pages: u64 = statm.split(' ').nth(1)?.parse().ok()?;
-    Some(pages * rustix::param::page_size() as u64)
 }

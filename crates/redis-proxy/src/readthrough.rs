@@ -13,6 +13,7 @@ use resp::Frame;
 use tokio::sync::oneshot;
 use upstream::{Doubt, Loss, Sink, Unsent, Upstream};
 
+use crate::budget::Budget;
 use crate::clock::now_ns;
 use crate::failure::Failure;
 use crate::stats::WorkerStats;
@@ -24,6 +25,7 @@ pub(crate) type Store = Cache<Failure>;
 #[derive(Clone)]
 pub(crate) struct ReadThrough {
     store: Store,
+    budget: Option<Arc<Budget>>,
     upstream: Upstream<Ticket>,
     stats: Arc<WorkerStats>,
 }
@@ -55,8 +57,13 @@ pub(crate) enum Ticket {
 }
 
 impl ReadThrough {
-    pub(crate) fn new(store: Store, upstream: Upstream<Ticket>, stats: Arc<WorkerStats>) -> Self {
-        ReadThrough { store, upstream, stats }
+    pub(crate) fn new(
+        store: Store,
+        budget: Option<Arc<Budget>>,
+        upstream: Upstream<Ticket>,
+        stats: Arc<WorkerStats>,
+    ) -> Self {
+        ReadThrough { store, budget, upstream, stats }
     }
 
     /// Asks for `key` at `now_ns`, the one clock reading of the request. Never waits.
@@ -73,7 +80,8 @@ impl ReadThrough {
 
     /// Where this worker's replies go.
     pub(crate) fn sink(&self) -> FillSink {
-        FillSink { upstream: self.upstream.clone(), stats: self.stats.clone() }
+        let (upstream, stats) = (self.upstream.clone(), self.stats.clone());
+        FillSink { upstream, stats, budget: self.budget.clone() }
     }
 
     /// A PING on the worker's own connection; no key is touched.
@@ -113,6 +121,7 @@ fn fetch(
 pub(crate) struct FillSink {
     upstream: Upstream<Ticket>,
     stats: Arc<WorkerStats>,
+    budget: Option<Arc<Budget>>,
 }
 
 impl Sink for FillSink {
@@ -172,6 +181,9 @@ impl FillSink {
         let (failure, doubt) = match frame {
             Frame::Bulk(value) => {
                 fill.found(&value, facts(&value), now_ns);
+                if let Some(budget) = &self.budget {
+                    budget.fetched(value.len());
+                }
                 return Ok(());
             }
             Frame::Null => {

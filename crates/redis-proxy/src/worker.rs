@@ -16,6 +16,7 @@ use tokio::task::spawn_local;
 use tracing::{Instrument, error_span};
 use upstream::{Driver, Target};
 
+use crate::budget::Budget;
 use crate::front::http::{HttpFront, HttpSettings, serve};
 use crate::readthrough::{ReadThrough, Store, Ticket};
 use crate::stats::WorkerStats;
@@ -45,12 +46,13 @@ impl Worker {
     pub(crate) fn start(
         number: usize,
         store: &Store,
+        budget: Option<&Arc<Budget>>,
         redis: &Arc<Target>,
         settings: &HttpSettings,
     ) -> io::Result<(Worker, JoinHandle<()>)> {
         let (upstream, driver) = upstream::connect(redis);
         let stats = Arc::new(WorkerStats::default());
-        let read = ReadThrough::new(store.clone(), upstream, stats.clone());
+        let read = ReadThrough::new(store.clone(), budget.cloned(), upstream, stats.clone());
         let clients = Arc::new(AtomicUsize::new(0));
         let (orders, inbox) = unbounded_channel();
         let runtime = {

@@ -8,9 +8,9 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
 
 use super::Watched;
+use crate::budget::resident_bytes;
 use crate::clock::now_ns;
 use crate::failure::KINDS;
-use crate::maintenance::resident_bytes;
 use crate::stats::{BOUNDS_NS, Histogram, WorkerStats};
 use crate::worker::clients;
 
