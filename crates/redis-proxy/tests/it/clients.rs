@@ -157,8 +157,10 @@ fn all_places_have_files(workers: usize, files: usize) {
     let redis = RedisServer::start();
     let proxy = program_with_files(&redis, workers, files);
     let lowered = proxy.wait_log("MAX_CLIENTS lowered to the limit of open files", PATIENCE);
-    let places =
-        lowered.fields["max_clients"].as_u64().and_then(|places| usize::try_from(places).ok()).unwrap();
+    let places = lowered.fields["max_clients"]
+        .as_u64()
+        .and_then(|places| usize::try_from(places).ok())
+        .expect("a number");
     assert!((100..files).contains(&places), "{}", lowered.raw);
     // The admin port's share is in use too.
     let _watchers: Vec<_> = (0..60).map(|_| HttpClient::connect(proxy.admin_address())).collect();

@@ -8,6 +8,9 @@
 //! it are started (their fetches travel together) and wait in `slots` too, at most `window` of them. While an answer
 //! cannot be written, nothing is read.
 
+mod answers;
+mod deadline;
+
 use std::collections::VecDeque;
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
@@ -18,18 +21,17 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::sync::futures::OwnedNotified;
-use tracing::info;
 
+use self::answers::{Slot, SlotState};
 use super::HttpFront;
-use super::answer::{Answer, Form, Moment, Source, encode, status};
-use super::head::{Body, Conditions, Head, Method, find_end, parse};
+use super::answer::{Answer, Form, Source};
+use super::head::{Body, Head, Method, find_end, parse};
 use super::output::Output;
 use super::refuse::linger;
 use super::target::{Asked, key_of};
 use super::timer::Timer;
 use crate::clock::now_ns;
-use crate::failure::Failure;
-use crate::readthrough::{Outcome, Read, Waiter};
+use crate::readthrough::Read;
 
 /// Requests of one connection that wait for Redis at the same time, at most.
 const MOST_WAITING: usize = 64;
@@ -37,8 +39,6 @@ const MOST_WAITING: usize = 64;
 const FIRST_WINDOW: usize = 2;
 /// A value above this makes the connection fetch one at a time: its waiting answers are memory.
 const LARGE_VALUE: usize = 16 * 1024;
-/// How long a connection that has not asked anything yet may still do so once the program is ending.
-const FIRST_REQUEST_GRACE: Duration = Duration::from_secs(1);
 
 /// Serves one client until either side ends it.
 pub(crate) async fn serve(stream: TcpStream, front: Rc<HttpFront>) {
@@ -60,21 +60,6 @@ enum End {
     Answered,
     /// The client does not read.
     Stuck,
-}
-
-/// A request whose answer is not in the output yet.
-struct Slot {
-    state: SlotState,
-    form: Form,
-    conditions: Option<Box<[u8]>>,
-    started_ns: u64,
-    /// The hash of its key, if this request is to be logged.
-    logged: Option<u64>,
-}
-
-enum SlotState {
-    Ready(Answer),
-    Waiting { waiter: Waiter<Failure>, collapsed: bool },
 }
 
 struct Connection {
@@ -348,156 +333,5 @@ impl Connection {
     fn reject(&mut self, answer: Answer, form: Form) {
         self.front.stats.rejected.add(1);
         self.push(SlotState::Ready(answer), form, None, None);
-    }
-
-    fn push(
-        &mut self,
-        state: SlotState,
-        form: Form,
-        conditions: Option<&Conditions<'_>>,
-        logged: Option<u64>,
-    ) {
-        let conditions = conditions.map(Conditions::as_bytes);
-        match state {
-            SlotState::Ready(answer)
-                if self.slots.is_empty() && !self.output.is_full(self.front.settings.output_bytes) =>
-            {
-                self.encode(&answer, form, conditions, self.turn_ns, self.turn_ns, logged);
-            }
-            state => self.slots.push_back(Slot {
-                state,
-                form,
-                conditions: conditions.map(Into::into),
-                started_ns: self.turn_ns,
-                logged,
-            }),
-        }
-    }
-
-    /// Moves finished answers from the slots to the output, in order. Whether any moved.
-    fn answer(&mut self, cx: &mut Context<'_>) -> bool {
-        let mut moved = false;
-        while !self.output.is_full(self.front.settings.output_bytes) {
-            let Some(slot) = self.slots.front_mut() else {
-                break;
-            };
-            let mut fetched = false;
-            if let SlotState::Waiting { waiter, collapsed } = &mut slot.state {
-                let Poll::Ready(outcome) = Pin::new(waiter).poll(cx) else {
-                    break;
-                };
-                slot.state = SlotState::Ready(answer_of(outcome, *collapsed));
-                fetched = true;
-            }
-            let Some(Slot { state: SlotState::Ready(answer), form, conditions, started_ns, logged }) =
-                self.slots.pop_front()
-            else {
-                break;
-            };
-            let now_ns = now_ns();
-            self.set_clock(now_ns);
-            if fetched {
-                self.front.stats.miss_latency.record(now_ns.saturating_sub(started_ns), 1);
-            }
-            if let Answer::Value(entry, _) = &answer {
-                let large = entry.value().len() > LARGE_VALUE;
-                self.window = if large { 1 } else { (self.window * 2).min(MOST_WAITING) };
-            }
-            self.encode(&answer, form, conditions.as_deref(), started_ns, now_ns, logged);
-            moved = true;
-        }
-        moved
-    }
-
-    fn encode(
-        &mut self,
-        answer: &Answer,
-        form: Form,
-        conditions: Option<&[u8]>,
-        started_ns: u64,
-        now_ns: u64,
-        logged: Option<u64>,
-    ) {
-        let front = &*self.front;
-        let mut date = front.date.borrow_mut();
-        let moment = Moment { now_ns, date: date.at(now_ns), cache_control: &front.settings.cache_control };
-        if let Some(value) = encode(&mut self.output.bytes, answer, form, conditions, &moment) {
-            self.output.attach(value);
-        }
-        if let Some(key_hash) = logged {
-            let status = status(answer, conditions);
-            let hit = matches!(answer, Answer::Value(_, Source::Hit));
-            let micros = now_ns.saturating_sub(started_ns) / 1_000;
-            info!(target: "access", key_hash = format_args!("{key_hash:016x}"), status, hit, micros, "request");
-        }
-    }
-
-    /// All of the output is with the kernel.
-    fn written(&mut self) {
-        let was_blocked = self.blocked_since_ns.take().is_some();
-        if self.hits == 0 && !was_blocked {
-            return;
-        }
-        let now_ns = now_ns();
-        if self.hits > 0 {
-            self.front.stats.hit_latency.record(now_ns.saturating_sub(self.turn_ns), self.hits);
-            self.hits = 0;
-        }
-        if was_blocked {
-            // The requests behind it are taken up now, and the client was not idle meanwhile.
-            self.set_clock(now_ns);
-        }
-    }
-
-    /// Nothing can be done now. Ends the connection whose client lets a time-out pass.
-    fn poll_timer(&mut self, cx: &mut Context<'_>) -> Poll<End> {
-        let settings = &self.front.settings;
-        let head_timeout_ns = crate::clock::nanos(settings.head_timeout);
-        let draining = self.front.draining_since_ns.get();
-        // While nothing is read, the rest of a request may be here and not seen yet.
-        let reads = !self.closing && !self.eof && self.slots.len() < self.window;
-        let idle = self.slots.is_empty() && self.output.is_empty() && self.partial_since_ns.is_none();
-        let deadline_ns = if let Some(since) = self.blocked_since_ns {
-            since.saturating_add(settings.write_timeout_ns)
-        } else if let Some(since) = self.partial_since_ns.filter(|_| reads) {
-            since.saturating_add(head_timeout_ns)
-        } else if let (true, Some(since)) = (idle, draining) {
-            if self.served_any {
-                return Poll::Ready(End::Answered);
-            }
-            since.saturating_add(crate::clock::nanos(FIRST_REQUEST_GRACE))
-        } else if idle {
-            self.turn_ns.saturating_add(settings.idle_timeout_ns)
-        } else {
-            // Waits for Redis, whose own time-outs bound it.
-            u64::MAX
-        };
-        if self.timer.poll_until(deadline_ns, cx).is_pending() {
-            return Poll::Pending;
-        }
-        if self.blocked_since_ns.is_some() {
-            return Poll::Ready(End::Stuck);
-        }
-        if idle {
-            return Poll::Ready(End::Answered);
-        }
-        self.partial_since_ns = None;
-        if self.body_left > 0 {
-            // Its request has its answer: another would be taken for that of the next.
-            self.closing = true;
-        } else {
-            self.refuse(Answer::TimedOut);
-        }
-        cx.waker().wake_by_ref();
-        Poll::Pending
-    }
-}
-
-fn answer_of(outcome: Outcome<Failure>, collapsed: bool) -> Answer {
-    match outcome {
-        Outcome::Found { entry, stored } => Answer::Value(entry, Source::Fetched { stored, collapsed }),
-        Outcome::Missing => Answer::Missing { collapsed },
-        Outcome::Failed(failure) => Answer::Failed(failure),
-        Outcome::Abandoned => Answer::Failed(Failure::Unavailable("the fetch was given up".into())),
     }
 }

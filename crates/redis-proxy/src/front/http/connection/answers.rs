@@ -1,0 +1,139 @@
+//! From requests taken up to bytes in the output, in their order: at once, or by way of the slots.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use tracing::info;
+
+use super::{Connection, LARGE_VALUE, MOST_WAITING};
+use crate::clock::now_ns;
+use crate::failure::Failure;
+use crate::front::http::answer::{Answer, Form, Moment, Source, encode, status};
+use crate::front::http::head::Conditions;
+use crate::readthrough::{Outcome, Waiter};
+
+/// A request whose answer is not in the output yet.
+pub(super) struct Slot {
+    state: SlotState,
+    form: Form,
+    conditions: Option<Box<[u8]>>,
+    started_ns: u64,
+    /// The hash of its key, if this request is to be logged.
+    logged: Option<u64>,
+}
+
+pub(super) enum SlotState {
+    Ready(Answer),
+    Waiting { waiter: Waiter<Failure>, collapsed: bool },
+}
+
+impl Connection {
+    pub(super) fn push(
+        &mut self,
+        state: SlotState,
+        form: Form,
+        conditions: Option<&Conditions<'_>>,
+        logged: Option<u64>,
+    ) {
+        let conditions = conditions.map(Conditions::as_bytes);
+        match state {
+            SlotState::Ready(answer)
+                if self.slots.is_empty() && !self.output.is_full(self.front.settings.output_bytes) =>
+            {
+                self.encode(&answer, form, conditions, self.turn_ns, self.turn_ns, logged);
+            }
+            state => self.slots.push_back(Slot {
+                state,
+                form,
+                conditions: conditions.map(Into::into),
+                started_ns: self.turn_ns,
+                logged,
+            }),
+        }
+    }
+
+    /// Moves finished answers from the slots to the output, in order. Whether any moved.
+    pub(super) fn answer(&mut self, cx: &mut Context<'_>) -> bool {
+        let mut moved = false;
+        while !self.output.is_full(self.front.settings.output_bytes) {
+            let Some(slot) = self.slots.front_mut() else {
+                break;
+            };
+            let mut fetched = false;
+            if let SlotState::Waiting { waiter, collapsed } = &mut slot.state {
+                let Poll::Ready(outcome) = Pin::new(waiter).poll(cx) else {
+                    break;
+                };
+                slot.state = SlotState::Ready(answer_of(outcome, *collapsed));
+                fetched = true;
+            }
+            let Some(Slot { state: SlotState::Ready(answer), form, conditions, started_ns, logged }) =
+                self.slots.pop_front()
+            else {
+                break;
+            };
+            let now_ns = now_ns();
+            self.set_clock(now_ns);
+            if fetched {
+                self.front.stats.miss_latency.record(now_ns.saturating_sub(started_ns), 1);
+            }
+            if let Answer::Value(entry, _) = &answer {
+                let large = entry.value().len() > LARGE_VALUE;
+                self.window = if large { 1 } else { (self.window * 2).min(MOST_WAITING) };
+            }
+            self.encode(&answer, form, conditions.as_deref(), started_ns, now_ns, logged);
+            moved = true;
+        }
+        moved
+    }
+
+    fn encode(
+        &mut self,
+        answer: &Answer,
+        form: Form,
+        conditions: Option<&[u8]>,
+        started_ns: u64,
+        now_ns: u64,
+        logged: Option<u64>,
+    ) {
+        let front = &*self.front;
+        let mut date = front.date.borrow_mut();
+        let moment = Moment { now_ns, date: date.at(now_ns), cache_control: &front.settings.cache_control };
+        if let Some(value) = encode(&mut self.output.bytes, answer, form, conditions, &moment) {
+            self.output.attach(value);
+        }
+        if let Some(key_hash) = logged {
+            let status = status(answer, conditions);
+            let hit = matches!(answer, Answer::Value(_, Source::Hit));
+            let micros = now_ns.saturating_sub(started_ns) / 1_000;
+            info!(target: "access", key_hash = format_args!("{key_hash:016x}"), status, hit, micros, "request");
+        }
+    }
+
+    /// All of the output is with the kernel.
+    pub(super) fn written(&mut self) {
+        let was_blocked = self.blocked_since_ns.take().is_some();
+        if self.hits == 0 && !was_blocked {
+            return;
+        }
+        let now_ns = now_ns();
+        if self.hits > 0 {
+            self.front.stats.hit_latency.record(now_ns.saturating_sub(self.turn_ns), self.hits);
+            self.hits = 0;
+        }
+        if was_blocked {
+            // The requests behind it are taken up now, and the client was not idle meanwhile.
+            self.set_clock(now_ns);
+        }
+    }
+}
+
+fn answer_of(outcome: Outcome<Failure>, collapsed: bool) -> Answer {
+    match outcome {
+        Outcome::Found { entry, stored } => Answer::Value(entry, Source::Fetched { stored, collapsed }),
+        Outcome::Missing => Answer::Missing { collapsed },
+        Outcome::Failed(failure) => Answer::Failed(failure),
+        Outcome::Abandoned => Answer::Failed(Failure::Unavailable("the fetch was given up".into())),
+    }
+}
