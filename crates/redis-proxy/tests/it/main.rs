@@ -31,3 +31,4 @@ mod settings;
 
 // The documents.
 mod documents;
+mod layers;

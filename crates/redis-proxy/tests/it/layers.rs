@@ -1,0 +1,68 @@
+//! The layers inside the crates, which Cargo cannot see: who names whom (`ARCHITECTURE.md`, invariants).
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Files that are test modules as a whole.
+const TESTS: [&str; 2] = ["tests.rs", "stress.rs"];
+
+/// The sources below a folder of the repository, without their test modules.
+fn sources(folder: &str) -> Vec<(PathBuf, String)> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(folder);
+    let mut found = Vec::new();
+    let mut folders = vec![root];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs")
+                && !TESTS.iter().any(|tests| path.ends_with(tests))
+            {
+                let text = fs::read_to_string(&path).unwrap();
+                let code = text.split("#[cfg(test)]\nmod tests").next().unwrap_or_default();
+                let lines = code.lines().filter(|line| !line.trim_start().starts_with("//"));
+                found.push((path.clone(), lines.collect::<Vec<_>>().join("\n")));
+            }
+        }
+    }
+    assert!(!found.is_empty(), "no sources in {folder}");
+    found
+}
+
+fn none_names(folder: &str, forbidden: &[&str]) {
+    for (path, code) in sources(folder) {
+        for word in forbidden {
+            assert!(!code.contains(word), "{} names {word}", path.display());
+        }
+    }
+}
+
+#[test]
+fn the_cache_knows_no_socket_no_clock_and_no_task() {
+    let forbidden =
+        ["std::net", "tokio", "Instant::now", "SystemTime", "thread::spawn", "async fn", ".await", "std::fs"];
+    none_names("crates/cache/src", &forbidden);
+}
+
+#[test]
+fn resp_does_no_input_or_output() {
+    none_names("crates/resp/src", &["std::net", "std::io", "tokio", "Instant", "async fn"]);
+}
+
+#[test]
+fn fronts_name_neither_the_cache_nor_redis() {
+    let forbidden = ["cache::", "upstream::", "resp::", "use cache", "use upstream", "use resp"];
+    none_names("crates/redis-proxy/src/front", &forbidden);
+}
+
+#[test]
+fn fills_are_committed_in_the_sink_alone() {
+    for (path, code) in sources("crates/redis-proxy/src") {
+        if !path.ends_with("readthrough.rs") {
+            for word in [".found(", ".missing(", "Fill<"] {
+                assert!(!code.contains(word), "{} names {word}", path.display());
+            }
+        }
+    }
+}
