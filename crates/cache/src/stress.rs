@@ -1,6 +1,7 @@
 //! Many threads at once on one cache, and then a recount of everything by hand.
 #![allow(clippy::cast_possible_truncation, reason = "small numbers and random ones")]
 
+use std::sync::Barrier;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -199,5 +200,29 @@ fn cold_entries_leave_in_order_while_others_are_used() {
         let end = inserts.join();
         done.store(true, Ordering::Relaxed);
         end.unwrap();
+    });
+}
+
+/// Two that each see room for one both come in; the one that settles last must see that it is too much.
+#[test]
+fn two_inserts_at_once_do_not_share_the_last_place() {
+    let limits = Limits { capacity: 1, capacity_bytes: None, expiry: Duration::from_secs(60), ..limits(2) };
+    let cache: Cache<u64> = Cache::new(limits);
+    let barrier = Barrier::new(2);
+    let insert = |key: u8| {
+        for _ in 0..5_000 {
+            let Lookup::Miss(fill, _) = cache.lookup(&[key], 1) else { panic!("a miss") };
+            barrier.wait();
+            fill.found(b"v", Facts::default(), 1);
+            barrier.wait();
+            assert_eq!(cache.0.room.totals().entries, 1);
+            barrier.wait();
+            cache.invalidate(&[key]);
+            barrier.wait();
+        }
+    };
+    thread::scope(|scope| {
+        scope.spawn(|| insert(1));
+        insert(2);
     });
 }

@@ -46,14 +46,17 @@ fn no_uptime_makes_an_entry_live_longer_or_shorter() {
     let wrap_ms = (1u64 << 32) * 1_000_000;
     for uptime in [0, wrap_ms, 50 * DAY, 2 * wrap_ms, 400 * DAY, 1 << 58, 1 << 59, 25_000 * DAY, 1 << 63] {
         for (shards, expiry) in [(1, 500_000), (64, 5 * SECOND), (64, DAY), (1, 60 * DAY)] {
-            for start in [uptime.saturating_sub(expiry / 2), uptime.saturating_sub(1), uptime] {
+            // The turn of the clock comes after the deadline, between fetch and deadline, and with the fetch.
+            for start in [uptime.saturating_sub(expiry + 1), uptime.saturating_sub(expiry / 2), uptime] {
                 let cache = cache(1000, Duration::from_nanos(expiry), shards);
                 (0..100).for_each(|key| put(&cache, key, start));
                 assert_eq!(sweep(&cache, start + expiry - 1), 0, "swept alive at {uptime}");
                 assert!((0..100).all(|key| holds(&cache, key, start + expiry - 1)), "died early at {uptime}");
                 assert!((0..100).all(|key| !holds(&cache, key, start + expiry)), "lived on at {uptime}");
                 assert!(matches!(cache.lookup(&7u64.to_be_bytes(), start + expiry), Lookup::Miss(..)));
-                assert_eq!(sweep(&cache, start + expiry), 99, "not swept at {uptime}");
+                let later = start + expiry + SECOND / 10;
+                assert!((0..100).all(|key| !holds(&cache, key, later)), "came back at {uptime}");
+                assert_eq!(sweep(&cache, later), 99, "not swept at {uptime}");
                 assert_eq!(cache.stats(0).entries, 0);
             }
         }

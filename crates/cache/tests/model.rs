@@ -93,6 +93,8 @@ struct World {
     keys: u64,
     /// Small enough for an eviction to know every dead entry, so no sweep is needed to agree with the judge.
     knows_its_dead: bool,
+    /// Before this nothing that is held can be dead. The judge forgets the dead sooner than the cache reclaims them.
+    next_death_ns: u64,
     open: Vec<Open>,
     waiters: Vec<(usize, Waiter<u64>)>,
 }
@@ -113,6 +115,7 @@ impl World {
             now: 50 * 86_400 * 1_000_000_000,
             keys: 2 * capacity as u64 + 2,
             knows_its_dead: shards == 1 && capacity <= 10,
+            next_death_ns: u64::MAX,
             open: Vec::new(),
             waiters: Vec::new(),
         }
@@ -225,13 +228,14 @@ impl World {
                 None
             }
             kind => {
-                let is_dead = |held: &(u32, Vec<u8>, u64)| self.now >= held.2 + EXPIRY_NS;
-                if !self.knows_its_dead && self.judge.held.iter().any(is_dead) {
+                if !self.knows_its_dead && self.now >= self.next_death_ns {
                     self.sweep();
                 }
+                let sent = sent.unwrap_or(registered_ns);
+                self.next_death_ns = self.next_death_ns.min(sent + EXPIRY_NS);
                 let length = if kind == 3 { MAX_VALUE_BYTES + 1 } else { self.dice.below(60) as usize };
                 let value = vec![id as u8; length];
-                let stored = self.judge.found(id, &value, sent.unwrap_or(registered_ns), self.now);
+                let stored = self.judge.found(id, &value, sent, self.now);
                 fill.found(&value, Facts::default(), self.now);
                 Some((value, stored))
             }
@@ -255,6 +259,7 @@ impl World {
     /// A whole round of maintenance, when the judge knows of something dead or too much.
     fn sweep(&mut self) {
         self.judge.forget_the_dead(self.now);
+        self.next_death_ns = self.judge.held.iter().map(|held| held.2 + EXPIRY_NS).min().unwrap_or(u64::MAX);
         for _ in 0..2 {
             // Twice: the first round may have begun in the middle.
             while !self.cache.maintain(self.now, 100_000).round_ended {}
@@ -286,6 +291,7 @@ fn compare(shards: usize, capacity: usize, steps: usize) {
         };
         let id = world.judge.fills.len() - 1;
         assert!(world.judge.found(id, b"first", world.now, world.now));
+        world.next_death_ns = world.next_death_ns.min(world.now + EXPIRY_NS);
         fill.found(b"first", Facts::default(), world.now);
     }
     for step in 0..steps {
