@@ -6,10 +6,14 @@ export PATH := $(PATH):$(or $(CARGO_HOME),$(HOME)/.cargo)/bin
 CARGO ?= cargo
 
 .DEFAULT_GOAL := help
-.PHONY: help deps build run stop test lint fmt soak bench
+COMPOSE = $(shell docker compose version >/dev/null 2>&1 && echo docker compose || echo docker-compose)
+# A stack of its own, on free ports: it disturbs no other and leaves nothing behind.
+TEST_STACK = CAPACITY=10 GLOBAL_EXPIRY=2s PORT=0 ADMIN_PORT=0 $(COMPOSE) --project-name redis-proxy-test --profile test
+
+.PHONY: help deps build run stop test lint fmt soak bench up down logs test-compose
 
 help: ## show this list
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 16
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 16
 	@echo
 	@echo "Settings are environment variables or lines of .env (see .env.example): PORT=8080 make run"
 
@@ -42,6 +46,20 @@ soak: export FUZZ_CASES ?= 1000000
 soak: export PROPTEST_CASES ?= 20000
 soak: deps ## run the tests for longer, with many more random cases
 	$(CARGO) test --workspace --locked --release --no-fail-fast -- --include-ignored
+
+up: ## build and start the container stack: a Redis, and the proxy on 127.0.0.1:5000
+	$(COMPOSE) up --build --detach redis proxy
+
+down: ## end the container stack
+	$(COMPOSE) --profile test down --volumes --remove-orphans
+
+logs: ## follow the logs of the container stack
+	$(COMPOSE) logs --follow
+
+test-compose: ## black-box tests of the container stack; ends by itself, with the status of the tests
+	@$(TEST_STACK) build
+	@status=0; $(TEST_STACK) up --exit-code-from proxy-test || status=$$?; \
+	$(TEST_STACK) down --volumes --remove-orphans; exit $$status
 
 bench: deps ## measure the cache
 	$(CARGO) bench --locked -p cache

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use redis_proxy::config::{Command, load};
-use redis_proxy::{Ended, run};
+use redis_proxy::{Ended, check_health, run};
 
 /// Gives freed pages back at once (.cargo/config.toml), which keeps the resident size within CAPACITY_BYTES when the
 /// sizes of values shift. docs/decisions.md has the numbers.
@@ -23,6 +23,10 @@ fn main() -> ExitCode {
             println!("{}", text.trim_end());
             ExitCode::SUCCESS
         }
+        Ok(Command::CheckHealth(settings)) => match check_health(&settings) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(why) => fail(&why, FAILED),
+        },
         Ok(Command::Run(settings)) => match run(*settings) {
             Ok(Ended::Drained) => ExitCode::SUCCESS,
             Ok(Ended::Signalled(number)) => ExitCode::from(SIGNALLED + number),

@@ -36,6 +36,10 @@ impl Flags {
         self.0.get_flag(CHECK)
     }
 
+    pub(super) fn check_health(&self) -> bool {
+        self.0.get_flag(HEALTH)
+    }
+
     pub(super) fn print_config(&self) -> bool {
         self.0.get_flag(PRINT)
     }
@@ -43,6 +47,7 @@ impl Flags {
 
 const CONFIG: &str = "config";
 const CHECK: &str = "check-config";
+const HEALTH: &str = "check-health";
 const PRINT: &str = "print-config";
 
 /// Takes the command line apart; the values are not looked at yet.
@@ -82,6 +87,10 @@ fn command() -> Command {
         .max_term_width(110)
         .arg(file.help("A TOML file of settings: `capacity = 1000`"))
         .arg(switch(CHECK).help("Check the settings and the files they name, then end"))
+        .arg(
+            switch(HEALTH)
+                .help("Ask /readyz of the program that runs with these settings, then end: 0 if it is ready"),
+        )
         .arg(switch(PRINT).help("Print every setting and where it comes from, secrets masked, then end"))
         .args(settings)
 }

@@ -106,6 +106,8 @@ pub enum LogFormat {
 pub enum Command {
     /// Serve with these settings.
     Run(Box<Settings>),
+    /// Ask the program that runs with these settings whether it is ready.
+    CheckHealth(Box<Settings>),
     /// Nothing to serve: print this text on standard output and end well.
     Done(String),
 }
@@ -129,6 +131,9 @@ pub fn load(
     }
     if flags.check_config() {
         return Ok(Command::Done("the settings are good\n".into()));
+    }
+    if flags.check_health() {
+        return Ok(Command::CheckHealth(Box::new(settings)));
     }
     Ok(Command::Run(Box::new(settings)))
 }

@@ -181,3 +181,27 @@ fn clients_of_the_admin_port_that_say_nothing_keep_nobody_out() {
     assert_eq!(admin(&proxy, "/livez").status, 200);
     assert!(asked.elapsed() < Duration::from_millis(500));
 }
+
+#[test]
+fn check_health_asks_the_running_program_and_tells_by_its_exit_code() {
+    let redis = RedisServer::start();
+    let proxy = program().redis(&redis).allow_warning("redis").start();
+    let admin = proxy.admin_address();
+    let port = admin.port().to_string();
+    let ask = |host: &str| {
+        let env = [("ADMIN_HOST", host), ("ADMIN_PORT", port.as_str())];
+        testkit::run_to_end(env!("CARGO_BIN_EXE_redis-proxy"), &env, &["--check-health"], PATIENCE)
+    };
+    assert_eq!(ask("127.0.0.1").status.code(), Some(0));
+    // As in a container, where it listens on all addresses.
+    assert_eq!(ask("0.0.0.0").status.code(), Some(0));
+    redis.kill();
+    wait_until(PATIENCE, "the loss to be seen", || admin_status(admin) == 503);
+    let unready = ask("127.0.0.1");
+    assert_eq!(unready.status.code(), Some(1));
+    assert!(unready.stderr.contains("not ready: "), "{unready:?}");
+}
+
+fn admin_status(admin: std::net::SocketAddr) -> u16 {
+    HttpClient::connect(admin).get("/readyz").status
+}
