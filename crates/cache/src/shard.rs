@@ -280,3 +280,25 @@ impl<E> Drop for Locked<'_, E> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::entry::Facts;
+
+    #[test]
+    fn keys_with_equal_hashes_are_told_apart() {
+        let at = Moment { now_ns: 1, epoch: 0, expiry_ns: 100 };
+        let mut shard: Shard<()> = Shard::new(10, 10);
+        for key in [b"a", b"b"] {
+            assert!(shard.insert(Entry::new(key, key, Facts::default(), 0, 0), 7, &at).is_none());
+            shard.register(Flight::new(key, 7, 0, 0));
+        }
+        shard.unregister_key(b"a", 7);
+        for key in [b"a", b"b"] {
+            assert_eq!(shard.peek(key, 7, &at).map(|entry| entry.value().to_vec()), Some(key.to_vec()));
+            assert_eq!(shard.joinable(key, 7, &at).is_some(), key == b"b");
+        }
+        assert!(shard.peek(b"c", 7, &at).is_none() && shard.joinable(b"c", 7, &at).is_none());
+    }
+}
