@@ -29,6 +29,9 @@ pub(crate) enum Failure {
 pub(crate) const KINDS: [&str; 7] =
     ["unavailable", "overloaded", "silent", "wrong_type", "redis", "garbled", "too_large"];
 
+/// What is kept of an error's text: every waiter gets a copy, and what a server may send is up to it.
+const TEXT_BYTES: usize = 1024;
+
 impl Failure {
     /// Index into [`KINDS`].
     pub(crate) fn kind(&self) -> usize {
@@ -47,6 +50,7 @@ impl Failure {
     /// Redis 7.0 `src/server.c` (createSharedObjects).
     pub(crate) fn from_reply(text: &[u8]) -> Self {
         let code = text.split(|byte| *byte == b' ').next().unwrap_or_default();
+        let text = &text[..text.len().min(TEXT_BYTES)];
         let text: Arc<str> = String::from_utf8_lossy(text).into();
         match code {
             b"WRONGTYPE" => Failure::WrongType(text),

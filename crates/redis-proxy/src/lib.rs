@@ -23,12 +23,11 @@ mod worker;
 
 use std::net::TcpListener;
 use std::sync::Arc;
-use std::time::Duration;
 
 use cache::Limits;
 use tokio::sync::oneshot;
 use tokio::time::{sleep, timeout};
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 use upstream::Target;
 
 use crate::admin::Watched;
@@ -123,7 +122,12 @@ async fn serve(
         let stopped = async {
             let _ = stopped.await;
         };
-        tokio::spawn(accept(listener, door.clone(), workers.clone(), http, stopped))
+        let accepting = accept(listener, door.clone(), workers.clone(), http, stopped);
+        tokio::spawn(async {
+            if let Err(error) = accepting.await {
+                error!(%error, "no more clients are accepted");
+            }
+        })
     });
 
     let (signal, _) = signals.next().await;
@@ -132,12 +136,19 @@ async fn serve(
     let end = async {
         sleep(settings.shutdown_delay).await;
         drop(stop);
-        if let Some(acceptor) = acceptor {
-            // It ends by itself once told; its error would have ended it before.
-            let _ = acceptor.await;
+        let all_left = async {
+            if let Some(acceptor) = acceptor {
+                // It ends by itself once told.
+                let _ = acceptor.await;
+            }
+            workers.iter().for_each(Worker::drain);
+            door.all_left().await;
+        };
+        if timeout(settings.shutdown_timeout, all_left).await.is_ok() {
+            info!("all clients answered");
+        } else {
+            warn!(clients = clients(&workers), "clients left unanswered after SHUTDOWN_TIMEOUT");
         }
-        workers.iter().for_each(Worker::drain);
-        drain(&door, &workers, settings.shutdown_timeout).await;
         // Before a Redis of our own ends, so that nobody misses it.
         workers.iter().for_each(Worker::end);
         for thread in threads {
@@ -152,15 +163,6 @@ async fn serve(
             warn!(signal, "second signal: ending at once");
             Ok(Ended::Signalled(number))
         }
-    }
-}
-
-/// Waits until the last client is gone, at most `patience`.
-async fn drain(door: &Door, workers: &[Worker], patience: Duration) {
-    if timeout(patience, door.all_left()).await.is_ok() {
-        info!("all clients answered");
-    } else {
-        warn!(clients = clients(workers), "clients left unanswered after SHUTDOWN_TIMEOUT");
     }
 }
 

@@ -136,7 +136,11 @@ pub(crate) async fn accept(
     }
     // Asked of the kernel itself: the runtime would look only after an event that it has seen already.
     let listener = listener.into_std()?;
-    while let Ok((stream, _)) = listener.accept() {
+    // As many as the kernel may have completed until now; the socket still listens.
+    for _ in 0..BACKLOG {
+        let Ok((stream, _)) = listener.accept() else {
+            break;
+        };
         if stream.set_nonblocking(true).is_ok() {
             admit(stream, &door, &workers, &settings).await;
         }
@@ -170,17 +174,19 @@ async fn admit(stream: TcpStream, door: &Arc<Door>, workers: &Arc<[Worker]>, set
     tokio::spawn(async move {
         let place = timeout(door.client_wait, door.places.clone().acquire_owned()).await;
         door.waiting.fetch_sub(1, Ordering::Relaxed);
-        drop(turn);
         match place {
             Ok(Ok(place)) => give(stream, place, &workers),
             _ => turn_away(stream, &door, &settings).await,
         }
+        // Only now: those who wait to be told 503 are as many as MAX_WAITING allows, too.
+        drop(turn);
     });
 }
 
-/// To the worker with the fewest clients; the first of equals.
+/// To the worker with the fewest clients that runs; the first of equals.
 fn give(stream: TcpStream, place: OwnedSemaphorePermit, workers: &[Worker]) {
-    if let Some(worker) = workers.iter().min_by_key(|worker| worker.clients()) {
+    if let Some(worker) = workers.iter().filter(|worker| worker.runs()).min_by_key(|worker| worker.clients())
+    {
         worker.serve(stream, place);
     }
 }

@@ -63,7 +63,7 @@ impl Histogram {
 pub(crate) struct WorkerStats {
     /// From the request's last byte read to its answer handed to the kernel, for hits.
     pub(crate) hit_latency: Histogram,
-    /// The same for answers that waited for Redis.
+    /// From the request's last byte read to its answer assembled, for those that waited for Redis.
     pub(crate) miss_latency: Histogram,
     /// From a GET queued to its reply read.
     pub(crate) redis_latency: Histogram,

@@ -13,7 +13,7 @@ use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::spawn_local;
-use tracing::{Instrument, error_span};
+use tracing::{Instrument, error, error_span};
 use upstream::{Driver, Target};
 
 use crate::budget::Budget;
@@ -55,29 +55,37 @@ impl Worker {
         let read = ReadThrough::new(store.clone(), budget.cloned(), upstream, stats.clone());
         let clients = Arc::new(AtomicUsize::new(0));
         let (orders, inbox) = unbounded_channel();
-        let runtime = {
+        let (started, outcome) = std::sync::mpsc::sync_channel(1);
+        let thread = {
             let (read, stats, clients, settings) =
                 (read.clone(), stats.clone(), clients.clone(), settings.clone());
-            // Made on the thread it runs on: a local runtime does not move.
-            move || -> io::Result<()> {
-                let runtime =
-                    Builder::new_current_thread().enable_all().build_local(LocalOptions::default())?;
+            thread::Builder::new().name(format!("worker-{number}")).spawn(move || {
+                // Made on the thread it runs on: a local runtime does not move.
+                let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default());
+                let runtime = match runtime {
+                    Ok(runtime) => runtime,
+                    Err(error) => return drop(started.send(Err(error))),
+                };
+                drop(started.send(Ok(())));
                 let front = HttpFront::new(read.clone(), stats, settings);
                 runtime.block_on(work(number, read, driver, front, inbox, clients));
-                Ok(())
-            }
+                // A name that is being looked up would hold us until the resolver gives up.
+                runtime.shutdown_background();
+            })?
         };
-        let thread = thread::Builder::new().name(format!("worker-{number}")).spawn(move || {
-            if let Err(error) = runtime() {
-                tracing::error!(worker = number, %error, "a worker could not start");
-            }
-        })?;
+        // A thread that ended without a word panicked, and said so.
+        outcome.recv().unwrap_or_else(|_| Err(io::Error::other("a worker's thread ended at once")))?;
         Ok((Worker { orders, clients, read, stats }, thread))
     }
 
     /// Clients that it serves.
     pub(crate) fn clients(&self) -> usize {
         self.clients.load(Ordering::Relaxed)
+    }
+
+    /// Whether it still takes clients.
+    pub(crate) fn runs(&self) -> bool {
+        !self.orders.is_closed()
     }
 
     /// Hands over a client and its place.
@@ -113,8 +121,19 @@ async fn work(
     mut inbox: UnboundedReceiver<Order>,
     clients: Arc<AtomicUsize>,
 ) {
-    spawn_local(driver.run(read.sink()).instrument(error_span!("worker", number)));
-    while let Some(order) = inbox.recv().await {
+    let mut driver = spawn_local(driver.run(read.sink()).instrument(error_span!("worker", number)));
+    loop {
+        let order = tokio::select! {
+            order = inbox.recv() => order,
+            // It runs for ever, unless it panics: then its clients wait for nothing, and go elsewhere.
+            _ = &mut driver => {
+                error!(worker = number, "the connection to redis ended by a fault: so does its worker");
+                return;
+            }
+        };
+        let Some(order) = order else {
+            return;
+        };
         match order {
             Order::Drain => front.start_draining(),
             Order::End => return,

@@ -46,6 +46,7 @@ impl<T> Driver<T> {
         let mut returns = self.target.returns.subscribe();
         let mut reported = None;
         let mut silent = false;
+        let mut useless = 0;
         loop {
             returns.mark_unchanged();
             let loss = match self.attempt(&sink, std::mem::take(&mut silent)).await {
@@ -59,8 +60,9 @@ impl<T> Driver<T> {
                     let mut connection = Connection::new(stream, &self.shared, &sink, endpoint);
                     let loss = connection.serve().await;
                     // A reply, or a command that wants one: worth an attempt at once. A server that only greets and
-                    // closes is not.
-                    let useful = connection.was_useful() || self.awaits_replies();
+                    // closes is not, nor one that does so on every command.
+                    useless = if connection.was_useful() { 0 } else { useless + 1 };
+                    let useful = useless == 0 || (useless == 1 && self.awaits_replies());
                     drop(connection);
                     if useful {
                         warn!(redis = %endpoint.address, reason = %loss, "connection to redis lost");

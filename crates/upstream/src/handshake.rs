@@ -32,7 +32,7 @@ pub(crate) async fn greet(stream: &mut dyn Duplex, endpoint: &Endpoint) -> Resul
         None => talk.ask(&[b"HELLO", b"3"]).await?,
     };
     if let Frame::Error(text) = &hello {
-        if !is_unknown_hello(text) {
+        if is_about_credentials(text) {
             return Err(refused(text, endpoint));
         }
         match (password, &endpoint.username) {
@@ -53,8 +53,10 @@ pub(crate) async fn greet(stream: &mut dyn Duplex, endpoint: &Endpoint) -> Resul
     Ok(())
 }
 
-fn is_unknown_hello(text: &[u8]) -> bool {
-    text.starts_with(b"ERR unknown command") || text.starts_with(b"NOPROTO")
+/// Whether HELLO was turned down for what we said in it, and would be in other words: then RESP2 helps nothing. All
+/// else (an unknown command in whatever wording, NOPROTO, NOPERM) is a server that is to be spoken to in RESP2.
+fn is_about_credentials(text: &[u8]) -> bool {
+    text.starts_with(b"WRONGPASS") || text.starts_with(b"NOAUTH") || text.starts_with(b"DENIED")
 }
 
 fn refused(text: &[u8], endpoint: &Endpoint) -> Loss {

@@ -5,12 +5,14 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream, lookup_host};
+use tokio::time::timeout;
 
 use crate::endpoint::{Address, Endpoint, Tls};
 
@@ -30,7 +32,7 @@ pub(crate) async fn open(endpoint: &Endpoint, resolved: &AtomicBool) -> io::Resu
     };
     let addresses = lookup_host((host.as_str(), port)).await?;
     resolved.store(true, Ordering::Relaxed);
-    let tcp = connect_any(addresses).await?;
+    let tcp = connect_any(addresses.collect(), endpoint.connect_timeout).await?;
     tcp.set_nodelay(true)?;
     let Some(tls) = &endpoint.tls else {
         return Ok(Box::new(tcp));
@@ -45,12 +47,15 @@ pub(crate) async fn open(endpoint: &Endpoint, resolved: &AtomicBool) -> io::Resu
     Ok(Box::new(connector.connect(name, tcp).await?))
 }
 
-async fn connect_any(addresses: impl Iterator<Item = SocketAddr>) -> io::Result<TcpStream> {
+/// The first address that accepts. Each has its share of the time: one that swallows everything hides no other.
+async fn connect_any(addresses: Vec<SocketAddr>, patience: Duration) -> io::Result<TcpStream> {
     let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+    let share = patience / u32::try_from(addresses.len()).unwrap_or(u32::MAX).max(1);
     for address in addresses {
-        match TcpStream::connect(address).await {
-            Ok(stream) => return Ok(stream),
-            Err(error) => last = error,
+        match timeout(share, TcpStream::connect(address)).await {
+            Ok(Ok(stream)) => return Ok(stream),
+            Ok(Err(error)) => last = error,
+            Err(_) => last = io::Error::new(io::ErrorKind::TimedOut, format!("no answer from {address}")),
         }
     }
     Err(last)
@@ -60,8 +65,8 @@ fn client_config(tls: &Tls) -> io::Result<ClientConfig> {
     let mut roots = RootCertStore::empty();
     match &tls.ca {
         Some(path) => {
-            for certificate in certificates(path)? {
-                roots.add(certificate).map_err(|error| in_file(path, error))?;
+            for certificate in certificates(path, "REDIS_TLS_CA")? {
+                roots.add(certificate).map_err(|error| in_file("REDIS_TLS_CA", error))?;
             }
         }
         // An unreadable system certificate is no reason to distrust the others.
@@ -76,25 +81,27 @@ fn client_config(tls: &Tls) -> io::Result<ClientConfig> {
         .with_root_certificates(roots);
     match (&tls.cert, &tls.key) {
         (Some(cert), Some(key)) => {
-            let key_der = PrivateKeyDer::from_pem_file(key).map_err(|error| in_file(key, error))?;
-            builder.with_client_auth_cert(certificates(cert)?, key_der).map_err(invalid)
+            let key_der =
+                PrivateKeyDer::from_pem_file(key).map_err(|error| in_file("REDIS_TLS_KEY", error))?;
+            builder.with_client_auth_cert(certificates(cert, "REDIS_TLS_CERT")?, key_der).map_err(invalid)
         }
         _ => Ok(builder.with_no_client_auth()),
     }
 }
 
-fn certificates(path: &Path) -> io::Result<Vec<CertificateDer<'static>>> {
-    let read = |error| in_file(path, error);
+fn certificates(path: &Path, setting: &str) -> io::Result<Vec<CertificateDer<'static>>> {
+    let read = |error| in_file(setting, error);
     let found: Vec<_> =
         CertificateDer::pem_file_iter(path).map_err(read)?.collect::<Result<_, _>>().map_err(read)?;
     if found.is_empty() {
-        return Err(in_file(path, "no certificate in it"));
+        return Err(in_file(setting, "no certificate in it"));
     }
     Ok(found)
 }
 
-fn in_file(path: &Path, error: impl std::fmt::Display) -> io::Error {
-    invalid(format!("{}: {error}", path.display()))
+/// The setting and not the path: this text reaches HTTP clients, and what our files are called is none of their business.
+fn in_file(setting: &str, error: impl std::fmt::Display) -> io::Error {
+    invalid(format!("the file of {setting}: {error}"))
 }
 
 fn invalid(error: impl std::fmt::Display) -> io::Error {

@@ -141,7 +141,7 @@ impl Collector for Reading {
         let (misses, misses_sum) = self.merged(|worker| &worker.miss_latency);
         let mut request = out.encode_descriptor(
             "request_duration_seconds",
-            "From a request read to its answer handed to the kernel, by result",
+            "From a request read to its answer handed to the kernel (hit) or assembled (miss)",
             None,
             MetricType::Histogram,
         )?;

@@ -235,6 +235,28 @@ fn a_refused_head_answers_those_before_it_and_none_behind_it() {
 }
 
 #[test]
+fn a_refused_head_behind_answers_that_fill_the_output_is_refused_all_the_same() {
+    let (redis, proxy) = start();
+    redis.client().set("large", vec![b'v'; 20_000]);
+    redis.client().set("small", "v");
+    let mut client = proxy.client();
+    client.get("/large");
+    client.get("/small");
+    for (ask, count) in [("/large", 1), ("/small", 300)] {
+        let mut client = proxy.client();
+        let mut bytes = format!("GET {ask} HTTP/1.1\r\n{HOST}\r\n").repeat(count);
+        // Refused before it is whole, so that not one of its bytes is used.
+        bytes.push_str("X\n");
+        client.send(bytes);
+        for _ in 0..count {
+            assert_eq!(client.read_response().status, 200);
+        }
+        assert_eq!(client.read_response().status, 400, "behind {count} of {ask}");
+        assert!(client.at_end());
+    }
+}
+
+#[test]
 fn what_all_parsers_read_alike_is_accepted() {
     let (redis, proxy) = start();
     redis.client().set("k", "1");

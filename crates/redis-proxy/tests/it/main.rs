@@ -13,6 +13,7 @@ mod slow_clients;
 mod verbs;
 
 // The cache behind it.
+mod budget;
 mod coalescing;
 mod expiry;
 mod lru;

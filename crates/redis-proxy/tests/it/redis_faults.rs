@@ -23,6 +23,13 @@ fn start_at(redis: SocketAddr) -> (Proxy, Vec<HttpClient>) {
     (proxy, clients)
 }
 
+/// Waits until this many connections to Redis were made since the start.
+fn wait_connects(proxy: &Proxy, count: usize) {
+    wait_until(PATIENCE, "connections to redis", || {
+        proxy.metrics().value("redis_proxy_redis_connects_total") >= count as f64
+    });
+}
+
 /// All clients ask for keys that are in nobody's memory, all the time, until `back` says that Redis is back and
 /// each of them has had an answer again. The time from then to the last error.
 fn last_error_after(clients: &mut [HttpClient], keys: &str, back: impl FnOnce() -> Instant) -> Duration {
@@ -66,6 +73,7 @@ fn hits_go_on_and_misses_fail_at_once_while_redis_is_killed_and_heal_when_it_is_
     let redis = RedisServer::start();
     redis.client().set("kept", "v");
     let (proxy, mut clients) = start_at(redis.address());
+    wait_connects(&proxy, WORKERS);
     clients[0].get("/kept");
     redis.kill();
     clients.iter_mut().for_each(wait_down);
@@ -85,9 +93,7 @@ fn hits_go_on_and_misses_fail_at_once_while_redis_is_killed_and_heal_when_it_is_
     eprintln!("killed and restarted: the last error {healed:?} after Redis was back");
     assert!(healed <= HEALED, "the last error {healed:?} after Redis was back");
     // Every worker comes back, also those whose clients did not ask.
-    wait_until(PATIENCE, "all connections", || {
-        proxy.metrics().value("redis_proxy_redis_connects_total") >= 2.0 * WORKERS as f64
-    });
+    wait_connects(&proxy, 2 * WORKERS);
 }
 
 #[test]
@@ -132,6 +138,7 @@ fn silence_is_504_for_all_that_waited_then_503_at_once_and_ends_with_it() {
     let redis = RedisServer::start();
     redis.client().set("kept", "v");
     let (proxy, mut clients) = start_at(redis.address());
+    wait_connects(&proxy, WORKERS);
     clients[0].get("/kept");
     wait_until(PATIENCE, "all workers to be connected", || {
         HttpClient::connect(proxy.admin_address()).get("/readyz").status == 200

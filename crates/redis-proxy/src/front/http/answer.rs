@@ -22,7 +22,12 @@ pub(super) enum Answer {
         collapsed: bool,
     },
     /// The fetch failed.
-    Failed(Failure),
+    Failed {
+        /// Why.
+        failure: Failure,
+        /// Somebody else had asked first.
+        collapsed: bool,
+    },
     /// The request is malformed or over a limit.
     Refused(Refusal),
     /// Not GET or HEAD.
@@ -186,8 +191,11 @@ struct Text {
 }
 
 const BYPASS: &[u8] = b"fwd=bypass";
-const MISS: &[u8] = b"fwd=uri-miss";
 const RETRY: &[u8] = b"Retry-After: 1\r\n";
+
+fn miss(collapsed: bool) -> &'static [u8] {
+    if collapsed { b"fwd=uri-miss; collapsed" } else { b"fwd=uri-miss" }
+}
 
 impl Text {
     fn of(answer: &Answer) -> Text {
@@ -198,11 +206,10 @@ impl Text {
             body: body.to_owned(),
         };
         match answer {
-            Answer::Missing { collapsed } => Text {
-                cache_status: if *collapsed { b"fwd=uri-miss; collapsed" } else { MISS },
-                ..plain(404, "Not Found", "key not found")
-            },
-            Answer::Failed(failure) => Self::of_failure(failure),
+            Answer::Missing { collapsed } => {
+                Text { cache_status: miss(*collapsed), ..plain(404, "Not Found", "key not found") }
+            }
+            Answer::Failed { failure, collapsed } => Self::of_failure(failure, *collapsed),
             Answer::Refused(Refusal::Bad(why)) => plain(400, "Bad Request", why),
             Answer::Refused(Refusal::TargetTooLong) => {
                 plain(414, "URI Too Long", "the target or the key is too long")
@@ -233,14 +240,14 @@ impl Text {
         }
     }
 
-    fn of_failure(failure: &Failure) -> Text {
+    fn of_failure(failure: &Failure, collapsed: bool) -> Text {
         let (status, extra): (_, &[u8]) = match failure {
             Failure::Unavailable(_) | Failure::Overloaded => ((503, "Service Unavailable"), RETRY),
             Failure::Silent => ((504, "Gateway Timeout"), b""),
             Failure::WrongType(_) => ((409, "Conflict"), b""),
             Failure::Redis(_) | Failure::Garbled(_) | Failure::TooLarge(_) => ((502, "Bad Gateway"), b""),
         };
-        Text { status, extra, cache_status: MISS, body: failure.to_string() }
+        Text { status, extra, cache_status: miss(collapsed), body: failure.to_string() }
     }
 }
 

@@ -203,7 +203,7 @@ impl Connection {
         self.tick_ns = now_ns.max(self.tick_ns + 1);
     }
 
-    /// Requests in the bytes that this connection holds. Whether any byte was used.
+    /// Requests in the bytes that this connection holds. Whether any byte was used, or they were refused.
     fn take_kept_requests(&mut self) -> bool {
         if self.input.is_empty() || self.closing {
             return false;
@@ -214,7 +214,7 @@ impl Connection {
             input.drain(..used);
             self.input = input;
         }
-        used > 0
+        used > 0 || self.closing
     }
 
     /// Starts the requests in `bytes`, as many as may be started now; how many bytes that used.

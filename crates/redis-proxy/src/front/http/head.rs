@@ -106,6 +106,8 @@ impl Conditions<'_> {
 /// [`Refusal`].
 pub fn find_end(bytes: &[u8], scanned: &mut usize, limits: &HeadLimits) -> Result<Option<usize>, Refusal> {
     let mut line_start = memrchr(b'\n', &bytes[..*scanned]).map_or(0, |end| end + 1);
+    // Looked for once a call and not once a line: a head of many lines is read in linear time.
+    let mut request_line = memchr(b'\n', &bytes[..*scanned]).map(|end| end + 1);
     while let Some(length) = memchr(b'\n', &bytes[*scanned..]) {
         let end = *scanned + length;
         let Some(line) = bytes[line_start..end].strip_suffix(b"\r") else {
@@ -116,24 +118,27 @@ pub fn find_end(bytes: &[u8], scanned: &mut usize, limits: &HeadLimits) -> Resul
         }
         line_start = end + 1;
         *scanned = line_start;
-        check_size(bytes, line_start, limits)?;
+        request_line.get_or_insert(line_start);
+        check_size(bytes, line_start, request_line, limits)?;
         if line.is_empty() {
             return Ok(Some(line_start));
         }
     }
     *scanned = bytes.len();
-    check_size(bytes, bytes.len(), limits)?;
+    check_size(bytes, bytes.len(), request_line, limits)?;
     Ok(None)
 }
 
-/// Refuses a head whose first `length` bytes are over a limit already, although its end is not here yet.
-fn check_size(bytes: &[u8], length: usize, limits: &HeadLimits) -> Result<(), Refusal> {
+/// Refuses a head whose first `length` bytes are over a limit already, although its end is not here yet; of these,
+/// `request_line` are the request line, if that is whole.
+fn check_size(
+    bytes: &[u8],
+    length: usize,
+    request_line: Option<usize>,
+    limits: &HeadLimits,
+) -> Result<(), Refusal> {
     let line_limit = limits.method_bytes + limits.target_bytes + b"  HTTP/1.1\r\n".len();
-    if length <= line_limit.min(limits.head_bytes) {
-        return Ok(());
-    }
-    let end = memchr(b'\n', &bytes[..length]).map(|end| end + 1);
-    let line = end.unwrap_or(length);
+    let line = request_line.unwrap_or(length);
     if line > line_limit {
         // One of its two parts is too long; the first ends at a blank.
         return Err(match memchr(b' ', &bytes[..=limits.method_bytes]) {
@@ -141,7 +146,7 @@ fn check_size(bytes: &[u8], length: usize, limits: &HeadLimits) -> Result<(), Re
             None => Refusal::Bad("the method is too long"),
         });
     }
-    if end.is_some() && length - line > limits.head_bytes {
+    if request_line.is_some() && length - line > limits.head_bytes {
         return Err(Refusal::HeadTooLarge);
     }
     Ok(())

@@ -78,10 +78,8 @@ impl Connection {
             if fetched {
                 self.front.stats.miss_latency.record(now_ns.saturating_sub(started_ns), 1);
             }
-            if let Answer::Value(entry, _) = &answer {
-                let large = entry.value().len() > LARGE_VALUE;
-                self.window = if large { 1 } else { (self.window * 2).min(MOST_WAITING) };
-            }
+            let large = matches!(&answer, Answer::Value(entry, _) if entry.value().len() > LARGE_VALUE);
+            self.window = if large { 1 } else { (self.window * 2).min(MOST_WAITING) };
             self.encode(&answer, form, conditions.as_deref(), started_ns, now_ns, logged);
             moved = true;
         }
@@ -133,7 +131,9 @@ fn answer_of(outcome: Outcome<Failure>, collapsed: bool) -> Answer {
     match outcome {
         Outcome::Found { entry, stored } => Answer::Value(entry, Source::Fetched { stored, collapsed }),
         Outcome::Missing => Answer::Missing { collapsed },
-        Outcome::Failed(failure) => Answer::Failed(failure),
-        Outcome::Abandoned => Answer::Failed(Failure::Unavailable("the fetch was given up".into())),
+        Outcome::Failed(failure) => Answer::Failed { failure, collapsed },
+        Outcome::Abandoned => {
+            Answer::Failed { failure: Failure::Unavailable("the fetch was given up".into()), collapsed }
+        }
     }
 }

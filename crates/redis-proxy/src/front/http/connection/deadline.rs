@@ -14,6 +14,10 @@ const GRACE: Duration = Duration::from_millis(500);
 impl Connection {
     /// Nothing can be done now. Ends the connection whose client lets a time-out pass.
     pub(super) fn poll_timer(&mut self, cx: &mut Context<'_>) -> Poll<End> {
+        debug_assert!(
+            self.output.is_empty() || self.blocked_since_ns.is_some(),
+            "output that nobody was asked to take"
+        );
         let settings = &self.front.settings;
         let head_timeout_ns = nanos(settings.head_timeout);
         let draining = self.front.draining_since_ns.get();
