@@ -110,10 +110,14 @@ fn a_failed_leader_fails_its_waiters_and_nothing_else() {
     let mut other = ask(&proxy, "/good");
     wait_lookups(&proxy, 11);
     open.send(()).unwrap();
+    let mut collapsed = 0;
     for client in &mut failing {
         let response = client.read_response();
         assert_eq!((response.status, response.text()), (502, "ERR boom"));
+        let status = response.header("cache-status");
+        collapsed += usize::from(status == Some("redis-proxy; fwd=uri-miss; collapsed"));
     }
+    assert_eq!(collapsed, 9, "all but the leader");
     assert_eq!(other.read_response().text(), "good");
     assert_eq!(redis.calls("GET"), 2);
     // An error is not kept: the next read asks again.
