@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a broken part ends the test")]
 
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -33,7 +34,9 @@ fn wait_connects(proxy: &Proxy, count: usize) {
 /// All clients ask for keys that are in nobody's memory, all the time, until `back` says that Redis is back and
 /// each of them has had an answer again. The time from then to the last error.
 fn last_error_after(clients: &mut [HttpClient], keys: &str, back: impl FnOnce() -> Instant) -> Duration {
+    let (all, refused) = (clients.len(), AtomicUsize::new(0));
     thread::scope(|scope| {
+        let refused = &refused;
         let asking: Vec<_> = clients
             .iter_mut()
             .enumerate()
@@ -44,7 +47,12 @@ fn last_error_after(clients: &mut [HttpClient], keys: &str, back: impl FnOnce() 
                     for read in 0.. {
                         let response = client.get(&format!("/{keys}-{number}-{read}"));
                         match response.status {
-                            503 | 504 => (last_error, answered) = (Some(Instant::now()), 0),
+                            503 | 504 => {
+                                if last_error.is_none() {
+                                    refused.fetch_add(1, Ordering::Relaxed);
+                                }
+                                (last_error, answered) = (Some(Instant::now()), 0);
+                            }
                             404 => answered += 1,
                             other => panic!("status {other}"),
                         }
@@ -58,6 +66,8 @@ fn last_error_after(clients: &mut [HttpClient], keys: &str, back: impl FnOnce() 
                 })
             })
             .collect();
+        // Redis must not be back before a client has begun to ask.
+        wait_until(PATIENCE, "all to be refused", || refused.load(Ordering::Relaxed) == all);
         let back = back();
         let last = asking.into_iter().map(|client| client.join().unwrap()).max().unwrap();
         last.saturating_duration_since(back)
