@@ -8,10 +8,14 @@ mod heads;
 mod keys;
 mod naive;
 mod replies;
+mod requests;
+mod scans;
 
 pub use heads::http_head;
 pub use keys::key_decoder;
 pub use replies::resp_decoder;
+pub use requests::request_parser;
+pub use scans::reply_scanner;
 
 /// A target and what the drivers need to know to feed it.
 #[derive(Debug, Clone, Copy)]
@@ -29,6 +33,8 @@ pub struct Target {
 /// All targets.
 pub const TARGETS: &[Target] = &[
     Target { name: "resp_decoder", run: resp_decoder, corpus: "resp", tokens: replies::TOKENS },
+    Target { name: "reply_scanner", run: reply_scanner, corpus: "resp", tokens: replies::TOKENS },
+    Target { name: "request_parser", run: request_parser, corpus: "request", tokens: requests::TOKENS },
     Target { name: "http_head", run: http_head, corpus: "head", tokens: heads::TOKENS },
     Target { name: "key_decoder", run: key_decoder, corpus: "key", tokens: keys::TOKENS },
 ];

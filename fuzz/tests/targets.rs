@@ -21,6 +21,16 @@ fn resp_decoder_holds() {
 }
 
 #[test]
+fn reply_scanner_holds() {
+    run("reply_scanner");
+}
+
+#[test]
+fn request_parser_holds() {
+    run("request_parser");
+}
+
+#[test]
 fn http_head_holds() {
     run("http_head");
 }

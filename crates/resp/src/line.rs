@@ -57,6 +57,23 @@ pub(crate) fn parse_length(text: &[u8]) -> Option<u64> {
     Some(number)
 }
 
+/// The length or count at the front of `text` as all write it, in at most nine digits, without leading zeros and with its
+/// CRLF; and the bytes it takes. `None` for what needs a closer look.
+pub(crate) fn plain_number(text: &[u8]) -> Option<(u64, usize)> {
+    let mut number = 0;
+    for (index, &byte) in text.iter().take(10).enumerate() {
+        let digit = byte.wrapping_sub(b'0');
+        if digit <= 9 {
+            number = number * 10 + u64::from(digit);
+        } else {
+            let whole = byte == b'\r' && text.get(index + 1) == Some(&b'\n');
+            let plain = index > 0 && (text[0] != b'0' || index == 1);
+            return (whole && plain).then_some((number, index + 2));
+        }
+    }
+    None
+}
+
 /// `:`'s number: an optional sign and decimal digits, all of `i64`'s range.
 pub(crate) fn parse_integer(text: &[u8]) -> Option<i64> {
     match text {
