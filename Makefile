@@ -10,7 +10,7 @@ COMPOSE = $(shell docker compose version >/dev/null 2>&1 && echo docker compose 
 # A stack of its own, on free ports: it disturbs no other and leaves nothing behind.
 TEST_STACK = CAPACITY=10 GLOBAL_EXPIRY=2s PORT=0 ADMIN_PORT=0 $(COMPOSE) --project-name redis-proxy-test --profile test
 
-.PHONY: help deps build run stop test lint fmt soak bench up down logs test-compose
+.PHONY: help deps build run stop test lint fmt soak bench bench-cache up down logs test-compose
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 16
@@ -61,5 +61,10 @@ test-compose: ## black-box tests of the container stack; ends by itself, with th
 	@status=0; $(TEST_STACK) up --exit-code-from proxy-test || status=$$?; \
 	$(TEST_STACK) down --volumes --remove-orphans; exit $$status
 
-bench: deps ## measure the cache
+bench: ## measure the program beside its peers, about 25 minutes; BENCH=--quick takes three
+	@scripts/deps bench
+	$(CARGO) build --release --locked -p redis-proxy -p bench
+	@python3 bench/run.py $(BENCH)
+
+bench-cache: deps ## measure the operations of the cache
 	$(CARGO) bench --locked -p cache

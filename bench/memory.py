@@ -19,13 +19,10 @@ import subprocess
 import tempfile
 import time
 
-from hit_beside_nginx import PROGRAM, free_port, wait_for
+from contenders import PROGRAM, free_port, get, wait_for
+from measure import resident_bytes
 
 MIB = 1024 * 1024
-
-
-def resident(pid):
-    return int(pathlib.Path(f"/proc/{pid}/statm").read_text().split()[1]) * resource.getpagesize()
 
 
 class Proxy:
@@ -46,15 +43,10 @@ class Proxy:
         self.process.wait()
 
     def resident(self):
-        return resident(self.process.pid)
+        return resident_bytes([self.process.pid])
 
     def get(self, target):
-        with socket.create_connection(("127.0.0.1", self.port)) as client:
-            client.sendall(f"GET {target} HTTP/1.1\r\nHost: bench\r\nConnection: close\r\n\r\n".encode())
-            parts = []
-            while chunk := client.recv(MIB):
-                parts.append(chunk)
-        return b"".join(parts)
+        return get(self.port, target)
 
 
 def cold_start(redis_port):
