@@ -14,6 +14,8 @@ use super::value::Accepts;
 pub(super) enum Parsed {
     /// Flags to go on with.
     Flags(Flags),
+    /// The subcommand `bench`; the settings are not for it.
+    Bench(Box<loadgen::Options>),
     /// `--help` or `--version`: this text is all.
     Text(String),
 }
@@ -49,6 +51,7 @@ const CONFIG: &str = "config";
 const CHECK: &str = "check-config";
 const HEALTH: &str = "check-health";
 const PRINT: &str = "print-config";
+const BENCH: &str = "bench";
 
 /// Takes the command line apart; the values are not looked at yet.
 ///
@@ -56,7 +59,13 @@ const PRINT: &str = "print-config";
 /// A flag that does not exist, is given twice, or lacks its value.
 pub(super) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Parsed, ConfigError> {
     match command().try_get_matches_from(args) {
-        Ok(matches) => Ok(Parsed::Flags(Flags(matches))),
+        Ok(matches) => match matches.subcommand_matches(BENCH) {
+            Some(bench) => {
+                let options = loadgen::Options::from_matches(bench).map_err(ConfigError::other)?;
+                Ok(Parsed::Bench(Box::new(options)))
+            }
+            None => Ok(Parsed::Flags(Flags(matches))),
+        },
         Err(error) => match error.kind() {
             ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => Ok(Parsed::Text(error.to_string())),
             _ => Err(one_line(&error)),
@@ -93,6 +102,10 @@ fn command() -> Command {
         )
         .arg(switch(PRINT).help("Print every setting and where it comes from, secrets masked, then end"))
         .args(settings)
+        .subcommand(loadgen::command().name(BENCH))
+        .disable_help_subcommand(true)
+        // Settings of a server beside it are a mistake.
+        .args_conflicts_with_subcommands(true)
 }
 
 fn flag(setting: &'static Setting) -> Arg {
@@ -113,7 +126,7 @@ fn flag(setting: &'static Setting) -> Arg {
 
 /// clap explains over several lines, and repeats arguments that may be a password.
 fn one_line(error: &clap::Error) -> ConfigError {
-    if error.kind() == ErrorKind::UnknownArgument {
+    if matches!(error.kind(), ErrorKind::UnknownArgument | ErrorKind::InvalidSubcommand) {
         let unknown = context(error, ContextKind::InvalidArg)
             .filter(|arg| arg.starts_with('-'))
             .map(|arg| name_alone(arg));

@@ -108,6 +108,8 @@ pub enum Command {
     Run(Box<Settings>),
     /// Ask the program that runs with these settings whether it is ready.
     CheckHealth(Box<Settings>),
+    /// Make this load on a server, and serve nothing.
+    Bench(Box<loadgen::Options>),
     /// Nothing to serve: print this text on standard output and end well.
     Done(String),
 }
@@ -122,6 +124,7 @@ pub fn load(
 ) -> Result<Command, ConfigError> {
     let flags = match flags::parse(args)? {
         flags::Parsed::Flags(flags) => flags,
+        flags::Parsed::Bench(options) => return Ok(Command::Bench(options)),
         flags::Parsed::Text(text) => return Ok(Command::Done(text)),
     };
     let values = Values::collect(&flags, &env)?;

@@ -66,3 +66,12 @@ fn fills_are_committed_in_the_sink_alone() {
         }
     }
 }
+
+#[test]
+fn the_load_generator_knows_nothing_of_the_server() {
+    none_names("crates/loadgen/src", &["cache::", "upstream::", "redis_proxy", "tokio"]);
+    for (path, code) in sources("crates/redis-proxy/src") {
+        let is_top = path.ends_with("main.rs") || path.to_string_lossy().contains("/config/");
+        assert!(is_top || !code.contains("loadgen"), "{} names loadgen", path.display());
+    }
+}

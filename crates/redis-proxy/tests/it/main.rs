@@ -25,6 +25,7 @@ mod redis_replies;
 
 // The program.
 mod admin;
+mod bench;
 mod clients;
 mod life_cycle;
 mod own_redis;
