@@ -16,13 +16,16 @@
 #![allow(clippy::unwrap_used, reason = "a broken part ends the test, and that is what a panic does")]
 
 mod child;
+mod clock;
 mod fault_proxy;
+pub mod history;
 mod http_client;
 mod http_response;
 mod link;
 mod log;
 mod metrics;
 mod proxy;
+mod random;
 mod redis_client;
 mod redis_server;
 mod reply;
@@ -30,12 +33,14 @@ mod run;
 mod scripted_redis;
 mod wait;
 
+pub use clock::now_ns;
 pub use fault_proxy::FaultProxy;
 pub use http_client::{End, HttpClient, get_key, key_target};
 pub use http_response::Response;
 pub use log::LogLine;
 pub use metrics::{Metrics, metrics};
 pub use proxy::{Proxy, ProxyBuilder};
+pub use random::{Random, seed};
 pub use redis_client::RedisClient;
 pub use redis_server::{RedisServer, RedisServerBuilder};
 pub use reply::Reply;

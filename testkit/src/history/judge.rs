@@ -1,0 +1,140 @@
+//! Holds the reads of a history against a promise, key by key.
+
+use std::collections::HashMap;
+
+use super::timeline::Timeline;
+use super::{History, Promise, Read, Rule, Seen, Verdict, Violation, millis};
+use crate::clock::nanos;
+
+pub(super) fn judge(history: &History, promise: &Promise) -> Verdict {
+    let mut verdict = Verdict::default();
+    let mut by_key = vec![Vec::new(); history.writes.len()];
+    for (index, read) in history.reads.iter().enumerate() {
+        by_key[read.key as usize].push(index);
+    }
+    for (writes, reads) in history.writes.iter().zip(by_key) {
+        let key = Key { timeline: Timeline::new(writes), reads: &history.reads, promise };
+        let explained: Vec<Explained> =
+            reads.into_iter().filter_map(|index| key.explain(index, &mut verdict)).collect();
+        if promise.monotonic {
+            key.check_sessions(&explained, &mut verdict);
+        }
+        if promise.strict.is_some_and(|bound| bound.is_zero()) {
+            key.check_order(&explained, &mut verdict);
+        }
+    }
+    verdict.violations.sort_by_key(|violation| (violation.read.end, violation.index));
+    verdict
+}
+
+/// One key's part of the question.
+struct Key<'a> {
+    timeline: Timeline,
+    reads: &'a [Read],
+    promise: &'a Promise,
+}
+
+/// A read that some state explains, and the newest that does.
+struct Explained {
+    index: usize,
+    newest: usize,
+}
+
+impl Key<'_> {
+    /// Judges a read by itself (C0, C1, C3, C5, C7, C8). `None` for one that the order among reads says nothing about.
+    fn explain(&self, index: usize, verdict: &mut Verdict) -> Option<Explained> {
+        let read = self.reads[index];
+        let mut broken = |rule, why| verdict.violations.push(Violation { rule, index, read, why });
+        let Some(newest) = self.timeline.newest(read.seen, read.end, None) else {
+            broken(Rule::Integrity, "no write of this key that began before the read ended".to_owned());
+            return None;
+        };
+        if self.promise.may_vanish && read.seen == Seen::Nothing {
+            return None;
+        }
+        let alive_at = Some(read.start).filter(|_| self.promise.deadlines);
+        let Some(newest) = self.timeline.newest(read.seen, read.end, alive_at) else {
+            let dead = self.timeline.state(newest).dead;
+            broken(Rule::Deadline, format!("its deadline had passed by {}", millis(dead)));
+            return Some(Explained { index, newest });
+        };
+        let state = self.timeline.state(newest);
+        let behind = read.start.saturating_sub(state.end());
+        let is_strict = read.strict && self.promise.strict.is_some();
+        let bound = self.promise.strict.filter(|_| is_strict).unwrap_or(self.promise.bound);
+        if behind > nanos(bound) {
+            let rule = match (is_strict, state.flushed && state.until <= state.dead) {
+                (true, _) => Rule::Strict,
+                (false, true) => Rule::Flush,
+                (false, false) => Rule::Bound,
+            };
+            let why = format!(
+                "over since {}, {} ms before: {bound:?} is allowed",
+                millis(state.end()),
+                millis(behind)
+            );
+            broken(rule, why);
+        }
+        if read.start > state.own_until {
+            broken(Rule::OwnWrites, format!("written through the program by {}", millis(state.own_until)));
+        }
+        let staleness = if is_strict { &mut verdict.strict } else { &mut verdict.plain };
+        staleness.add(behind);
+        Some(Explained { index, newest })
+    }
+
+    /// C4. Each read takes the oldest state that explains it and is not before its connection's last: if that fails,
+    /// no choice of states is in order.
+    fn check_sessions(&self, explained: &[Explained], verdict: &mut Verdict) {
+        let mut floors: HashMap<u32, usize> = HashMap::new();
+        for &Explained { index, .. } in explained {
+            let read = self.reads[index];
+            let floor = floors.entry(read.connection).or_default();
+            match self.timeline.oldest(read.seen, read.end, *floor) {
+                Some(at) => *floor = at,
+                None => {
+                    let before = self.timeline.state(*floor);
+                    let why = format!(
+                        "the connection had seen {:?}, newer, from {}",
+                        before.value,
+                        millis(before.from)
+                    );
+                    verdict.violations.push(Violation { rule: Rule::Monotonic, index, read, why });
+                }
+            }
+        }
+    }
+
+    /// The rest of C7: a strict read is not behind what any read had seen that ended before it began.
+    fn check_order(&self, explained: &[Explained], verdict: &mut Verdict) {
+        let mut ended: Vec<(u64, usize)> = explained
+            .iter()
+            .filter_map(|&Explained { index, .. }| {
+                let read = self.reads[index];
+                let bound = if read.strict { 0 } else { nanos(self.promise.bound) };
+                let first = self.timeline.first_at(read.start.saturating_sub(bound));
+                Some((read.end, self.timeline.oldest(read.seen, read.end, first)?))
+            })
+            .collect();
+        ended.sort_unstable();
+        let mut strict: Vec<&Explained> =
+            explained.iter().filter(|explained| self.reads[explained.index].strict).collect();
+        strict.sort_unstable_by_key(|explained| self.reads[explained.index].start);
+        let (mut ended, mut floor) = (ended.into_iter().peekable(), 0);
+        for &&Explained { index, newest } in &strict {
+            let read = self.reads[index];
+            while let Some((_, at)) = ended.next_if(|&(end, _)| end < read.start) {
+                floor = floor.max(at);
+            }
+            if newest < floor {
+                let before = self.timeline.state(floor);
+                let why = format!(
+                    "a read that had ended saw {:?}, newer, from {}",
+                    before.value,
+                    millis(before.from)
+                );
+                verdict.violations.push(Violation { rule: Rule::Strict, index, read, why });
+            }
+        }
+    }
+}
