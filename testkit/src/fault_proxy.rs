@@ -80,6 +80,11 @@ impl FaultProxy {
         self.set_mode(Mode::Delay(delay));
     }
 
+    /// Lets bytes pass in their order, each piece after a time of its own up to `most`, each way.
+    pub fn jitter(&self, most: Duration) {
+        self.set_mode(Mode::Jitter(most));
+    }
+
     /// Lets bytes pass in pieces of `bytes`, each way, with a short pause between (5,000 pieces a second at most).
     pub fn chunk(&self, bytes: usize) {
         assert_ne!(bytes, 0, "a chunk of no byte");
@@ -94,6 +99,11 @@ impl FaultProxy {
     /// Holds back what the server says; commands still arrive there.
     pub fn stall_replies(&self) {
         self.set_mode(Mode::StallReplies);
+    }
+
+    /// Holds back what the clients say; what the server says still arrives.
+    pub fn stall_commands(&self) {
+        self.set_mode(Mode::StallCommands);
     }
 
     /// Resets all connections, on both sides; what was held back is lost. The resets are sent when this returns.

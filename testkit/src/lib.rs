@@ -32,6 +32,7 @@ mod reply;
 mod run;
 mod scripted_redis;
 mod wait;
+mod workload;
 
 pub use clock::now_ns;
 pub use fault_proxy::FaultProxy;
@@ -48,3 +49,4 @@ pub use run::{Output, run_to_end};
 pub use rustix::process::Signal;
 pub use scripted_redis::{Action, ScriptedRedis, ScriptedRedisBuilder};
 pub use wait::wait_until;
+pub use workload::{Primary, Run, Workload};

@@ -5,6 +5,8 @@ use std::net::TcpStream;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::{Random, now_ns};
+
 /// What a direction holds back before it stops reading, and the sender feels it.
 const MAX_HELD_BYTES: usize = 1024 * 1024;
 /// Between two chunks, so that the receiver reads them one by one.
@@ -15,8 +17,10 @@ const CHUNK_PAUSE: Duration = Duration::from_micros(200);
 pub(crate) enum Mode {
     Pass,
     Delay(Duration),
+    Jitter(Duration),
     Chunk(usize),
     Stall,
+    StallCommands,
     StallReplies,
 }
 
@@ -42,6 +46,7 @@ pub(crate) struct Pipe {
     pieces: VecDeque<Piece>,
     held_bytes: usize,
     sent_at: Instant,
+    random: Random,
     /// The end has been passed on.
     pub(crate) is_done: bool,
 }
@@ -49,6 +54,8 @@ pub(crate) struct Pipe {
 /// What one read returned; without bytes it is the end.
 struct Piece {
     arrived: Instant,
+    /// Its part of the most that jitter delays, in 1/256.
+    jitter: u32,
     bytes: Vec<u8>,
 }
 
@@ -68,12 +75,14 @@ impl Link {
 
 impl Pipe {
     fn new() -> Pipe {
-        Pipe { pieces: VecDeque::new(), held_bytes: 0, sent_at: Instant::now(), is_done: false }
+        let (pieces, random) = (VecDeque::new(), Random::new(now_ns()));
+        Pipe { pieces, held_bytes: 0, sent_at: Instant::now(), random, is_done: false }
     }
 
     pub(crate) fn push(&mut self, bytes: &[u8]) {
         self.held_bytes += bytes.len();
-        self.pieces.push_back(Piece { arrived: Instant::now(), bytes: bytes.to_vec() });
+        let jitter = u32::try_from(self.random.below(256)).unwrap_or(0);
+        self.pieces.push_back(Piece { arrived: Instant::now(), jitter, bytes: bytes.to_vec() });
     }
 
     /// Whether reading has to wait for writing.
@@ -87,9 +96,11 @@ impl Pipe {
         match mode {
             Mode::Pass => Some(piece.arrived),
             Mode::Delay(delay) => Some(piece.arrived + delay),
+            Mode::Jitter(most) => Some(piece.arrived + most * piece.jitter / 256),
             Mode::Chunk(_) => Some(self.sent_at + CHUNK_PAUSE),
             Mode::StallReplies if direction == Direction::Commands => Some(piece.arrived),
-            Mode::Stall | Mode::StallReplies => None,
+            Mode::StallCommands if direction == Direction::Replies => Some(piece.arrived),
+            Mode::Stall | Mode::StallCommands | Mode::StallReplies => None,
         }
     }
 
@@ -100,7 +111,8 @@ impl Pipe {
             && limit < piece.bytes.len()
         {
             let rest = piece.bytes.split_off(limit);
-            self.pieces.push_front(Piece { arrived: piece.arrived, bytes: rest });
+            let (arrived, jitter) = (piece.arrived, piece.jitter);
+            self.pieces.push_front(Piece { arrived, jitter, bytes: rest });
         }
         self.held_bytes -= piece.bytes.len();
         self.sent_at = Instant::now();

@@ -26,7 +26,7 @@ pub struct RedisServer {
 }
 
 /// How a [`RedisServer`] is to be started; without a word, with no persistence and no password.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct RedisServerBuilder {
     arguments: Vec<String>,
     password: Option<String>,

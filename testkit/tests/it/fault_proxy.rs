@@ -86,6 +86,39 @@ fn stalled_replies_are_to_commands_that_arrived() {
 }
 
 #[test]
+fn stalled_commands_do_not_hold_back_what_the_server_says() {
+    let (redis, faults) = start();
+    let mut client = HttpClient::connect(faults.address());
+    client.send("SUBSCRIBE news\r\n");
+    while !client.read_some(1024).unwrap().ends_with(b":1\r\n") {}
+    faults.stall_commands();
+    client.send("SUBSCRIBE more\r\n");
+    assert_eq!(redis.client().command(&["PUBLISH", "news", "today"]), Reply::Integer(1));
+    while !client.read_some(1024).unwrap().ends_with(b"today\r\n") {}
+    client.set_read_timeout(MOMENT);
+    assert_eq!(client.end(), End::Open);
+    faults.pass();
+    client.set_read_timeout(PATIENCE);
+    while !client.read_some(1024).unwrap().ends_with(b":2\r\n") {}
+}
+
+#[test]
+fn jitter_delays_each_piece_by_its_own_time_and_keeps_their_order() {
+    let (redis, faults) = start();
+    redis.client().set("a", "1");
+    let mut client = RedisClient::connect(faults.address());
+    faults.jitter(MOMENT);
+    let mut took = Vec::new();
+    for _ in 0..20 {
+        let before = Instant::now();
+        assert_eq!(client.get("a"), Some(b"1".to_vec()));
+        took.push(before.elapsed());
+    }
+    // Uniform between nothing and two moments in all.
+    assert!(took.iter().min() < Some(&MOMENT) && took.iter().max() > Some(&MOMENT), "{took:?}");
+}
+
+#[test]
 fn a_client_that_leaves_a_stalled_link_is_noticed() {
     let (redis, faults) = start();
     let mut client = HttpClient::connect(faults.address());

@@ -1,0 +1,177 @@
+//! The ways to change a key, and what each leaves behind.
+
+use crate::history::Deadline;
+use crate::workload::value::{encode, key_name};
+use crate::{Random, Reply};
+
+/// What a writer knows of a key that it alone writes.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Known {
+    /// The last number used.
+    pub(super) last: u64,
+    /// What it holds, unless its deadline has passed.
+    pub(super) value: Option<u64>,
+    pub(super) deadline: Option<Deadline>,
+    /// A write had no answer: only what does not depend on the key's state may follow.
+    pub(super) is_doubtful: bool,
+}
+
+/// Commands, and what the last of them does to keys. Those before it touch nothing that is read.
+pub(super) struct Operation {
+    pub(super) prepare: Vec<Vec<Vec<u8>>>,
+    pub(super) act: Vec<Vec<u8>>,
+    pub(super) effects: Vec<(usize, Effect)>,
+}
+
+/// What a command does to a key.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Effect {
+    /// A new number, and a time to live in milliseconds.
+    Value(u64, Option<u64>),
+    /// A new number, with the deadline that is there.
+    KeepTtl(u64),
+    Delete,
+    /// Another deadline for what is there.
+    Expire(u64),
+    Persist,
+}
+
+impl Operation {
+    /// Any operation that these keys allow: the first is changed, the second maybe.
+    pub(super) fn draw(
+        random: &mut Random,
+        scratch: &str,
+        keys: [usize; 2],
+        known: [&Known; 2],
+    ) -> Operation {
+        let [(key, before), (other, before_other)] = [(keys[0], known[0]), (keys[1], known[1])];
+        let (name, number) = (key_name(key), before.last + 1);
+        let value = encode(key, number);
+        let px = u64::try_from(random.between(15, 400)).unwrap_or(15);
+        let px_text = px.to_string();
+        let set = Effect::Value(number, None);
+        let set_px = Effect::Value(number, Some(px));
+        let one = |act: Vec<&[u8]>, effect| Operation::one(key, act, effect);
+        let (n, v, p) = (name.as_bytes(), value.as_slice(), px_text.as_bytes());
+        let is_there = before.value.is_some() && !before.is_doubtful;
+        let has_ttl = is_there && before.deadline.is_some();
+        match random.below(100) {
+            0..20 => one(vec![b"SET", n, v], set),
+            20..32 => one(vec![b"SET", n, v, b"PX", p], set_px),
+            32..36 => one(vec![b"PSETEX", n, p, v], set_px),
+            36..40 => one(vec![b"GETSET", n, v], set),
+            40..44 => one(vec![b"DEL", n], Effect::Delete),
+            44..47 => one(vec![b"UNLINK", n], Effect::Delete),
+            47..49 => one(vec![b"GETDEL", n], Effect::Delete),
+            49..55 if is_there => one(vec![b"PEXPIRE", n, p], Effect::Expire(px)),
+            55..58 if is_there => one(vec![b"GETEX", n, b"PX", p], Effect::Expire(px)),
+            58..60 if is_there => one(vec![b"PEXPIRE", n, b"-1"], Effect::Delete),
+            60..66 if has_ttl => one(vec![b"PERSIST", n], Effect::Persist),
+            66..69 if has_ttl => one(vec![b"SET", n, v, b"KEEPTTL", b"GET"], Effect::KeepTtl(number)),
+            69..75 => one(vec![b"EVAL", b"return redis.call('SET', KEYS[1], ARGV[1])", b"1", n, v], set),
+            75..81 => {
+                let mut renamed = one(vec![b"RENAME", scratch.as_bytes(), n], set);
+                renamed.prepare.push(vec![b"SET".to_vec(), scratch.into(), value]);
+                renamed
+            }
+            81..84 if is_there && before.deadline.is_none() => {
+                one(vec![b"RENAME", n, scratch.as_bytes()], Effect::Delete)
+            }
+            84..92 if key != other => {
+                let (other_name, other_number) = (key_name(other), before_other.last + 1);
+                let other_value = encode(other, other_number);
+                let is_atomic = random.percent(50);
+                let sets = [vec![n, v], vec![other_name.as_bytes(), &other_value]];
+                let mut both = match is_atomic {
+                    true => one([vec![b"MSET".as_slice()], sets.concat()].concat(), set),
+                    false => {
+                        let mut exec = one(vec![b"EXEC"], set);
+                        exec.prepare.push(vec![b"MULTI".to_vec()]);
+                        for set in sets {
+                            let command = [vec![b"SET".as_slice()], set].concat();
+                            exec.prepare.push(command.into_iter().map(<[u8]>::to_vec).collect());
+                        }
+                        exec
+                    }
+                };
+                both.effects.push((other, Effect::Value(other_number, None)));
+                both
+            }
+            _ => one(vec![b"SET", n, v], set),
+        }
+    }
+
+    fn one(key: usize, act: Vec<&[u8]>, effect: Effect) -> Operation {
+        let act = act.into_iter().map(<[u8]>::to_vec).collect();
+        Operation { prepare: Vec::new(), act, effects: vec![(key, effect)] }
+    }
+}
+
+impl Effect {
+    /// What the key holds after a command that was sent at `begin` and answered by `end`; without a reply, if it was
+    /// executed at all.
+    pub(super) fn apply(self, before: &Known, reply: Option<&Reply>, begin: u64, end: u64) -> Known {
+        let deadline = |px: u64| {
+            let px = px * 1_000_000;
+            Some(Deadline { earliest: begin + px, latest: end.saturating_add(px) })
+        };
+        let was_missing = matches!(reply, Some(Reply::Integer(0) | Reply::Nil));
+        let last = match self {
+            Effect::Value(number, _) | Effect::KeepTtl(number) => number,
+            Effect::Delete | Effect::Expire(_) | Effect::Persist => before.last,
+        };
+        let (value, deadline) = match self {
+            Effect::Value(number, px) => (Some(number), px.and_then(deadline)),
+            Effect::KeepTtl(number) if was_missing => (Some(number), None),
+            Effect::KeepTtl(number) => {
+                // Unanswered, it may have found nothing and kept no deadline.
+                let kept = |kept: Deadline| match reply {
+                    Some(_) => kept,
+                    None => Deadline { latest: u64::MAX, ..kept },
+                };
+                (Some(number), before.deadline.map(kept))
+            }
+            Effect::Delete => (None, None),
+            Effect::Expire(_) | Effect::Persist if was_missing => (None, None),
+            Effect::Expire(px) => (before.value, deadline(px)),
+            Effect::Persist => (before.value, None),
+        };
+        Known { last, value, deadline, is_doubtful: reply.is_none() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MS: u64 = 1_000_000;
+
+    fn known(value: u64, px: u64) -> Known {
+        Effect::Value(value, Some(px)).apply(&Known::default(), Some(&Reply::Nil), 10 * MS, 11 * MS)
+    }
+
+    #[test]
+    fn a_deadline_counts_from_both_ends_of_its_command() {
+        assert_eq!(known(1, 5).deadline, Some(Deadline { earliest: 15 * MS, latest: 16 * MS }));
+    }
+
+    #[test]
+    fn the_reply_tells_whether_the_key_was_still_there() {
+        let before = known(1, 5);
+        let after =
+            |effect: Effect, reply: &Reply| effect.apply(&before, Some(reply), 20 * MS, 21 * MS).value;
+        assert_eq!(after(Effect::Persist, &Reply::Integer(1)), Some(1));
+        assert_eq!(after(Effect::Persist, &Reply::Integer(0)), None);
+        assert_eq!(after(Effect::Expire(5), &Reply::Nil), None);
+        assert_eq!(after(Effect::Delete, &Reply::Integer(0)), None);
+        let kept = Effect::KeepTtl(2).apply(&before, Some(&Reply::Nil), 20 * MS, 21 * MS);
+        assert_eq!((kept.value, kept.deadline), (Some(2), None));
+    }
+
+    #[test]
+    fn without_a_reply_the_key_is_doubtful_and_a_kept_deadline_open() {
+        let after = Effect::KeepTtl(2).apply(&known(1, 5), None, 20 * MS, 21 * MS);
+        assert!(after.is_doubtful);
+        assert_eq!(after.deadline, Some(Deadline { earliest: 15 * MS, latest: u64::MAX }));
+    }
+}

@@ -1,0 +1,163 @@
+//! One reading connection: pipelined GETs over HTTP, parsed no further than the judge needs.
+
+use std::collections::BTreeMap;
+use std::io::{self, Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use memchr::memmem;
+
+use crate::child::PATIENCE;
+use crate::history::{Read, Seen};
+use crate::workload::Workload;
+use crate::workload::value::{decode, key_name};
+use crate::{Random, now_ns};
+
+/// What one reader brings back.
+#[derive(Default)]
+pub(super) struct Harvest {
+    pub(super) reads: Vec<Read>,
+    pub(super) hits: usize,
+    /// Refusals by status, and `cut` for connections that ended.
+    pub(super) errors: BTreeMap<String, usize>,
+    /// The start of each refused read.
+    pub(super) refused: Vec<u64>,
+}
+
+pub(super) struct Reader<'a> {
+    pub(super) workload: &'a Workload,
+    pub(super) address: SocketAddr,
+    /// Numbers for connections, for all readers.
+    pub(super) connections: &'a AtomicU32,
+    pub(super) random: Random,
+}
+
+/// A read on its way.
+struct Asked {
+    key: usize,
+    strict: bool,
+}
+
+struct Connection {
+    stream: TcpStream,
+    number: u32,
+    unread: Vec<u8>,
+}
+
+/// What matters of an answer.
+struct Answer<'a> {
+    status: u16,
+    is_hit: bool,
+    body: &'a [u8],
+    length: usize,
+}
+
+impl Reader<'_> {
+    /// Reads until it is told to stop.
+    pub(super) fn run(mut self, stop: &AtomicBool) -> Harvest {
+        let mut harvest = Harvest::default();
+        let mut connection = None;
+        while !stop.load(Ordering::Relaxed) {
+            let asked = self.ask();
+            let open = connection.take().map_or_else(|| self.connect(), Ok);
+            match open.and_then(|open| self.exchange(open, &asked, &mut harvest)) {
+                Ok(open) => connection = Some(open),
+                Err(_) => {
+                    *harvest.errors.entry("cut".to_owned()).or_default() += 1;
+                    thread::sleep(Duration::from_millis(1));
+                }
+            }
+            let pause = 2 * usize::try_from(self.workload.read_pause.as_micros()).unwrap_or(0);
+            match self.random.below(pause + 1) {
+                0..60 => {}
+                micros => thread::sleep(Duration::from_micros(micros as u64)),
+            }
+        }
+        harvest
+    }
+
+    /// Some keys; half of the reads are of the first quarter.
+    fn ask(&mut self) -> Vec<Asked> {
+        let Workload { keys, depth, strict_percent, .. } = *self.workload;
+        (0..self.random.between(1, depth))
+            .map(|_| {
+                let among = if self.random.percent(50) { keys.div_ceil(4) } else { keys };
+                Asked { key: self.random.below(among), strict: self.random.percent(strict_percent) }
+            })
+            .collect()
+    }
+
+    fn connect(&self) -> io::Result<Connection> {
+        let stream = TcpStream::connect(self.address)?;
+        stream.set_nodelay(true)?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        let number = self.connections.fetch_add(1, Ordering::Relaxed);
+        Ok(Connection { stream, number, unread: Vec::new() })
+    }
+
+    /// Sends the requests at once and reads the answers.
+    fn exchange(
+        &self,
+        mut open: Connection,
+        asked: &[Asked],
+        harvest: &mut Harvest,
+    ) -> io::Result<Connection> {
+        let mut requests = Vec::with_capacity(64 * asked.len());
+        for Asked { key, strict } in asked {
+            let fresh = if *strict { "Cache-Control: no-cache\r\n" } else { "" };
+            write!(requests, "GET /{} HTTP/1.1\r\nHost: h\r\n{fresh}\r\n", key_name(*key))?;
+        }
+        let start = now_ns();
+        open.stream.write_all(&requests)?;
+        let mut asked = asked.iter().peekable();
+        let mut buffer = [0; 32 * 1024];
+        while asked.peek().is_some() {
+            let count = match open.stream.read(&mut buffer) {
+                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Ok(count) => count,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    panic!("an answer did not come within {PATIENCE:?}")
+                }
+                Err(error) => return Err(error),
+            };
+            let end = now_ns();
+            open.unread.extend_from_slice(&buffer[..count]);
+            let mut taken = 0;
+            while let Some(answer) = Answer::parse(&open.unread[taken..]) {
+                let Asked { key, strict } = *asked.next().expect("an answer nobody asked for");
+                let seen = match answer.status {
+                    200 => Some(decode(key, answer.body)),
+                    404 => Some(Seen::Nothing),
+                    status => {
+                        *harvest.errors.entry(status.to_string()).or_default() += 1;
+                        harvest.refused.push(start);
+                        None
+                    }
+                };
+                let (key, connection) = (u32::try_from(key).unwrap_or(u32::MAX), open.number);
+                harvest.hits += usize::from(answer.is_hit);
+                harvest.reads.extend(seen.map(|seen| Read { start, end, key, connection, strict, seen }));
+                taken += answer.length;
+            }
+            open.unread.drain(..taken);
+        }
+        Ok(open)
+    }
+}
+
+impl Answer<'_> {
+    /// The first answer, if it is whole. The program's own spelling is taken for granted here: other tests check it.
+    fn parse(bytes: &[u8]) -> Option<Answer<'_>> {
+        let head = memmem::find(bytes, b"\r\n\r\n")? + 4;
+        let text = std::str::from_utf8(&bytes[..head]).expect("a head of text");
+        let status = text.get(9..12).and_then(|status| status.parse().ok()).expect("a status");
+        let (_, rest) = text.split_once("\r\nContent-Length: ").expect("a Content-Length");
+        let body: usize = rest.split("\r\n").next().and_then(|body| body.parse().ok()).expect("a length");
+        let length = head + body;
+        let is_hit = memmem::find(&bytes[..head], b"\r\nCache-Status: redis-proxy; hit").is_some();
+        Some(Answer { status, is_hit, body: bytes.get(head..length)?, length })
+    }
+}

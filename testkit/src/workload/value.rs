@@ -1,0 +1,59 @@
+//! Values that tell which write they come from: the key, the number, and a filling that the number determines.
+
+use crate::history::Seen;
+
+/// Every so many numbers, a value is of a size that takes other ways through the program.
+const LARGE_EVERY: u64 = 251;
+const LARGE_BYTES: usize = 20_000;
+
+/// The name of a key.
+pub(super) fn key_name(key: usize) -> String {
+    format!("k{key}")
+}
+
+/// What the key's writer writes for this number.
+pub(super) fn encode(key: usize, number: u64) -> Vec<u8> {
+    let mut value = format!("k{key}={number} ").into_bytes();
+    value.resize(value.len() + filling(number), b'x');
+    value
+}
+
+/// What a reader of the key makes of a value.
+pub(super) fn decode(key: usize, value: &[u8]) -> Seen {
+    let number = || {
+        let rest = value.strip_prefix(b"k")?.strip_prefix(key.to_string().as_bytes())?.strip_prefix(b"=")?;
+        let end = memchr::memchr(b' ', rest)?;
+        let number = std::str::from_utf8(&rest[..end]).ok()?.parse().ok()?;
+        let tail = &rest[end + 1..];
+        (tail.len() == filling(number) && tail.iter().all(|&byte| byte == b'x')).then_some(number)
+    };
+    number().map_or(Seen::Foreign, Seen::Number)
+}
+
+fn filling(number: u64) -> usize {
+    match number % LARGE_EVERY {
+        0 => LARGE_BYTES,
+        other => usize::try_from(other % 61).unwrap_or(0),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_value_tells_its_number_and_nothing_else_is_taken_for_one() {
+        for number in [1, 60, 250, 251, 252, 1_000_000] {
+            assert_eq!(decode(7, &encode(7, number)), Seen::Number(number));
+            assert_eq!(decode(8, &encode(7, number)), Seen::Foreign);
+            assert_eq!(decode(7, &encode(77, number)), Seen::Foreign);
+        }
+        let whole = encode(7, 251);
+        for cut in [0, 1, 5, whole.len() - 1] {
+            assert_eq!(decode(7, &whole[..cut]), Seen::Foreign);
+        }
+        let mut damaged = whole;
+        *damaged.last_mut().unwrap() = b'y';
+        assert_eq!(decode(7, &damaged), Seen::Foreign);
+    }
+}
