@@ -51,6 +51,14 @@ fn resp_does_no_input_or_output() {
 }
 
 #[test]
+fn commands_are_known_without_input_output_or_a_clock() {
+    none_names(
+        "crates/command/src",
+        &["std::net", "std::io", "tokio", "Instant", "async fn", "upstream", "cache"],
+    );
+}
+
+#[test]
 fn fronts_name_neither_the_cache_nor_redis() {
     let forbidden = ["cache::", "upstream::", "resp::", "use cache", "use upstream", "use resp"];
     none_names("crates/redis-proxy/src/front", &forbidden);

@@ -1,0 +1,20 @@
+//! What Redis' commands are: their arity and flags, where their keys stand, and the lane each travels on.
+//!
+//! [`Commands`] begins as the table of the redis-server that we were built against (`table.txt`, made from its `COMMAND`
+//! reply) and is merged with the `COMMAND` reply of the one that we are connected to, so that commands of modules and of
+//! later versions are known too. A command that nobody knows is Redis' to refuse: it is passed on.
+//!
+//! Pure: no socket, no clock, no task.
+
+mod flags;
+mod keys;
+mod lane;
+mod live;
+mod spec;
+mod table;
+
+pub use flags::{Access, Flags};
+pub use keys::Key;
+pub use lane::{Lane, Local, Pin, Standing};
+pub use live::BadReply;
+pub use table::{Command, Commands};

@@ -1,0 +1,244 @@
+//! What we know of Redis' commands, held against a redis-server.
+//!
+//! `UPDATE_TABLE=1 cargo test -p command` writes `src/table.txt` anew from the installed redis-server. `COMMAND_SEED`
+//! repeats a run of random requests, `COMMAND_CASES` lengthens it.
+
+use std::hash::{BuildHasher, RandomState};
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+
+use bytes::BytesMut;
+use command::{Commands, Key};
+use proptest::collection::vec;
+use proptest::prelude::{Just, Strategy, prop_oneof};
+use proptest::sample::select;
+use proptest::test_runner::{Config, RngSeed, TestRunner};
+use resp::{Decoder, Frame, Limits, RequestLimits, RequestParser, encode_command};
+use testkit::RedisServer;
+
+/// The redis-server that `table.txt` was made from.
+const VERSION: &str = "7.0.15";
+
+/// A connection that speaks in frames.
+struct Client {
+    stream: UnixStream,
+    decoder: Decoder,
+    buffer: BytesMut,
+}
+
+impl Client {
+    fn connect(redis: &RedisServer) -> Self {
+        let limits = Limits {
+            max_bulk_bytes: 1 << 20,
+            max_elements: 1 << 20,
+            max_depth: 16,
+            max_line_bytes: 1 << 16,
+            max_frame_bytes: 1 << 24,
+        };
+        let stream = UnixStream::connect(redis.socket_path()).expect("the server of this test");
+        Self { stream, decoder: Decoder::new(limits), buffer: BytesMut::new() }
+    }
+
+    fn send(&mut self, arguments: &[&[u8]]) {
+        let mut out = BytesMut::new();
+        encode_command(&mut out, arguments);
+        self.stream.write_all(&out).expect("sent");
+    }
+
+    fn reply(&mut self) -> Frame {
+        loop {
+            if let Some(frame) = self.decoder.decode(&mut self.buffer).expect("RESP") {
+                return frame;
+            }
+            let mut piece = [0; 65536];
+            let read = self.stream.read(&mut piece).expect("read");
+            assert!(read > 0, "redis-server closed");
+            self.buffer.extend_from_slice(&piece[..read]);
+        }
+    }
+
+    fn command(&mut self, arguments: &[&str]) -> Frame {
+        self.send(&arguments.iter().map(|argument| argument.as_bytes()).collect::<Vec<_>>());
+        self.reply()
+    }
+
+    /// Whether this is the server that the table was made from; says so if not.
+    fn is_ours(&mut self) -> bool {
+        let Frame::Bulk(info) = self.command(&["INFO", "server"]) else { panic!("INFO") };
+        let ours = String::from_utf8_lossy(&info).contains(&format!("redis_version:{VERSION}\r\n"));
+        if !ours {
+            eprintln!("SKIPPED: the installed redis-server is not {VERSION}, which table.txt was made from");
+        }
+        ours
+    }
+}
+
+#[test]
+fn the_table_is_what_the_packaged_redis_says() {
+    let redis = RedisServer::start();
+    let mut client = Client::connect(&redis);
+    if !client.is_ours() {
+        return;
+    }
+    let table = Commands::of_reply(&client.command(&["COMMAND"])).expect("a COMMAND reply").to_string();
+    let head = format!("# Made by `UPDATE_TABLE=1 cargo test -p command` from redis-server {VERSION}.\n");
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/table.txt");
+    if std::env::var_os("UPDATE_TABLE").is_some() {
+        std::fs::write(&path, format!("{head}{table}")).expect("written");
+        return;
+    }
+    let kept = std::fs::read_to_string(&path).expect("the table");
+    for (kept, found) in kept.lines().zip(format!("{head}{table}").lines()) {
+        assert_eq!(kept, found);
+    }
+    assert_eq!(kept, format!("{head}{table}"));
+    assert_eq!(Commands::built_in().to_string(), table, "what is written is read");
+}
+
+#[test]
+fn both_protocol_versions_tell_the_same() {
+    let redis = RedisServer::start();
+    let mut client = Client::connect(&redis);
+    let resp2 = Commands::of_reply(&client.command(&["COMMAND"])).expect("a COMMAND reply");
+    client.command(&["HELLO", "3"]);
+    let resp3 = Commands::of_reply(&client.command(&["COMMAND"])).expect("a COMMAND reply");
+    assert!(resp2.len() > 200);
+    assert_eq!(resp2.to_string(), resp3.to_string());
+}
+
+/// A request of the table's commands with arguments of the words that options are made of.
+fn request() -> impl Strategy<Value = Vec<String>> {
+    let table = Commands::built_in().to_string();
+    let commands: Vec<(String, i64)> = table
+        .lines()
+        .map(|line| {
+            let mut words = line.split(' ');
+            let name = words.next().expect("a name").replace('|', " ");
+            (name, words.next().and_then(|arity| arity.parse().ok()).expect("an arity"))
+        })
+        .collect();
+    let with_options = "sort sort_ro migrate georadius georadiusbymember xread xreadgroup set bitfield eval fcall \
+                        zunionstore zunion zinterstore lmpop blmpop zmpop bzmpop sintercard bitop copy memory object xgroup";
+    let with_options: Vec<_> = commands
+        .iter()
+        .filter(|(name, _)| {
+            with_options.split_whitespace().any(|known| name.split(' ').next() == Some(known))
+        })
+        .cloned()
+        .collect();
+    let words = "store storedist STORE by get GET limit keys KEYS auth auth2 copy replace block count group noack \
+                 streams STREAMS set incrby overflow weights aggregate match nx";
+    let words: Vec<String> = words.split_whitespace().map(str::to_owned).collect();
+    let argument = prop_oneof![
+        3 => "[a-d]",
+        2 => (-1i64..6).prop_map(|number| number.to_string()),
+        2 => select(words),
+        1 => prop_oneof![Just(""), Just("+2"), Just("02"), Just("2x"), Just("99999999999999999999")].prop_map(str::to_owned),
+    ];
+    let command = prop_oneof![select(commands), select(with_options)];
+    (command, vec(argument, 14), 0usize..8).prop_map(|((name, arity), arguments, more)| {
+        let least = usize::try_from(arity.unsigned_abs()).expect("small");
+        let total = if arity < 0 { least + more } else { least }.max(2); // what COMMAND GETKEYSANDFLAGS takes
+        let mut request: Vec<String> = name.split(' ').map(str::to_owned).collect();
+        request.extend(arguments.into_iter().take(total.saturating_sub(request.len())));
+        request
+    })
+}
+
+/// What we find: the keys, and whether those are all.
+fn ours(commands: &Commands, request: &[String]) -> (Vec<Key>, bool) {
+    let mut input = BytesMut::new();
+    encode_command(&mut input, &request.iter().map(String::as_bytes).collect::<Vec<_>>());
+    let mut parser = RequestParser::new(RequestLimits::REDIS);
+    parser.parse(&input).expect("a request");
+    let arguments = parser.arguments(&input);
+    let mut keys = Vec::new();
+    let complete = commands.find(arguments).is_none_or(|command| command.keys(arguments, &mut keys));
+    (keys, complete)
+}
+
+#[test]
+fn keys_are_those_that_redis_finds() {
+    let redis = RedisServer::start();
+    let mut client = Client::connect(&redis);
+    if !client.is_ours() {
+        return;
+    }
+    let commands = Commands::built_in();
+    let number = |name: &str| std::env::var(name).ok().map(|text| text.parse().expect("a number"));
+    let seed = number("COMMAND_SEED").unwrap_or_else(|| RandomState::new().hash_one(0));
+    let cases = number("COMMAND_CASES").unwrap_or(20_000);
+    println!("COMMAND_SEED={seed}, {cases} cases");
+    let config = Config {
+        cases: u32::try_from(cases).expect("fewer cases"),
+        rng_seed: RngSeed::Fixed(seed),
+        failure_persistence: None,
+        ..Config::default()
+    };
+    let (with_keys, client) = (std::cell::Cell::new(0u64), std::cell::RefCell::new(client));
+    let outcome = TestRunner::new(config).run(&request(), |request| {
+        let asked: Vec<&str> =
+            ["COMMAND", "GETKEYSANDFLAGS"].into_iter().chain(request.iter().map(String::as_str)).collect();
+        let reply = client.borrow_mut().command(&asked);
+        let (keys, complete) = ours(&commands, &request);
+        let found: Vec<String> = keys
+            .iter()
+            .map(|key| format!("{} {}", request[key.argument], sorted(&key.access.to_string())))
+            .collect();
+        match reply {
+            Frame::Array(keys) => {
+                with_keys.set(with_keys.get() + 1);
+                let told: Vec<String> = keys.iter().map(told).collect();
+                if let Some(key) = told.iter().find(|key| !found.contains(key)) {
+                    // Redis' second way of finding keys is less strict than its commands are.
+                    let request: Vec<&str> = request.iter().map(String::as_str).collect();
+                    let refused = matches!(client.borrow_mut().command(&request), Frame::Error(_));
+                    assert!(refused, "{key:?} is not among {found:?}");
+                    return Ok(());
+                }
+                // We follow these as they execute: the last STORE, and STREAMS where a group is not called that.
+                let ours_is_better = "georadius georadiusbymember xread xreadgroup"
+                    .split(' ')
+                    .any(|known| known == request[0]);
+                assert!(found.len() == told.len() || ours_is_better, "{found:?} and not {told:?}");
+            }
+            // "The command has no key arguments", "Invalid arguments specified for command", arity.
+            Frame::Error(text) => {
+                let no_keys =
+                    text.starts_with(b"ERR The command has no key") || text.starts_with(b"ERR Invalid");
+                assert!(no_keys, "{text:?}");
+                assert!(
+                    found.is_empty() || !complete || text.starts_with(b"ERR Invalid"),
+                    "{found:?} and not {text:?}"
+                );
+            }
+            other => panic!("{other:?}"),
+        }
+        Ok(())
+    });
+    if let Err(failure) = outcome {
+        panic!("COMMAND_SEED={seed}: {failure}");
+    }
+    assert!(with_keys.get() * 3 > cases, "few requests had keys: {}", with_keys.get());
+}
+
+/// A key of the reply with its flags.
+fn told(key: &Frame) -> String {
+    let Frame::Array(pair) = key else { panic!("{key:?}") };
+    let [Frame::Bulk(name), Frame::Array(flags)] = &pair[..] else { panic!("{pair:?}") };
+    let flags: Vec<_> = flags
+        .iter()
+        .map(|flag| match flag {
+            Frame::Simple(flag) => String::from_utf8_lossy(flag).into_owned(),
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    format!("{} {}", String::from_utf8_lossy(name), sorted(&flags.join(",")))
+}
+
+fn sorted(flags: &str) -> String {
+    let mut flags: Vec<_> = flags.split(',').collect();
+    flags.sort_unstable();
+    flags.join(",")
+}
