@@ -6,7 +6,7 @@ use std::sync::Barrier;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use cache::{Cache, Facts, Limits, Lookup};
+use cache::{Cache, Facts, Keep, Limits, Lookup, Need};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 
 const ENTRIES: u64 = 100_000;
@@ -53,8 +53,8 @@ fn full(shards: Option<usize>) -> Cache<()> {
 }
 
 fn fetch(cache: &Cache<()>, number: u64, now_ns: u64) {
-    if let Lookup::Miss(fill, _) = cache.lookup(&key(number), now_ns) {
-        fill.found(&[7; 32], Facts::default(), now_ns);
+    if let Lookup::Miss(fill, _) = cache.lookup(&key(number), Need::NOTHING, now_ns) {
+        fill.found(&[7; 32], Facts::default(), Keep::ForItsAge, now_ns);
     }
 }
 
@@ -69,27 +69,27 @@ fn operations(criterion: &mut Criterion) {
     group.bench_function("hit", |bench| {
         bench.iter(|| {
             now += 1;
-            black_box(cache.lookup(&key(dice.below(ENTRIES)), now))
+            black_box(cache.lookup(&key(dice.below(ENTRIES)), Need::NOTHING, now))
         });
     });
     let popular = zipf(ENTRIES);
     group.bench_function("hit, Zipf 0.99", |bench| {
         bench.iter(|| {
             now += 1;
-            black_box(cache.lookup(&key(popular[dice.below(1 << 20) as usize]), now))
+            black_box(cache.lookup(&key(popular[dice.below(1 << 20) as usize]), Need::NOTHING, now))
         });
     });
     group.bench_function("hit, one hot key", |bench| {
         bench.iter(|| {
             now += 1;
-            black_box(cache.lookup(&key(1), now))
+            black_box(cache.lookup(&key(1), Need::NOTHING, now))
         });
     });
     group.bench_function("miss, answered missing", |bench| {
         bench.iter(|| {
             now += 1;
-            match cache.lookup(&key(ENTRIES + dice.below(ENTRIES)), now) {
-                Lookup::Miss(fill, _) => fill.missing(now),
+            match cache.lookup(&key(ENTRIES + dice.below(ENTRIES)), Need::NOTHING, now) {
+                Lookup::Miss(fill, _) => fill.missing(Keep::ForItsAge, now),
                 _ => unreachable!("nobody stores it"),
             }
         });
@@ -120,7 +120,7 @@ fn contended_hits(cache: &Cache<()>, operations: u64) -> Duration {
         barrier.wait();
         let start = Instant::now();
         for now in 0..operations {
-            drop(black_box(cache.lookup(&key(dice.below(ENTRIES)), ENTRIES + now)));
+            drop(black_box(cache.lookup(&key(dice.below(ENTRIES)), Need::NOTHING, ENTRIES + now)));
         }
         start.elapsed()
     };

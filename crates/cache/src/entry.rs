@@ -2,10 +2,13 @@
 
 use std::cell::RefCell;
 use std::fmt;
+use std::sync::Arc;
 
 use triomphe::ThinArc;
 
-/// A key with its value and what is dear to compute about it, as it was fetched.
+use crate::lease::Lease;
+
+/// A key with its value, or with the knowledge that it has none, as it was fetched.
 ///
 /// Cloning adds a reference: an entry that a reader holds stays readable after the cache has dropped it.
 /// The memory is one allocation of [`ALLOCATION_OVERHEAD`] + key + value bytes.
@@ -21,6 +24,22 @@ pub struct Facts {
     pub utf8: bool,
 }
 
+/// What lets an answer be kept, and for how long.
+#[derive(Clone, Debug)]
+pub enum Keep {
+    /// Its age alone: it is served until the cache's expiry, whatever happens in Redis.
+    ForItsAge,
+    /// A tracked connection: it is served while the lease proves it, until the key's own deadline at the latest.
+    Leased {
+        /// The lease of the connection that it came by.
+        lease: Arc<Lease>,
+        /// When the key expires in Redis, nanoseconds of the caller's clock; none if it does not.
+        deadline_ns: Option<u64>,
+    },
+    /// Nothing does: it answers those who wait, and an older entry of its key leaves.
+    Not,
+}
+
 /// Bytes of an entry's allocation beside its key and value: reference count, length, [`Header`].
 pub const ALLOCATION_OVERHEAD: usize = 16 + size_of::<Header>();
 
@@ -34,25 +53,58 @@ thread_local! {
 }
 
 const UTF8: u32 = 1 << 31;
+/// The key is known to have no value.
+const MISSING: u32 = 1 << 30;
+/// The longest key.
+const KEY_LEN_MAX: u32 = MISSING - 1;
 
 /// The fixed part in front of the key and the value. Its size is part of the byte budget.
 struct Header {
     etag: [u8; 16],
     sent_ns: u64,
+    /// When the key expires in Redis; the end of time if it does not or nobody asked.
+    deadline_ns: u64,
+    /// None: the age is all the proof there is.
+    lease: Option<Arc<Lease>>,
     epoch: u32,
-    /// The length of the key, and in the highest bit [`UTF8`].
-    key_len_utf8: u32,
+    /// The length of the key, and in the highest bits [`UTF8`] and [`MISSING`].
+    key_len_flags: u32,
+}
+
+/// Where and when an entry came from.
+pub(crate) struct Origin {
+    pub(crate) sent_ns: u64,
+    pub(crate) epoch: u32,
+    pub(crate) keep: Keep,
 }
 
 impl Entry {
     /// Copies `key` and `value` into one exact allocation: a slice of the read buffer would pin the whole buffer.
     ///
     /// # Panics
-    /// If the key has 2 GiB or more; the fronts limit keys to kilobytes, Redis to 512 MiB.
-    pub(crate) fn new(key: &[u8], value: &[u8], facts: Facts, sent_ns: u64, epoch: u32) -> Entry {
-        let key_len = u32::try_from(key.len()).ok().filter(|len| len & UTF8 == 0).expect("a key below 2 GiB");
-        let key_len_utf8 = if facts.utf8 { key_len | UTF8 } else { key_len };
-        let header = Header { etag: facts.etag, sent_ns, epoch, key_len_utf8 };
+    /// If the key has 1 GiB or more; the fronts limit keys to kilobytes, Redis to 512 MiB.
+    pub(crate) fn new(key: &[u8], value: &[u8], facts: Facts, origin: Origin) -> Entry {
+        let flags = if facts.utf8 { UTF8 } else { 0 };
+        Entry::make(key, value, facts.etag, flags, origin)
+    }
+
+    /// The knowledge that `key` has no value.
+    ///
+    /// # Panics
+    /// As [`new`](Entry::new).
+    pub(crate) fn missing(key: &[u8], origin: Origin) -> Entry {
+        Entry::make(key, b"", [0; 16], MISSING, origin)
+    }
+
+    fn make(key: &[u8], value: &[u8], etag: [u8; 16], flags: u32, origin: Origin) -> Entry {
+        let key_len = u32::try_from(key.len()).ok().filter(|len| *len <= KEY_LEN_MAX);
+        let key_len_flags = key_len.expect("a key below 1 GiB") | flags;
+        let (lease, deadline_ns) = match origin.keep {
+            Keep::Leased { lease, deadline_ns } => (Some(lease), deadline_ns.unwrap_or(u64::MAX)),
+            Keep::ForItsAge | Keep::Not => (None, u64::MAX),
+        };
+        let Origin { sent_ns, epoch, .. } = origin;
+        let header = Header { etag, sent_ns, deadline_ns, lease, epoch, key_len_flags };
         JOINED.with_borrow_mut(|joined| {
             joined.clear();
             joined.reserve_exact(key.len() + value.len());
@@ -69,6 +121,11 @@ impl Entry {
         &self.0.slice[..self.key_len()]
     }
 
+    /// Whether the key is known to have no value; [`value`](Entry::value) is empty then.
+    pub fn is_missing(&self) -> bool {
+        self.0.header.header.key_len_flags & MISSING != 0
+    }
+
     /// The value, exactly as Redis sent it.
     pub fn value(&self) -> &[u8] {
         &self.0.slice[self.key_len()..]
@@ -81,12 +138,35 @@ impl Entry {
 
     /// Whether the value is valid UTF-8, as found at fill.
     pub fn is_utf8(&self) -> bool {
-        self.0.header.header.key_len_utf8 & UTF8 != 0
+        self.0.header.header.key_len_flags & UTF8 != 0
     }
 
     /// When the fetch of this value was sent, nanoseconds of the caller's clock: its age counts from here.
     pub fn sent_ns(&self) -> u64 {
         self.0.header.header.sent_ns
+    }
+
+    /// When the key expires in Redis, if that is known and it does.
+    pub fn deadline_ns(&self) -> Option<u64> {
+        Some(self.0.header.header.deadline_ns).filter(|deadline| *deadline != u64::MAX)
+    }
+
+    /// Up to which instant this is known to be what Redis holds: the lease's word, or without one when it was fetched.
+    ///
+    /// Whoever decides by it must ask while the entry's shard is locked, and look at the flush epoch afterwards.
+    pub fn proven_ns(&self) -> u64 {
+        let header = &self.0.header.header;
+        header.lease.as_ref().map_or(header.sent_ns, |lease| lease.sync_ns())
+    }
+
+    /// The lease that proves it.
+    pub fn lease(&self) -> Option<&Arc<Lease>> {
+        self.0.header.header.lease.as_ref()
+    }
+
+    /// Whether `other` is this very entry, not only an equal one.
+    pub(crate) fn is(&self, other: &Entry) -> bool {
+        std::ptr::eq(self.0.ptr(), other.0.ptr())
     }
 
     /// The flush epoch in which the fetch was registered; an entry of an older epoch is dead.
@@ -100,7 +180,7 @@ impl Entry {
     }
 
     fn key_len(&self) -> usize {
-        (self.0.header.header.key_len_utf8 & !UTF8) as usize
+        (self.0.header.header.key_len_flags & KEY_LEN_MAX) as usize
     }
 }
 
@@ -115,24 +195,39 @@ impl fmt::Debug for Entry {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
+
+    /// An entry that its age alone holds.
+    pub(crate) fn aging(key: &[u8], value: &[u8], sent_ns: u64, epoch: u32) -> Entry {
+        Entry::new(key, value, Facts::default(), Origin { sent_ns, epoch, keep: Keep::ForItsAge })
+    }
 
     #[test]
     fn an_entry_gives_back_what_it_was_made_of() {
         for (key, value, utf8) in
             [(&b"k"[..], &b"value"[..], true), (b"", b"", false), (b"key", b"", true), (b"", b"v", false)]
         {
-            let entry = Entry::new(key, value, Facts { etag: [7; 16], utf8 }, u64::MAX - 1, 3);
+            let lease = Arc::new(Lease::default());
+            let keep = Keep::Leased { lease: lease.clone(), deadline_ns: Some(9) };
+            let origin = Origin { sent_ns: u64::MAX - 1, epoch: 3, keep };
+            let entry = Entry::new(key, value, Facts { etag: [7; 16], utf8 }, origin);
             assert_eq!((entry.key(), entry.value(), entry.is_utf8()), (key, value, utf8));
             assert_eq!((entry.etag(), entry.sent_ns(), entry.epoch()), (&[7; 16], u64::MAX - 1, 3));
+            assert_eq!((entry.deadline_ns(), entry.proven_ns(), entry.is_missing()), (Some(9), 0, false));
+            lease.renew(5);
+            lease.renew(4);
+            assert_eq!(entry.proven_ns(), 5);
             assert_eq!(entry.payload_len(), key.len() + value.len());
         }
+        let missing = Entry::missing(b"k", Origin { sent_ns: 2, epoch: 0, keep: Keep::ForItsAge });
+        assert_eq!((missing.key(), missing.value(), missing.is_missing()), (&b"k"[..], &b""[..], true));
+        assert_eq!((missing.proven_ns(), missing.deadline_ns(), missing.is_utf8()), (2, None, false));
     }
 
     #[test]
-    fn an_entry_costs_one_pointer_and_a_header_of_32_bytes() {
+    fn an_entry_costs_one_pointer_and_a_header_of_48_bytes() {
         assert_eq!(size_of::<Option<Entry>>(), 8);
-        assert_eq!(ALLOCATION_OVERHEAD, 48);
+        assert_eq!(ALLOCATION_OVERHEAD, 64);
     }
 }

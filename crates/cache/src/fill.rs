@@ -6,9 +6,10 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use crate::entry::Facts;
+use crate::Cache;
+use crate::entry::{Facts, Keep};
 use crate::flight::{Flight, Outcome};
-use crate::{Cache, Unkept};
+use crate::stats::Unkept;
 
 /// A registered fetch that its holder must answer: [`found`](Fill::found), [`missing`](Fill::missing) or
 /// [`fail`](Fill::fail). Dropped unanswered it tells its waiters [`Outcome::Abandoned`].
@@ -42,19 +43,20 @@ impl<E> Fill<E> {
         self.flight.sent_ns()
     }
 
-    /// Redis has `value`: answers the waiters with it and keeps it if that is still right.
+    /// Redis has `value`: answers the waiters with it, and keeps it if `keep` allows and it is still right.
     ///
     /// Cost: one copy of the value before any lock, one or two short locks, at capacity one eviction; see
     /// [`Cache`] for what a large value may have to evict.
-    pub fn found(mut self, value: &[u8], facts: Facts, now_ns: u64) {
-        let (entry, stored) = self.cache.store(&self.flight, value, facts, now_ns);
+    pub fn found(mut self, value: &[u8], facts: Facts, keep: Keep, now_ns: u64) {
+        let (entry, stored) = self.cache.store(&self.flight, value, facts, keep, now_ns);
         self.answer(Outcome::Found { entry, stored });
     }
 
-    /// Redis has no such key: nothing is stored, and an entry of the key that was still held leaves.
-    pub fn missing(mut self, now_ns: u64) {
-        self.cache.settle_missing(&self.flight, now_ns);
-        self.answer(Outcome::Missing);
+    /// Redis has no such key: an entry of it that was still held leaves. The knowledge is kept if a lease proves it;
+    /// a missing key is never held for its age alone.
+    pub fn missing(mut self, keep: Keep, now_ns: u64) {
+        let stored = self.cache.store_missing(&self.flight, keep, now_ns);
+        self.answer(Outcome::Missing { stored });
     }
 
     /// The fetch failed: nothing is stored, every waiter gets a clone of `error`.

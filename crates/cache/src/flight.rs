@@ -19,7 +19,10 @@ pub enum Outcome<E> {
         stored: bool,
     },
     /// Redis has no such key.
-    Missing,
+    Missing {
+        /// Whether the cache keeps that knowledge.
+        stored: bool,
+    },
     /// The fetch failed.
     Failed(E),
     /// The fill was dropped without an answer.
@@ -34,8 +37,8 @@ pub(crate) struct Flight<E> {
     pub(crate) epoch: u32,
     /// When the first reader asked. A value whose fill was never stamped ages from here.
     pub(crate) registered_ns: u64,
-    /// [`NOT_SENT`] until stamped. Relaxed: it is one value that stands alone, and a reader that sees the old one joins
-    /// a fill that it might as well have joined a moment earlier.
+    /// [`NOT_SENT`] until stamped. Whoever sees that knows that no byte of the fetch is on its way yet, and joins as if
+    /// it were sent later: so the stamp is out before the first byte is (SeqCst, followed by the queue's lock).
     sent_ns: AtomicU64,
     /// Taken with no shard lock held, so the order of the two kinds of lock never matters.
     state: Mutex<State<E>>,
@@ -61,11 +64,11 @@ impl<E> Flight<E> {
     }
 
     pub(crate) fn stamp_sent(&self, now_ns: u64) {
-        self.sent_ns.store(now_ns.min(NOT_SENT - 1), Ordering::Relaxed);
+        self.sent_ns.store(now_ns.min(NOT_SENT - 1), Ordering::SeqCst);
     }
 
     pub(crate) fn sent_ns(&self) -> Option<u64> {
-        Some(self.sent_ns.load(Ordering::Relaxed)).filter(|sent| *sent != NOT_SENT)
+        Some(self.sent_ns.load(Ordering::SeqCst)).filter(|sent| *sent != NOT_SENT)
     }
 
     /// Publishes how the fill ended and wakes those who wait, in that order and outside every lock.

@@ -8,6 +8,8 @@
 //! - An expired entry is never served, and its memory is reclaimed within a round of [`Cache::maintain`].
 //! - Statistics, scans and peeks do not count as use.
 //! - A fill is kept only while it is registered: an invalidation of its key and a flush unregister it.
+//! - An entry that came by a tracked connection is served while the connection's [lease](Lease) proves it as late as the
+//!   reader [needs](Need), and never from the deadline of its key on.
 //!
 //! What it does not do: it opens no socket, reads no clock, starts no task. Time is an argument, `now_ns`: nanoseconds of
 //! a clock that never steps and does not stop in suspend. Read it for every request: two uses with the same reading
@@ -19,12 +21,16 @@
 //! nothing is allocated for a value, copied or freed under a shard's lock; no waker runs under any lock.
 
 mod budget;
+mod commit;
 mod entry;
 mod fill;
 mod flight;
 mod index;
+mod lease;
 mod list;
 mod moment;
+mod need;
+mod negatives;
 mod room;
 mod scan;
 mod shard;
@@ -41,20 +47,20 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use siphasher::sip::SipHasher13;
 
-pub use crate::entry::{ALLOCATION_OVERHEAD, Entry, Facts};
+pub use crate::entry::{ALLOCATION_OVERHEAD, Entry, Facts, Keep};
 pub use crate::fill::{Fill, Waiter};
 pub use crate::flight::Outcome;
+pub use crate::lease::Lease;
+pub use crate::need::Need;
 pub use crate::scan::{Cursor, Scan};
 pub use crate::stats::Stats;
 pub use crate::sweep::Maintained;
 
-use crate::budget::charge;
 use crate::flight::Flight;
 use crate::list::NO_TICK;
 use crate::moment::Moment;
 use crate::room::{EXTRA_EVICTIONS, Room, Totals};
 use crate::shard::{Cell, Departure, Locked, Shard, Touch};
-use crate::stats::Unkept;
 
 /// Up to this capacity there is one shard, and the order of use is the order of its lock.
 const ONE_SHARD_CAPACITY: usize = 4096;
@@ -99,8 +105,11 @@ impl<E> Clone for Cache<E> {
 #[derive(Debug)]
 #[must_use = "a miss is a duty"]
 pub enum Lookup<E> {
-    /// The value is here.
+    /// The value is here, or the knowledge that there is none.
     Hit(Entry),
+    /// The value is here, and its lease might prove it to a reader that waits for a command sent from now on to be
+    /// answered on the lease's connection. Only for a [`Need`] that says so.
+    Unproven(Arc<Lease>),
     /// Somebody is fetching it.
     Wait(Waiter<E>),
     /// It must be fetched, by whoever holds the fill; the waiter learns how that ended.
@@ -116,6 +125,8 @@ pub(crate) struct Inner<E> {
     cells: Box<[Cell<E>]>,
     /// The tick of the oldest entry of each shard, [`NO_TICK`] if empty. Side by side, because evicters read them all.
     tails: Box<[AtomicU64]>,
+    /// When the oldest key without a value of each shard was fetched, [`NO_TICK`] if it has none.
+    oldest_negatives: Box<[AtomicU64]>,
     room: Room,
     /// The shard that maintenance visits. Locked before a shard, never after.
     maintaining: Mutex<usize>,
@@ -141,15 +152,17 @@ impl<E> Cache<E> {
             max_value_bytes: limits.max_value_bytes,
             cells: (0..shards).map(|_| Cell::new(Shard::new(share, reserve))).collect(),
             tails: (0..shards).map(|_| AtomicU64::new(NO_TICK)).collect(),
+            oldest_negatives: (0..shards).map(|_| AtomicU64::new(NO_TICK)).collect(),
             room: Room::new(capacity, limits.capacity_bytes),
             maintaining: Mutex::new(0),
         }))
     }
 
-    /// Looks a key up. A hit makes it the most recently used; a miss registers a fill that the caller must answer.
+    /// Looks a key up for an answer as fresh as `need`. A hit makes it the most recently used; a miss registers a fill
+    /// that the caller must answer.
     ///
     /// Cost of a hit: one hash, one lock, no allocation.
-    pub fn lookup(&self, key: &[u8], now_ns: u64) -> Lookup<E> {
+    pub fn lookup(&self, key: &[u8], need: Need, now_ns: u64) -> Lookup<E> {
         let inner = &*self.0;
         let hash = inner.hasher.hash(key);
         let mut fresh: Option<Arc<Flight<E>>> = None;
@@ -158,8 +171,14 @@ impl<E> Cache<E> {
             let at = inner.moment(now_ns);
             match shard.touch(key, hash, &at) {
                 Touch::Live(entry) => {
-                    shard.stats.hits += 1;
-                    return Lookup::Hit(entry);
+                    if inner.satisfies(&entry, need) {
+                        shard.stats.hits += 1;
+                        return Lookup::Hit(entry);
+                    }
+                    shard.stats.unproven += u64::from(fresh.is_none()); // once a lookup
+                    if let Some(lease) = entry.lease().filter(|lease| need.waits && lease.is_live()) {
+                        return Lookup::Unproven(lease.clone());
+                    }
                 }
                 Touch::Dead(entry, change) => {
                     drop(shard);
@@ -169,7 +188,7 @@ impl<E> Cache<E> {
                 }
                 Touch::Absent => {}
             }
-            if let Some(flight) = shard.joinable(key, hash, &at) {
+            if let Some(flight) = shard.joinable(key, hash, need.since_ns, &at) {
                 shard.stats.collapsed += 1;
                 return Lookup::Wait(Waiter::new(flight));
             }
@@ -193,6 +212,44 @@ impl<E> Cache<E> {
         let hash = self.0.hasher.hash(key);
         let shard = self.0.lock(hash);
         shard.peek(key, hash, &self.0.moment(now_ns))
+    }
+
+    /// Registers a fill of a key that is held and wants to be fetched anew while it is still served; none if one is in
+    /// flight already. Counts as no lookup.
+    pub fn refetch(&self, key: &[u8], now_ns: u64) -> Option<Fill<E>> {
+        let inner = &*self.0;
+        let hash = inner.hasher.hash(key);
+        let fresh = Flight::new(key, hash, inner.moment(now_ns).epoch, now_ns);
+        let mut shard = inner.lock(hash);
+        let at = inner.moment(now_ns);
+        if fresh.epoch != at.epoch || shard.joinable(key, hash, 0, &at).is_some() {
+            return None;
+        }
+        shard.register(Arc::clone(&fresh));
+        drop(shard);
+        Some(Fill::new(self.clone(), fresh))
+    }
+
+    /// Whether `entry` itself, not a later one of its key, is held and alive. What a re-reading of the key must equal,
+    /// if the caller is the reader of the entry's connection.
+    pub fn still_holds(&self, entry: &Entry, now_ns: u64) -> bool {
+        let hash = self.0.hasher.hash(entry.key());
+        let shard = self.0.lock(hash);
+        shard.peek(entry.key(), hash, &self.0.moment(now_ns)).is_some_and(|held| held.is(entry))
+    }
+
+    /// Keys used since `since_ns`, most recent first within a shard, at most `most` of each shard. Counts as no use.
+    pub fn used_since(&self, since_ns: u64, most: usize, now_ns: u64) -> Vec<Entry> {
+        let mut used = Vec::new();
+        for at in 0..self.0.cells.len() {
+            used.reserve(most); // before the lock
+            let shard = self.0.lock_at(at);
+            let moment = self.0.moment(now_ns);
+            let recent = shard.list.newest_first().take_while(|(_, tick)| *tick >= since_ns).take(most);
+            let live = recent.map(|(entry, _)| entry).filter(|entry| moment.death(entry).is_none());
+            used.extend(live.cloned());
+        }
+        used
     }
 
     /// Removes the entry of a key and unregisters its fills: their values will answer those who wait and not be kept.
@@ -241,6 +298,7 @@ impl<E> Cache<E> {
             let totals = shard.totals();
             stats.entries += totals.entries as u64;
             stats.accounted_bytes += totals.bytes as u64;
+            stats.negatives += totals.negatives as u64;
             stats.fills_in_flight += shard.fills_in_flight() as u64;
         }
         stats.flushes = inner.epoch.load(Ordering::Relaxed);
@@ -248,70 +306,6 @@ impl<E> Cache<E> {
         (stats.budget_bytes, stats.effective_budget_bytes, stats.resident_bytes) = inner.room.budget.gauges();
         stats.oldest_use_age_ns = inner.oldest_tail().map_or(0, |(_, tick)| now_ns.saturating_sub(tick));
         stats
-    }
-
-    /// Keeps the value of a fill if that is still right, and returns it in any case.
-    pub(crate) fn store(
-        &self,
-        flight: &Arc<Flight<E>>,
-        value: &[u8],
-        facts: Facts,
-        now_ns: u64,
-    ) -> (Entry, bool) {
-        let inner = &*self.0;
-        let sent_ns = flight.sent_ns().unwrap_or(flight.registered_ns);
-        let entry = Entry::new(&flight.key, value, facts, sent_ns, flight.epoch);
-        let kept = entry.clone();
-        let mut shard = inner.lock(flight.hash);
-        let at = inner.moment(now_ns);
-        let before = shard.totals();
-        let unkept = if !shard.unregister(flight) {
-            Some(Unkept::Invalidated)
-        } else if flight.epoch != at.epoch {
-            Some(Unkept::Flushed)
-        } else if at.is_over(sent_ns) {
-            Some(Unkept::Expired)
-        } else if value.len() > inner.max_value_bytes
-            || charge(entry.payload_len()) > inner.room.budget.effective()
-        {
-            Some(Unkept::TooLarge)
-        } else {
-            None
-        };
-        let old = match unkept {
-            None => shard.insert(kept, flight.hash, &at),
-            Some(Unkept::TooLarge) => shard.take(&flight.key, flight.hash, &at, Departure::Replaced),
-            Some(_) => None,
-        };
-        unkept.into_iter().for_each(|why| shard.stats.count_unkept(why));
-        let change = shard.totals() - before;
-        drop(shard);
-        drop(old);
-        inner.make_room(change, EXTRA_EVICTIONS, now_ns);
-        (entry, unkept.is_none())
-    }
-
-    /// Ends a fill whose key is not in Redis: an entry of the key that was held leaves.
-    pub(crate) fn settle_missing(&self, flight: &Arc<Flight<E>>, now_ns: u64) {
-        let mut shard = self.0.lock(flight.hash);
-        let at = self.0.moment(now_ns);
-        let before = shard.totals();
-        shard.stats.count_unkept(Unkept::Missing);
-        // An unregistered fill's answer is older than what is held now.
-        let current = shard.unregister(flight) && flight.epoch == at.epoch;
-        let gone =
-            if current { shard.take(&flight.key, flight.hash, &at, Departure::Replaced) } else { None };
-        let change = shard.totals() - before;
-        drop(shard);
-        drop(gone);
-        self.0.room.settle(change);
-    }
-
-    /// Ends a fill that brought no answer.
-    pub(crate) fn settle_unkept(&self, flight: &Arc<Flight<E>>, why: Unkept) {
-        let mut shard = self.0.lock(flight.hash);
-        shard.unregister(flight);
-        shard.stats.count_unkept(why);
     }
 }
 
@@ -323,17 +317,28 @@ impl<E> Inner<E> {
     }
 
     pub(crate) fn lock_at(&self, at: usize) -> Locked<'_, E> {
-        self.cells[at].lock(&self.tails[at])
+        self.cells[at].lock(&self.tails[at], &self.oldest_negatives[at])
+    }
+
+    /// Whether an entry is proven as late as the reader needs. To be called while its shard is locked: then an
+    /// invalidation that is not applied yet has not renewed the lease either.
+    fn satisfies(&self, entry: &Entry, need: Need) -> bool {
+        let proven = entry.proven_ns() >= need.since_ns;
+        // After a look at the lease, and never before it: a flush that came with the renewal has been seen then.
+        proven && (entry.lease().is_none() || entry.epoch() == self.epoch_now())
     }
 
     /// What is alive now. To be called while the shard is locked: then the epoch in a shard never goes back, and the
     /// entries from before a flush are the oldest of its list.
-    #[expect(clippy::cast_possible_truncation, reason = "see below")]
     pub(crate) fn moment(&self, now_ns: u64) -> Moment {
+        Moment { now_ns, epoch: self.epoch_now(), expiry_ns: self.expiry_ns }
+    }
+
+    #[expect(clippy::cast_possible_truncation, reason = "see below")]
+    fn epoch_now(&self) -> u32 {
         // Acquire: pairs with the Release in `flush`. An epoch is kept in 32 bits: it would take 4 billion flushes
         // within one round of maintenance to mistake one for another.
-        let epoch = self.epoch.load(Ordering::Acquire) as u32;
-        Moment { now_ns, epoch, expiry_ns: self.expiry_ns }
+        self.epoch.load(Ordering::Acquire) as u32
     }
 }
 

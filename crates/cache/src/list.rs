@@ -76,6 +76,13 @@ impl List {
         &self.nodes[slot as usize]
     }
 
+    /// The entries from the most recently used one on, each with its tick.
+    pub(crate) fn newest_first(&self) -> impl Iterator<Item = (&Entry, u64)> {
+        let link = |slot: u32| Some(slot).filter(|slot| *slot != SENTINEL);
+        let slots = std::iter::successors(link(self.nodes[0].next), move |slot| link(self.node(*slot).next));
+        slots.filter_map(|slot| Some((self.entry(slot)?, self.node(slot).tick)))
+    }
+
     /// The entry in a slot; none if the slot is free.
     pub(crate) fn entry(&self, slot: u32) -> Option<&Entry> {
         self.nodes[slot as usize].entry.as_ref()
@@ -178,10 +185,10 @@ fn index_u32(index: usize) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::entry::Facts;
+    use crate::entry::tests::aging;
 
     fn push(list: &mut List, name: u8, tick: u64) -> u32 {
-        let entry = Entry::new(&[name], b"", Facts::default(), 0, 0);
+        let entry = aging(&[name], b"", 0, 0);
         list.push(entry, Tag { hash: u32::from(name), deadline: 0 }, tick)
     }
 

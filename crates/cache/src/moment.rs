@@ -22,7 +22,7 @@ impl Moment {
     pub(crate) fn death(&self, entry: &Entry) -> Option<Death> {
         if entry.epoch() != self.epoch {
             Some(Death::Flushed)
-        } else if self.is_over(entry.sent_ns()) {
+        } else if self.now_ns >= self.end_of(entry) {
             Some(Death::Expired)
         } else {
             None
@@ -34,9 +34,14 @@ impl Moment {
         self.now_ns >= self.deadline_ns(sent_ns)
     }
 
-    /// The deadline that a list's node remembers.
-    pub(crate) fn coarse_deadline(&self, sent_ns: u64) -> u32 {
-        coarse(self.deadline_ns(sent_ns))
+    /// The end of an entry's life as a list's node remembers it.
+    pub(crate) fn coarse_end_of(&self, entry: &Entry) -> u32 {
+        coarse(self.end_of(entry))
+    }
+
+    /// When an entry dies: of age, or because its key expires in Redis.
+    fn end_of(&self, entry: &Entry) -> u64 {
+        self.deadline_ns(entry.sent_ns()).min(entry.deadline_ns().unwrap_or(u64::MAX))
     }
 
     fn deadline_ns(&self, sent_ns: u64) -> u64 {
@@ -55,14 +60,18 @@ pub(crate) fn coarse(instant_ns: u64) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::entry::Facts;
+    use std::sync::Arc;
+
+    use crate::entry::tests::aging;
+    use crate::entry::{Entry, Facts, Keep, Origin};
+    use crate::lease::Lease;
 
     const DAY: u64 = 86_400_000_000_000;
 
     #[test]
     fn an_entry_is_dead_from_the_nanosecond_of_its_deadline() {
         for start in [0, 50 * DAY, 400 * DAY, 3_400 * DAY, 10_000 * DAY] {
-            let entry = Entry::new(b"k", b"v", Facts::default(), start, 0);
+            let entry = aging(b"k", b"v", start, 0);
             let at = |now_ns, epoch| Moment { now_ns, epoch, expiry_ns: 5_000_000 };
             assert_eq!(at(start + 4_999_999, 0).death(&entry), None);
             assert_eq!(at(start + 5_000_000, 0).death(&entry), Some(Death::Expired));
@@ -70,6 +79,17 @@ mod tests {
         }
         let forever = Moment { now_ns: u64::MAX - 1, epoch: 0, expiry_ns: u64::MAX };
         assert!(!forever.is_over(DAY));
+    }
+
+    #[test]
+    fn the_deadline_of_its_key_ends_an_entry_before_its_age_does() {
+        let at = |now_ns| Moment { now_ns, epoch: 0, expiry_ns: 100 };
+        for (deadline, end) in [(Some(50), 50), (Some(100), 100), (Some(500), 100), (None, 100)] {
+            let keep = Keep::Leased { lease: Arc::new(Lease::default()), deadline_ns: deadline };
+            let origin = Origin { sent_ns: 0, epoch: 0, keep };
+            let entry = Entry::new(b"k", b"v", Facts::default(), origin);
+            assert_eq!((at(end - 1).death(&entry), at(end).death(&entry)), (None, Some(Death::Expired)));
+        }
     }
 
     #[test]

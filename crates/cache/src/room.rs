@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 use crate::Inner;
 use crate::budget::Budget;
 use crate::list::NO_TICK;
+use crate::negatives;
 
 /// Entries that one insert evicts at most beyond what it owes itself, after a limit was lowered: some 15 us of work.
 pub(crate) const EXTRA_EVICTIONS: usize = 64;
@@ -20,11 +21,13 @@ pub(crate) const EXTRA_EVICTIONS: usize = 64;
 pub(crate) struct Totals {
     pub(crate) entries: i64,
     pub(crate) bytes: i64,
+    /// Of the entries, keys without a value.
+    pub(crate) negatives: i64,
 }
 
 impl Totals {
-    pub(crate) fn new(entries: usize, bytes: u64) -> Totals {
-        Totals { entries: entries as i64, bytes: bytes as i64 }
+    pub(crate) fn new(entries: usize, bytes: u64, negatives: usize) -> Totals {
+        Totals { entries: entries as i64, bytes: bytes as i64, negatives: negatives as i64 }
     }
 }
 
@@ -32,7 +35,11 @@ impl Add for Totals {
     type Output = Totals;
 
     fn add(self, other: Totals) -> Totals {
-        Totals { entries: self.entries + other.entries, bytes: self.bytes + other.bytes }
+        Totals {
+            entries: self.entries + other.entries,
+            bytes: self.bytes + other.bytes,
+            negatives: self.negatives + other.negatives,
+        }
     }
 }
 
@@ -40,7 +47,11 @@ impl Sub for Totals {
     type Output = Totals;
 
     fn sub(self, other: Totals) -> Totals {
-        Totals { entries: self.entries - other.entries, bytes: self.bytes - other.bytes }
+        Totals {
+            entries: self.entries - other.entries,
+            bytes: self.bytes - other.bytes,
+            negatives: self.negatives - other.negatives,
+        }
     }
 }
 
@@ -53,6 +64,7 @@ pub(crate) struct Room {
     capacity: AtomicUsize,
     entries: AtomicI64,
     bytes: AtomicI64,
+    negatives: AtomicI64,
     pub(crate) budget: Budget,
 }
 
@@ -62,6 +74,7 @@ impl Room {
             capacity: AtomicUsize::new(capacity),
             entries: AtomicI64::new(0),
             bytes: AtomicI64::new(0),
+            negatives: AtomicI64::new(0),
             budget: Budget::new(bytes),
         }
     }
@@ -75,9 +88,18 @@ impl Room {
         self.capacity.load(Ordering::Relaxed)
     }
 
+    /// The most keys without a value.
+    pub(crate) fn most_negatives(&self) -> i64 {
+        negatives::most(self.capacity())
+    }
+
     /// What is held, as far as settled.
     pub(crate) fn totals(&self) -> Totals {
-        Totals { entries: self.entries.load(Ordering::Relaxed), bytes: self.bytes.load(Ordering::Relaxed) }
+        Totals {
+            entries: self.entries.load(Ordering::Relaxed),
+            bytes: self.bytes.load(Ordering::Relaxed),
+            negatives: self.negatives.load(Ordering::Relaxed),
+        }
     }
 
     /// Adds what a step has changed and tells whether a limit is exceeded now.
@@ -89,6 +111,7 @@ impl Room {
         self.exceeded(Totals {
             entries: add(&self.entries, change.entries),
             bytes: add(&self.bytes, change.bytes),
+            negatives: add(&self.negatives, change.negatives),
         })
     }
 

@@ -16,6 +16,7 @@ use crate::flight::Flight;
 use crate::index::Index;
 use crate::list::{List, NO_TICK, Tag};
 use crate::moment::{Death, Moment};
+use crate::negatives::Negatives;
 use crate::room::Totals;
 use crate::stats::Stats;
 use crate::sweep::Round;
@@ -33,6 +34,9 @@ pub(crate) struct Shard<E> {
     charged: u64,
     /// What other threads see as the tick of the oldest entry.
     published: u64,
+    negatives: Negatives,
+    /// What other threads see as the time of the oldest key without a value.
+    published_negative: u64,
     /// The counters of what happened here; gauges are filled in when they are read.
     pub(crate) stats: Stats,
     pub(crate) round: Round,
@@ -77,6 +81,8 @@ impl<E> Shard<E> {
             clock: 0,
             charged: 0,
             published: NO_TICK,
+            negatives: Negatives::default(),
+            published_negative: NO_TICK,
             stats: Stats::default(),
             round: Round::new(),
         }
@@ -84,7 +90,12 @@ impl<E> Shard<E> {
 
     pub(crate) fn totals(&self) -> Totals {
         let bytes = self.charged + self.list.bytes() + self.index.bytes();
-        Totals::new(self.list.len(), bytes)
+        Totals::new(self.list.len(), bytes, self.negatives.held())
+    }
+
+    /// The slot of the oldest key without a value, and when that was fetched.
+    pub(crate) fn oldest_negative(&mut self) -> Option<(u32, u64)> {
+        self.negatives.oldest(&self.list)
     }
 
     /// The charges of the entries alone, for a recount.
@@ -118,20 +129,28 @@ impl<E> Shard<E> {
 
     /// Keeps an entry as the most recently used and returns the one it replaces.
     pub(crate) fn insert(&mut self, entry: Entry, hash: u64, at: &Moment) -> Option<Entry> {
-        let (tick, deadline) = (self.tick(at), at.coarse_deadline(entry.sent_ns()));
+        let (tick, deadline) = (self.tick(at), at.coarse_end_of(&entry));
         self.round.note(deadline);
         self.stats.stored += 1;
         self.charged += charge(entry.payload_len());
-        let Some((slot, old)) = self.find(entry.key(), hash) else {
-            let hash = short(hash);
-            let slot = self.list.push(entry, Tag { hash, deadline }, tick);
-            self.index.insert(hash, slot, |slot| self.list.node(slot).hash);
-            return None;
+        let newest = entry.clone();
+        let found = self.find(entry.key(), hash).map(|(slot, old)| (slot, at.death(old)));
+        let (slot, old) = match found {
+            None => {
+                let hash = short(hash);
+                let slot = self.list.push(entry, Tag { hash, deadline }, tick);
+                self.index.insert(hash, slot, |slot| self.list.node(slot).hash);
+                (slot, None)
+            }
+            Some((slot, death)) => {
+                let old = self.list.replace(slot, entry, deadline);
+                self.list.promote(slot, tick);
+                let why = death.map_or(Departure::Replaced, Departure::from);
+                (slot, old.inspect(|old| self.count_departure(old, why)))
+            }
         };
-        let why = at.death(old).map_or(Departure::Replaced, Departure::from);
-        let old = self.list.replace(slot, entry, deadline);
-        self.list.promote(slot, tick);
-        old.inspect(|old| self.count_departure(old, why))
+        self.negatives.entered(&newest, slot, &self.list);
+        old
     }
 
     /// Removes the entry of a key for the reason given, or for being dead already.
@@ -164,16 +183,24 @@ impl<E> Shard<E> {
             index.insert(self.list.node(slot).hash, slot, |slot| self.list.node(slot).hash);
         }
         self.round.renumbered();
+        self.negatives.renumbered(&self.list);
         (old_list, std::mem::replace(&mut self.index, index))
     }
 
-    /// The newest registered fill of a key that a reader may join: not from before a flush, and not sent so long ago
-    /// that its value would be born expired.
-    pub(crate) fn joinable(&self, key: &[u8], hash: u64, at: &Moment) -> Option<Arc<Flight<E>>> {
+    /// The newest registered fill of a key that a reader may join: not from before a flush, not sent so long ago that
+    /// its value would be born expired, and not sent before `since_ns`.
+    pub(crate) fn joinable(
+        &self,
+        key: &[u8],
+        hash: u64,
+        since_ns: u64,
+        at: &Moment,
+    ) -> Option<Arc<Flight<E>>> {
         let fills =
             self.fills.iter_hash(hash).filter(|fill| is_of(fill, key, hash) && fill.epoch == at.epoch);
-        let young = fills.filter(|fill| !fill.sent_ns().is_some_and(|sent_ns| at.is_over(sent_ns)));
-        young.max_by_key(|fill| fill.registered_ns).cloned()
+        let late_enough =
+            fills.filter(|fill| fill.sent_ns().is_none_or(|sent| sent >= since_ns && !at.is_over(sent)));
+        late_enough.max_by_key(|fill| fill.registered_ns).cloned()
     }
 
     pub(crate) fn register(&mut self, flight: Arc<Flight<E>>) {
@@ -215,6 +242,7 @@ impl<E> Shard<E> {
 
     fn count_departure(&mut self, entry: &Entry, why: Departure) {
         self.charged -= charge(entry.payload_len());
+        self.negatives.left(entry);
         let counter = match why {
             Departure::Replaced => &mut self.stats.replaced,
             Departure::Evicted => &mut self.stats.evictions,
@@ -244,16 +272,18 @@ impl<E> Cell<E> {
         Cell(Mutex::new(shard))
     }
 
-    /// Locks the shard; `tail` is where it publishes the tick of its oldest entry.
-    pub(crate) fn lock<'a>(&'a self, tail: &'a AtomicU64) -> Locked<'a, E> {
-        Locked { shard: self.0.lock(), tail }
+    /// Locks the shard. `tail` is where it publishes the tick of its oldest entry, `negative` when its oldest key without
+    /// a value was fetched.
+    pub(crate) fn lock<'a>(&'a self, tail: &'a AtomicU64, negative: &'a AtomicU64) -> Locked<'a, E> {
+        Locked { shard: self.0.lock(), tail, negative }
     }
 }
 
-/// A locked shard. Before it unlocks it publishes the tick of its oldest entry, if that has changed.
+/// A locked shard. Before it unlocks it publishes what has changed at its old ends.
 pub(crate) struct Locked<'a, E> {
     shard: MutexGuard<'a, Shard<E>>,
     tail: &'a AtomicU64,
+    negative: &'a AtomicU64,
 }
 
 impl<E> Deref for Locked<'_, E> {
@@ -278,27 +308,34 @@ impl<E> Drop for Locked<'_, E> {
             // Relaxed: an evicter takes this as a hint and verifies it under the lock.
             self.tail.store(oldest, Ordering::Relaxed);
         }
+        if self.shard.negatives.held() > 0 || self.shard.published_negative != NO_TICK {
+            let oldest = self.shard.oldest_negative().map_or(NO_TICK, |(_, sent_ns)| sent_ns);
+            if oldest != self.shard.published_negative {
+                self.shard.published_negative = oldest;
+                self.negative.store(oldest, Ordering::Relaxed); // as above
+            }
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::entry::Facts;
+    use crate::entry::tests::aging;
 
     #[test]
     fn keys_with_equal_hashes_are_told_apart() {
         let at = Moment { now_ns: 1, epoch: 0, expiry_ns: 100 };
         let mut shard: Shard<()> = Shard::new(10, 10);
         for key in [b"a", b"b"] {
-            assert!(shard.insert(Entry::new(key, key, Facts::default(), 0, 0), 7, &at).is_none());
+            assert!(shard.insert(aging(key, key, 0, 0), 7, &at).is_none());
             shard.register(Flight::new(key, 7, 0, 0));
         }
         shard.unregister_key(b"a", 7);
         for key in [b"a", b"b"] {
             assert_eq!(shard.peek(key, 7, &at).map(|entry| entry.value().to_vec()), Some(key.to_vec()));
-            assert_eq!(shard.joinable(key, 7, &at).is_some(), key == b"b");
+            assert_eq!(shard.joinable(key, 7, 0, &at).is_some(), key == b"b");
         }
-        assert!(shard.peek(b"c", 7, &at).is_none() && shard.joinable(b"c", 7, &at).is_none());
+        assert!(shard.peek(b"c", 7, &at).is_none() && shard.joinable(b"c", 7, 0, &at).is_none());
     }
 }

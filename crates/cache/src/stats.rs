@@ -12,7 +12,9 @@ pub struct Stats {
     pub misses: u64,
     /// Lookups that joined a fill in flight.
     pub collapsed: u64,
-    /// Fills whose value was kept.
+    /// Lookups that found an entry which was not proven as late as the reader needed.
+    pub unproven: u64,
+    /// Fills whose value, or whose lack of one, was kept.
     pub stored: u64,
     /// Values not kept: the key was invalidated in flight.
     pub unkept_invalidated: u64,
@@ -22,7 +24,11 @@ pub struct Stats {
     pub unkept_too_large: u64,
     /// Values not kept: older than the expiry when they arrived.
     pub unkept_expired: u64,
-    /// Fills that ended with "no such key".
+    /// Values not kept: nothing would have proven them.
+    pub unkept_unproven: u64,
+    /// Values not kept: a fetch that was sent later had brought its answer already.
+    pub unkept_outdated: u64,
+    /// Fills that ended with "no such key", where that is not kept.
     pub unkept_missing: u64,
     /// Fills that ended with an error.
     pub unkept_failed: u64,
@@ -42,6 +48,8 @@ pub struct Stats {
     pub flushes: u64,
     /// Entries held now, with those that are dead and not yet reclaimed.
     pub entries: u64,
+    /// Of them, keys that are known to have no value.
+    pub negatives: u64,
     /// Fills in flight that are still registered.
     pub fills_in_flight: u64,
     /// The limit of entries.
@@ -64,11 +72,14 @@ impl Stats {
         self.hits += other.hits;
         self.misses += other.misses;
         self.collapsed += other.collapsed;
+        self.unproven += other.unproven;
         self.stored += other.stored;
         self.unkept_invalidated += other.unkept_invalidated;
         self.unkept_flushed += other.unkept_flushed;
         self.unkept_too_large += other.unkept_too_large;
         self.unkept_expired += other.unkept_expired;
+        self.unkept_unproven += other.unkept_unproven;
+        self.unkept_outdated += other.unkept_outdated;
         self.unkept_missing += other.unkept_missing;
         self.unkept_failed += other.unkept_failed;
         self.unkept_abandoned += other.unkept_abandoned;
@@ -85,6 +96,8 @@ impl Stats {
             Unkept::Flushed => &mut self.unkept_flushed,
             Unkept::TooLarge => &mut self.unkept_too_large,
             Unkept::Expired => &mut self.unkept_expired,
+            Unkept::Unproven => &mut self.unkept_unproven,
+            Unkept::Outdated => &mut self.unkept_outdated,
             Unkept::Missing => &mut self.unkept_missing,
             Unkept::Failed => &mut self.unkept_failed,
             Unkept::Abandoned => &mut self.unkept_abandoned,
@@ -100,6 +113,8 @@ pub(crate) enum Unkept {
     Flushed,
     TooLarge,
     Expired,
+    Unproven,
+    Outdated,
     Missing,
     Failed,
     Abandoned,

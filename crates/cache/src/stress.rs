@@ -6,6 +6,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::*;
+use crate::budget::charge;
 
 const THREADS: u64 = 4;
 const KEYS: u64 = 3000;
@@ -39,23 +40,28 @@ fn one_step(cache: &Cache<u64>, open: &mut Vec<(Fill<u64>, u64)>, dice: u64, now
         222..226 => cache.resize(CAPACITY, Some(CAPACITY_BYTES)),
         226..1000 => {
             let held = cache.peek(&key.to_be_bytes(), now_ns);
-            held.iter().for_each(|entry| assert!(entry.value().starts_with(&key.to_be_bytes())));
+            held.iter().for_each(|entry| {
+                assert!(entry.is_missing() || entry.value().starts_with(&key.to_be_bytes()))
+            });
         }
         1000..8000 if !open.is_empty() => {
             let (mut fill, key) = open.swap_remove(dice as usize % open.len());
             fill.stamp_sent(now_ns);
             match dice >> 40 & 15 {
-                0 => fill.missing(now_ns),
+                0 => fill.missing(Keep::Leased { lease: Default::default(), deadline_ns: None }, now_ns),
                 1 => fill.fail(key),
                 2 => drop(fill),
-                3 => fill.found(&vec![0; MAX_VALUE_BYTES + 1], Facts::default(), now_ns),
-                _ => fill.found(&value_of(key, dice), Facts::default(), now_ns),
+                3 => fill.found(&vec![0; MAX_VALUE_BYTES + 1], Facts::default(), Keep::ForItsAge, now_ns),
+                _ => fill.found(&value_of(key, dice), Facts::default(), Keep::ForItsAge, now_ns),
             }
         }
-        _ => match cache.lookup(&key.to_be_bytes(), now_ns) {
-            Lookup::Hit(entry) => assert!(entry.value().starts_with(&key.to_be_bytes())),
+        _ => match cache.lookup(&key.to_be_bytes(), Need::NOTHING, now_ns) {
+            Lookup::Hit(entry) => {
+                assert!(entry.is_missing() || entry.value().starts_with(&key.to_be_bytes()))
+            }
             Lookup::Miss(fill, _) => open.push((fill, key)),
             Lookup::Wait(waiter) => drop(waiter.try_outcome()),
+            Lookup::Unproven(_) => panic!("nobody asked for a proof"),
         },
     }
 }
@@ -68,7 +74,8 @@ fn recount(cache: &Cache<u64>) -> Totals {
         let held: Vec<&Entry> = (1..=shard.list.slots()).filter_map(|slot| shard.list.entry(slot)).collect();
         let charges: u64 = held.iter().map(|entry| charge(entry.payload_len())).sum();
         let bytes = charges + (shard.totals().bytes as u64 - shard.charges());
-        totals = totals + Totals::new(held.len(), bytes);
+        let negatives = held.iter().filter(|entry| entry.is_missing()).count();
+        totals = totals + Totals::new(held.len(), bytes, negatives);
         assert_eq!(charges, shard.charges());
         assert_eq!(held.len(), shard.list.len());
         let anytime = Moment { now_ns: 0, epoch: 0, expiry_ns: u64::MAX };
@@ -150,8 +157,10 @@ fn concurrent_inserts_fill_the_cache_exactly() {
                 scope.spawn(move || {
                     for key in 0..50_000u64 {
                         let key = (thread << 32 | key).to_be_bytes();
-                        let Lookup::Miss(fill, _) = cache.lookup(&key, 1) else { panic!("a miss") };
-                        fill.found(b"v", Facts::default(), 1);
+                        let Lookup::Miss(fill, _) = cache.lookup(&key, Need::NOTHING, 1) else {
+                            panic!("a miss")
+                        };
+                        fill.found(b"v", Facts::default(), Keep::ForItsAge, 1);
                         let held = cache.0.room.totals().entries;
                         assert!(held < CAPACITY as i64 + THREADS as i64, "{held} entries");
                     }
@@ -173,8 +182,8 @@ fn cold_entries_leave_in_order_while_others_are_used() {
     let cache: Cache<u64> = Cache::new(limits);
     let (start, done) = (Instant::now(), AtomicBool::new(false));
     let now = || start.elapsed().as_nanos() as u64;
-    let put = |key: u64| match cache.lookup(&key.to_be_bytes(), now()) {
-        Lookup::Miss(fill, _) => fill.found(b"v", Facts::default(), now()),
+    let put = |key: u64| match cache.lookup(&key.to_be_bytes(), Need::NOTHING, now()) {
+        Lookup::Miss(fill, _) => fill.found(b"v", Facts::default(), Keep::ForItsAge, now()),
         other => drop(other),
     };
     thread::scope(|scope| {
@@ -223,9 +232,9 @@ fn two_inserts_at_once_do_not_share_the_last_place() {
     let insert = |key: u8| {
         let mut times = 0;
         for _ in 0..20_000 {
-            let Lookup::Miss(fill, _) = cache.lookup(&[key], 1) else { panic!("a miss") };
+            let Lookup::Miss(fill, _) = cache.lookup(&[key], Need::NOTHING, 1) else { panic!("a miss") };
             meet(&mut times);
-            fill.found(b"v", Facts::default(), 1);
+            fill.found(b"v", Facts::default(), Keep::ForItsAge, 1);
             meet(&mut times);
             assert_eq!(cache.0.room.totals().entries, 1);
             meet(&mut times);

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use cache::{Cache, Cursor, Facts, Limits, Lookup};
+use cache::{Cache, Cursor, Facts, Keep, Limits, Lookup, Need};
 
 const SECOND: u64 = 1_000_000_000;
 const DAY: u64 = 86_400 * SECOND;
@@ -13,10 +13,10 @@ fn cache(capacity: usize, expiry: Duration, shards: usize) -> Cache<()> {
 }
 
 fn put(cache: &Cache<()>, key: u64, now_ns: u64) {
-    match cache.lookup(&key.to_be_bytes(), now_ns) {
+    match cache.lookup(&key.to_be_bytes(), Need::NOTHING, now_ns) {
         Lookup::Miss(mut fill, _) => {
             fill.stamp_sent(now_ns);
-            fill.found(b"value", Facts::default(), now_ns);
+            fill.found(b"value", Facts::default(), Keep::ForItsAge, now_ns);
         }
         other => panic!("{key} is not a miss: {other:?}"),
     }
@@ -53,7 +53,10 @@ fn no_uptime_makes_an_entry_live_longer_or_shorter() {
                 assert_eq!(sweep(&cache, start + expiry - 1), 0, "swept alive at {uptime}");
                 assert!((0..100).all(|key| holds(&cache, key, start + expiry - 1)), "died early at {uptime}");
                 assert!((0..100).all(|key| !holds(&cache, key, start + expiry)), "lived on at {uptime}");
-                assert!(matches!(cache.lookup(&7u64.to_be_bytes(), start + expiry), Lookup::Miss(..)));
+                assert!(matches!(
+                    cache.lookup(&7u64.to_be_bytes(), Need::NOTHING, start + expiry),
+                    Lookup::Miss(..)
+                ));
                 let later = start + expiry + SECOND / 10;
                 assert!((0..100).all(|key| !holds(&cache, key, later)), "came back at {uptime}");
                 assert_eq!(sweep(&cache, later), 99, "not swept at {uptime}");
@@ -68,9 +71,9 @@ fn a_hit_does_not_make_an_entry_younger() {
     let cache = cache(10, Duration::from_secs(5), 1);
     put(&cache, 1, 0);
     for now in 1..5 {
-        assert!(matches!(cache.lookup(&1u64.to_be_bytes(), now * SECOND), Lookup::Hit(_)));
+        assert!(matches!(cache.lookup(&1u64.to_be_bytes(), Need::NOTHING, now * SECOND), Lookup::Hit(_)));
     }
-    assert!(matches!(cache.lookup(&1u64.to_be_bytes(), 5 * SECOND), Lookup::Miss(..)));
+    assert!(matches!(cache.lookup(&1u64.to_be_bytes(), Need::NOTHING, 5 * SECOND), Lookup::Miss(..)));
 }
 
 #[test]
@@ -78,7 +81,7 @@ fn a_dead_entry_leaves_before_a_live_one_even_if_it_was_used_later() {
     let cache = cache(2, Duration::from_secs(1), 1);
     put(&cache, 1, 0);
     put(&cache, 2, SECOND / 2);
-    assert!(matches!(cache.lookup(&1u64.to_be_bytes(), SECOND * 9 / 10), Lookup::Hit(_)));
+    assert!(matches!(cache.lookup(&1u64.to_be_bytes(), Need::NOTHING, SECOND * 9 / 10), Lookup::Hit(_)));
     put(&cache, 3, SECOND * 11 / 10);
     assert!(holds(&cache, 2, SECOND * 11 / 10) && holds(&cache, 3, SECOND * 11 / 10));
     assert_eq!((cache.stats(0).expiries, cache.stats(0).evictions), (1, 0));

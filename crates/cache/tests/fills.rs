@@ -8,7 +8,7 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::thread;
 use std::time::Duration;
 
-use cache::{Cache, Entry, Facts, Fill, Limits, Lookup, Outcome, Waiter};
+use cache::{Cache, Entry, Facts, Fill, Keep, Limits, Lookup, Need, Outcome, Waiter};
 
 const SECOND: u64 = 1_000_000_000;
 
@@ -23,14 +23,14 @@ fn cache() -> Cache<&'static str> {
 }
 
 fn miss(cache: &Cache<&'static str>, key: &[u8], now_ns: u64) -> (Fill<&'static str>, Waiter<&'static str>) {
-    match cache.lookup(key, now_ns) {
+    match cache.lookup(key, Need::NOTHING, now_ns) {
         Lookup::Miss(fill, waiter) => (fill, waiter),
         other => panic!("expected a miss: {other:?}"),
     }
 }
 
 fn wait(cache: &Cache<&'static str>, key: &[u8], now_ns: u64) -> Waiter<&'static str> {
-    match cache.lookup(key, now_ns) {
+    match cache.lookup(key, Need::NOTHING, now_ns) {
         Lookup::Wait(waiter) => waiter,
         other => panic!("expected to join a fill: {other:?}"),
     }
@@ -67,7 +67,7 @@ fn a_found_value_answers_its_waiters_and_is_kept() {
     assert_eq!((fill.key(), fill.sent_ns()), (&b"k"[..], None));
     fill.stamp_sent(2);
     assert_eq!(fill.sent_ns(), Some(2));
-    fill.found(b"v", Facts { etag: [9; 16], utf8: true }, 3);
+    fill.found(b"v", Facts { etag: [9; 16], utf8: true }, Keep::ForItsAge, 3);
     for waiter in [leader, follower] {
         let (entry, stored) = found(waiter.try_outcome());
         assert_eq!(
@@ -75,7 +75,7 @@ fn a_found_value_answers_its_waiters_and_is_kept() {
             (&b"v"[..], &[9; 16], true, 2, true)
         );
     }
-    let Lookup::Hit(entry) = cache.lookup(b"k", 4) else { panic!("expected a hit") };
+    let Lookup::Hit(entry) = cache.lookup(b"k", Need::NOTHING, 4) else { panic!("expected a hit") };
     assert_eq!((entry.key(), entry.value()), (&b"k"[..], &b"v"[..]));
 }
 
@@ -85,11 +85,11 @@ fn a_late_fill_is_not_kept_after_an_invalidation() {
     let (fill, waiter) = miss(&cache, b"k", 0);
     assert!(!cache.invalidate(b"k"));
     let (newer, newer_waiter) = miss(&cache, b"k", 1);
-    fill.found(b"old", Facts::default(), 2);
+    fill.found(b"old", Facts::default(), Keep::ForItsAge, 2);
     let (entry, stored) = found(waiter.try_outcome());
     assert_eq!((entry.value(), stored), (&b"old"[..], false));
     assert!(cache.peek(b"k", 2).is_none());
-    newer.found(b"new", Facts::default(), 3);
+    newer.found(b"new", Facts::default(), Keep::ForItsAge, 3);
     assert!(found(newer_waiter.try_outcome()).1);
     assert_eq!(cache.peek(b"k", 3).expect("held").value(), b"new");
     assert_eq!(cache.stats(3).unkept_invalidated, 1);
@@ -101,8 +101,8 @@ fn a_late_fill_is_neither_kept_nor_joined_after_a_flush() {
     let (fill, waiter) = miss(&cache, b"k", 0);
     cache.flush();
     let (newer, _) = miss(&cache, b"k", 1);
-    newer.found(b"new", Facts::default(), 2);
-    fill.found(b"old", Facts::default(), 3);
+    newer.found(b"new", Facts::default(), Keep::ForItsAge, 2);
+    fill.found(b"old", Facts::default(), Keep::ForItsAge, 3);
     assert!(!found(waiter.try_outcome()).1);
     assert_eq!(cache.peek(b"k", 3).expect("held").value(), b"new");
     assert_eq!(cache.stats(3).unkept_flushed, 1);
@@ -114,11 +114,11 @@ fn a_late_answer_does_not_touch_what_a_newer_fill_brought() {
         let cache = cache();
         let (fill, _waiter) = miss(&cache, b"k", 0);
         cache.invalidate(b"k");
-        miss(&cache, b"k", 1).0.found(b"new", Facts::default(), 2);
+        miss(&cache, b"k", 1).0.found(b"new", Facts::default(), Keep::ForItsAge, 2);
         if late.is_empty() {
-            fill.missing(3)
+            fill.missing(Keep::ForItsAge, 3)
         } else {
-            fill.found(late, Facts::default(), 3)
+            fill.found(late, Facts::default(), Keep::ForItsAge, 3)
         }
         assert_eq!(cache.peek(b"k", 3).expect("held").value(), b"new");
     }
@@ -145,20 +145,20 @@ fn a_failure_and_a_missing_key_reach_every_waiter_and_nothing_is_kept() {
         assert!(matches!(waiter.try_outcome(), Some(Outcome::Failed("refused"))));
     }
     let (fill, waiter) = miss(&cache, b"k", 1);
-    fill.missing(2);
-    assert!(matches!(waiter.try_outcome(), Some(Outcome::Missing)));
-    assert!(matches!(cache.lookup(b"k", 3), Lookup::Miss(..)));
+    fill.missing(Keep::ForItsAge, 2);
+    assert!(matches!(waiter.try_outcome(), Some(Outcome::Missing { .. })));
+    assert!(matches!(cache.lookup(b"k", Need::NOTHING, 3), Lookup::Miss(..)));
 }
 
 #[test]
 fn a_value_above_the_limit_passes_through() {
     let cache = cache();
     let (fill, waiter) = miss(&cache, b"k", 0);
-    fill.found(&[1; 1001], Facts::default(), 1);
+    fill.found(&[1; 1001], Facts::default(), Keep::ForItsAge, 1);
     let (entry, stored) = found(waiter.try_outcome());
     assert_eq!((entry.value().len(), stored), (1001, false));
     let (fill, waiter) = miss(&cache, b"k", 2);
-    fill.found(&[1; 1000], Facts::default(), 3);
+    fill.found(&[1; 1000], Facts::default(), Keep::ForItsAge, 3);
     assert!(found(waiter.try_outcome()).1);
 }
 
@@ -168,15 +168,15 @@ fn age_counts_from_the_last_stamp_else_from_the_lookup() {
     let (mut fill, _waiter) = miss(&cache, b"stamped", 0);
     fill.stamp_sent(5 * SECOND);
     fill.stamp_sent(7 * SECOND);
-    fill.found(b"v", Facts::default(), 8 * SECOND);
+    fill.found(b"v", Facts::default(), Keep::ForItsAge, 8 * SECOND);
     assert!(cache.peek(b"stamped", 17 * SECOND - 1).is_some());
     assert!(cache.peek(b"stamped", 17 * SECOND).is_none());
     let (fill, _waiter) = miss(&cache, b"never stamped", 0);
-    fill.found(b"v", Facts::default(), 8 * SECOND);
+    fill.found(b"v", Facts::default(), Keep::ForItsAge, 8 * SECOND);
     assert!(cache.peek(b"never stamped", 10 * SECOND).is_none());
     let (mut fill, waiter) = miss(&cache, b"slow", 0);
     fill.stamp_sent(1);
-    fill.found(b"v", Facts::default(), 10 * SECOND + 1);
+    fill.found(b"v", Facts::default(), Keep::ForItsAge, 10 * SECOND + 1);
     assert!(!found(waiter.try_outcome()).1);
 }
 
@@ -187,11 +187,12 @@ fn a_fill_sent_too_long_ago_is_not_joined() {
     let (mut fill, waiter) = miss(&cache, b"k", 0);
     fill.stamp_sent(1);
     let joined = wait(&cache, b"k", 10 * SECOND);
-    let (newer, newer_waiter) = miss(&cache, b"k", 10 * SECOND + 1);
+    let (mut newer, newer_waiter) = miss(&cache, b"k", 10 * SECOND + 1);
     let joined_newer = wait(&cache, b"k", 10 * SECOND + 2);
     fill.stamp_sent(10 * SECOND + 3); // a retry makes the older one young again
-    fill.found(b"older", Facts::default(), 10 * SECOND + 4);
-    newer.found(b"newer", Facts::default(), 10 * SECOND + 5);
+    newer.stamp_sent(10 * SECOND + 3);
+    fill.found(b"older", Facts::default(), Keep::ForItsAge, 10 * SECOND + 4);
+    newer.found(b"newer", Facts::default(), Keep::ForItsAge, 10 * SECOND + 5);
     for (waiter, value) in
         [(waiter, b"older"), (joined, b"older"), (newer_waiter, b"newer"), (joined_newer, b"newer")]
     {
@@ -202,6 +203,26 @@ fn a_fill_sent_too_long_ago_is_not_joined() {
     assert_eq!(cache.stats(0).replaced, 1);
 }
 
+/// Between two connections there is no order of replies.
+#[test]
+fn an_answer_sent_earlier_does_not_replace_one_sent_later() {
+    for found in [true, false] {
+        let cache = cache();
+        let (mut earlier, _waiter) = miss(&cache, b"k", 1);
+        earlier.stamp_sent(1);
+        let Lookup::Miss(mut later, _) = cache.lookup(b"k", Need::since(2), 2) else { panic!("a miss") };
+        later.stamp_sent(2);
+        later.found(b"new", Facts::default(), Keep::ForItsAge, 3);
+        if found {
+            earlier.found(b"old", Facts::default(), Keep::ForItsAge, 4)
+        } else {
+            earlier.missing(Keep::ForItsAge, 4)
+        }
+        assert_eq!(cache.peek(b"k", 4).expect("held").value(), b"new");
+        assert_eq!(cache.stats(4).unkept_outdated, 1);
+    }
+}
+
 #[test]
 fn news_that_a_key_is_gone_or_too_large_removes_its_entry() {
     for too_large in [false, true] {
@@ -210,12 +231,12 @@ fn news_that_a_key_is_gone_or_too_large_removes_its_entry() {
         old.stamp_sent(0);
         let (newer, _waiter) = miss(&cache, b"k", 10 * SECOND);
         old.stamp_sent(10 * SECOND);
-        old.found(b"v", Facts::default(), 10 * SECOND);
+        old.found(b"v", Facts::default(), Keep::ForItsAge, 10 * SECOND);
         assert!(cache.peek(b"k", 10 * SECOND).is_some());
         if too_large {
-            newer.found(&[0; 1001], Facts::default(), 10 * SECOND)
+            newer.found(&[0; 1001], Facts::default(), Keep::ForItsAge, 10 * SECOND)
         } else {
-            newer.missing(10 * SECOND)
+            newer.missing(Keep::ForItsAge, 10 * SECOND)
         }
         assert!(cache.peek(b"k", 10 * SECOND).is_none());
     }
@@ -233,7 +254,7 @@ fn ten_thousand_waiters_share_one_fill() {
             assert!(pin!(&mut *waiter).poll(&mut Context::from_waker(&waker)).is_pending());
         }
     }
-    fill.found(b"v", Facts::default(), 2);
+    fill.found(b"v", Facts::default(), Keep::ForItsAge, 2);
     assert!(bells.iter().all(|bell| bell.rings() == 1));
     for mut waiter in waiters {
         assert!(pin!(&mut waiter).poll(&mut Context::from_waker(Waker::noop())).is_ready());
@@ -262,7 +283,7 @@ fn a_waiter_holds_one_waker_the_last_and_gives_it_back() {
         drop((passing, waker));
         assert_eq!(Arc::strong_count(&bell), 1);
     }
-    fill.found(b"v", Facts::default(), 1);
+    fill.found(b"v", Facts::default(), Keep::ForItsAge, 1);
     assert_eq!((first.rings(), last.rings()), (0, 1));
 }
 
@@ -271,7 +292,7 @@ fn a_fill_without_any_waiter_is_still_kept() {
     let cache = cache();
     let (fill, waiter) = miss(&cache, b"k", 0);
     drop(waiter);
-    fill.found(b"v", Facts::default(), 1);
+    fill.found(b"v", Facts::default(), Keep::ForItsAge, 1);
     assert!(cache.peek(b"k", 2).is_some());
 }
 
@@ -282,7 +303,8 @@ fn a_fill_is_answered_on_another_thread_than_its_waiters() {
         let key = round.to_be_bytes();
         let (fill, mut waiter) = miss(&cache, &key, round);
         let bell = Arc::new(Unpark(thread::current()));
-        let answer = thread::spawn(move || fill.found(&round.to_be_bytes(), Facts::default(), round));
+        let answer =
+            thread::spawn(move || fill.found(&round.to_be_bytes(), Facts::default(), Keep::ForItsAge, round));
         let waker = Waker::from(bell);
         let outcome = loop {
             match pin!(&mut waiter).poll(&mut Context::from_waker(&waker)) {

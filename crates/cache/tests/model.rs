@@ -4,7 +4,7 @@
 use std::hash::{BuildHasher, RandomState};
 use std::time::Duration;
 
-use cache::{Cache, Facts, Fill, Limits, Lookup, Outcome, Waiter};
+use cache::{Cache, Facts, Fill, Keep, Limits, Lookup, Need, Outcome, Waiter};
 
 const EXPIRY_NS: u64 = 1_000_000_000;
 const MAX_VALUE_BYTES: usize = 100;
@@ -43,7 +43,7 @@ impl Judge {
         self.forget_the_dead(now);
         let (key, _, registered) = self.fills[fill];
         self.fills[fill].2 = false;
-        if !registered || now >= sent + EXPIRY_NS {
+        if !registered || now >= sent + EXPIRY_NS || self.holds_newer(key, sent) {
             return false;
         }
         self.held.retain(|held| held.0 != key);
@@ -53,6 +53,11 @@ impl Judge {
         self.held.push((key, value.to_vec(), sent));
         self.shrink(self.capacity);
         true
+    }
+
+    /// Whether what is held was fetched later than `sent`.
+    fn holds_newer(&self, key: u32, sent: u64) -> bool {
+        self.held.iter().any(|held| held.0 == key && held.2 > sent)
     }
 
     fn shrink(&mut self, capacity: usize) {
@@ -182,7 +187,7 @@ impl World {
     fn lookup(&mut self) {
         let key = self.key();
         let expected = self.judge.lookup(key, self.now);
-        match (self.cache.lookup(&key.to_be_bytes(), self.now), expected) {
+        match (self.cache.lookup(&key.to_be_bytes(), Need::NOTHING, self.now), expected) {
             (Lookup::Hit(entry), Ok(value)) => assert_eq!(entry.value(), value, "hit {key}"),
             (Lookup::Wait(waiter), Err(Some(id))) => self.waiters.push((id, waiter)),
             (Lookup::Miss(fill, waiter), Err(None)) => {
@@ -221,10 +226,11 @@ impl World {
                 None
             }
             2 => {
-                if registered {
+                self.judge.forget_the_dead(self.now);
+                if registered && !self.judge.holds_newer(key, sent.unwrap_or(registered_ns)) {
                     self.judge.remove(key);
                 }
-                fill.missing(self.now);
+                fill.missing(Keep::ForItsAge, self.now);
                 None
             }
             kind => {
@@ -236,7 +242,7 @@ impl World {
                 let length = if kind == 3 { MAX_VALUE_BYTES + 1 } else { self.dice.below(60) as usize };
                 let value = vec![id as u8; length];
                 let stored = self.judge.found(id, &value, sent, self.now);
-                fill.found(&value, Facts::default(), self.now);
+                fill.found(&value, Facts::default(), Keep::ForItsAge, self.now);
                 Some((value, stored))
             }
         };
@@ -250,7 +256,7 @@ impl World {
                     assert_eq!((entry.value(), stored), (&expected.0[..], expected.1));
                 }
                 (Some(Outcome::Failed(error)), None) => assert_eq!(error, id as u64),
-                (Some(Outcome::Missing | Outcome::Abandoned), None) => {}
+                (Some(Outcome::Missing { .. } | Outcome::Abandoned), None) => {}
                 (outcome, _) => panic!("fill {id} of {key}: {outcome:?}, expected {expected:?}"),
             }
         }
@@ -286,13 +292,13 @@ fn compare(shards: usize, capacity: usize, steps: usize) {
     for key in 0..u32::try_from(capacity).expect("a small capacity") {
         world.now += 1;
         assert!(world.judge.lookup(key, world.now).is_err());
-        let Lookup::Miss(fill, _) = world.cache.lookup(&key.to_be_bytes(), world.now) else {
+        let Lookup::Miss(fill, _) = world.cache.lookup(&key.to_be_bytes(), Need::NOTHING, world.now) else {
             panic!("a miss")
         };
         let id = world.judge.fills.len() - 1;
         assert!(world.judge.found(id, b"first", world.now, world.now));
         world.next_death_ns = world.next_death_ns.min(world.now + EXPIRY_NS);
-        fill.found(b"first", Facts::default(), world.now);
+        fill.found(b"first", Facts::default(), Keep::ForItsAge, world.now);
     }
     for step in 0..steps {
         world.step();

@@ -6,7 +6,7 @@
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use cache::{Cache, Facts, Limits, Lookup};
+use cache::{Cache, Facts, Keep, Limits, Lookup, Need};
 
 const BUDGET: u64 = 256 << 20;
 const MIB: f64 = 1024.0 * 1024.0;
@@ -67,12 +67,13 @@ impl Server {
             let spread = u64::try_from(most - least + 1).expect("a size");
             let length = least + usize::try_from((dice >> 33) % spread).expect("a size");
             let now_ns = self.now_ns();
-            let Lookup::Miss(mut fill, _) = self.cache.lookup(&(name << 40 | key).to_be_bytes(), now_ns)
+            let Lookup::Miss(mut fill, _) =
+                self.cache.lookup(&(name << 40 | key).to_be_bytes(), Need::NOTHING, now_ns)
             else {
                 panic!("a miss")
             };
             fill.stamp_sent(now_ns);
-            fill.found(&value[..length], Facts::default(), now_ns);
+            fill.found(&value[..length], Facts::default(), Keep::ForItsAge, now_ns);
             bytes += length as u64 + 100;
             self.tick();
             let took = begin.elapsed();

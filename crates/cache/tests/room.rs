@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use cache::{Cache, Facts, Limits, Lookup};
+use cache::{Cache, Facts, Keep, Limits, Lookup, Need};
 
 fn cache(capacity: usize, capacity_bytes: Option<u64>, shards: Option<usize>) -> Cache<()> {
     let expiry = Duration::from_secs(60);
@@ -11,8 +11,8 @@ fn cache(capacity: usize, capacity_bytes: Option<u64>, shards: Option<usize>) ->
 
 /// Stores a value at the instant that is its key.
 fn put(cache: &Cache<()>, key: u64, length: usize) {
-    match cache.lookup(&key.to_be_bytes(), key) {
-        Lookup::Miss(fill, _) => fill.found(&vec![7; length], Facts::default(), key),
+    match cache.lookup(&key.to_be_bytes(), Need::NOTHING, key) {
+        Lookup::Miss(fill, _) => fill.found(&vec![7; length], Facts::default(), Keep::ForItsAge, key),
         other => panic!("{key} is not a miss: {other:?}"),
     }
 }

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::time::{Duration, Instant};
 
-use cache::{Cache, Facts, Limits, Lookup};
+use cache::{Cache, Facts, Keep, Limits, Lookup, Need};
 
 const MILLION: u64 = 1_000_000;
 const WORST: Duration = Duration::from_millis(1);
@@ -52,8 +52,10 @@ fn worst_insert() -> Duration {
     let mut worst = Duration::ZERO;
     for key in 0..2 * MILLION {
         let start = Instant::now();
-        let Lookup::Miss(fill, _) = cache.lookup(&key.to_be_bytes(), key) else { panic!("a miss") };
-        fill.found(&[7; 32], Facts::default(), key);
+        let Lookup::Miss(fill, _) = cache.lookup(&key.to_be_bytes(), Need::NOTHING, key) else {
+            panic!("a miss")
+        };
+        fill.found(&[7; 32], Facts::default(), Keep::ForItsAge, key);
         let took = start.elapsed();
         if took > SUSPECT || key % 64 == 0 {
             let waited_now = waited.read();

@@ -1,0 +1,102 @@
+//! How a fill ends: its answer is kept, or it is not and for one named reason.
+
+use std::sync::Arc;
+
+use crate::Cache;
+use crate::budget::charge;
+use crate::entry::{Entry, Facts, Keep, Origin};
+use crate::flight::Flight;
+use crate::moment::Moment;
+use crate::room::EXTRA_EVICTIONS;
+use crate::shard::{Departure, Shard};
+use crate::stats::Unkept;
+
+impl<E> Cache<E> {
+    /// Keeps the value of a fill if that is still right, and returns it in any case.
+    pub(crate) fn store(
+        &self,
+        flight: &Arc<Flight<E>>,
+        value: &[u8],
+        facts: Facts,
+        keep: Keep,
+        now_ns: u64,
+    ) -> (Entry, bool) {
+        let unwanted = match keep {
+            Keep::Not => Some(Unkept::Unproven),
+            _ if self.is_too_large(flight, value) => Some(Unkept::TooLarge),
+            _ => None,
+        };
+        let entry = Entry::new(&flight.key, value, facts, origin(flight, keep));
+        let stored = self.commit(flight, &entry, unwanted, now_ns);
+        (entry, stored)
+    }
+
+    /// Ends a fill whose key is not in Redis; whether that knowledge is kept.
+    pub(crate) fn store_missing(&self, flight: &Arc<Flight<E>>, keep: Keep, now_ns: u64) -> bool {
+        let unwanted = match keep {
+            Keep::Leased { .. } if self.0.room.most_negatives() > 0 => None,
+            _ => Some(Unkept::Missing),
+        };
+        let entry = Entry::missing(&flight.key, origin(flight, keep));
+        let stored = self.commit(flight, &entry, unwanted, now_ns);
+        self.0.drop_surplus_negatives(now_ns);
+        stored
+    }
+
+    /// Ends a fill that brought no answer.
+    pub(crate) fn settle_unkept(&self, flight: &Arc<Flight<E>>, why: Unkept) {
+        let mut shard = self.0.lock(flight.hash);
+        shard.unregister(flight);
+        shard.stats.count_unkept(why);
+    }
+
+    /// Puts `entry` in the place of its key, unless its fill has been overtaken or it is `unwanted`. An entry that is
+    /// not wanted still tells that an older one of its key is out of date.
+    fn commit(&self, flight: &Arc<Flight<E>>, entry: &Entry, unwanted: Option<Unkept>, now_ns: u64) -> bool {
+        let inner = &*self.0;
+        let kept = entry.clone();
+        let mut shard = inner.lock(flight.hash);
+        let at = inner.moment(now_ns);
+        let before = shard.totals();
+        let unwanted = at.death(entry).map(|_| Unkept::Expired).or(unwanted);
+        let overtaken = shard.overtaken(flight, entry, &at);
+        let old = match (overtaken, unwanted) {
+            (None, None) => shard.insert(kept, flight.hash, &at),
+            (None, Some(_)) => shard.take(&flight.key, flight.hash, &at, Departure::Replaced),
+            (Some(_), _) => None,
+        };
+        let unkept = overtaken.or(unwanted);
+        unkept.into_iter().for_each(|why| shard.stats.count_unkept(why));
+        let change = shard.totals() - before;
+        drop(shard);
+        drop(old);
+        inner.make_room(change, EXTRA_EVICTIONS, now_ns);
+        unkept.is_none()
+    }
+
+    fn is_too_large(&self, flight: &Flight<E>, value: &[u8]) -> bool {
+        value.len() > self.0.max_value_bytes
+            || charge(flight.key.len() + value.len()) > self.0.room.budget.effective()
+    }
+}
+
+impl<E> Shard<E> {
+    /// Takes a fill off the register and tells why its answer is worth less than what may be held by now, if so.
+    fn overtaken(&mut self, flight: &Arc<Flight<E>>, entry: &Entry, at: &Moment) -> Option<Unkept> {
+        if !self.unregister(flight) {
+            Some(Unkept::Invalidated)
+        } else if flight.epoch != at.epoch {
+            Some(Unkept::Flushed)
+        } else if self.peek(&flight.key, flight.hash, at).is_some_and(|held| held.sent_ns() > entry.sent_ns())
+        {
+            // Two connections keep no order between them.
+            Some(Unkept::Outdated)
+        } else {
+            None
+        }
+    }
+}
+
+fn origin<E>(flight: &Flight<E>, keep: Keep) -> Origin {
+    Origin { sent_ns: flight.sent_ns().unwrap_or(flight.registered_ns), epoch: flight.epoch, keep }
+}
