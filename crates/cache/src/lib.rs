@@ -41,9 +41,10 @@ mod sweep;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::thread::available_parallelism;
+use std::thread::{available_parallelism, sleep};
 use std::time::Duration;
 
+use mutant::Mutant;
 use parking_lot::Mutex;
 use siphasher::sip::SipHasher13;
 
@@ -171,6 +172,14 @@ impl<E> Cache<E> {
             let at = inner.moment(now_ns);
             match shard.touch(key, hash, &at) {
                 Touch::Live(entry) => {
+                    if mutant::is_on(Mutant::LookupBeforeSync) && need.since_ns > 0 {
+                        drop(shard);
+                        sleep(Duration::from_millis(1));
+                        if entry.proven_ns() >= need.since_ns {
+                            return Lookup::Hit(entry);
+                        }
+                        shard = inner.lock(hash);
+                    }
                     if inner.satisfies(&entry, need) {
                         shard.stats.hits += 1;
                         return Lookup::Hit(entry);
@@ -259,7 +268,9 @@ impl<E> Cache<E> {
         let mut shard = self.0.lock(hash);
         let at = self.0.moment(0); // age does not matter here
         let before = shard.totals();
-        shard.unregister_key(key, hash);
+        if !mutant::is_on(Mutant::PushKeepsFills) {
+            shard.unregister_key(key, hash);
+        }
         let gone = shard.take(key, hash, &at, Departure::Invalidated);
         let change = shard.totals() - before;
         drop(shard);
@@ -323,7 +334,11 @@ impl<E> Inner<E> {
     /// Whether an entry is proven as late as the reader needs. To be called while its shard is locked: then an
     /// invalidation that is not applied yet has not renewed the lease either.
     fn satisfies(&self, entry: &Entry, need: Need) -> bool {
-        let proven = entry.proven_ns() >= need.since_ns;
+        if mutant::is_on(Mutant::FlushBeforeSync) && need.since_ns > 0 {
+            sleep(Duration::from_millis(1));
+            return entry.proven_ns() >= need.since_ns;
+        }
+        let proven = entry.proven_ns() >= need.since_ns || mutant::is_on(Mutant::NoLease);
         // After a look at the lease, and never before it: a flush that came with the renewal has been seen then.
         proven && (entry.lease().is_none() || entry.epoch() == self.epoch_now())
     }

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use hashbrown::HashTable;
+use mutant::Mutant;
 use parking_lot::{Mutex, MutexGuard};
 
 use crate::budget::charge;
@@ -198,6 +199,7 @@ impl<E> Shard<E> {
     ) -> Option<Arc<Flight<E>>> {
         let fills =
             self.fills.iter_hash(hash).filter(|fill| is_of(fill, key, hash) && fill.epoch == at.epoch);
+        let since_ns = if mutant::is_on(Mutant::JoinWithoutSent) { 0 } else { since_ns };
         let late_enough =
             fills.filter(|fill| fill.sent_ns().is_none_or(|sent| sent >= since_ns && !at.is_over(sent)));
         late_enough.max_by_key(|fill| fill.registered_ns).cloned()

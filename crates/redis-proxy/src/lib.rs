@@ -32,15 +32,19 @@ use upstream::Target;
 
 use crate::admin::Watched;
 use crate::budget::Budget;
-use crate::config::Settings;
+use crate::clock::nanos;
+use crate::config::{Coherence, Mode, Settings};
 pub use crate::error::{Ended, Error};
 use crate::front::http::HttpSettings;
 pub use crate::health::check_health;
 use crate::listener::{Door, accept, bind};
 use crate::maintenance::maintain;
-use crate::readthrough::Store;
+use crate::readthrough::{Link, LinkSettings, LinkThread, Store};
 use crate::shutdown::{Draining, Signals};
-use crate::worker::{Worker, clients};
+use crate::worker::{Way, Worker, clients};
+
+/// Redis' default of `tracking-table-max-keys`.
+const TRACKED_KEYS: usize = 1_000_000;
 
 /// Serves with `settings` until a signal ends it.
 ///
@@ -49,6 +53,7 @@ use crate::worker::{Worker, clients};
 pub fn run(mut settings: Settings) -> Result<Ended, Error> {
     logging::start(&settings.log, settings.log_format)
         .map_err(|error| Error::setting("LOG", &settings.log, &error.to_string()))?;
+    mutate()?;
     let files = files::raise_limit();
     (settings.max_clients, settings.max_waiting) =
         files::fit(files, settings.workers, settings.max_clients, settings.max_waiting);
@@ -63,6 +68,17 @@ pub fn run(mut settings: Settings) -> Result<Ended, Error> {
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Error::System)?;
     runtime.block_on(serve(&settings, data, admin))
+}
+
+/// Switches on the fault that REDIS_PROXY_MUTANT names, in builds for tests.
+fn mutate() -> Result<(), Error> {
+    let Some(name) = std::env::var_os("REDIS_PROXY_MUTANT") else { return Ok(()) };
+    let name = name.to_string_lossy();
+    if !mutant::switch_on(&name) {
+        return Err(Error::setting("REDIS_PROXY_MUTANT", &name, "no such fault, or not a build for tests"));
+    }
+    warn!(%name, "a fault is switched on");
+    Ok(())
 }
 
 fn listen(names: &'static str, host: &str, port: Option<u16>) -> Result<Option<TcpListener>, Error> {
@@ -92,8 +108,12 @@ async fn serve(
     let budget = settings.capacity_bytes.map(|bytes| Budget::new(store.clone(), bytes));
     let http = Arc::new(HttpSettings::new(settings));
     let redis = Target::new(settings.redis.clone(), settings.max_inflight);
+    let started = start_links(settings, &store, budget.as_ref(), &redis)?;
+    let (links, link_threads): (Vec<_>, Vec<_>) = started.into_iter().unzip();
+    let links: Arc<[Arc<Link>]> = links.into();
+    let way = if links.is_empty() { Way::Own(redis) } else { Way::Linked(links.clone()) };
     let started = (0..settings.workers)
-        .map(|number| Worker::start(number, &store, budget.as_ref(), &redis, &http))
+        .map(|number| Worker::start(number, &store, budget.as_ref(), &way, &http))
         .collect::<Result<Vec<_>, _>>()
         .map_err(Error::System)?;
     let (workers, threads): (Vec<_>, Vec<_>) = started.into_iter().unzip();
@@ -106,6 +126,7 @@ async fn serve(
         admin = bound(admin.as_ref()),
         redis = %settings.redis.address,
         capacity = settings.capacity,
+        coherence = settings.coherence.mode.name(),
         global_expiry = ?settings.global_expiry,
         workers = settings.workers,
         max_clients = settings.max_clients,
@@ -113,7 +134,8 @@ async fn serve(
     );
     if let Some(listener) = admin {
         let (store, workers) = (store.clone(), workers.clone());
-        let watched = Watched { store, workers, door: door.clone(), draining: draining.clone() };
+        let (door, draining) = (door.clone(), draining.clone());
+        let watched = Watched { store, workers, links, door, draining };
         admin::start(listener, watched).map_err(Error::System)?;
     }
     tokio::spawn(maintain(store, workers.clone(), budget));
@@ -155,6 +177,7 @@ async fn serve(
             // A worker that panicked has said so.
             let _ = thread.join();
         }
+        link_threads.into_iter().for_each(LinkThread::end);
         Ended::Drained
     };
     tokio::select! {
@@ -164,6 +187,36 @@ async fn serve(
             Ok(Ended::Signalled(number))
         }
     }
+}
+
+/// The tracked links of the modes `tracking` and `strict`; none in mode `ttl`.
+fn start_links(
+    settings: &Settings,
+    store: &Store,
+    budget: Option<&Arc<Budget>>,
+    plain: &Arc<Target>,
+) -> Result<Vec<(Arc<Link>, LinkThread)>, Error> {
+    let Coherence { mode, max_staleness, links, canary_key, .. } = &settings.coherence;
+    if *mode == Mode::Ttl {
+        return Ok(Vec::new());
+    }
+    if settings.capacity > TRACKED_KEYS {
+        warn!(
+            capacity = settings.capacity,
+            "CAPACITY is above the keys that Redis tracks by default: raise its tracking-table-max-keys as well"
+        );
+    }
+    let tracked = Target::tracked(settings.redis.clone(), settings.max_inflight);
+    let link = LinkSettings {
+        links: *links,
+        strict: *mode == Mode::Strict,
+        max_staleness_ns: nanos(*max_staleness),
+        canary_key: canary_key.as_ref().map(|key| key.as_bytes().into()),
+    };
+    (0..*links)
+        .map(|number| LinkThread::start(number, store, budget, &tracked, plain, link.clone()))
+        .collect::<Result<_, _>>()
+        .map_err(Error::System)
 }
 
 /// The address that a port was bound to, for the log.

@@ -16,6 +16,10 @@ impl Counter {
     pub(crate) fn get(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }
+
+    fn reset(&self) {
+        self.0.store(0, Ordering::Relaxed);
+    }
 }
 
 /// Upper bounds of the latency buckets in nanoseconds: 1, 2, 5 a decade from 1 us to 10 s.
@@ -77,11 +81,23 @@ pub(crate) struct WorkerStats {
     pub(crate) disconnects: Counter,
     /// Fetches sent a second time because their connection was lost.
     pub(crate) retries: Counter,
+    /// Hits since the last one that was chosen by [`one_hit_in`](WorkerStats::one_hit_in).
+    unchosen: Counter,
 }
 
 impl WorkerStats {
     pub(crate) fn failed(&self, failure: &Failure) {
         self.failures[failure.kind()].add(1);
+    }
+
+    /// Chooses one hit in `n`.
+    pub(crate) fn one_hit_in(&self, n: u64) -> bool {
+        self.unchosen.add(1);
+        let chosen = self.unchosen.get() >= n;
+        if chosen {
+            self.unchosen.reset();
+        }
+        chosen
     }
 
     /// Failed fills of the kind with this index into [`KINDS`].

@@ -18,7 +18,7 @@ use upstream::{Driver, Target};
 
 use crate::budget::Budget;
 use crate::front::http::{HttpFront, HttpSettings, serve};
-use crate::readthrough::{ReadThrough, Store, Ticket};
+use crate::readthrough::{FillSink, Link, ReadThrough, Store, Ticket};
 use crate::stats::WorkerStats;
 
 /// What a worker is told. Bounded: each `Serve` carries a place of MAX_CLIENTS, the others come once.
@@ -26,6 +26,14 @@ enum Order {
     Serve(TcpStream, OwnedSemaphorePermit),
     Drain,
     End,
+}
+
+/// How workers reach Redis.
+pub(crate) enum Way {
+    /// Mode `ttl`: each by a connection of its own.
+    Own(Arc<Target>),
+    /// Modes `tracking` and `strict`: all by the same links.
+    Linked(Arc<[Arc<Link>]>),
 }
 
 /// A running worker, as the other threads see it.
@@ -47,12 +55,18 @@ impl Worker {
         number: usize,
         store: &Store,
         budget: Option<&Arc<Budget>>,
-        redis: &Arc<Target>,
+        way: &Way,
         settings: &HttpSettings,
     ) -> io::Result<(Worker, JoinHandle<()>)> {
-        let (upstream, driver) = upstream::connect(redis);
         let stats = Arc::new(WorkerStats::default());
-        let read = ReadThrough::new(store.clone(), budget.cloned(), upstream, stats.clone());
+        let (read, own) = match way {
+            Way::Own(redis) => {
+                let (upstream, driver) = upstream::connect(redis);
+                let sink = ReadThrough::sink(&upstream, &stats, budget.cloned());
+                (ReadThrough::aging(store.clone(), upstream, stats.clone()), Some((driver, sink)))
+            }
+            Way::Linked(links) => (ReadThrough::linked(store.clone(), links.clone(), stats.clone()), None),
+        };
         let clients = Arc::new(AtomicUsize::new(0));
         let (orders, inbox) = unbounded_channel();
         let (started, outcome) = std::sync::mpsc::sync_channel(1);
@@ -67,8 +81,8 @@ impl Worker {
                     Err(error) => return drop(started.send(Err(error))),
                 };
                 drop(started.send(Ok(())));
-                let front = HttpFront::new(read.clone(), stats, settings);
-                runtime.block_on(work(number, read, driver, front, inbox, clients));
+                let front = HttpFront::new(read, stats, settings);
+                runtime.block_on(work(number, own, front, inbox, clients));
                 // A name that is being looked up would hold us until the resolver gives up.
                 runtime.shutdown_background();
             })?
@@ -115,13 +129,17 @@ pub(crate) fn clients(workers: &[Worker]) -> usize {
 
 async fn work(
     number: usize,
-    read: ReadThrough,
-    driver: Driver<Ticket>,
+    own: Option<(Driver<Ticket>, FillSink)>,
     front: Rc<HttpFront>,
     mut inbox: UnboundedReceiver<Order>,
     clients: Arc<AtomicUsize>,
 ) {
-    let mut driver = spawn_local(driver.run(read.sink()).instrument(error_span!("worker", number)));
+    let mut driver = spawn_local(async move {
+        match own {
+            Some((driver, sink)) => driver.run(sink).instrument(error_span!("worker", number)).await,
+            None => std::future::pending().await,
+        }
+    });
     loop {
         let order = tokio::select! {
             order = inbox.recv() => order,

@@ -12,7 +12,7 @@ use tokio::time::{Instant, Sleep, sleep_until};
 
 use crate::endpoint::Endpoint;
 use crate::queue::{Awaited, Shared};
-use crate::sink::{Loss, Sink};
+use crate::sink::{Doubt, Loss, Sink};
 use crate::stream::Duplex;
 
 /// Room asked for before each read.
@@ -173,7 +173,7 @@ impl<'a, S: Sink> Connection<'a, S> {
             Some(Awaited::Reply(ticket)) => {
                 self.replies += 1;
                 let answered = self.sink.reply(ticket, frame);
-                answered.map_err(|_| Loss::Closed("a reply of the wrong type".into()))
+                answered.map_err(|Doubt(why)| Loss::Closed(why.into()))
             }
             Some(Awaited::Pong) => match frame {
                 // Also an error (LOADING, MASTERDOWN): not ready, but alive.
@@ -183,6 +183,10 @@ impl<'a, S: Sink> Connection<'a, S> {
                 }
                 _ => Err(Loss::Closed("a reply to PING that is no PONG".into())),
             },
+            Some(Awaited::Prelude(ticket)) => {
+                let answered = self.sink.reply(ticket, frame);
+                answered.map_err(|Doubt(why)| Loss::Closed(why.into()))
+            }
             None => Err(Loss::Closed("a reply that nobody asked for".into())),
         }
     }
@@ -195,7 +199,7 @@ impl<'a, S: Sink> Connection<'a, S> {
 
     /// The command whose reply cannot be read is lost for that reason; those behind it only lose their link.
     fn garbled(&mut self, why: &str) -> Loss {
-        if let Some(Awaited::Reply(ticket)) = self.pop() {
+        if let Some(Awaited::Reply(ticket) | Awaited::Prelude(ticket)) = self.pop() {
             self.sink.lost(ticket, &Loss::Garbled(why.into()));
         }
         Loss::Closed(format!("malformed reply: {why}").into())

@@ -18,6 +18,7 @@ use crate::queue::{Awaited, Shared, Slot, State, Upstream};
 use crate::sink::{Loss, Sink};
 use crate::stream::{Duplex, open};
 use crate::target::Target;
+use crate::tracking::Tracking;
 
 /// While somebody waits, an attempt that has been silent for this long gets a fresh one beside it: what swallowed
 /// the first one's bytes may be gone.
@@ -50,12 +51,12 @@ impl<T> Driver<T> {
         loop {
             returns.mark_unchanged();
             let loss = match self.attempt(&sink, std::mem::take(&mut silent)).await {
-                Ok(stream) => {
+                Ok((stream, tracking)) => {
                     let incarnation = INCARNATIONS.fetch_add(1, Ordering::Relaxed);
                     info!(redis = %endpoint.address, incarnation, "connected to redis");
                     reported = None;
                     self.target.returns.send_modify(|count| *count += 1);
-                    sink.connected(incarnation);
+                    sink.connected(incarnation, &tracking);
                     self.shared.queue.lock().state = State::Up;
                     let mut connection = Connection::new(stream, &self.shared, &sink, endpoint);
                     let loss = connection.serve().await;
@@ -95,7 +96,7 @@ impl<T> Driver<T> {
         &self,
         sink: &S,
         mut silent: bool,
-    ) -> Result<Box<dyn Duplex>, Loss> {
+    ) -> Result<(Box<dyn Duplex>, Tracking), Loss> {
         let resolved = AtomicBool::new(false);
         let mut first = pin!(self.connect(&resolved));
         let mut second: Option<Pin<Box<_>>> = None;
@@ -123,14 +124,14 @@ impl<T> Driver<T> {
     }
 
     /// Opens and greets, within the connect time-out; `resolved` is set once the name has been.
-    async fn connect(&self, resolved: &AtomicBool) -> Result<Box<dyn Duplex>, Loss> {
+    async fn connect(&self, resolved: &AtomicBool) -> Result<(Box<dyn Duplex>, Tracking), Loss> {
         let endpoint = &self.target.endpoint;
         let connect = async {
             let mut stream = open(endpoint, resolved)
                 .await
                 .map_err(|error| Loss::Unreachable(error.to_string().into()))?;
-            greet(&mut *stream, endpoint).await?;
-            Ok(stream)
+            let tracking = greet(&mut *stream, endpoint, self.target.tracked).await?;
+            Ok((stream, tracking))
         };
         match timeout(endpoint.connect_timeout, connect).await {
             Ok(outcome) => outcome,
@@ -159,7 +160,7 @@ impl<T> Driver<T> {
     fn refuse<S: Sink<Ticket = T>>(&self, sink: &S, state: State, loss: &Loss) {
         let slots: VecDeque<Slot<T>> = self.shared.drain_into(state);
         for slot in slots {
-            if let Awaited::Reply(ticket) = slot.awaited {
+            if let Awaited::Reply(ticket) | Awaited::Prelude(ticket) = slot.awaited {
                 sink.lost(ticket, loss);
             }
         }

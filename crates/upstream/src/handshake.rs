@@ -11,18 +11,24 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::connection::decoder_limits;
 use crate::endpoint::Endpoint;
+use crate::hello::Hello;
 use crate::sink::Loss;
 use crate::stream::Duplex;
+use crate::tracking::{Tracking, track};
 
 /// The name that `CLIENT LIST` shows for our connections.
 const CLIENT_NAME: &[u8] = b"redis-proxy";
 
-/// Takes a fresh stream to the point where commands may be sent.
+/// Takes a fresh stream to the point where commands may be sent; `tracked` asks the server to track its reads.
 ///
 /// # Errors
 /// [`Loss::Refused`] when Redis turns a step down (its text, with the password blotted out: servers before 6.0
 /// echo the arguments of an unknown HELLO), [`Loss::Unreachable`] when the stream ends or is not RESP.
-pub(crate) async fn greet(stream: &mut dyn Duplex, endpoint: &Endpoint) -> Result<(), Loss> {
+pub(crate) async fn greet(
+    stream: &mut dyn Duplex,
+    endpoint: &Endpoint,
+    tracked: bool,
+) -> Result<Tracking, Loss> {
     let mut talk = Talk { stream, decoder: Decoder::new(decoder_limits(endpoint)), inbox: BytesMut::new() };
     let password = endpoint.password.as_ref().map(|secret| secret.expose().as_bytes());
     let user = endpoint.username.as_deref().unwrap_or("default").as_bytes();
@@ -47,10 +53,14 @@ pub(crate) async fn greet(stream: &mut dyn Duplex, endpoint: &Endpoint) -> Resul
     }
     // A name helps the operator; an ACL that forbids it is no reason to go without the data.
     talk.ask(&[b"CLIENT", b"SETNAME", CLIENT_NAME]).await?;
+    let tracking = match tracked {
+        true => track(&mut talk, Hello::read(&hello).as_ref()).await?,
+        false => Tracking::NotAsked,
+    };
     if !talk.inbox.is_empty() {
         return Err(Loss::Unreachable("bytes that answer nothing".into()));
     }
-    Ok(())
+    Ok(tracking)
 }
 
 /// Whether HELLO was turned down for what we said in it, and would be in other words: then RESP2 helps nothing. All
@@ -69,14 +79,14 @@ fn refused(text: &[u8], endpoint: &Endpoint) -> Loss {
 }
 
 /// One question, one answer.
-struct Talk<'a> {
+pub(crate) struct Talk<'a> {
     stream: &'a mut dyn Duplex,
     decoder: Decoder,
     inbox: BytesMut,
 }
 
 impl Talk<'_> {
-    async fn ask(&mut self, arguments: &[&[u8]]) -> Result<Frame, Loss> {
+    pub(crate) async fn ask(&mut self, arguments: &[&[u8]]) -> Result<Frame, Loss> {
         let mut out = BytesMut::new();
         encode_command(&mut out, arguments);
         self.stream.write_all(&out).await.map_err(|error| unreachable(error.to_string()))?;

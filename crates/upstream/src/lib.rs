@@ -21,13 +21,17 @@ mod connection;
 mod driver;
 mod endpoint;
 mod handshake;
+mod hello;
 mod queue;
 mod sink;
 mod stream;
 mod target;
+mod tracking;
 
 pub use driver::{Driver, connect};
 pub use endpoint::{Address, Endpoint, Secret, Tls};
+pub use hello::Hello;
 pub use queue::{State, Unsent, Upstream};
 pub use sink::{Doubt, Loss, Sink};
 pub use target::Target;
+pub use tracking::Tracking;

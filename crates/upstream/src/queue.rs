@@ -34,6 +34,8 @@ pub struct Unsent<T> {
 /// What waits for a reply, in the order of the wire.
 pub(crate) enum Awaited<T> {
     Reply(T),
+    /// The first command of a pair: it counts with the second.
+    Prelude(T),
     /// A heartbeat of our own; its reply is dropped.
     Pong,
 }
@@ -118,6 +120,24 @@ impl<T> Upstream<T> {
     /// [`Unsent`] while the connection is known to be down, or with [`Loss::Full`] at the limit of commands in
     /// flight. Asking while it is down brings the next attempt nearer.
     pub fn send(&self, arguments: &[&[u8]], ticket: T) -> Result<(), Unsent<T>> {
+        self.queue(None, arguments, ticket)
+    }
+
+    /// Queues two commands side by side: no other comes between them. Their replies come one after the other, the
+    /// first with `prelude.1`. They count as one in flight.
+    ///
+    /// # Errors
+    /// As [`send`](Upstream::send); the first ticket is dropped.
+    pub fn send_after(
+        &self,
+        prelude: (&[&[u8]], T),
+        arguments: &[&[u8]],
+        ticket: T,
+    ) -> Result<(), Unsent<T>> {
+        self.queue(Some(prelude), arguments, ticket)
+    }
+
+    fn queue(&self, prelude: Option<(&[&[u8]], T)>, arguments: &[&[u8]], ticket: T) -> Result<(), Unsent<T>> {
         let mut queue = self.shared.queue.lock();
         if let State::Down(loss) = &queue.state {
             let loss = loss.clone();
@@ -128,8 +148,13 @@ impl<T> Upstream<T> {
         if !self.shared.target.in_flight.enter() {
             return Err(Unsent { ticket, loss: Loss::Full });
         }
+        let sent = Instant::now();
+        if let Some((arguments, ticket)) = prelude {
+            resp::encode_command(&mut queue.out, arguments);
+            queue.slots.push_back(Slot { awaited: Awaited::Prelude(ticket), sent });
+        }
         resp::encode_command(&mut queue.out, arguments);
-        queue.slots.push_back(Slot { awaited: Awaited::Reply(ticket), sent: Instant::now() });
+        queue.slots.push_back(Slot { awaited: Awaited::Reply(ticket), sent });
         let driver = queue.driver.take();
         drop(queue);
         wake(driver);

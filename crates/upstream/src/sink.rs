@@ -5,6 +5,8 @@ use std::sync::Arc;
 
 use resp::Frame;
 
+use crate::tracking::Tracking;
+
 /// Receives everything that one connection delivers.
 ///
 /// All methods are called by the connection's driver, one at a time and strictly in wire order; whatever must
@@ -17,8 +19,9 @@ pub trait Sink {
     /// The reply to the command sent with `ticket`.
     ///
     /// # Errors
-    /// [`Doubt`] when the reply cannot belong to that command. The connection is then closed, because every
-    /// later reply would be in doubt too; the other tickets on it are [`lost`](Sink::lost).
+    /// [`Doubt`] when the reply cannot belong to that command, or tells that this connection is not what it was taken
+    /// for. The connection is then closed, because every later reply would be in doubt too; the other tickets on it
+    /// are [`lost`](Sink::lost).
     fn reply(&self, ticket: Self::Ticket, frame: Frame) -> Result<(), Doubt>;
 
     /// An out-of-band message (RESP3 push).
@@ -27,16 +30,22 @@ pub trait Sink {
     /// The command sent with `ticket` gets no reply. It may be sent again from here.
     fn lost(&self, ticket: Self::Ticket, loss: &Loss);
 
-    /// A new connection is ready. `incarnation` is never used twice in a process.
-    fn connected(&self, incarnation: u64);
+    /// A new connection is ready; what is sent from here on travels on it. `incarnation` is never used twice in a
+    /// process.
+    fn connected(&self, incarnation: u64, tracking: &Tracking);
 
     /// An attempt to connect failed, or an established connection ended.
     fn disconnected(&self, loss: &Loss);
 }
 
-/// A reply that cannot be the answer to its command: the connection can no longer be trusted.
+/// Why a connection can no longer be trusted after a reply; often, that the reply cannot answer its command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Doubt;
+pub struct Doubt(pub &'static str);
+
+impl Doubt {
+    /// A reply that cannot be the answer to its command.
+    pub const WRONG_TYPE: Doubt = Doubt("a reply of the wrong type");
+}
 
 /// Why a command gets no reply.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -17,6 +17,8 @@ const MEMORY: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub struct Target {
     pub(crate) endpoint: Endpoint,
+    /// Whether the server is asked to track what its connections read.
+    pub(crate) tracked: bool,
     pub(crate) in_flight: InFlight,
     pub(crate) demand: Demand,
     /// Counts connections made: where one gets through, the others need not wait.
@@ -26,8 +28,18 @@ pub struct Target {
 impl Target {
     /// A Redis at `endpoint`, with at most `max_in_flight` commands without a reply over all connections.
     pub fn new(endpoint: Endpoint, max_in_flight: usize) -> Arc<Self> {
+        Target::of(endpoint, max_in_flight, false)
+    }
+
+    /// The same, for connections whose reads the server is asked to track.
+    pub fn tracked(endpoint: Endpoint, max_in_flight: usize) -> Arc<Self> {
+        Target::of(endpoint, max_in_flight, true)
+    }
+
+    fn of(endpoint: Endpoint, max_in_flight: usize, tracked: bool) -> Arc<Self> {
         Arc::new(Target {
             endpoint,
+            tracked,
             in_flight: InFlight { limit: max_in_flight, used: AtomicUsize::new(0) },
             demand: Demand::default(),
             returns: watch::Sender::new(0),

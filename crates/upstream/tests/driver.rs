@@ -10,7 +10,7 @@ use resp::Frame;
 use testkit::{Action, FaultProxy, ScriptedRedis};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::time::timeout;
-use upstream::{Address, Doubt, Endpoint, Loss, Secret, Sink, State, Target, Upstream};
+use upstream::{Address, Doubt, Endpoint, Loss, Secret, Sink, State, Target, Tracking, Upstream};
 
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -40,7 +40,7 @@ impl Sink for Recorder {
     fn reply(&self, ticket: u32, frame: Frame) -> Result<(), Doubt> {
         let doubt = matches!(frame, Frame::Integer(_));
         self.tell(Told::Reply(ticket, frame));
-        if doubt { Err(Doubt) } else { Ok(()) }
+        if doubt { Err(Doubt::WRONG_TYPE) } else { Ok(()) }
     }
 
     fn push(&self, items: Vec<Frame>) {
@@ -51,7 +51,7 @@ impl Sink for Recorder {
         self.tell(Told::Lost(ticket, loss.clone()));
     }
 
-    fn connected(&self, _incarnation: u64) {
+    fn connected(&self, _incarnation: u64, _tracking: &Tracking) {
         self.tell(Told::Connected);
     }
 
@@ -293,7 +293,7 @@ fn incarnations_are_never_used_twice() {
         }
         fn push(&self, _items: Vec<Frame>) {}
         fn lost(&self, (): (), _loss: &Loss) {}
-        fn connected(&self, incarnation: u64) {
+        fn connected(&self, incarnation: u64, _tracking: &Tracking) {
             self.0.lock().push(incarnation);
         }
         fn disconnected(&self, _loss: &Loss) {}

@@ -1,6 +1,7 @@
 //! `/metrics`: the counters of the cache and of the workers, in the OpenMetrics text that Prometheus reads.
 
 use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, NoLabelSet};
@@ -11,6 +12,7 @@ use super::Watched;
 use crate::budget::resident_bytes;
 use crate::clock::now_ns;
 use crate::failure::KINDS;
+use crate::readthrough::{Link, LinkCounts};
 use crate::stats::{BOUNDS_NS, Histogram, WorkerStats};
 use crate::worker::clients;
 
@@ -32,9 +34,94 @@ impl fmt::Debug for Reading {
 }
 
 impl Reading {
-    /// A counter summed over the workers.
+    /// What the workers count, and the threads of the links.
+    fn all_stats(&self) -> impl Iterator<Item = &WorkerStats> {
+        let workers = self.0.workers.iter().map(|worker| &*worker.stats);
+        workers.chain(self.0.links.iter().map(|link| &*link.stats))
+    }
+
+    /// A counter summed over them.
     fn sum(&self, of: impl Fn(&WorkerStats) -> u64) -> u64 {
-        self.0.workers.iter().map(|worker| of(&worker.stats)).sum()
+        self.all_stats().map(of).sum()
+    }
+
+    /// A counter summed over the links.
+    fn sum_links(&self, of: impl Fn(&LinkCounts) -> &AtomicU64) -> u64 {
+        self.0.links.iter().map(|link| of(&link.counts).load(Ordering::Relaxed)).sum()
+    }
+
+    /// The greatest of the links, nanoseconds to seconds.
+    fn worst_link(&self, of: impl Fn(&Link) -> u64) -> f64 {
+        self.0.links.iter().map(|link| of(link)).max().unwrap_or(0) as f64 / NANOS
+    }
+
+    /// How the modes `tracking` and `strict` fare; nothing in `ttl`.
+    fn coherence(&self, out: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        if self.0.links.is_empty() {
+            return Ok(());
+        }
+        let now_ns = now_ns();
+        let in_force = self.0.links.iter().all(|link| link.holds(now_ns).is_ok());
+        gauge(
+            out,
+            "coherence_in_force",
+            "1 while the promise of the mode is kept by proof",
+            in_force.into(),
+        )?;
+        counter(
+            out,
+            "coherence_violations",
+            "Audited hits that were not what Redis held; must stay 0",
+            self.sum_links(|counts| &counts.violations),
+        )?;
+        counter(
+            out,
+            "coherence_audits",
+            "Hits read again and compared",
+            self.sum_links(|counts| &counts.audits),
+        )?;
+        counter(
+            out,
+            "link_invalidations",
+            "Keys that Redis named as changed",
+            self.sum_links(|counts| &counts.invalidations),
+        )?;
+        counter(
+            out,
+            "link_flushes",
+            "Invalidations of everything",
+            self.sum_links(|counts| &counts.flushes),
+        )?;
+        counter(
+            out,
+            "link_barriers",
+            "PINGs sent for strict and unproven reads",
+            self.sum_links(|counts| &counts.barriers),
+        )?;
+        counter(
+            out,
+            "link_refills",
+            "Entries of a lost link fetched anew while they were still served",
+            self.sum_links(|counts| &counts.refills),
+        )?;
+        real(
+            out,
+            "link_sync_age_seconds",
+            "Time since the instant up to which entries are proven; a hit needs it below MAX_STALENESS",
+            self.worst_link(|link| link.sync_age_ns(now_ns)),
+        )?;
+        real(
+            out,
+            "link_round_trip_seconds",
+            "Of the last heartbeat",
+            self.worst_link(|link| link.counts.round_trip_ns.load(Ordering::Relaxed)),
+        )?;
+        real(
+            out,
+            "link_push_lag_seconds",
+            "From the answer to the last canary's write to its invalidation",
+            self.worst_link(|link| link.counts.push_lag_ns.load(Ordering::Relaxed)),
+        )
     }
 
     /// A histogram summed over the workers: count a bucket, sum in seconds.
@@ -42,8 +129,8 @@ impl Reading {
         let bounds = BOUNDS_NS.iter().map(|ns| *ns as f64 / NANOS).chain([f64::MAX]);
         let mut buckets: Vec<_> = bounds.map(|bound| (bound, 0)).collect();
         let mut sum_ns = 0;
-        for worker in self.0.workers.iter() {
-            let (counts, sum) = of(&worker.stats).read();
+        for stats in self.all_stats() {
+            let (counts, sum) = of(stats).read();
             buckets.iter_mut().zip(counts).for_each(|(bucket, count)| bucket.1 += count);
             sum_ns += sum;
         }
@@ -62,6 +149,12 @@ impl Collector for Reading {
             "result",
             &[("hit", cache.hits), ("miss", cache.misses), ("collapsed", cache.collapsed)],
         )?;
+        counter(
+            out,
+            "unproven_lookups",
+            "Lookups that found an entry not proven as late as was needed",
+            cache.unproven,
+        )?;
         labelled(
             out,
             "fills",
@@ -76,6 +169,8 @@ impl Collector for Reading {
                 ("invalidated", cache.unkept_invalidated),
                 ("flushed", cache.unkept_flushed),
                 ("abandoned", cache.unkept_abandoned),
+                ("unproven", cache.unkept_unproven),
+                ("outdated", cache.unkept_outdated),
             ],
         )?;
         counter(out, "evictions", "Live entries that left for room", cache.evictions)?;
@@ -88,6 +183,7 @@ impl Collector for Reading {
         )?;
         counter(out, "flushes", "Flushes of the whole cache", cache.flushes)?;
         gauge(out, "entries", "Entries held", cache.entries)?;
+        gauge(out, "negative_entries", "Of them, keys known to have no value", cache.negatives)?;
         gauge(out, "capacity_entries", "Entries held at most", cache.capacity)?;
         gauge(out, "fills_in_flight", "Fetches on their way", cache.fills_in_flight)?;
         gauge(out, "accounted_bytes", "Bytes charged for entries, tables and lists", cache.accounted_bytes)?;
@@ -137,6 +233,7 @@ impl Collector for Reading {
             "Requests answered without a lookup: malformed, over a limit, not GET or HEAD, the banner",
             self.sum(|worker| worker.rejected.get()),
         )?;
+        self.coherence(out)?;
         let (hits, hits_sum) = self.merged(|worker| &worker.hit_latency);
         let (misses, misses_sum) = self.merged(|worker| &worker.miss_latency);
         let mut request = out.encode_descriptor(

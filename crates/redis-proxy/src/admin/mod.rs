@@ -21,7 +21,7 @@ use prometheus_client::encoding::text::encode;
 use tokio::sync::Semaphore;
 
 use crate::listener::Door;
-use crate::readthrough::Store;
+use crate::readthrough::{Link, Store};
 use crate::shutdown::Draining;
 use crate::worker::Worker;
 
@@ -40,6 +40,8 @@ const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset
 pub(crate) struct Watched {
     pub(crate) store: Store,
     pub(crate) workers: Arc<[Worker]>,
+    /// The tracked links; none in mode `ttl`.
+    pub(crate) links: Arc<[Arc<Link>]>,
     pub(crate) door: Arc<Door>,
     pub(crate) draining: Arc<Draining>,
 }
@@ -100,7 +102,7 @@ async fn answer(
     match request.uri().path() {
         "/livez" => response(StatusCode::OK, TEXT, "alive\n".into()),
         "/readyz" => match ready::check(watched).await {
-            Ok(()) => response(StatusCode::OK, TEXT, "ready\n".into()),
+            Ok(()) => response(StatusCode::OK, TEXT, format!("ready\n{}", ready::coherence(watched))),
             Err(why) => response(StatusCode::SERVICE_UNAVAILABLE, TEXT, format!("not ready: {why}\n")),
         },
         "/metrics" => {

@@ -5,6 +5,7 @@ use std::time::Duration;
 use tokio::time::timeout;
 
 use super::Watched;
+use crate::clock::now_ns;
 
 /// The most time a probe takes.
 const PATIENCE: Duration = Duration::from_millis(1_000);
@@ -17,7 +18,7 @@ pub(super) async fn check(watched: &Watched) -> Result<(), String> {
     if watched.draining.is_on() {
         return Err("shutting down".into());
     }
-    let probes: Vec<_> = watched.workers.iter().map(|worker| worker.read.probe()).collect();
+    let probes: Vec<_> = watched.workers.iter().flat_map(|worker| worker.read.probe()).collect();
     let all = async {
         for probe in probes {
             match probe.await {
@@ -29,4 +30,17 @@ pub(super) async fn check(watched: &Watched) -> Result<(), String> {
         Ok(())
     };
     timeout(PATIENCE, all).await.unwrap_or_else(|_| Err("redis did not answer in time".into()))
+}
+
+/// A line on the mode and its promise; nothing in mode `ttl`. A promise that is not kept is no reason to send traffic
+/// elsewhere: reads are fetched then.
+pub(super) fn coherence(watched: &Watched) -> String {
+    let Some(mode) = watched.links.first().map(|link| link.mode()) else {
+        return String::new();
+    };
+    let now_ns = now_ns();
+    match watched.links.iter().try_for_each(|link| link.holds(now_ns)) {
+        Ok(()) => format!("coherence: {mode}, in force\n"),
+        Err(why) => format!("coherence: {mode}, not in force: {why}\n"),
+    }
 }

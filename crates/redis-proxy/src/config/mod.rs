@@ -44,6 +44,8 @@ pub struct Settings {
     pub global_expiry: Duration,
     /// A value above this many bytes is answered and not kept.
     pub max_value_bytes: usize,
+    /// What a hit promises, and how that is kept.
+    pub coherence: Coherence,
     /// Threads that serve connections.
     pub workers: usize,
     /// What is logged: a filter of `tracing`, such as `info` or `warn,redis_proxy=debug`.
@@ -90,6 +92,43 @@ pub struct Settings {
     pub shutdown_delay: Duration,
     /// How long requests under way may take once nothing new is accepted.
     pub shutdown_timeout: Duration,
+}
+
+/// What a hit promises, and how that is kept.
+#[derive(Clone, Debug)]
+pub struct Coherence {
+    /// The promise.
+    pub mode: Mode,
+    /// In `tracking`: how old a hit may be.
+    pub max_staleness: Duration,
+    /// Whether a request may ask for what Redis holds now.
+    pub honor_no_cache: bool,
+    /// In `tracking` and `strict`: the key by which delivery is tried; none: it is not.
+    pub canary_key: Option<String>,
+    /// In `tracking` and `strict`: the number of tracked connections.
+    pub links: usize,
+}
+
+/// What a hit promises.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// It is at most GLOBAL_EXPIRY old.
+    Ttl,
+    /// It is at most MAX_STALENESS old.
+    Tracking,
+    /// It is what Redis holds.
+    Strict,
+}
+
+impl Mode {
+    /// As it is set.
+    pub fn name(self) -> &'static str {
+        match self {
+            Mode::Ttl => "ttl",
+            Mode::Tracking => "tracking",
+            Mode::Strict => "strict",
+        }
+    }
 }
 
 /// How a log line is written.
@@ -163,6 +202,7 @@ fn settle(values: &Values) -> Result<Settings, ConfigError> {
         capacity_bytes: values.optional_number("CAPACITY_BYTES"),
         global_expiry: values.time("GLOBAL_EXPIRY"),
         max_value_bytes: values.number("MAX_VALUE_BYTES"),
+        coherence: coherence(values),
         workers: workers(values),
         log: values.text("LOG"),
         log_format: if values.text("LOG_FORMAT") == "json" { LogFormat::Json } else { LogFormat::Text },
@@ -189,6 +229,25 @@ fn settle(values: &Values) -> Result<Settings, ConfigError> {
     };
     check_together(&settings)?;
     Ok(settings)
+}
+
+fn coherence(values: &Values) -> Coherence {
+    let mode = match values.text("COHERENCE").as_str() {
+        "tracking" => Mode::Tracking,
+        "strict" => Mode::Strict,
+        _ => Mode::Ttl,
+    };
+    Coherence {
+        mode,
+        max_staleness: values.time("MAX_STALENESS"),
+        honor_no_cache: match values.text("HONOR_NO_CACHE").as_str() {
+            "on" => true,
+            "off" => false,
+            _ => mode != Mode::Ttl,
+        },
+        canary_key: Some(values.text("CANARY_KEY")).filter(|key| !key.is_empty() && key != "off"),
+        links: values.number("REDIS_LINKS"),
+    }
 }
 
 fn workers(values: &Values) -> usize {

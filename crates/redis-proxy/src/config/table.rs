@@ -111,6 +111,44 @@ pub(super) const SECTIONS: &[Section] = &[
         ],
     },
     Section {
+        title: "Coherence",
+        settings: &[
+            row(
+                "COHERENCE",
+                Accepts::OneOf(&["ttl", "tracking", "strict"]),
+                "ttl",
+                "What a hit promises: `ttl`, at most GLOBAL_EXPIRY old; `tracking`, at most MAX_STALENESS old, by \
+                 Redis' own word of every change; `strict`, what Redis holds now. See docs/coherence.md.",
+            ),
+            row(
+                "MAX_STALENESS",
+                time(TEN_MS, HOUR),
+                "500ms",
+                "In `tracking`: how old a hit may be at most, whatever happens to the connection.",
+            ),
+            row(
+                "HONOR_NO_CACHE",
+                Accepts::Switch { auto: true },
+                "auto",
+                "Whether a request with `Cache-Control: no-cache` is answered with what Redis holds now. `auto`: not \
+                 in `ttl`, where each would cost Redis a GET.",
+            ),
+            row(
+                "CANARY_KEY",
+                Accepts::Text,
+                "redis-proxy:canary",
+                "In `tracking` and `strict`: a key that is written once a minute to see that Redis tells of it. \
+                 `off`: none is.",
+            ),
+            row(
+                "REDIS_LINKS",
+                count(1, 16),
+                "1",
+                "In `tracking` and `strict`: tracked connections, over which the keys are spread.",
+            ),
+        ],
+    },
+    Section {
         title: "Redis",
         settings: &[
             row("REDIS_HOST", Accepts::Host, "127.0.0.1", "Address or name of the backing Redis."),

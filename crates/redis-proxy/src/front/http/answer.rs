@@ -17,17 +17,9 @@ pub(super) enum Answer {
     /// The key's value.
     Value(Entry, Source),
     /// Redis has no such key.
-    Missing {
-        /// Somebody else had asked first.
-        collapsed: bool,
-    },
+    Missing(Source),
     /// The fetch failed.
-    Failed {
-        /// Why.
-        failure: Failure,
-        /// Somebody else had asked first.
-        collapsed: bool,
-    },
+    Failed(Failure, Source),
     /// The request is malformed or over a limit.
     Refused(Refusal),
     /// Not GET or HEAD.
@@ -42,7 +34,14 @@ pub(super) enum Answer {
     Continue,
 }
 
-/// Where a value came from.
+impl Answer {
+    /// What memory holds of a key.
+    pub(super) fn found(entry: Entry, source: Source) -> Answer {
+        if entry.is_missing() { Answer::Missing(source) } else { Answer::Value(entry, source) }
+    }
+}
+
+/// Where an answer came from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Source {
     /// Memory.
@@ -53,7 +52,30 @@ pub(super) enum Source {
         stored: bool,
         /// Somebody else had asked first.
         collapsed: bool,
+        /// The client would take nothing from memory.
+        no_cache: bool,
     },
+}
+
+impl Source {
+    /// After `redis-proxy; ` (RFC 9211).
+    fn cache_status(self) -> &'static [u8] {
+        match self {
+            Source::Hit => b"hit",
+            Source::Fetched { stored: true, collapsed: false, no_cache: false } => b"fwd=uri-miss; stored",
+            Source::Fetched { stored: true, collapsed: true, no_cache: false } => {
+                b"fwd=uri-miss; stored; collapsed"
+            }
+            Source::Fetched { stored: false, collapsed: false, no_cache: false } => b"fwd=uri-miss",
+            Source::Fetched { stored: false, collapsed: true, no_cache: false } => b"fwd=uri-miss; collapsed",
+            Source::Fetched { stored: true, collapsed: false, no_cache: true } => b"fwd=request; stored",
+            Source::Fetched { stored: true, collapsed: true, no_cache: true } => {
+                b"fwd=request; stored; collapsed"
+            }
+            Source::Fetched { stored: false, collapsed: false, no_cache: true } => b"fwd=request",
+            Source::Fetched { stored: false, collapsed: true, no_cache: true } => b"fwd=request; collapsed",
+        }
+    }
 }
 
 /// How the answer must look, whatever it is.
@@ -73,6 +95,8 @@ pub(super) struct Moment<'a> {
     pub(super) date: &'a [u8; 29],
     /// HTTP_CACHE_CONTROL, of values.
     pub(super) cache_control: &'a [u8],
+    /// What `Cache-Status` says of the mode; nothing in `ttl`.
+    pub(super) detail: &'static [u8],
 }
 
 /// Appends the answer to `out`. A large value is not copied: it is given back, to be written behind `out`.
@@ -134,19 +158,9 @@ fn value(
     out.extend_from_slice(digits.format(age).as_bytes());
     out.extend_from_slice(b"\r\nCache-Control: ");
     out.extend_from_slice(moment.cache_control);
-    out.extend_from_slice(match source {
-        Source::Hit => b"\r\nCache-Status: redis-proxy; hit".as_slice(),
-        Source::Fetched { stored: true, collapsed: false } => {
-            b"\r\nCache-Status: redis-proxy; fwd=uri-miss; stored"
-        }
-        Source::Fetched { stored: true, collapsed: true } => {
-            b"\r\nCache-Status: redis-proxy; fwd=uri-miss; stored; collapsed"
-        }
-        Source::Fetched { stored: false, collapsed: false } => b"\r\nCache-Status: redis-proxy; fwd=uri-miss",
-        Source::Fetched { stored: false, collapsed: true } => {
-            b"\r\nCache-Status: redis-proxy; fwd=uri-miss; collapsed"
-        }
-    });
+    out.extend_from_slice(b"\r\nCache-Status: redis-proxy; ");
+    out.extend_from_slice(source.cache_status());
+    out.extend_from_slice(moment.detail);
     finish(out, form, moment);
     if unmodified || form.head_only {
         return None;
@@ -193,10 +207,6 @@ struct Text {
 const BYPASS: &[u8] = b"fwd=bypass";
 const RETRY: &[u8] = b"Retry-After: 1\r\n";
 
-fn miss(collapsed: bool) -> &'static [u8] {
-    if collapsed { b"fwd=uri-miss; collapsed" } else { b"fwd=uri-miss" }
-}
-
 impl Text {
     fn of(answer: &Answer) -> Text {
         let plain = |code, reason, body: &str| Text {
@@ -206,10 +216,10 @@ impl Text {
             body: body.to_owned(),
         };
         match answer {
-            Answer::Missing { collapsed } => {
-                Text { cache_status: miss(*collapsed), ..plain(404, "Not Found", "key not found") }
+            Answer::Missing(source) => {
+                Text { cache_status: source.cache_status(), ..plain(404, "Not Found", "key not found") }
             }
-            Answer::Failed { failure, collapsed } => Self::of_failure(failure, *collapsed),
+            Answer::Failed(failure, source) => Self::of_failure(failure, *source),
             Answer::Refused(Refusal::Bad(why)) => plain(400, "Bad Request", why),
             Answer::Refused(Refusal::TargetTooLong) => {
                 plain(414, "URI Too Long", "the target or the key is too long")
@@ -240,14 +250,14 @@ impl Text {
         }
     }
 
-    fn of_failure(failure: &Failure, collapsed: bool) -> Text {
+    fn of_failure(failure: &Failure, source: Source) -> Text {
         let (status, extra): (_, &[u8]) = match failure {
             Failure::Unavailable(_) | Failure::Overloaded => ((503, "Service Unavailable"), RETRY),
             Failure::Silent => ((504, "Gateway Timeout"), b""),
             Failure::WrongType(_) => ((409, "Conflict"), b""),
             Failure::Redis(_) | Failure::Garbled(_) | Failure::TooLarge(_) => ((502, "Bad Gateway"), b""),
         };
-        Text { status, extra, cache_status: miss(collapsed), body: failure.to_string() }
+        Text { status, extra, cache_status: source.cache_status(), body: failure.to_string() }
     }
 }
 
@@ -263,6 +273,9 @@ fn text(out: &mut Vec<u8>, text: &Text, form: Form, moment: &Moment<'_>) {
     out.extend_from_slice(digits.format(text.body.len()).as_bytes());
     out.extend_from_slice(b"\r\nCache-Control: no-store\r\nCache-Status: redis-proxy; ");
     out.extend_from_slice(text.cache_status);
+    if text.cache_status != BYPASS {
+        out.extend_from_slice(moment.detail);
+    }
     finish(out, form, moment);
     if !form.head_only {
         out.extend_from_slice(text.body.as_bytes());

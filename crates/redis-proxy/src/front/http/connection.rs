@@ -31,7 +31,7 @@ use super::refuse::linger;
 use super::target::{Asked, key_of};
 use super::timer::Timer;
 use crate::clock::now_ns;
-use crate::readthrough::Read;
+use crate::readthrough::{Asked as Wish, Read};
 
 /// Requests of one connection that wait for Redis at the same time, at most.
 const MOST_WAITING: usize = 64;
@@ -84,6 +84,8 @@ struct Connection {
     turn_ns: u64,
     /// The tick of the last request: one nanosecond apart within a batch.
     tick_ns: u64,
+    /// What this client has been shown: nothing older from here on.
+    min_sync_ns: u64,
     /// Hits encoded since the last write.
     hits: u64,
     served_any: bool,
@@ -113,6 +115,7 @@ impl Connection {
             eof: false,
             turn_ns: now_ns,
             tick_ns: now_ns,
+            min_sync_ns: 0,
             hits: 0,
             served_any: false,
             partial_since_ns: None,
@@ -291,12 +294,14 @@ impl Connection {
         match key_of(head.target, front.settings.max_key_bytes, &mut scratch) {
             Ok(Asked::Key(key)) => {
                 let logged = front.sample(key);
-                let state = match front.read.get(key, self.tick_ns) {
+                let no_cache = head.no_cache && front.settings.honor_no_cache;
+                let wish = Wish { now_ns: self.tick_ns, min_sync_ns: self.min_sync_ns, no_cache };
+                let state = match front.read.get(key, wish) {
                     Read::Hit(entry) => {
                         self.hits += 1;
-                        SlotState::Ready(Answer::Value(entry, Source::Hit))
+                        SlotState::Ready(Answer::found(entry, Source::Hit))
                     }
-                    Read::Wait { waiter, collapsed } => SlotState::Waiting { waiter, collapsed },
+                    Read::Wait(waiting) => SlotState::Waiting { waiting, no_cache },
                 };
                 self.push(state, form, head.if_none_match.as_ref(), logged);
             }

@@ -76,6 +76,8 @@ pub struct Head<'a> {
     pub expects_continue: bool,
     /// All `If-None-Match` fields, joined by commas where there are several.
     pub if_none_match: Option<Conditions<'a>>,
+    /// `Cache-Control: no-cache` (RFC 9111, section 5.2.1.4).
+    pub no_cache: bool,
 }
 
 /// The text of `If-None-Match`.
@@ -193,6 +195,7 @@ pub fn parse<'a>(head: &'a [u8], limits: &HeadLimits) -> Result<Head<'a>, Refusa
         body: fields.body(http10)?,
         expects_continue: fields.expects_continue && !http10,
         if_none_match: fields.if_none_match.clone(),
+        no_cache: fields.no_cache,
     })
     .and_then(|head| fields.check_host(http10).map(|()| head))
 }
@@ -218,6 +221,7 @@ struct Fields<'a> {
     chunked: bool,
     expects_continue: bool,
     if_none_match: Option<Conditions<'a>>,
+    no_cache: bool,
 }
 
 impl<'a> Fields<'a> {
@@ -235,6 +239,10 @@ impl<'a> Fields<'a> {
                 }
                 10 if name.eq_ignore_ascii_case("connection") => fields.connection(value),
                 13 if name.eq_ignore_ascii_case("if-none-match") => fields.condition(value),
+                13 if name.eq_ignore_ascii_case("cache-control") => {
+                    let mut directives = value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii);
+                    fields.no_cache |= directives.any(|word| word.eq_ignore_ascii_case(b"no-cache"));
+                }
                 14 if name.eq_ignore_ascii_case("content-length") => fields.length(value)?,
                 17 if name.eq_ignore_ascii_case("transfer-encoding") => {
                     if fields.chunked || !value.eq_ignore_ascii_case(b"chunked") {

@@ -44,6 +44,8 @@ pub(crate) struct HttpSettings {
     idle_timeout_ns: u64,
     write_timeout_ns: u64,
     cache_control: Box<[u8]>,
+    /// Whether `Cache-Control: no-cache` of a request is heeded.
+    honor_no_cache: bool,
     /// One request in this many is logged; 0 logs none.
     access_log: u32,
 }
@@ -64,6 +66,7 @@ impl HttpSettings {
             idle_timeout_ns: nanos(settings.idle_timeout),
             write_timeout_ns: nanos(settings.write_timeout),
             cache_control: settings.http_cache_control.as_bytes().into(),
+            honor_no_cache: settings.coherence.honor_no_cache,
             access_log: settings.access_log,
         }
     }

@@ -36,7 +36,7 @@ pub(crate) async fn refuse(mut stream: TcpStream, settings: &HttpSettings) {
     let mut out = Vec::new();
     let form = Form { head_only: head.starts_with(b"HEAD "), http10: false, close: true };
     let mut date = Date::new(now_ns);
-    let moment = Moment { now_ns, date: date.at(now_ns), cache_control: b"no-store" };
+    let moment = Moment { now_ns, date: date.at(now_ns), cache_control: b"no-store", detail: b"" };
     encode(&mut out, &Answer::Busy, form, None, &moment);
     if matches!(timeout(PATIENCE, stream.write_all(&out)).await, Ok(Ok(()))) {
         linger(&mut stream).await;

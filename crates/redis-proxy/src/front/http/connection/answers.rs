@@ -11,7 +11,7 @@ use crate::clock::now_ns;
 use crate::failure::Failure;
 use crate::front::http::answer::{Answer, Form, Moment, Source, encode, status};
 use crate::front::http::head::Conditions;
-use crate::readthrough::{Outcome, Waiter};
+use crate::readthrough::{Answered, Outcome, Waiting};
 
 /// A request whose answer is not in the output yet.
 pub(super) struct Slot {
@@ -25,7 +25,7 @@ pub(super) struct Slot {
 
 pub(super) enum SlotState {
     Ready(Answer),
-    Waiting { waiter: Waiter<Failure>, collapsed: bool },
+    Waiting { waiting: Waiting, no_cache: bool },
 }
 
 impl Connection {
@@ -61,11 +61,15 @@ impl Connection {
                 break;
             };
             let mut fetched = false;
-            if let SlotState::Waiting { waiter, collapsed } = &mut slot.state {
-                let Poll::Ready(outcome) = Pin::new(waiter).poll(cx) else {
+            if let SlotState::Waiting { waiting, no_cache } = &mut slot.state {
+                let Poll::Ready(answered) = Pin::new(waiting).poll(cx) else {
                     break;
                 };
-                slot.state = SlotState::Ready(answer_of(outcome, *collapsed));
+                if matches!(answered.outcome, Outcome::Found { stored: false, .. }) {
+                    // It may be newer than what is held.
+                    self.min_sync_ns = now_ns();
+                }
+                slot.state = SlotState::Ready(answer_of(answered, *no_cache));
                 fetched = true;
             }
             let Some(Slot { state: SlotState::Ready(answer), form, conditions, started_ns, logged }) =
@@ -97,7 +101,12 @@ impl Connection {
     ) {
         let front = &*self.front;
         let mut date = front.date.borrow_mut();
-        let moment = Moment { now_ns, date: date.at(now_ns), cache_control: &front.settings.cache_control };
+        let moment = Moment {
+            now_ns,
+            date: date.at(now_ns),
+            cache_control: &front.settings.cache_control,
+            detail: front.read.detail(),
+        };
         if let Some(value) = encode(&mut self.output.bytes, answer, form, conditions, &moment) {
             self.output.attach(value);
         }
@@ -127,13 +136,18 @@ impl Connection {
     }
 }
 
-fn answer_of(outcome: Outcome<Failure>, collapsed: bool) -> Answer {
+fn answer_of(answered: Answered, no_cache: bool) -> Answer {
+    let Answered { outcome, hit, collapsed } = answered;
+    let source = |stored| match hit {
+        true => Source::Hit,
+        false => Source::Fetched { stored, collapsed, no_cache },
+    };
     match outcome {
-        Outcome::Found { entry, stored } => Answer::Value(entry, Source::Fetched { stored, collapsed }),
-        Outcome::Missing => Answer::Missing { collapsed },
-        Outcome::Failed(failure) => Answer::Failed { failure, collapsed },
+        Outcome::Found { entry, stored } => Answer::found(entry, source(stored)),
+        Outcome::Missing { stored } => Answer::Missing(source(stored)),
+        Outcome::Failed(failure) => Answer::Failed(failure, source(false)),
         Outcome::Abandoned => {
-            Answer::Failed { failure: Failure::Unavailable("the fetch was given up".into()), collapsed }
+            Answer::Failed(Failure::Unavailable("the fetch was given up".into()), source(false))
         }
     }
 }

@@ -1,0 +1,139 @@
+//! Mode `ttl`: one GET a miss, on the worker's own connection, and none a hit. An entry is held for its age alone.
+
+use std::sync::Arc;
+
+use cache::{Fill, Keep};
+use resp::Frame;
+use tokio::sync::oneshot;
+use upstream::{Doubt, Loss, Sink, Tracking, Unsent, Upstream};
+
+use super::fetched::{Fetched, facts, pong};
+use crate::budget::Budget;
+use crate::clock::now_ns;
+use crate::failure::Failure;
+use crate::stats::WorkerStats;
+
+/// What travels with a command to Redis and comes back with its reply.
+pub(crate) enum Ticket {
+    /// A GET.
+    Get {
+        /// The duty to answer those who wait.
+        fill: Fill<Failure>,
+        /// Whether this is the second try, after its connection was lost.
+        retried: bool,
+    },
+    /// A PING of the readiness probe.
+    Probe(oneshot::Sender<Result<(), Failure>>),
+}
+
+/// Sends the GET of a fill, or fails it at once.
+pub(super) fn fetch(
+    upstream: &Upstream<Ticket>,
+    stats: &WorkerStats,
+    mut fill: Fill<Failure>,
+    retried: bool,
+    now_ns: u64,
+) {
+    fill.stamp_sent(now_ns);
+    // The key is borrowed from the fill that travels: one small copy, on the miss path only.
+    let key: Box<[u8]> = fill.key().into();
+    if let Err(unsent) = upstream.send(&[b"GET", &key], Ticket::Get { fill, retried })
+        && let Ticket::Get { fill, .. } = unsent.ticket
+    {
+        let failure = Failure::from_unsent(&unsent.loss);
+        stats.failed(&failure);
+        fill.fail(failure);
+    }
+}
+
+/// A PING on the worker's own connection; no key is touched.
+pub(super) fn probe(upstream: &Upstream<Ticket>) -> oneshot::Receiver<Result<(), Failure>> {
+    let (sender, receiver) = oneshot::channel();
+    if let Err(Unsent { ticket: Ticket::Probe(sender), loss }) =
+        upstream.send(&[b"PING"], Ticket::Probe(sender))
+    {
+        // With all places in flight taken Redis is slow, not gone; silence would have ended the connection.
+        let answer = if loss == Loss::Full { Ok(()) } else { Err(Failure::from_unsent(&loss)) };
+        // The prober may have gone; then nobody needs to know.
+        let _ = sender.send(answer);
+    }
+    receiver
+}
+
+/// Commits fills in the order of the wire.
+pub(crate) struct FillSink {
+    pub(super) upstream: Upstream<Ticket>,
+    pub(super) stats: Arc<WorkerStats>,
+    pub(super) budget: Option<Arc<Budget>>,
+}
+
+impl Sink for FillSink {
+    type Ticket = Ticket;
+
+    fn reply(&self, ticket: Ticket, frame: Frame) -> Result<(), Doubt> {
+        match ticket {
+            Ticket::Get { fill, .. } => self.commit(fill, frame),
+            Ticket::Probe(sender) => {
+                let (answer, doubt) = pong(&frame);
+                let _ = sender.send(answer);
+                doubt
+            }
+        }
+    }
+
+    /// Mode `ttl` asks for no pushes, so none of them means anything to us.
+    fn push(&self, _items: Vec<Frame>) {}
+
+    fn lost(&self, ticket: Ticket, loss: &Loss) {
+        match ticket {
+            // A GET changes nothing in Redis: safe to send again, once.
+            Ticket::Get { fill, retried: false } if matches!(loss, Loss::Closed(_)) => {
+                self.stats.retries.add(1);
+                fetch(&self.upstream, &self.stats, fill, true, now_ns());
+            }
+            Ticket::Get { fill, .. } => {
+                let failure = Failure::from_loss(loss);
+                self.stats.failed(&failure);
+                fill.fail(failure);
+            }
+            Ticket::Probe(sender) => {
+                let _ = sender.send(Err(Failure::from_loss(loss)));
+            }
+        }
+    }
+
+    fn connected(&self, _incarnation: u64, _tracking: &Tracking) {
+        self.stats.connects.add(1);
+    }
+
+    fn disconnected(&self, _loss: &Loss) {
+        self.stats.disconnects.add(1);
+    }
+}
+
+impl FillSink {
+    fn commit(&self, fill: Fill<Failure>, frame: Frame) -> Result<(), Doubt> {
+        let now_ns = now_ns();
+        if let Some(sent_ns) = fill.sent_ns() {
+            self.stats.redis_latency.record(now_ns.saturating_sub(sent_ns), 1);
+        }
+        let (failure, doubt) = match Fetched::of(frame) {
+            Fetched::Value(value) => {
+                fill.found(&value, facts(&value), Keep::ForItsAge, now_ns);
+                if let Some(budget) = &self.budget {
+                    budget.fetched(value.len());
+                }
+                return Ok(());
+            }
+            Fetched::Missing => {
+                fill.missing(Keep::ForItsAge, now_ns);
+                return Ok(());
+            }
+            Fetched::Failed(failure) => (failure, Ok(())),
+            Fetched::Doubted(failure) => (failure, Err(Doubt::WRONG_TYPE)),
+        };
+        self.stats.failed(&failure);
+        fill.fail(failure);
+        doubt
+    }
+}

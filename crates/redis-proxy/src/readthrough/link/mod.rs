@@ -1,0 +1,350 @@
+//! The tracked link of the modes `tracking` and `strict`: one connection that Redis tells of every change to what was
+//! read on it, and the [lease](cache::Lease) that its replies renew.
+//!
+//! Three rules carry the promise of `docs/coherence.md`:
+//! - Replies and invalidations are applied by [`sink`] alone, in wire order. A fill is kept only while it is registered;
+//!   an invalidation of its key unregisters it.
+//! - A reply that has been processed renews the lease up to the instant *its command was sent*, read from the clock
+//!   before the first byte left. A hit needs a lease renewed late enough; a link that stalls proves nothing.
+//! - A fill is kept only if the connection that brings its reply is the one it was stamped for. Each connection has a
+//!   lease of its own, made when the one before was lost.
+//!
+//! A key uses one link for ever, chosen by its hash: two would let a reader see an older value after a newer one.
+
+mod barrier;
+mod canary;
+mod promise;
+mod sink;
+mod tend;
+mod touch;
+
+use std::hash::Hasher;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+
+use cache::{Entry, Fill, Lease, Need};
+use mutant::Mutant;
+use parking_lot::Mutex;
+use siphasher::sip::SipHasher13;
+use tokio::sync::oneshot;
+use upstream::{Loss, Upstream};
+
+use self::barrier::Barrier;
+pub(super) use self::barrier::Round;
+use self::promise::Promise;
+use self::sink::Ticket;
+pub(crate) use self::tend::LinkThread;
+use super::{Asked, Store};
+use crate::budget::Budget;
+use crate::clock::now_ns;
+use crate::failure::Failure;
+use crate::stats::WorkerStats;
+
+/// Entries of a lost connection are fetched anew as they are hit: this many at a time.
+const MOST_REFILLS: usize = 64;
+/// One hit in this many is read again and compared.
+const HITS_AN_AUDIT: u64 = 100_000;
+
+/// What the modes `tracking` and `strict` are to keep.
+#[derive(Clone, Debug)]
+pub(crate) struct LinkSettings {
+    /// How many links there are.
+    pub(crate) links: usize,
+    /// Every read is a strict one.
+    pub(crate) strict: bool,
+    /// How old a hit may be.
+    pub(crate) max_staleness_ns: u64,
+    /// The key by which delivery is tried; none: it is not.
+    pub(crate) canary_key: Option<Box<[u8]>>,
+}
+
+/// A tracked link, as all workers share it.
+pub(crate) struct Link {
+    /// Its place among the links, and their number.
+    number: usize,
+    links: usize,
+    pub(super) store: Store,
+    budget: Option<Arc<Budget>>,
+    upstream: Upstream<Ticket>,
+    settings: LinkSettings,
+    /// The lease of the connection that is up, or of the next one. A short lock, on the miss path.
+    lease: Mutex<Arc<Lease>>,
+    promise: Mutex<Promise>,
+    /// Whether `promise` is in force, for those who only want to know that.
+    in_force: AtomicBool,
+    /// Whether the connection that is up was accepted for tracking.
+    tracked: AtomicBool,
+    /// Whether a heartbeat is under way: a link that is stuck gets no more of them.
+    beat_out: AtomicBool,
+    barrier: Barrier,
+    refills: AtomicUsize,
+    /// What the link's own thread counts.
+    pub(crate) stats: Arc<WorkerStats>,
+    pub(crate) counts: LinkCounts,
+}
+
+/// What a link counts beside fetches.
+#[derive(Debug, Default)]
+pub(crate) struct LinkCounts {
+    /// Keys that Redis named as changed.
+    pub(crate) invalidations: AtomicU64,
+    /// Invalidations of everything.
+    pub(crate) flushes: AtomicU64,
+    /// Barriers sent for strict and unproven reads.
+    pub(crate) barriers: AtomicU64,
+    /// Entries of lost connections fetched anew.
+    pub(crate) refills: AtomicU64,
+    /// Hits that were read again and compared.
+    pub(crate) audits: AtomicU64,
+    /// Of them, those that were not what Redis held. Must stay 0.
+    pub(crate) violations: AtomicU64,
+    /// From a heartbeat sent to its reply processed, the last one.
+    pub(crate) round_trip_ns: AtomicU64,
+    /// From the answer to a write elsewhere to its invalidation processed, the last one tried; 0 if it came first.
+    pub(crate) push_lag_ns: AtomicU64,
+}
+
+/// Counts one more. Relaxed: counters stand alone.
+fn count(counter: &AtomicU64, more: u64) {
+    counter.fetch_add(more, Ordering::Relaxed);
+}
+
+/// What `Cache-Status` says of the mode and of its promise.
+pub(super) fn detail(links: &[Arc<Link>]) -> &'static [u8] {
+    let strict = links.iter().any(|link| link.settings.strict);
+    match (strict, links.iter().all(|link| link.is_in_force())) {
+        (false, true) => b"; detail=tracking",
+        (false, false) => b"; detail=tracking-not-in-force",
+        (true, true) => b"; detail=strict",
+        (true, false) => b"; detail=strict-not-in-force",
+    }
+}
+
+/// The link of a key.
+pub(super) fn of_key<'a>(links: &'a [Arc<Link>], key: &[u8]) -> &'a Arc<Link> {
+    &links[number_of_key(links.len(), key)]
+}
+
+fn number_of_key(links: usize, key: &[u8]) -> usize {
+    if links == 1 {
+        return 0;
+    }
+    if mutant::is_on(Mutant::TwoLinksAKey) {
+        static NEXT: AtomicUsize = AtomicUsize::new(0);
+        return NEXT.fetch_add(1, Ordering::Relaxed) % links;
+    }
+    let mut hasher = SipHasher13::new();
+    hasher.write(key);
+    usize::try_from(hasher.finish() % links as u64).unwrap_or(0)
+}
+
+impl Link {
+    fn new(
+        number: usize,
+        store: Store,
+        budget: Option<Arc<Budget>>,
+        upstream: Upstream<Ticket>,
+        settings: LinkSettings,
+    ) -> Self {
+        Link {
+            number,
+            links: settings.links,
+            store,
+            budget,
+            upstream,
+            settings,
+            lease: Mutex::default(),
+            promise: Mutex::new(Promise::Lost("there is no connection yet".into())),
+            in_force: AtomicBool::new(false),
+            tracked: AtomicBool::new(false),
+            beat_out: AtomicBool::new(false),
+            barrier: Barrier::default(),
+            refills: AtomicUsize::new(0),
+            stats: Arc::default(),
+            counts: LinkCounts::default(),
+        }
+    }
+
+    /// How late an answer must be proven for what is asked.
+    pub(super) fn need(&self, asked: Asked) -> Need {
+        let bound = asked.now_ns.saturating_sub(self.settings.max_staleness_ns);
+        if (self.settings.strict || asked.no_cache) && !mutant::is_on(Mutant::NoBarrier) {
+            Need::proven_since(asked.now_ns)
+        } else if asked.min_sync_ns > bound {
+            Need::proven_since(asked.min_sync_ns)
+        } else {
+            Need::since(bound)
+        }
+    }
+
+    /// Sends PTTL and GET of a fill, or fails it at once.
+    pub(super) fn fetch(&self, fill: Fill<Failure>, stats: &WorkerStats, now_ns: u64) {
+        self.send_fill(fill, Errand::First, stats, now_ns);
+    }
+
+    fn send_fill(&self, mut fill: Fill<Failure>, errand: Errand, stats: &WorkerStats, now_ns: u64) {
+        // Before the stamp: should the connection be lost in between, the fill is not taken for one of the next.
+        let lease = self.lease.lock().clone();
+        fill.stamp_sent(now_ns);
+        let key: Box<[u8]> = fill.key().into();
+        let (pttl, get): (&[&[u8]], &[&[u8]]) = (&[b"PTTL", &key], &[b"GET", &key]);
+        let get_ticket = Ticket::Get { fill, lease, errand };
+        let sent = if mutant::is_on(Mutant::PttlAfterGet) {
+            self.upstream.send_after((get, get_ticket), pttl, Ticket::Deadline)
+        } else {
+            self.upstream.send_after((pttl, Ticket::Deadline), get, get_ticket)
+        };
+        if let Err(unsent) = sent
+            && let Ticket::Get { fill, errand, .. } = unsent.ticket
+        {
+            self.give_up(fill, errand, Failure::from_unsent(&unsent.loss), stats);
+        }
+    }
+
+    fn give_up(&self, fill: Fill<Failure>, errand: Errand, failure: Failure, stats: &WorkerStats) {
+        self.ended(errand);
+        stats.failed(&failure);
+        fill.fail(failure);
+    }
+
+    /// Gives back the place of a refill.
+    fn ended(&self, errand: Errand) {
+        if errand == Errand::Refill {
+            self.refills.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Joins the next PING; when that has ended, the lease of this link is renewed from now on, or lost.
+    pub(super) fn prove(&self) -> Round {
+        let (round, send) = self.barrier.join();
+        if send {
+            self.send_barrier();
+        }
+        round
+    }
+
+    fn send_barrier(&self) {
+        loop {
+            count(&self.counts.barriers, 1);
+            let sent = self.upstream.send(&[b"PING"], Ticket::Barrier { sent_ns: now_ns() });
+            // A link that is down proves nothing: those who wait look again, and fetch.
+            if sent.is_ok() || !self.barrier.ended() {
+                return;
+            }
+        }
+    }
+
+    fn send_beat(&self) {
+        if !self.beat_out.swap(true, Ordering::Relaxed)
+            && self.upstream.send(&[b"HELLO"], Ticket::Beat { sent_ns: now_ns() }).is_err()
+        {
+            self.beat_out.store(false, Ordering::Relaxed);
+        }
+    }
+
+    /// An entry was served. One of a lost connection is fetched anew while it is still served, and now and then one is
+    /// compared with what Redis holds.
+    pub(super) fn was_hit(&self, entry: &Entry, stats: &WorkerStats, now_ns: u64) {
+        let Some(lease) = entry.lease() else { return };
+        if !lease.is_live() {
+            self.refill(entry.key(), stats, now_ns);
+        } else if stats.one_hit_in(HITS_AN_AUDIT) {
+            let ticket = Ticket::Audit { entry: entry.clone(), sent_ns: now_ns };
+            // Not sent: another hit will be compared.
+            let _ = self.upstream.send(&[b"GET", entry.key()], ticket);
+        }
+    }
+
+    fn refill(&self, key: &[u8], stats: &WorkerStats, now_ns: u64) {
+        if !self.in_force.load(Ordering::Relaxed) {
+            return;
+        }
+        if self.refills.fetch_add(1, Ordering::Relaxed) >= MOST_REFILLS {
+            return self.ended(Errand::Refill);
+        }
+        match self.store.refetch(key, now_ns) {
+            Some(fill) => {
+                count(&self.counts.refills, 1);
+                self.send_fill(fill, Errand::Refill, stats, now_ns);
+            }
+            None => self.ended(Errand::Refill),
+        }
+    }
+
+    /// A PING for the readiness probe.
+    pub(super) fn probe(&self) -> oneshot::Receiver<Result<(), Failure>> {
+        let (sender, receiver) = oneshot::channel();
+        let ticket = Ticket::Probe { sender, sent_ns: now_ns() };
+        if let Err(unsent) = self.upstream.send(&[b"PING"], ticket)
+            && let Ticket::Probe { sender, .. } = unsent.ticket
+        {
+            // With all places in flight taken Redis is slow, not gone; silence would have ended the connection.
+            let full = unsent.loss == Loss::Full;
+            let _ = sender.send(if full { Ok(()) } else { Err(Failure::from_unsent(&unsent.loss)) });
+        }
+        receiver
+    }
+
+    /// Time since the instant up to which the link's entries are proven.
+    pub(crate) fn sync_age_ns(&self, now_ns: u64) -> u64 {
+        now_ns.saturating_sub(self.lease.lock().sync_ns())
+    }
+
+    /// Whether the mode's promise rests on this link at this moment, or why it does not.
+    ///
+    /// # Errors
+    /// The reason, for an operator.
+    pub(crate) fn holds(&self, now_ns: u64) -> Result<(), String> {
+        self.promise.lock().held()?;
+        let age_ns = self.sync_age_ns(now_ns);
+        if age_ns > self.settings.max_staleness_ns {
+            return Err(format!("the link has been silent for {} ms", age_ns / 1_000_000));
+        }
+        Ok(())
+    }
+
+    /// The same without the reason and without the clock, for every answer.
+    pub(crate) fn is_in_force(&self) -> bool {
+        self.in_force.load(Ordering::Relaxed)
+    }
+
+    /// The mode's name, as it is set and as `Cache-Status` tells it.
+    pub(crate) fn mode(&self) -> &'static str {
+        if self.settings.strict { "strict" } else { "tracking" }
+    }
+
+    fn promise(&self) -> Promise {
+        self.promise.lock().clone()
+    }
+
+    fn is_tracked(&self) -> bool {
+        self.tracked.load(Ordering::Relaxed)
+    }
+
+    /// A reply to a command sent at `sent_ns` has been processed, by the link's own thread.
+    fn renew(&self, sent_ns: u64) {
+        self.lease.lock().renew(sent_ns);
+    }
+
+    /// The server was found not to tell of changes: nothing that was brought so far is to be trusted.
+    fn refuse(&self, why: String) {
+        self.set_promise(Promise::Refused(why));
+        self.store.flush();
+    }
+
+    fn set_promise(&self, promise: Promise) {
+        self.in_force.store(promise == Promise::InForce, Ordering::Relaxed);
+        *self.promise.lock() = promise;
+    }
+}
+
+/// Why a fill is sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Errand {
+    /// A reader missed.
+    First,
+    /// The same once more, after its connection was lost.
+    Retry,
+    /// An entry of a lost connection is to be replaced before it stops being served.
+    Refill,
+}

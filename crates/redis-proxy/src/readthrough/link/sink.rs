@@ -1,0 +1,382 @@
+//! What a link delivers, applied strictly in wire order: the heart of the coherent modes.
+//!
+//! Everything here runs in the one task that reads the socket. A value is stored, an entry removed and the lease renewed
+//! before the next byte is looked at, so whoever sees the lease renewed sees all that was applied before it.
+
+use std::cell::Cell;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use cache::{Entry, Fill, Keep, Lease};
+use mutant::Mutant;
+use resp::Frame;
+use tokio::sync::{mpsc, oneshot};
+use tracing::error;
+use upstream::{Doubt, Hello, Loss, Sink, Tracking};
+
+use super::promise::Promise;
+use super::{Errand, Link, count};
+use crate::clock::now_ns;
+use crate::failure::Failure;
+use crate::readthrough::fetched::{Fetched, facts, pong};
+
+const MS: u64 = 1_000_000;
+
+/// What travels with a command on a link and comes back with its reply.
+pub(crate) enum Ticket {
+    /// The PTTL in front of a GET.
+    Deadline,
+    /// A GET.
+    Get {
+        /// The duty to answer those who wait.
+        fill: Fill<Failure>,
+        /// The lease that was current when it was stamped.
+        lease: Arc<Lease>,
+        errand: Errand,
+    },
+    /// A heartbeat, which also asks for the server's role.
+    Beat { sent_ns: u64 },
+    /// The PING that strict readers share.
+    Barrier { sent_ns: u64 },
+    /// A GET that compares an entry with what Redis holds.
+    Audit { entry: Entry, sent_ns: u64 },
+    /// A PING of the readiness probe.
+    Probe { sender: oneshot::Sender<Result<(), Failure>>, sent_ns: u64 },
+    /// A command of the task that tends the link.
+    Told { sender: oneshot::Sender<Frame>, sent_ns: u64 },
+}
+
+/// What the task that tends a link is told.
+#[derive(Debug)]
+pub(super) enum News {
+    /// There is a new connection; the promise tells what it is good for.
+    Connected,
+    /// The connection is gone.
+    Lost,
+    /// An invalidation named the canary, or everything.
+    CanaryPushed { at_ns: u64 },
+}
+
+/// Applies what the link delivers.
+pub(super) struct LinkSink {
+    pub(super) link: Arc<Link>,
+    pub(super) news: mpsc::UnboundedSender<News>,
+    standing: Cell<Standing>,
+    /// What the PTTL in front of the next GET said.
+    deadline: Cell<Deadline>,
+}
+
+/// What the connection is good for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Standing {
+    /// What is read on it is tracked.
+    Tracked,
+    /// It leads to a replica, which is told of changes late.
+    Replica,
+    /// There is none, or it is not tracked.
+    Untracked,
+}
+
+/// What PTTL says of a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Deadline {
+    /// Nothing that could be relied on.
+    Unknown,
+    /// There is no such key.
+    Missing,
+    /// The key does not expire.
+    Never,
+    /// The key expires in so many milliseconds.
+    In(u64),
+}
+
+impl Deadline {
+    fn of(reply: &Frame) -> Deadline {
+        match reply {
+            Frame::Integer(-2) => Deadline::Missing,
+            Frame::Integer(-1) => Deadline::Never,
+            Frame::Integer(ms) => u64::try_from(*ms).map_or(Deadline::Unknown, Deadline::In),
+            _ => Deadline::Unknown,
+        }
+    }
+}
+
+/// The instant at which a key that was asked for at `sent_ns` and lives for `ms` more is over. It is early by 1 part in
+/// 1,024, for two clocks that run at different rates.
+fn deadline_ns(sent_ns: u64, ms: u64) -> u64 {
+    let left = ms.saturating_mul(MS);
+    sent_ns.saturating_add(left - left / 1024)
+}
+
+impl LinkSink {
+    pub(super) fn new(link: Arc<Link>, news: mpsc::UnboundedSender<News>) -> Self {
+        LinkSink {
+            link,
+            news,
+            standing: Cell::new(Standing::Untracked),
+            deadline: Cell::new(Deadline::Unknown),
+        }
+    }
+
+    /// A reply to a command sent at `sent_ns` has been processed.
+    fn proves(&self, sent_ns: u64) {
+        // Until the promise is in force nothing is proven; the next reply will do.
+        if self.link.is_in_force() {
+            let sent_ns = if mutant::is_on(Mutant::SentAfterWrite) { now_ns() } else { sent_ns };
+            self.link.renew(sent_ns);
+        }
+    }
+
+    fn tell(&self, news: News) {
+        // The tending task lives as long as this sink.
+        let _ = self.news.send(news);
+    }
+
+    /// What may be kept of a fill's answer.
+    fn keep(&self, lease: Arc<Lease>, sent_ns: u64, missing: bool) -> Keep {
+        let same_connection = Arc::ptr_eq(&lease, &self.link.lease.lock());
+        let refused = matches!(*self.link.promise.lock(), Promise::Refused(_));
+        if self.standing.get() != Standing::Tracked || !same_connection || refused {
+            return Keep::Not;
+        }
+        let from_ns = if mutant::is_on(Mutant::DeadlineFromReceive) { now_ns() } else { sent_ns };
+        let deadline_ns = match (self.deadline.replace(Deadline::Unknown), missing) {
+            (Deadline::Never, false) | (Deadline::Missing, true) => None,
+            (Deadline::In(ms), false) => Some(deadline_ns(from_ns, ms)),
+            // The key came or went between the two commands.
+            _ if mutant::is_on(Mutant::PttlAfterGet) => None,
+            _ => return Keep::Not,
+        };
+        Keep::Leased { lease, deadline_ns }
+    }
+
+    fn commit(
+        &self,
+        fill: Fill<Failure>,
+        lease: Arc<Lease>,
+        errand: Errand,
+        frame: Frame,
+    ) -> Result<(), Doubt> {
+        let (link, now_ns) = (&*self.link, now_ns());
+        let sent_ns = fill.sent_ns().unwrap_or(0); // stamped before it was sent
+        link.stats.redis_latency.record(now_ns.saturating_sub(sent_ns), 1);
+        link.ended(errand);
+        let (failure, doubt) = match Fetched::of(frame) {
+            Fetched::Value(value) => {
+                let keep = self.keep(lease, sent_ns, false);
+                if mutant::is_on(Mutant::InsertInWaiter) {
+                    tokio::task::spawn_local(async move {
+                        tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+                        fill.found(&value, facts(&value), keep, now_ns);
+                    });
+                    self.proves(sent_ns);
+                    return Ok(());
+                }
+                fill.found(&value, facts(&value), keep, now_ns);
+                if let Some(budget) = &link.budget {
+                    budget.fetched(value.len());
+                }
+                self.proves(sent_ns);
+                return Ok(());
+            }
+            Fetched::Missing => {
+                fill.missing(self.keep(lease, sent_ns, true), now_ns);
+                self.proves(sent_ns);
+                return Ok(());
+            }
+            Fetched::Failed(failure) => (failure, Ok(())),
+            Fetched::Doubted(failure) => (failure, Err(Doubt::WRONG_TYPE)),
+        };
+        link.stats.failed(&failure);
+        fill.fail(failure);
+        if doubt.is_ok() {
+            self.proves(sent_ns);
+        }
+        doubt
+    }
+
+    fn beat(&self, frame: &Frame, sent_ns: u64) -> Result<(), Doubt> {
+        let Some(hello) = Hello::read(frame) else {
+            // LOADING and the like: alive, and no word of its role.
+            return if matches!(frame, Frame::Error(_)) { Ok(()) } else { Err(Doubt::WRONG_TYPE) };
+        };
+        match (self.standing.get(), hello.is_primary()) {
+            (Standing::Tracked, false) if !mutant::is_on(Mutant::RoleIgnored) => {
+                return Err(Doubt("the server is no primary any more"));
+            }
+            (Standing::Replica, true) => return Err(Doubt("the server has become a primary")),
+            _ => {}
+        }
+        self.link.counts.round_trip_ns.store(now_ns().saturating_sub(sent_ns), Ordering::Relaxed);
+        self.proves(sent_ns);
+        Ok(())
+    }
+
+    /// A hit was read again: what is still held must be what Redis holds.
+    fn audit(&self, entry: &Entry, frame: &Frame) {
+        let same = match frame {
+            Frame::Bulk(value) => !entry.is_missing() && entry.value() == &value[..],
+            Frame::Null => entry.is_missing(),
+            // WRONGTYPE tells of a change too; other errors tell nothing.
+            Frame::Error(text) => !text.starts_with(b"WRONGTYPE"),
+            _ => return,
+        };
+        count(&self.link.counts.audits, 1);
+        if !same && self.link.store.still_holds(entry, now_ns()) {
+            count(&self.link.counts.violations, 1);
+            error!(
+                value_bytes = entry.value().len(),
+                "coherence violated: a value was served that redis does not hold; please report this"
+            );
+        }
+    }
+}
+
+impl Sink for LinkSink {
+    type Ticket = Ticket;
+
+    fn reply(&self, ticket: Ticket, frame: Frame) -> Result<(), Doubt> {
+        match ticket {
+            Ticket::Deadline => {
+                self.deadline.set(Deadline::of(&frame));
+                Ok(())
+            }
+            Ticket::Get { fill, lease, errand } => self.commit(fill, lease, errand, frame),
+            Ticket::Beat { sent_ns } => {
+                self.link.beat_out.store(false, Ordering::Relaxed);
+                self.beat(&frame, sent_ns)
+            }
+            Ticket::Barrier { sent_ns } => {
+                let (_, doubt) = pong(&frame);
+                if doubt.is_ok() {
+                    self.proves(sent_ns);
+                }
+                if self.link.barrier.ended() {
+                    self.link.send_barrier();
+                }
+                doubt
+            }
+            Ticket::Audit { entry, sent_ns } => {
+                self.audit(&entry, &frame);
+                self.proves(sent_ns);
+                Ok(())
+            }
+            Ticket::Probe { sender, sent_ns } => {
+                let (answer, doubt) = pong(&frame);
+                if doubt.is_ok() {
+                    self.proves(sent_ns);
+                }
+                let _ = sender.send(answer);
+                doubt
+            }
+            Ticket::Told { sender, sent_ns } => {
+                self.proves(sent_ns);
+                let _ = sender.send(frame);
+                Ok(())
+            }
+        }
+    }
+
+    fn push(&self, items: Vec<Frame>) {
+        let [Frame::Bulk(kind), keys] = &items[..] else { return };
+        if &kind[..] != b"invalidate" {
+            return;
+        }
+        let canary = self.link.settings.canary_key.as_deref();
+        match keys {
+            Frame::Array(keys) => {
+                for key in keys {
+                    if let Frame::Bulk(key) = key {
+                        self.link.store.invalidate(key);
+                        count(&self.link.counts.invalidations, 1);
+                        if canary == Some(&key[..]) {
+                            self.tell(News::CanaryPushed { at_ns: now_ns() });
+                        }
+                    }
+                }
+            }
+            // Without keys it means all: FLUSHALL, FLUSHDB, a reload.
+            Frame::Null if mutant::is_on(Mutant::IgnoreNullPush) => {}
+            _ => {
+                self.link.store.flush();
+                count(&self.link.counts.flushes, 1);
+                self.tell(News::CanaryPushed { at_ns: now_ns() });
+            }
+        }
+    }
+
+    fn lost(&self, ticket: Ticket, loss: &Loss) {
+        let link = &*self.link;
+        match ticket {
+            Ticket::Get { fill, errand: Errand::First, .. } if matches!(loss, Loss::Closed(_)) => {
+                link.stats.retries.add(1);
+                link.send_fill(fill, Errand::Retry, &link.stats, now_ns());
+            }
+            Ticket::Get { fill, errand, .. } => {
+                link.give_up(fill, errand, Failure::from_loss(loss), &link.stats);
+            }
+            Ticket::Barrier { .. } => {
+                if link.barrier.ended() {
+                    link.send_barrier();
+                }
+            }
+            Ticket::Probe { sender, .. } => {
+                let _ = sender.send(Err(Failure::from_loss(loss)));
+            }
+            Ticket::Beat { .. } => link.beat_out.store(false, Ordering::Relaxed),
+            Ticket::Deadline | Ticket::Audit { .. } | Ticket::Told { .. } => {}
+        }
+    }
+
+    fn connected(&self, _incarnation: u64, tracking: &Tracking) {
+        self.link.stats.connects.add(1);
+        self.deadline.set(Deadline::Unknown);
+        let (standing, promise) = match tracking {
+            Tracking::On => (Standing::Tracked, Promise::Trying),
+            Tracking::Replica => {
+                (Standing::Replica, Promise::Refused("the server is a replica, not a primary".into()))
+            }
+            Tracking::Refused(why) => (Standing::Untracked, Promise::Refused(why.to_string())),
+            Tracking::NotAsked => unreachable!("a link asks"),
+        };
+        self.standing.set(standing);
+        self.link.tracked.store(standing == Standing::Tracked, Ordering::Relaxed);
+        self.link.set_promise(promise);
+        self.tell(News::Connected);
+    }
+
+    fn disconnected(&self, loss: &Loss) {
+        let link = &*self.link;
+        link.stats.disconnects.add(1);
+        self.standing.set(Standing::Untracked);
+        link.tracked.store(false, Ordering::Relaxed);
+        link.set_promise(Promise::Lost(loss.to_string()));
+        if !mutant::is_on(Mutant::LeaseNotRenewed) {
+            let mut lease = link.lease.lock();
+            lease.end();
+            *lease = Arc::default();
+        }
+        self.tell(News::Lost);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_deadline_counts_from_the_command_and_is_early_rather_than_late() {
+        assert_eq!(deadline_ns(5, 0), 5);
+        assert_eq!(deadline_ns(5, 1), 5 + 1_000_000 - 976);
+        assert_eq!(deadline_ns(0, 1024), 1023 * MS);
+        assert_eq!(deadline_ns(7, u64::MAX), u64::MAX - u64::MAX / 1024 + 7);
+    }
+
+    #[test]
+    fn only_a_number_of_milliseconds_is_a_deadline() {
+        let of = |number| Deadline::of(&Frame::Integer(number));
+        assert_eq!((of(-2), of(-1)), (Deadline::Missing, Deadline::Never));
+        assert_eq!((of(0), of(9), of(-3)), (Deadline::In(0), Deadline::In(9), Deadline::Unknown));
+        assert_eq!(Deadline::of(&Frame::Error("ERR".into())), Deadline::Unknown);
+    }
+}

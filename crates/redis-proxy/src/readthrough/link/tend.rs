@@ -1,0 +1,224 @@
+//! The thread of a link: its driver, and the task that tends it: heartbeats, the canary, the report to the operator, and
+//! the keys that Redis must not take for idle.
+
+use std::io;
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use tokio::runtime::{Builder, LocalOptions};
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::spawn_local;
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until};
+use tracing::{Instrument, error, error_span, info, warn};
+use upstream::{Driver, Target};
+
+use super::canary::{Verdict, Writer, WriterSink, try_delivery};
+use super::sink::{LinkSink, News, Ticket};
+use super::touch::Touch;
+use super::{Link, LinkSettings, Promise};
+use crate::budget::Budget;
+use crate::clock::now_ns;
+use crate::readthrough::Store;
+
+/// Heartbeats in the time that a hit may be old: the lease is renewed well before a hit would be refused.
+const BEATS_A_BOUND: u32 = 4;
+/// How often delivery is tried anew.
+const CANARY_PERIOD: Duration = Duration::from_secs(60);
+const MS: Duration = Duration::from_millis(1);
+/// When a try was not finished.
+const CANARY_PAUSE: Duration = Duration::from_secs(1);
+
+/// The thread of a link, as its owner sees it.
+pub(crate) struct LinkThread {
+    stop: oneshot::Sender<()>,
+    thread: JoinHandle<()>,
+}
+
+impl LinkThread {
+    /// Starts link number `number` to `tracked`, a target whose connections are tracked; the canary is written by way
+    /// of `plain`, an ordinary target of the same server.
+    ///
+    /// # Errors
+    /// When the system has no thread or no epoll instance to give.
+    pub(crate) fn start(
+        number: usize,
+        store: &Store,
+        budget: Option<&Arc<Budget>>,
+        tracked: &Arc<Target>,
+        plain: &Arc<Target>,
+        settings: LinkSettings,
+    ) -> io::Result<(Arc<Link>, LinkThread)> {
+        let (upstream, driver) = upstream::connect(tracked);
+        let (writer, writer_driver) = upstream::connect(plain);
+        let link = Arc::new(Link::new(number, store.clone(), budget.cloned(), upstream, settings));
+        let (stop, stopped) = oneshot::channel();
+        let runtime = {
+            let link = link.clone();
+            move || -> io::Result<()> {
+                let runtime =
+                    Builder::new_current_thread().enable_all().build_local(LocalOptions::default())?;
+                runtime.block_on(live(number, link, driver, writer, writer_driver, stopped));
+                runtime.shutdown_background();
+                Ok(())
+            }
+        };
+        let thread = thread::Builder::new().name(format!("link-{number}")).spawn(move || {
+            if let Err(error) = runtime() {
+                error!(%error, "a link to redis cannot be served");
+            }
+        })?;
+        Ok((link, LinkThread { stop, thread }))
+    }
+
+    /// Ends the thread and waits for it.
+    pub(crate) fn end(self) {
+        drop(self.stop);
+        // One that panicked has said so.
+        let _ = self.thread.join();
+    }
+}
+
+async fn live(
+    number: usize,
+    link: Arc<Link>,
+    driver: Driver<Ticket>,
+    writer: Writer,
+    writer_driver: Driver<oneshot::Sender<resp::Frame>>,
+    stopped: oneshot::Receiver<()>,
+) {
+    let span = error_span!("link", number);
+    let (news, told) = mpsc::unbounded_channel();
+    let mut driver = spawn_local(driver.run(LinkSink::new(link.clone(), news)).instrument(span.clone()));
+    if link.settings.canary_key.is_some() {
+        spawn_local(writer_driver.run(WriterSink).instrument(error_span!("canary", number)));
+    }
+    spawn_local(beat(link.clone()));
+    spawn_local(Touch::default().run(link.clone()));
+    tokio::select! {
+        _ = stopped => {}
+        () = tend(&link, &writer, told).instrument(span) => {}
+        // It runs for ever, unless it panics. Nothing would be fetched any more, so the process must not stay.
+        _ = &mut driver => {
+            error!(link = number, "the connection to redis ended by a fault");
+            std::process::exit(1);
+        }
+    }
+}
+
+/// Heartbeats, one at a time: they renew the lease of an idle link and tell the server's role.
+async fn beat(link: Arc<Link>) {
+    let bound = Duration::from_nanos(link.settings.max_staleness_ns);
+    let mut ticks = interval((bound / BEATS_A_BOUND).max(MS));
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        link.send_beat();
+    }
+}
+
+/// Follows the connections: tries delivery, and tells the operator what is in force.
+async fn tend(link: &Link, writer: &Writer, mut told: mpsc::UnboundedReceiver<News>) {
+    let mut report = Report::default();
+    let mut try_at = Instant::now() + CANARY_PERIOD;
+    // A link that fell silent tells nothing; it is seen by looking.
+    let watch = (Duration::from_nanos(link.settings.max_staleness_ns) / BEATS_A_BOUND).max(MS);
+    loop {
+        tokio::select! {
+            // The news first: a try on a connection that is gone is worth nothing.
+            biased;
+            news = told.recv() => match news {
+                None => return,
+                Some(News::Connected) => try_at = Instant::now(),
+                Some(News::Lost | News::CanaryPushed { .. }) => {}
+            },
+            () = sleep_until(try_at) => {
+                try_at = Instant::now() + try_out(link, writer, &mut told, &mut report).await;
+            }
+            () = sleep(watch) => {}
+        }
+        report.tell(link);
+    }
+}
+
+/// Tries delivery, if there is a connection that it may be expected of, and draws the conclusion. When to try again.
+async fn try_out(
+    link: &Link,
+    writer: &Writer,
+    told: &mut mpsc::UnboundedReceiver<News>,
+    report: &mut Report,
+) -> Duration {
+    let Some(key) = &link.settings.canary_key else {
+        if link.promise() == Promise::Trying {
+            link.set_promise(Promise::InForce);
+            link.send_beat();
+        }
+        return CANARY_PERIOD;
+    };
+    if !link.is_tracked() {
+        return CANARY_PERIOD;
+    }
+    let verdict = try_delivery(link, writer, key, told).await;
+    // Nothing is awaited from the last look at the news on: this is still the connection that was tried.
+    match verdict {
+        Verdict::Delivered { proof_ns } => {
+            link.set_promise(Promise::InForce);
+            link.renew(proof_ns);
+        }
+        Verdict::NotWritten(why) if why.starts_with("READONLY") => {
+            link.refuse("the server takes no writes (READONLY): it is not a primary".into());
+        }
+        Verdict::NotWritten(why) => {
+            report.canary_refused(&why);
+            link.set_promise(Promise::InForce);
+            link.send_beat();
+        }
+        Verdict::NotDelivered => {
+            link.refuse("the server accepts tracking and delivers no invalidations".into());
+        }
+        Verdict::Unfinished => return CANARY_PAUSE,
+    }
+    CANARY_PERIOD
+}
+
+/// Tells the operator once what has changed.
+#[derive(Default)]
+struct Report {
+    told: Option<Result<(), String>>,
+    canary_refused: bool,
+}
+
+impl Report {
+    fn tell(&mut self, link: &Link) {
+        if link.promise() == Promise::Trying {
+            return;
+        }
+        let now = link.holds(now_ns());
+        // A silent link tells how long, which changes; and one that nothing has renewed yet has just begun.
+        let silent = now.is_err() && link.promise() == Promise::InForce;
+        let same = silent && !matches!(self.told, Some(Ok(())));
+        if self.told.as_ref() == Some(&now) || same {
+            return;
+        }
+        let mode = link.mode();
+        match &now {
+            Ok(()) => info!(mode, "coherence is in force"),
+            Err(reason) => warn!(
+                mode,
+                reason,
+                "coherence is not in force: reads are fetched. It needs a Redis (6.2.11, 7.0.9, 7.2 or later) or \
+                 Valkey that is a primary and whose ACL allows CLIENT TRACKING; COHERENCE=ttl asks for none of that"
+            ),
+        }
+        self.told = Some(now);
+    }
+
+    fn canary_refused(&mut self, why: &str) {
+        if !std::mem::replace(&mut self.canary_refused, true) {
+            warn!(
+                reason = why,
+                "the canary cannot be written, so delivery is trusted untried: allow SET on CANARY_KEY, or set it to off"
+            );
+        }
+    }
+}

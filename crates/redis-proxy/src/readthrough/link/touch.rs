@@ -1,0 +1,85 @@
+//! Hits that Redis does not see make a hot key look idle to it, and under an LRU or LFU `maxmemory-policy` the keys that
+//! look idle are the ones it evicts. So the keys used lately are named to it by TOUCH, which reads nothing.
+//!
+//! TOUCH tracks what it names, also a missing key: only keys that are held are named.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use resp::Frame;
+use tokio::sync::oneshot;
+use tokio::time::sleep;
+
+use super::sink::Ticket;
+use super::{Link, number_of_key};
+use crate::clock::now_ns;
+
+/// From one round to the next. Redis counts idleness in seconds.
+const PERIOD: Duration = Duration::from_secs(10);
+/// Rounds from one look at the policy to the next.
+const ROUNDS_A_LOOK: u32 = 6;
+/// Keys named in one command.
+const KEYS_A_COMMAND: usize = 100;
+/// Keys of a shard named in one round, the most recently used first.
+const KEYS_A_SHARD: usize = 2_000;
+
+/// The rounds of one link.
+#[derive(Default)]
+pub(super) struct Touch {
+    rounds: u32,
+    wanted: bool,
+    last_ns: u64,
+}
+
+impl Touch {
+    /// Runs for ever.
+    pub(super) async fn run(mut self, link: Arc<Link>) {
+        loop {
+            sleep(PERIOD).await;
+            if !link.is_in_force() {
+                continue;
+            }
+            if self.rounds.is_multiple_of(ROUNDS_A_LOOK) {
+                self.wanted = evicts_the_idle(&link).await;
+            }
+            self.rounds += 1;
+            if self.wanted {
+                self.round(&link).await;
+            }
+        }
+    }
+
+    async fn round(&mut self, link: &Link) {
+        let (since_ns, now_ns) = (self.last_ns, now_ns());
+        self.last_ns = now_ns;
+        let mut used = link.store.used_since(since_ns, KEYS_A_SHARD, now_ns);
+        used.retain(|entry| !entry.is_missing() && number_of_key(link.links, entry.key()) == link.number);
+        for some in used.chunks(KEYS_A_COMMAND) {
+            // Once more: what was invalidated meanwhile would be tracked for nothing.
+            let held = some.iter().filter(|entry| link.store.still_holds(entry, now_ns));
+            let command: Vec<&[u8]> =
+                std::iter::once(&b"TOUCH"[..]).chain(held.map(|entry| entry.key())).collect();
+            if command.len() > 1 && ask(link, &command).await.is_none() {
+                return;
+            }
+        }
+    }
+}
+
+/// Whether Redis has a memory limit under which idle keys leave first. An ACL that forbids INFO answers no.
+async fn evicts_the_idle(link: &Link) -> bool {
+    let info = match ask(link, &[b"INFO", b"memory"]).await {
+        Some(Frame::Verbatim { text, .. } | Frame::Bulk(text)) => text,
+        _ => return false,
+    };
+    let info = String::from_utf8_lossy(&info);
+    let value = |name: &str| info.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default();
+    let policy = value("maxmemory_policy:");
+    value("maxmemory:") != "0" && (policy.contains("lru") || policy.contains("lfu"))
+}
+
+async fn ask(link: &Link, command: &[&[u8]]) -> Option<Frame> {
+    let (sender, receiver) = oneshot::channel();
+    link.upstream.send(command, Ticket::Told { sender, sent_ns: now_ns() }).ok()?;
+    receiver.await.ok()
+}

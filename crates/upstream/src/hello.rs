@@ -1,0 +1,123 @@
+//! What a server says of itself: the reply to HELLO, and from which version on its tracking can be relied on.
+//!
+//! <https://redis.io/docs/latest/commands/hello/>
+
+use resp::Frame;
+
+/// The reply to HELLO. What a server leaves out is empty.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Hello {
+    /// The product: `redis`, `valkey`.
+    pub server: String,
+    /// Its version, such as `7.0.15`.
+    pub version: String,
+    /// The protocol version that the connection speaks from now on.
+    pub proto: i64,
+    /// `master`, `replica` (Redis 5 and later) or `slave`.
+    pub role: String,
+}
+
+impl Hello {
+    /// Reads the reply, a map or (RESP2) an array of pairs; none if it is neither.
+    pub fn read(reply: &Frame) -> Option<Hello> {
+        let pairs: Vec<(&Frame, &Frame)> = match reply {
+            Frame::Map(pairs) => pairs.iter().map(|(key, value)| (key, value)).collect(),
+            Frame::Array(items) => items.chunks_exact(2).map(|pair| (&pair[0], &pair[1])).collect(),
+            _ => return None,
+        };
+        let mut hello = Hello::default();
+        for (key, value) in pairs {
+            match (text(key)?.as_str(), value) {
+                ("server", value) => hello.server = text(value)?,
+                ("version", value) => hello.version = text(value)?,
+                ("role", value) => hello.role = text(value)?,
+                ("proto", Frame::Integer(proto)) => hello.proto = *proto,
+                _ => {}
+            }
+        }
+        Some(hello)
+    }
+
+    /// Whether the server takes writes itself, so that what it tells is first-hand.
+    pub fn is_primary(&self) -> bool {
+        self.role == "master"
+    }
+
+    /// Why the tracking of a server of this name and version cannot be relied on, if so.
+    ///
+    /// Redis before 6.2.11 and 7.0.9 loses or misorders invalidations in ways that were mended there (release notes of
+    /// both); no Redis has a version of 6.3 to 6.x or 7.1.
+    pub fn unfit_to_track(&self) -> Option<String> {
+        let mut numbers = self.version.split(['.', '-']).map(|number| number.parse().unwrap_or(0_u32));
+        let version = [0; 3].map(|_| numbers.next().unwrap_or(0));
+        let fit = match (self.server.to_ascii_lowercase().as_str(), version) {
+            ("valkey", _) => true,
+            ("redis", [6, 2, patch]) => patch >= 11,
+            ("redis", [7, 0, patch]) => patch >= 9,
+            ("redis", [7, minor, _]) => minor >= 2,
+            ("redis", [major, ..]) => major >= 8,
+            _ => false,
+        };
+        (!fit).then(|| {
+            format!(
+                "{} {} cannot track reliably: expected Redis 6.2.11, 7.0.9, 7.2 or later, or Valkey",
+                or_unknown(&self.server),
+                or_unknown(&self.version)
+            )
+        })
+    }
+}
+
+fn or_unknown(text: &str) -> &str {
+    if text.is_empty() { "(unknown)" } else { text }
+}
+
+/// The text of a string of whatever kind.
+pub(crate) fn text(frame: &Frame) -> Option<String> {
+    match frame {
+        Frame::Bulk(bytes) | Frame::Simple(bytes) => Some(String::from_utf8_lossy(bytes).into_owned()),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bulk(text: &'static str) -> Frame {
+        Frame::Bulk(text.as_bytes().into())
+    }
+
+    #[test]
+    fn a_reply_is_read_from_a_map_and_from_pairs() {
+        let pairs = [
+            (bulk("server"), bulk("redis")),
+            (bulk("version"), bulk("7.0.15")),
+            (bulk("proto"), Frame::Integer(3)),
+            (bulk("id"), Frame::Integer(7)),
+            (bulk("role"), bulk("master")),
+            (bulk("modules"), Frame::Array(vec![])),
+        ];
+        let expected =
+            Hello { server: "redis".into(), version: "7.0.15".into(), proto: 3, role: "master".into() };
+        let flat = pairs.iter().flat_map(|(key, value)| [key.clone(), value.clone()]).collect();
+        assert_eq!(Hello::read(&Frame::Map(pairs.to_vec())), Some(expected.clone()));
+        assert_eq!(Hello::read(&Frame::Array(flat)), Some(expected));
+        assert_eq!(Hello::read(&Frame::Simple("OK".into())), None);
+    }
+
+    #[test]
+    fn versions_from_the_mended_ones_on_are_fit() {
+        let unfit = |server: &str, version: &str| {
+            Hello { server: server.into(), version: version.into(), ..Hello::default() }.unfit_to_track()
+        };
+        for version in ["6.2.11", "6.2.14", "7.0.9", "7.0.15", "7.2.0", "7.4.1", "8.0.0", "8.2.1-rc1"] {
+            assert_eq!(unfit("redis", version), None, "{version}");
+        }
+        for version in ["6.0.16", "6.2.10", "6.3.4", "7.0.8", "7.1.0", "5.0.0", "", "x.y"] {
+            assert!(unfit("redis", version).is_some(), "{version}");
+        }
+        assert_eq!(unfit("valkey", "9.1.2"), None);
+        assert!(unfit("dragonfly", "1.2.3").is_some() && unfit("", "").is_some());
+    }
+}
