@@ -58,7 +58,7 @@ impl Server {
         self.cache.maintain(self.now_ns(), self.cache.slots() / 80 + 64);
     }
 
-    /// Replaces what is held by values of `least` to `most` bytes, twice the budget of them or for two seconds.
+    /// Replaces what is held by values of `least` to `most` bytes, twice the budget of them or for ten seconds on a machine that is busy.
     fn phase(&mut self, name: u64, least: usize, most: usize, value: &[u8]) {
         let (mut dice, mut bytes, begin) = (name + 1, 0u64, Instant::now());
         self.peak = 0;
@@ -77,7 +77,7 @@ impl Server {
             bytes += length as u64 + 100;
             self.tick();
             let took = begin.elapsed();
-            if bytes > 2 * BUDGET || took > Duration::from_secs(2) {
+            if bytes > 2 * BUDGET || took > Duration::from_secs(10) {
                 break;
             }
             if bytes as f64 / ARRIVAL > took.as_secs_f64() + 0.001 {

@@ -87,11 +87,16 @@ fn a_lowered_limit_is_paid_for_in_small_parts_and_in_order() {
 #[test]
 fn a_huge_capacity_starts_at_once_and_small() {
     for capacity in [1_000_000_000, usize::MAX] {
-        let start = Instant::now();
-        let cache = cache(capacity, None, Some(64));
-        put(&cache, 1, 100);
-        assert!(start.elapsed() < Duration::from_millis(200), "{:?}", start.elapsed());
-        assert!(cache.stats(1).accounted_bytes < 1000);
+        let start = || {
+            let start = Instant::now();
+            let cache = cache(capacity, None, Some(64));
+            put(&cache, 1, 100);
+            assert!(cache.stats(1).accounted_bytes < 1000);
+            start.elapsed()
+        };
+        // The best of five: the machine may be busy with something else.
+        let took = (0..5).map(|_| start()).min().expect("five");
+        assert!(took < Duration::from_millis(100), "{took:?}");
     }
     let none = cache(0, None, None);
     (0..3).for_each(|key| put(&none, key, 1));
