@@ -10,7 +10,7 @@ COMPOSE = $(shell docker compose version >/dev/null 2>&1 && echo docker compose 
 # A stack of its own, on free ports: it disturbs no other and leaves nothing behind.
 TEST_STACK = CAPACITY=10 GLOBAL_EXPIRY=2s PORT=0 ADMIN_PORT=0 $(COMPOSE) --project-name redis-proxy-test --profile test
 
-.PHONY: help deps build run stop test lint fmt soak bench bench-cache up down logs test-compose
+.PHONY: help deps build run stop test lint fmt soak bench bench-cache instructions up down logs test-compose
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 16
@@ -68,3 +68,8 @@ bench: ## measure the program beside its peers, about 25 minutes; BENCH=--quick 
 
 bench-cache: deps ## measure the operations of the cache
 	$(CARGO) bench --locked -p cache
+
+instructions: ## count the instructions of a request; fails if a kind of request takes 5 % more than recorded
+	@scripts/deps instructions
+	$(CARGO) build --release --locked -p redis-proxy
+	@python3 bench/instructions.py --check

@@ -76,12 +76,13 @@ def target_of(value):
 
 
 class Redis:
-    """A private redis-server on the load's core, with the values that are asked for."""
+    """A private redis-server, on the load's core unless told otherwise, with the values that are asked for."""
 
-    def __init__(self, work, keys):
+    def __init__(self, work, keys, pinned=True):
         self.port = free_port()
+        pin = ["taskset", "-c", LOAD_CORE] if pinned else []
         self.process = subprocess.Popen(
-            ["taskset", "-c", LOAD_CORE, program("redis-server"), "--port", str(self.port), "--save", "",
+            [*pin, program("redis-server"), "--port", str(self.port), "--save", "",
              "--dir", str(work), "--enable-debug-command", "local"], stdout=subprocess.DEVNULL)
         wait_for(self.port, self.process)
         for size in (100, *VALUES.values()):

@@ -6,6 +6,7 @@ import random
 import unittest
 
 import contenders
+import instructions
 import load
 import plot
 import report
@@ -20,6 +21,22 @@ def case(*costs, contender=OURS, **more):
 def record(**cases):
     return {"machine": {"date": "2026-01-02", "cores": 2, "cpu": "a <fast> one"},
             "workloads": {"depth-1": {"title": "hit", "rounds": 3, "seconds": 1, "measured": "now", "cases": cases}}}
+
+
+class Instructions(unittest.TestCase):
+    def test_the_last_line_of_a_figure_is_its_baseline(self):
+        lines = ["# a comment", "2026-01-02  hit  1000  first", "2026-01-02  miss  9000  first"]
+        text = "\n".join([*lines, "2026-01-03  hit  900  a trim of 10 %"])
+        self.assertEqual(instructions.baselines(text), {"hit": 900, "miss": 9000})
+
+    def test_a_rise_above_five_percent_fails_and_a_fall_does_not(self):
+        passed = [instructions.verdict("hit", count, 1000)[0] for count in (500, 1000, 1050, 1051)]
+        self.assertEqual(passed, [True, True, True, False])
+        self.assertFalse(instructions.verdict("hit", 1000, None)[0])
+
+    def test_every_figure_has_a_baseline(self):
+        recorded = instructions.baselines(instructions.RECORD.read_text())
+        self.assertEqual(sorted(recorded), sorted(figure.name for figure in instructions.FIGURES))
 
 
 class Figures(unittest.TestCase):

@@ -1,0 +1,157 @@
+#!/usr/bin/env python3
+"""Instructions a request costs: counted, not timed, so that a change of a few percent shows on any machine.
+
+The built program runs under callgrind with one worker and a real redis-server. One connection asks N times and, in a
+second run, 2N times; the difference of the worker's totals over N is the cost of a request, free of start and end. What
+the kernel does is not counted. The record has a line a figure and change; the last one of a figure is what `--check`
+compares with.
+
+    python3 bench/instructions.py [--check] [--record WHY] [--only NAME,NAME] [--keep FOLDER]
+
+Where it differs between machines: the libraries choose code by the processor (AVX2 or not: memchr, BLAKE3, libc's memcpy).
+callgrind shows the program a processor of its own, which has AVX2 where the real one has. It hides the vDSO, so a
+reading of the clock counts as the few instructions before a system call.
+"""
+
+import argparse
+import datetime
+import pathlib
+import re
+import socket
+import subprocess
+import sys
+import tempfile
+from typing import NamedTuple
+
+from contenders import HERE, PROGRAM, BenchError, Redis, free_port, program, wait_for
+
+RECORD = HERE / "record" / "instructions.txt"
+# A rise above this fails the check.
+MOST_RISE = 0.05
+# From here on a change is told, though it fails nothing.
+NOTABLE = 0.01
+# Requests before those counted: buffers have their size, the keys their place.
+WARM = 256
+ANSWER = b"HTTP/1.1 "
+
+
+class Figure(NamedTuple):
+    """One kind of request: asked for in batches of `depth`, taking turns among `targets`."""
+
+    name: str
+    depth: int
+    count: int
+    targets: tuple = ("/100",)
+    settings: dict = {}
+
+
+# Values of 100 bytes. With room for one key, two that take turns always miss and evict.
+FIGURES = (
+    Figure("hit-depth-1", 1, 8_000),
+    Figure("hit-depth-16", 16, 64_000),
+    Figure("miss-depth-1", 1, 4_000, ("/100", "/1024"), {"CAPACITY": 1}),
+)
+
+
+def measure(figure, redis, work):
+    """Instructions a request."""
+    once, twice = (total(figure, count, redis, work) for count in (figure.count, 2 * figure.count))
+    return (twice - once) / figure.count
+
+
+def total(figure, count, redis, work):
+    """Instructions of a whole run with `count` requests."""
+    port = free_port()
+    profile = work / f"{figure.name}-{count}.callgrind"
+    settings = {"PATH": "/usr/bin:/bin", "PORT": port, "ADMIN_PORT": "off", "REDIS_PORT": redis.port, "WORKERS": 1,
+                "GLOBAL_EXPIRY": "1h", "LOG": "warn", **figure.settings}
+    command = [program("valgrind"), "--tool=callgrind", "--quiet", "--separate-threads=yes",
+               f"--callgrind-out-file={profile}", PROGRAM]
+    process = subprocess.Popen(command, env={name: str(value) for name, value in settings.items()})
+    try:
+        wait_for(port, process)
+        ask(port, figure, WARM + count)
+        process.terminate()
+        if process.wait(60):
+            raise BenchError(f"the program ended with {process.returncode}")
+    finally:
+        process.kill()
+    # A file a thread. The worker is the busiest; what the others do follows the clock and not the requests.
+    texts = (thread.read_text() for thread in work.glob(profile.name + "-*"))
+    return max(int(re.search(r"^totals: (\d+)", text, re.MULTILINE).group(1)) for text in texts)
+
+
+def ask(port, figure, count):
+    """Makes `count` requests over one connection; returns when all are answered with a value."""
+    requests = [f"GET {target} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n\r\n".encode() for target in figure.targets]
+    batch = b"".join(requests[number % len(requests)] for number in range(figure.depth))
+    with socket.create_connection(("127.0.0.1", port), 60) as client:
+        client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for number in range(0, count, figure.depth):
+            client.sendall(batch if figure.depth > 1 else requests[number % len(requests)])
+            answers = b""
+            # The last body is complete with its last byte; no body holds the words of a head.
+            while answers.count(ANSWER) < figure.depth or not answers.endswith(b"v"):
+                part = client.recv(1 << 16)
+                if not part:
+                    raise BenchError("the program closed the connection")
+                answers += part
+            if answers.count(ANSWER + b"200 OK") != figure.depth:
+                raise BenchError(f"not a value: {answers[:200]!r}")
+
+
+def baselines(text):
+    """The last figure of each name in a record."""
+    rows = (line.split(None, 3) for line in text.splitlines() if line and not line.startswith("#"))
+    return {name: float(count) for _, name, count, _ in rows}
+
+
+def verdict(name, count, baseline):
+    """Whether a figure passes, and what to say of it."""
+    if baseline is None:
+        return False, f"{name:14} {count:9.0f}   not recorded yet: --record 'why'"
+    change = count / baseline - 1
+    text = f"{name:14} {count:9.0f}   {change:+7.2%} of {baseline:.0f}"
+    if count > baseline * (1 + MOST_RISE):
+        return False, f"{text}   more than {MOST_RISE:.0%}"
+    return True, f"{text}   record it with its reason" if abs(change) > NOTABLE else text
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--check", action="store_true", help="fail where a figure rose by more than 5 %%")
+    parser.add_argument("--record", metavar="WHY", help="append the figures to the record: the subject of the commit")
+    parser.add_argument("--only", default="", help="names of figures, with commas")
+    parser.add_argument("--keep", type=pathlib.Path, help="keep the profiles here, for callgrind_annotate")
+    options = parser.parse_args()
+    names = set(filter(None, options.only.split(",")))
+    if unknown := names - {figure.name for figure in FIGURES}:
+        parser.error(f"no such figure: {', '.join(sorted(unknown))}")
+
+    text = RECORD.read_text()
+    recorded, lines, failed = baselines(text), [], False
+    with tempfile.TemporaryDirectory() as folder:
+        work = options.keep or pathlib.Path(folder)
+        work.mkdir(parents=True, exist_ok=True)
+        redis = Redis(work, 0, pinned=False)
+        try:
+            for figure in FIGURES:
+                if names and figure.name not in names:
+                    continue
+                count = measure(figure, redis, work)
+                passed, said = verdict(figure.name, count, recorded.get(figure.name))
+                failed |= not passed
+                print(said, flush=True)
+                lines.append(f"{datetime.date.today()}  {figure.name:14} {count:7.0f}  {options.record}\n")
+        finally:
+            redis.end()
+    if options.record:
+        RECORD.write_text(text + "".join(lines))
+    return 1 if options.check and failed else 0
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except (BenchError, subprocess.TimeoutExpired) as error:
+        sys.exit(f"instructions: {error}")
