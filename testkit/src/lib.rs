@@ -17,6 +17,7 @@
 
 mod child;
 mod clock;
+pub mod differential;
 mod fault_proxy;
 pub mod history;
 mod http_client;
