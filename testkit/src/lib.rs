@@ -32,6 +32,7 @@ mod redis_server;
 mod reply;
 mod run;
 mod scripted_redis;
+mod tcl_suite;
 mod wait;
 mod workload;
 
@@ -49,5 +50,6 @@ pub use reply::Reply;
 pub use run::{Output, run_to_end};
 pub use rustix::process::Signal;
 pub use scripted_redis::{Action, ScriptedRedis, ScriptedRedisBuilder};
+pub use tcl_suite::{TclRun, TclSuite};
 pub use wait::wait_until;
 pub use workload::{Primary, Run, Workload};

@@ -7,6 +7,7 @@ mod http_client;
 mod proxy;
 mod redis_server;
 mod scripted_redis;
+mod tcl_suite;
 
 use std::time::Duration;
 
