@@ -21,6 +21,7 @@ pub struct RedisServer {
     tls_port: u16,
     password: Option<String>,
     arguments: Vec<String>,
+    program: PathBuf,
     /// `None` after [`kill`](RedisServer::kill).
     process: Mutex<Option<Process>>,
 }
@@ -31,6 +32,7 @@ pub struct RedisServerBuilder {
     arguments: Vec<String>,
     password: Option<String>,
     tls: bool,
+    program: Option<PathBuf>,
 }
 
 impl RedisServerBuilder {
@@ -59,6 +61,13 @@ impl RedisServerBuilder {
             .config("tls-auth-clients", "no")
     }
 
+    /// Starts this program instead of redis-server: one that takes the same arguments, such as valkey-server.
+    #[must_use]
+    pub fn program(mut self, program: impl AsRef<Path>) -> Self {
+        self.program = Some(program.as_ref().to_owned());
+        self
+    }
+
     /// Starts it and waits until it answers PING.
     ///
     /// # Panics
@@ -72,6 +81,7 @@ impl RedisServerBuilder {
             tls_port: 0,
             password: self.password,
             arguments: self.arguments,
+            program: self.program.unwrap_or_else(redis_server_path),
             process: Mutex::new(None),
         };
         let deadline = Instant::now() + PATIENCE;
@@ -214,7 +224,7 @@ impl RedisServer {
         let log = folder.join("redis.log");
         // The log of an earlier attempt or run must not be taken for this one's.
         let _ = fs::remove_file(&log);
-        let mut redis = command(&redis_server_path());
+        let mut redis = command(&self.program);
         redis.args(["--port", &self.port.to_string(), "--tls-port", &self.tls_port.to_string()]);
         redis.args(["--bind", "127.0.0.1", "--unixsocket", path_text(&self.socket_path())]);
         redis.args(["--dir", path_text(folder), "--logfile", path_text(&log)]);

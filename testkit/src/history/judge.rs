@@ -45,7 +45,7 @@ impl Key<'_> {
     fn explain(&self, index: usize, verdict: &mut Verdict) -> Option<Explained> {
         let read = self.reads[index];
         let mut broken = |rule, why| verdict.violations.push(Violation { rule, index, read, why });
-        let Some(newest) = self.timeline.newest(read.seen, read.end, None) else {
+        let Some(undated) = self.timeline.newest(read.seen, read.end, None) else {
             broken(Rule::Integrity, "no write of this key that began before the read ended".to_owned());
             return None;
         };
@@ -54,19 +54,21 @@ impl Key<'_> {
         }
         let alive_at = Some(read.start).filter(|_| self.promise.deadlines);
         let Some(newest) = self.timeline.newest(read.seen, read.end, alive_at) else {
-            let dead = self.timeline.state(newest).dead;
+            let dead = self.timeline.state(undated).dead;
             broken(Rule::Deadline, format!("its deadline had passed by {}", millis(dead)));
-            return Some(Explained { index, newest });
+            return Some(Explained { index, newest: undated });
         };
         let state = self.timeline.state(newest);
         let behind = read.start.saturating_sub(state.end());
         let is_strict = read.strict && self.promise.strict.is_some();
         let bound = self.promise.strict.filter(|_| is_strict).unwrap_or(self.promise.bound);
         if behind > nanos(bound) {
-            let rule = match (is_strict, state.flushed && state.until <= state.dead) {
-                (true, _) => Rule::Strict,
-                (false, true) => Rule::Flush,
-                (false, false) => Rule::Bound,
+            let rule = match state.flushed && state.until <= state.dead {
+                // Known to have no deadline yet, or another, too long ago to excuse it.
+                _ if newest != undated => Rule::Deadline,
+                _ if is_strict => Rule::Strict,
+                true => Rule::Flush,
+                false => Rule::Bound,
             };
             let why = format!(
                 "over since {}, {} ms before: {bound:?} is allowed",
@@ -86,22 +88,19 @@ impl Key<'_> {
     /// C4. Each read takes the oldest state that explains it and is not before its connection's last: if that fails,
     /// no choice of states is in order.
     fn check_sessions(&self, explained: &[Explained], verdict: &mut Verdict) {
-        let mut floors: HashMap<u32, usize> = HashMap::new();
+        // For each connection, the state and the read it stands for.
+        let mut floors: HashMap<u32, (usize, usize)> = HashMap::new();
         for &Explained { index, .. } in explained {
             let read = self.reads[index];
             let floor = floors.entry(read.connection).or_default();
-            match self.timeline.oldest(read.seen, read.end, *floor) {
-                Some(at) => *floor = at,
-                None => {
-                    let before = self.timeline.state(*floor);
-                    let why = format!(
-                        "the connection had seen {:?}, newer, from {}",
-                        before.value,
-                        millis(before.from)
-                    );
-                    verdict.violations.push(Violation { rule: Rule::Monotonic, index, read, why });
-                }
+            if let Some(at) = self.timeline.oldest(read.seen, read.end, floor.0) {
+                *floor = (at, index);
+                continue;
             }
+            let Read { start, end, seen, .. } = self.reads[floor.1];
+            let (start, end) = (millis(start), millis(end));
+            let why = format!("its connection had seen {seen:?}, which is newer, from {start} to {end}");
+            verdict.violations.push(Violation { rule: Rule::Monotonic, index, read, why });
         }
     }
 

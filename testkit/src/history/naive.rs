@@ -95,7 +95,12 @@ impl Naive<'_> {
         let mut rules = BTreeSet::new();
         if self.behind(read, *best) > self.bound(read) {
             let is_strict = read.strict && self.promise.strict.is_some();
-            rules.insert(if is_strict { Rule::Strict } else { Rule::Bound });
+            let dated = all.iter().max() != Some(best);
+            rules.insert(match is_strict {
+                _ if dated => Rule::Deadline,
+                true => Rule::Strict,
+                false => Rule::Bound,
+            });
         }
         let through =
             |place: Place| !place.1 && self.write(place).is_some_and(|write| write.cause == Cause::Through);

@@ -146,7 +146,7 @@ fn a_deadline_that_was_taken_away_does_not_count() {
 fn an_earlier_deadline_may_be_unknown_for_the_bound() {
     let shortened = [write(0, 1, 1), write_px(10, 11, 1, 20)];
     assert_broken(&shortened, &[read(111, 112, 1)], &[]);
-    assert_broken(&shortened, &[read(112, 113, 1)], &[Rule::Bound]);
+    assert_broken(&shortened, &[read(112, 113, 1)], &[Rule::Deadline]);
     // A value whose own deadline has passed is not excused by a write that nobody saw.
     let replaced = [write_px(0, 1, 1, 50), write(45, 46, 2)];
     assert_broken(&replaced, &[read(53, 54, 1)], &[Rule::Deadline]);

@@ -11,6 +11,7 @@ mod writer;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::thread;
 use std::time::Duration;
@@ -18,9 +19,13 @@ use std::time::Duration;
 pub use primary::Primary;
 
 use crate::Random;
+use crate::child::PATIENCE;
 use crate::history::History;
 use reader::{Harvest, Reader};
 use writer::Writer;
+
+/// How long every second reader waits for an answer.
+const IMPATIENT: Duration = Duration::from_millis(15);
 
 /// Who reads and writes how much.
 #[derive(Clone, Debug)]
@@ -37,6 +42,10 @@ pub struct Workload {
     pub depth: usize,
     /// How many reads of a hundred ask for the newest value, by `Cache-Control: no-cache`.
     pub strict_percent: usize,
+    /// Whether such reads share batches with others, or are sent alone.
+    pub mixed: bool,
+    /// How many writes of a hundred are values with a time to live, beside those of all kinds.
+    pub px_percent: usize,
     /// Between two writes of a writer, on average.
     pub write_pause: Duration,
     /// Between two batches of a reader, on average.
@@ -49,10 +58,14 @@ pub struct Run {
     pub history: History,
     /// Reads answered from memory, as the program says.
     pub hits: usize,
-    /// Reads that were refused, by status, and connections that were cut.
-    pub errors: BTreeMap<String, usize>,
-    /// When each refused read began, in order.
-    pub refused: Vec<u64>,
+    /// Connections that the program ended.
+    pub cut: usize,
+    /// Connections that readers left because an answer took long.
+    pub given_up: usize,
+    /// Reads that were refused, by status.
+    pub errors: BTreeMap<u16, usize>,
+    /// When each refused read began and ended.
+    pub refused: Vec<Range<u64>>,
 }
 
 impl Workload {
@@ -65,6 +78,8 @@ impl Workload {
             readers: 4,
             depth: 8,
             strict_percent: 10,
+            mixed: true,
+            px_percent: 0,
             write_pause: Duration::from_millis(2),
             read_pause: Duration::from_micros(800),
         }
@@ -80,6 +95,8 @@ impl Workload {
         let mut run = Run {
             history: History { writes: vec![Vec::new(); self.keys], reads: Vec::new() },
             hits: 0,
+            cut: 0,
+            given_up: 0,
             errors: BTreeMap::new(),
             refused: Vec::new(),
         };
@@ -90,14 +107,16 @@ impl Workload {
             let writers: Vec<_> = (0..self.writers)
                 .map(|number| {
                     let keys = (number..self.keys).step_by(self.writers);
-                    let writer = Writer::new(primary, keys, Random::new(random.next_u64()));
-                    scope.spawn(move || writer.pause(self.write_pause).run(stop).collect::<Vec<_>>())
+                    let writer = Writer::new(self, primary, keys, Random::new(random.next_u64()));
+                    scope.spawn(move || writer.run(stop).collect::<Vec<_>>())
                 })
                 .collect();
             let readers: Vec<_> = (0..self.readers)
-                .map(|_| {
+                .map(|number| {
+                    let patience = if number % 2 == 0 { PATIENCE } else { IMPATIENT };
                     let random = Random::new(random.next_u64());
-                    let reader = Reader { workload: self, address, connections: &connections, random };
+                    let reader =
+                        Reader { workload: self, address, connections: &connections, random, patience };
                     scope.spawn(move || reader.run(stop))
                 })
                 .collect();
@@ -108,7 +127,6 @@ impl Workload {
             }
             readers.into_iter().for_each(|reader| run.add(reader.join().expect("a reader")));
         });
-        run.refused.sort_unstable();
         run
     }
 }
@@ -122,6 +140,8 @@ impl Run {
     fn add(&mut self, harvest: Harvest) {
         self.history.reads.extend(harvest.reads);
         self.hits += harvest.hits;
+        self.cut += harvest.cut;
+        self.given_up += harvest.given_up;
         self.refused.extend(harvest.refused);
         for (error, count) in harvest.errors {
             *self.errors.entry(error).or_default() += count;

@@ -101,6 +101,14 @@ impl Operation {
         }
     }
 
+    /// A value with a short time to live.
+    pub(super) fn set_px(random: &mut Random, key: usize, known: &Known) -> Operation {
+        let (number, px) = (known.last + 1, u64::try_from(random.between(15, 60)).unwrap_or(15));
+        let (name, value, text) = (key_name(key), encode(key, number), px.to_string());
+        let act = vec![b"SET".as_slice(), name.as_bytes(), &value, b"PX", text.as_bytes()];
+        Operation::one(key, act, Effect::Value(number, Some(px)))
+    }
+
     fn one(key: usize, act: Vec<&[u8]>, effect: Effect) -> Operation {
         let act = act.into_iter().map(<[u8]>::to_vec).collect();
         Operation { prepare: Vec::new(), act, effects: vec![(key, effect)] }

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use crate::child::PATIENCE;
 use crate::history::{Cause, Outcome, Write};
+use crate::workload::Workload;
 use crate::workload::operation::{Known, Operation};
 use crate::workload::primary::{Primary, State};
 use crate::{Random, RedisClient, Reply, now_ns};
@@ -19,9 +20,9 @@ use crate::{Random, RedisClient, Reply, now_ns};
 const REFUSALS: [&str; 6] = ["LOADING", "READONLY", "OOM", "MASTERDOWN", "EXECABORT", "ERR no such key"];
 
 pub(super) struct Writer<'a> {
+    workload: &'a Workload,
     primary: &'a Primary,
     random: Random,
-    pause: Duration,
     scratch: String,
     keys: BTreeMap<usize, Key>,
     redis: Option<RedisClient>,
@@ -37,25 +38,21 @@ struct Key {
 
 impl<'a> Writer<'a> {
     pub(super) fn new(
+        workload: &'a Workload,
         primary: &'a Primary,
         keys: impl Iterator<Item = usize>,
         mut random: Random,
     ) -> Writer<'a> {
         Writer {
+            workload,
             primary,
             scratch: format!("scratch-{:x}", random.next_u64()),
             random,
-            pause: Duration::ZERO,
             keys: keys.map(|key| (key, Key::default())).collect(),
             redis: None,
             generation: 0,
             flushes: 0,
         }
-    }
-
-    /// The pause between two writes, on average.
-    pub(super) fn pause(self, pause: Duration) -> Writer<'a> {
-        Writer { pause, ..self }
     }
 
     /// Writes until it is told to stop; the writes of each key.
@@ -67,7 +64,7 @@ impl<'a> Writer<'a> {
             for _ in 0..self.random.between(5, 40) {
                 let keys = [(); 2].map(|()| few[self.random.below(few.len())]);
                 self.write(keys);
-                let micros = usize::try_from(self.pause.as_micros()).unwrap_or(0);
+                let micros = usize::try_from(self.workload.write_pause.as_micros()).unwrap_or(0);
                 match self.random.below(2 * micros + 1) {
                     0..60 => {}
                     pause => thread::sleep(Duration::from_micros(pause as u64)),
@@ -93,7 +90,10 @@ impl<'a> Writer<'a> {
         }
         let Some(redis) = &mut self.redis else { return };
         let known = keys.map(|key| &self.keys[&key].known);
-        let operation = Operation::draw(&mut self.random, &self.scratch, keys, known);
+        let operation = match self.random.percent(self.workload.px_percent) {
+            true => Operation::set_px(&mut self.random, keys[0], known[0]),
+            false => Operation::draw(&mut self.random, &self.scratch, keys, known),
+        };
         for command in &operation.prepare {
             match redis.try_command(command) {
                 Ok(Reply::Error(text)) => assert_refusal(&text),
