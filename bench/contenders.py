@@ -33,9 +33,10 @@ def free_port():
         return probe.getsockname()[1]
 
 
-def wait_for(port, process=None):
+def wait_for(port, process=None, patience_seconds=10):
     """Returns once somebody listens there."""
-    for _ in range(400):
+    begun = time.monotonic()
+    while time.monotonic() - begun < patience_seconds:
         try:
             socket.create_connection(("127.0.0.1", port), 0.2).close()
             return
