@@ -8,7 +8,7 @@ use std::mem::MaybeUninit;
 use std::net::Ipv6Addr;
 
 use httparse::{Header, Request as Grammar};
-use memchr::{memchr, memrchr};
+use memchr::{memchr, memchr2, memrchr};
 
 /// Ceiling of MAX_HEADERS: room for that many fields is on the stack, uninitialised.
 pub const MOST_HEADERS: usize = 256;
@@ -110,19 +110,23 @@ pub fn find_end(bytes: &[u8], scanned: &mut usize, limits: &HeadLimits) -> Resul
     let mut line_start = memrchr(b'\n', &bytes[..*scanned]).map_or(0, |end| end + 1);
     // Looked for once a call and not once a line: a head of many lines is read in linear time.
     let mut request_line = memchr(b'\n', &bytes[..*scanned]).map(|end| end + 1);
-    while let Some(length) = memchr(b'\n', &bytes[*scanned..]) {
-        let end = *scanned + length;
-        let Some(line) = bytes[line_start..end].strip_suffix(b"\r") else {
-            return Err(Refusal::Bad("a line must end with CR LF"));
-        };
-        if memchr(b'\r', line).is_some() {
-            return Err(Refusal::Bad("a CR must be followed by LF"));
+    // A CR at the end is understood with what follows it.
+    let mut at = *scanned - usize::from(bytes[..*scanned].ends_with(b"\r"));
+    while let Some(length) = memchr2(b'\r', b'\n', &bytes[at..]) {
+        let end = at + length;
+        match bytes[end..] {
+            [b'\r', b'\n', ..] => {}
+            [b'\r'] => break,
+            [b'\r', ..] => return Err(Refusal::Bad("a CR must be followed by LF")),
+            _ => return Err(Refusal::Bad("a line must end with CR LF")),
         }
-        line_start = end + 1;
-        *scanned = line_start;
+        let is_empty = end == line_start;
+        line_start = end + 2;
+        at = line_start;
         request_line.get_or_insert(line_start);
         check_size(bytes, line_start, request_line, limits)?;
-        if line.is_empty() {
+        if is_empty {
+            *scanned = at;
             return Ok(Some(line_start));
         }
     }
@@ -170,7 +174,8 @@ pub fn parse<'a>(head: &'a [u8], limits: &HeadLimits) -> Result<Head<'a>, Refusa
     let (Some(method), Some(target), Some(version)) = (grammar.method, grammar.path, grammar.version) else {
         return Err(Refusal::Bad("the head is malformed"));
     };
-    let line = memchr(b'\n', head).map_or(0, |end| end + 1);
+    // The grammar allows one blank on either side of the target, and a version of eight bytes.
+    let line = method.len() + target.len() + b"  HTTP/1.1\r\n".len();
     if method.len() > limits.method_bytes {
         return Err(Refusal::Bad("the method is too long"));
     }
@@ -358,8 +363,24 @@ fn is_reg_name(name: &[u8]) -> bool {
 
 /// `unreserved` or `sub-delims` of RFC 3986.
 fn is_name_byte(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=".contains(&byte)
+    NAME_BYTES[usize::from(byte)]
 }
+
+/// A table, since every byte of every Host is asked for.
+const NAME_BYTES: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut byte = 0;
+    while byte < 128_u8 {
+        table[byte as usize] = byte.is_ascii_alphanumeric();
+        byte += 1;
+    }
+    let mut marks: &[u8] = b"-._~!$&'()*+,;=";
+    while let [mark, rest @ ..] = marks {
+        table[*mark as usize] = true;
+        marks = rest;
+    }
+    table
+};
 
 #[cfg(test)]
 mod tests;
