@@ -1,12 +1,14 @@
-"""The load: wrk as a closed loop, and keys filled in beforehand."""
+"""The load: wrk as a closed loop, `redis-proxy bench` as an open one, and keys filled in beforehand."""
 
+import json
 import re
 import socket
 import subprocess
 import threading
 
-from contenders import HERE, LOAD_CORE, BenchError, program, target_of
+from contenders import HERE, LOAD_CORE, PROGRAM, BenchError, program, target_of
 
+QUANTILES = ("p50", "p99", "p99.9")
 # Requests that a filling connection has sent and not been answered yet.
 FILL_BATCH = 512
 FILL_CONNECTIONS = 8
@@ -14,8 +16,7 @@ FILL_CONNECTIONS = 8
 
 def closed_loop(server, port, load, seconds):
     """Runs wrk; the number of requests answered, and in how many seconds."""
-    pinned = ["taskset", "-c", LOAD_CORE] if server.pinned else []
-    command = [*pinned, program("wrk"), "-t1", f"-c{load.connections}", f"-d{seconds}s"]
+    command = [*_pinned(server), program("wrk"), "-t1", f"-c{load.connections}", f"-d{seconds}s"]
     url = f"http://127.0.0.1:{port}{target_of(load.value)}"
     if load.depth > 1 or load.choice != "one":
         command += ["-s", str(HERE / "keys.lua"), url, "--", load.choice, str(load.depth), str(load.space)]
@@ -23,6 +24,23 @@ def closed_loop(server, port, load, seconds):
         command.append(url)
     printed = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     return answered(printed)
+
+
+def open_loop(server, port, load, seconds, rate):
+    """Runs our own generator at `rate`; answers, seconds, and the quantiles of latency in milliseconds."""
+    command = [
+        *_pinned(server), PROGRAM, "bench", f"http://127.0.0.1:{port}", "--rate", str(int(rate)), "--warmup", "0s",
+        "--duration", f"{seconds}s", "--connections", str(load.connections), "--keys", str(load.space), "--json",
+    ]
+    report = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    if report["errors"] or set(report["statuses"]) != {"200"}:
+        raise BenchError(f"redis-proxy bench: {report['errors']} {report['statuses']}")
+    quantiles = {name: report["latency_us"][name] / 1000 for name in QUANTILES}
+    return report["answers"], seconds, {**quantiles, "warnings": report["warnings"]}
+
+
+def _pinned(server):
+    return ["taskset", "-c", LOAD_CORE] if server.pinned else []
 
 
 def answered(printed):

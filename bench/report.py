@@ -2,6 +2,7 @@
 
 import statistics
 
+from load import QUANTILES
 from workloads import TARGETS
 
 MIB = 1024 * 1024
@@ -60,14 +61,16 @@ def _row(label, case):
 def _remarks(case):
     remarks = [f"answer of {case['answer_bytes']:,} bytes"]
     last = case["rounds"][-1]
-    if 0 < median(case, "hits") < 0.9999 if "hits" in last else False:
+    if "hits" in last and median(case, "hits") < 0.9999:
         remarks.append(f"{median(case, 'hits'):.1%} hits")
     if len(last.get("workers", {})) > 1:
         shares = [statistics.median(figures["workers"][name] for figures in case["rounds"]) for name in last["workers"]]
         remarks.append("CPU of the workers " + " / ".join(f"{share:.0%}" for share in shares))
-    if "p999_ms" in last:
-        remarks.append(", ".join(f"{name} {median(case, figure):.3f} ms"
-                                 for name, figure in (("p50", "p50_ms"), ("p99", "p99_ms"), ("p99.9", "p999_ms"))))
+    if "p99.9" in last:
+        remarks.append(", ".join(f"{name} {median(case, name):.3f}" for name in QUANTILES) + " ms")
+        late = sum(bool(figures["warnings"]) for figures in case["rounds"])
+        if late:
+            remarks.append(f"the load was in doubt in {late} rounds (results.json)")
     return "; ".join(remarks)
 
 

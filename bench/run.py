@@ -5,7 +5,7 @@ The server has core 0, the load core 1. The figure to compare is the user + syst
 it answered: on a machine whose cores are shared it is steadier than throughput. A workload that is measured again
 replaces its record; `table.md` and `plot.svg` are made from all that are there.
 
-    python3 bench/run.py [--only NAME,NAME] [--rounds 5] [--seconds 3] [--quick] [--out FOLDER] [--list]
+    python3 bench/run.py [--only NAME,NAME] [--rounds 15] [--seconds 1] [--quick] [--out FOLDER] [--list]
 """
 
 import argparse
@@ -16,6 +16,7 @@ import pathlib
 import resource
 import shlex
 import shutil
+import statistics
 import sys
 import tempfile
 import time
@@ -36,11 +37,11 @@ def arguments():
     parser.add_argument("--rounds", type=int)
     parser.add_argument("--seconds", type=int, help="of each case in each round")
     parser.add_argument("--quick", action="store_true", help="2 rounds of 1 s, without the long cases")
-    parser.add_argument("--out", type=pathlib.Path, help="by default a folder of today in bench/record")
+    parser.add_argument("--out", type=pathlib.Path, help="by default a folder of today in bench/record, of a quick run target/bench")
     parser.add_argument("--list", action="store_true", help="the workloads and their cases")
     options = parser.parse_args()
-    options.rounds = options.rounds or (2 if options.quick else 5)
-    options.seconds = options.seconds or (1 if options.quick else 3)
+    options.rounds = options.rounds or (2 if options.quick else 15)
+    options.seconds = options.seconds or 1
     names = {workload.name for workload in WORKLOADS}
     wanted = set(filter(None, options.only.split(","))) or names
     if wanted - names:
@@ -49,8 +50,9 @@ def arguments():
     if options.quick:
         options.workloads = [workload.quick() for workload in options.workloads]
     if not options.out:
+        # A quick look is no record.
         name = f"{datetime.date.today()}-{os.cpu_count()}-cores"
-        options.out = contenders.HERE / "record" / (name + ("-quick" if options.quick else ""))
+        options.out = contenders.ROOT / "target" / "bench" if options.quick else contenders.HERE / "record" / name
     return options
 
 
@@ -121,16 +123,25 @@ def measure(workload, options, progress, work):
             # Once without looking: caches fill, interpreters compile.
             load.closed_loop(case.server, contender.port, case.load, 1)
         for number in range(options.rounds):
-            # Nobody always comes first, or always after the same.
+            # Nobody always comes first. A case whose rate another tells waits for its first figures.
             first = number % len(workload.cases)
             for case in workload.cases[first:] + workload.cases[:first]:
                 progress.step(f"{workload.name}  round {number + 1}/{options.rounds}  {case.label}")
                 contender = servers.running[case.server]
-                meter = Meter(contender)
-                figures = meter.figures(*load.closed_loop(case.server, contender.port, case.load, options.seconds))
-                cases[case.label]["rounds"].append(figures)
+                done = cases.get(case.load.half_of, {}).get("rounds")
+                cases[case.label]["rounds"].append(one_round(case, contender, options.seconds, done))
     return {"title": workload.title, "measured": f"{datetime.datetime.now():%Y-%m-%d %H:%M}",
             "rounds": options.rounds, "seconds": options.seconds, "cases": cases}
+
+
+def one_round(case, contender, seconds, saturated):
+    """The figures of one case's turn; `saturated` are the rounds that tell how much its server can do."""
+    meter = Meter(contender)
+    if not case.load.half_of:
+        return meter.figures(*load.closed_loop(case.server, contender.port, case.load, seconds))
+    rate = 0.5e6 / statistics.median(figures["cpu_us"] for figures in saturated)
+    answers, seconds, latency = load.open_loop(case.server, contender.port, case.load, seconds, rate)
+    return {**meter.figures(answers, seconds), **latency}
 
 
 def main():

@@ -51,9 +51,9 @@ class Figures(unittest.TestCase):
         self.assertEqual(report.judge(target, workloads), (1.1, 1.1, 1.2))
         self.assertIsNone(report.judge(target, {}))
         self.assertIsNone(report.judge(target, record(ours=case(1))["workloads"]))
-        bound = Target("t", "depth-1", "ours", 1.0, figure="p999_ms")
+        bound = Target("t", "depth-1", "ours", 1.0, figure="p99.9")
         self.assertIsNone(report.judge(bound, workloads))
-        self.assertEqual(report.judge(bound, record(ours=case(1, p999_ms=0.4))["workloads"]), (0.4, 0.4, 0.4))
+        self.assertEqual(report.judge(bound, record(ours=case(1, **{"p99.9": 0.4}))["workloads"]), (0.4, 0.4, 0.4))
 
     def test_the_table_says_which_targets_are_missed(self):
         cases = {OURS: case(12, 12), NOOP: case(10, 10), NGINX: case(13, 13)}
@@ -75,6 +75,13 @@ class Workloads(unittest.TestCase):
         for target in TARGETS:
             for label in filter(None, (target.case, target.beside)):
                 self.assertIn((target.workload, label), measured)
+
+    def test_the_case_that_tells_a_rate_comes_before_the_one_that_needs_it(self):
+        for workload in WORKLOADS:
+            labels = [one.label for one in workload.cases]
+            for one in workload.cases:
+                if one.load.half_of:
+                    self.assertLess(labels.index(one.load.half_of), labels.index(one.label))
 
     def test_labels_are_unique_and_redis_proxy_takes_part_everywhere(self):
         for workload in WORKLOADS:

@@ -26,7 +26,7 @@ class Server:
 
 @dataclasses.dataclass(frozen=True)
 class Load:
-    """What is asked of it, as fast as it is answered."""
+    """What is asked of it: as fast as it is answered, or by the clock."""
 
     connections: int = 64
     depth: int = 1
@@ -34,6 +34,8 @@ class Load:
     choice: str = "one"
     value: int = 100
     space: int = 1
+    # Half of what the server can do, as the case of this name shows: an open loop.
+    half_of: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -122,6 +124,14 @@ def _workers():
     return tuple(Case(f"WORKERS={count}", Server(OURS, workers=count, pinned=False)) for count in (1, 2))
 
 
+def _latency(kinds):
+    keys = Load(choice="uniform", space=10)
+    for kind in kinds:
+        saturated = f"{kind}, saturated"
+        yield Case(saturated, Server(kind), keys)
+        yield Case(kind, Server(kind), dataclasses.replace(keys, half_of=saturated))
+
+
 def zipf_capacity(space, hits, exponent=0.99):
     """Entries an LRU needs for this share of hits, by Che's approximation: a key is there if it was asked for in the
     last T requests, with T such that as many keys are expected as there are entries."""
@@ -149,6 +159,7 @@ WORKLOADS = (
     Workload("workers", "hit, depth 1, by workers, server and load on all cores", _workers()),
     Workload("balance", "2 workers, by connections", _balance()),
     Workload("keys", "hit, uniform, by keys held", _keys((10**3, 10**5, 10**7))),
+    Workload("latency", "hit, open loop at half of what the server's core can do", tuple(_latency((OURS, NGINX, LUA)))),
 )
 
 TARGETS = (
@@ -161,4 +172,5 @@ TARGETS = (
     Target("hit, 1,000 connections beside 64", "connections-1", f"{OURS}, 1,000", 1.2, f"{OURS}, 64"),
     Target("the busier of two workers' share, 2 connections", "balance", "2 connections", 0.55, figure="busiest"),
     Target("the busier of two workers' share, 8 connections", "balance", "8 connections", 0.55, figure="busiest"),
+    Target("p99.9 at half of the saturation rate, ms", "latency", OURS, 1.0, figure="p99.9"),
 )
