@@ -25,6 +25,8 @@ use crate::readthrough::Store;
 const BEATS_A_BOUND: u32 = 4;
 /// How often delivery is tried anew.
 const CANARY_PERIOD: Duration = Duration::from_secs(60);
+/// From one line on a silent link to the next.
+const CALM: Duration = Duration::from_secs(5);
 const MS: Duration = Duration::from_millis(1);
 /// When a try was not finished.
 const CANARY_PAUSE: Duration = Duration::from_secs(1);
@@ -185,6 +187,9 @@ async fn try_out(
 #[derive(Default)]
 struct Report {
     told: Option<Result<(), String>>,
+    /// Whether it was told of silence, and when silence or its end last was.
+    silent: bool,
+    silence_at: Option<Instant>,
     canary_refused: bool,
 }
 
@@ -194,12 +199,19 @@ impl Report {
             return;
         }
         let now = link.holds(now_ns());
-        // A silent link tells how long, which changes; and one that nothing has renewed yet has just begun.
-        let silent = now.is_err() && link.promise() == Promise::InForce;
-        let same = silent && !matches!(self.told, Some(Ok(())));
-        if self.told.as_ref() == Some(&now) || same {
+        let up = link.promise() == Promise::InForce;
+        let silent = up && now.is_err();
+        // A link that nothing has renewed yet has just begun; one that is silent tells how long, which changes.
+        let known = self.told.as_ref() == Some(&now) || (silent && !matches!(self.told, Some(Ok(()))));
+        // Silence may come and go many times a second: the metrics follow it, the log does not.
+        let of_silence = silent || (up && self.silent);
+        if known || (of_silence && self.silence_at.is_some_and(|at| at.elapsed() < CALM)) {
             return;
         }
+        if of_silence {
+            self.silence_at = Some(Instant::now());
+        }
+        self.silent = silent;
         let mode = link.mode();
         match &now {
             Ok(()) => info!(mode, "coherence is in force"),
