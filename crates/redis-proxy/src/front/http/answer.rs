@@ -185,14 +185,24 @@ fn finish(out: &mut Vec<u8>, form: Form, moment: &Moment<'_>) {
 
 /// `"` 32 hex digits `"`.
 fn etag(entry: &Entry) -> [u8; ETAG_LENGTH] {
-    const HEX: &[u8; 16] = b"0123456789abcdef";
     let mut text = [b'"'; ETAG_LENGTH];
     for (pair, byte) in text[1..33].chunks_exact_mut(2).zip(entry.etag()) {
-        pair[0] = HEX[usize::from(byte >> 4)];
-        pair[1] = HEX[usize::from(byte & 15)];
+        pair.copy_from_slice(&HEX[usize::from(*byte)]);
     }
     text
 }
+
+/// Each byte as two hex digits.
+const HEX: [[u8; 2]; 256] = {
+    let digits = b"0123456789abcdef";
+    let mut table = [[0; 2]; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        table[byte] = [digits[byte >> 4], digits[byte & 15]];
+        byte += 1;
+    }
+    table
+};
 
 /// An answer that carries a sentence instead of a value.
 struct Text {

@@ -192,17 +192,18 @@ pub fn parse<'a>(head: &'a [u8], limits: &HeadLimits) -> Result<Head<'a>, Refusa
     };
     let http10 = version == 0;
     let fields = Fields::read(grammar.headers)?;
+    let body = fields.body(http10)?;
+    fields.check_host(http10)?;
     Ok(Head {
         method,
         target: target.as_bytes(),
         http10,
         keep_alive: !fields.close && (!http10 || fields.keep_alive),
-        body: fields.body(http10)?,
+        body,
         expects_continue: fields.expects_continue && !http10,
-        if_none_match: fields.if_none_match.clone(),
+        if_none_match: fields.if_none_match,
         no_cache: fields.no_cache,
     })
-    .and_then(|head| fields.check_host(http10).map(|()| head))
 }
 
 fn refusal_of(error: httparse::Error) -> Refusal {

@@ -1,6 +1,6 @@
 //! From a request target to a key: percent-decoded once, nothing normalised.
 
-use memchr::{memchr, memchr2};
+use memchr::{memchr, memchr2, memchr3};
 
 use super::head::{Refusal, is_authority};
 
@@ -23,6 +23,13 @@ pub fn key_of<'a>(
     max_key_bytes: usize,
     scratch: &'a mut Vec<u8>,
 ) -> Result<Asked<'a>, Refusal> {
+    // Nearly every target: a path that stands for itself.
+    if let [b'/', key @ ..] = target
+        && !key.is_empty()
+        && memchr3(b'#', b'?', b'%', key).is_none()
+    {
+        return within(key, max_key_bytes);
+    }
     if memchr(b'#', target).is_some() {
         return Err(Refusal::Bad("a raw '#' in the target: write %23"));
     }
@@ -42,7 +49,10 @@ pub fn key_of<'a>(
         ([] | [b'/'], None) => return Ok(Asked::Banner),
         (path, _) => &path[1..],
     };
-    let key = decode(written, scratch)?;
+    within(decode(written, scratch)?, max_key_bytes)
+}
+
+fn within(key: &[u8], max_key_bytes: usize) -> Result<Asked<'_>, Refusal> {
     if key.len() > max_key_bytes {
         return Err(Refusal::TargetTooLong);
     }
