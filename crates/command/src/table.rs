@@ -62,10 +62,6 @@ impl Command {
         let least = usize::try_from(self.arity.unsigned_abs()).unwrap_or(usize::MAX);
         if self.arity < 0 { arguments >= least } else { arguments == least }
     }
-
-    fn short_name(&self) -> &str {
-        self.name.split_once('|').map_or(&*self.name, |(_, name)| name)
-    }
 }
 
 impl Commands {
@@ -88,7 +84,11 @@ impl Commands {
         let command = self.named(arguments.get(0)?)?;
         match arguments.get(1) {
             Some(name) if !command.subcommands.is_empty() => {
-                command.subcommands.iter().find(|command| is_named(command.short_name(), name))
+                let container = command.name.len() + 1; // and its bar
+                let named = |command: &&Command| {
+                    command.name.get(container..).is_some_and(|known| is_named(known, name))
+                };
+                command.subcommands.iter().find(named)
             }
             _ => Some(command),
         }
