@@ -5,6 +5,7 @@ mod differential;
 mod fault_proxy;
 mod http_client;
 mod proxy;
+mod real_clients;
 mod redis_server;
 mod scripted_redis;
 mod tcl_suite;
