@@ -3,14 +3,12 @@ FROM rust:1.95-bookworm AS build
 WORKDIR /src
 # Without rust-toolchain.toml (.dockerignore): the image's own toolchain is the one to use.
 COPY . .
-RUN cargo build --release --locked -p redis-proxy && strip target/release/redis-proxy
-
-FROM build AS build-test
-RUN cargo build --release --locked -p testkit --bin stack-test
+RUN cargo build --release --locked -p redis-proxy -p testkit --bin redis-proxy --bin stack-test \
+    && strip target/release/redis-proxy target/release/stack-test
 
 # Black-box tests over HTTP against the other containers: PROXY_URL, REDIS_URL, CAPACITY, GLOBAL_EXPIRY.
 FROM debian:bookworm-slim AS proxy-test
-COPY --from=build-test /src/target/release/stack-test /usr/local/bin/stack-test
+COPY --from=build /src/target/release/stack-test /usr/local/bin/stack-test
 USER 65532:65532
 ENTRYPOINT ["stack-test"]
 
