@@ -115,16 +115,21 @@ impl ReadThrough {
                 link.was_hit(&entry, &self.stats, asked.now_ns);
                 Read::Hit(entry)
             }
-            Lookup::Wait(waiter) => Read::Wait(Waiting::for_another(waiter)),
+            Lookup::Wait(waiter) => {
+                Read::Wait(Waiting::for_another_of(link, &self.stats, waiter, need, asked.now_ns))
+            }
             Lookup::Miss(fill, waiter) => {
                 link.fetch(fill, &self.stats, asked.now_ns);
                 Read::Wait(Waiting::for_own(waiter))
             }
             // The lease is that of the key's link: there is no other for it.
-            Lookup::Unproven(_) => {
-                Read::Wait(Waiting::for_proof(link.clone(), self.stats.clone(), key, need))
-            }
+            Lookup::Unproven(_) => Read::Wait(Waiting::for_proof(link, &self.stats, key, need, asked.now_ns)),
         }
+    }
+
+    /// Whether a connection's reads of a key are to be in the order of its writes.
+    pub(crate) fn keeps_order(&self) -> bool {
+        matches!(self.way, Way::Linked(_))
     }
 
     /// What `Cache-Status` says of the mode and of its promise; nothing in mode `ttl`.

@@ -16,16 +16,27 @@ use crate::stats::WorkerStats;
 pub(crate) struct Waiting(State);
 
 enum State {
-    Fill { waiter: Waiter<Failure>, collapsed: bool },
+    Fill {
+        waiter: Waiter<Failure>,
+        collapsed: bool,
+        /// Of somebody else's fetch on a link: it may have been sent before this reader asked.
+        again: Option<Box<Again>>,
+    },
     Proof(Box<Proof>),
+}
+
+/// What it takes to look a key up once more.
+struct Again {
+    link: Arc<Link>,
+    stats: Arc<WorkerStats>,
+    need: Need,
+    asked_ns: u64,
 }
 
 /// An entry is held and its lease is about to be renewed; then the key is looked up once more.
 struct Proof {
-    link: Arc<Link>,
-    stats: Arc<WorkerStats>,
+    again: Box<Again>,
     key: Box<[u8]>,
-    need: Need,
     round: Round,
 }
 
@@ -41,18 +52,38 @@ pub(crate) struct Answered {
 impl Waiting {
     /// For a fetch that this client's own request has started.
     pub(super) fn for_own(waiter: Waiter<Failure>) -> Self {
-        Waiting(State::Fill { waiter, collapsed: false })
+        Waiting(State::Fill { waiter, collapsed: false, again: None })
     }
 
     /// For somebody else's fetch.
     pub(super) fn for_another(waiter: Waiter<Failure>) -> Self {
-        Waiting(State::Fill { waiter, collapsed: true })
+        Waiting(State::Fill { waiter, collapsed: true, again: None })
+    }
+
+    /// For somebody else's fetch on a link. The key may have expired between that fetch and this request: then it is
+    /// looked up once more.
+    pub(super) fn for_another_of(
+        link: &Arc<Link>,
+        stats: &Arc<WorkerStats>,
+        waiter: Waiter<Failure>,
+        need: Need,
+        asked_ns: u64,
+    ) -> Self {
+        let again = Again { link: link.clone(), stats: stats.clone(), need, asked_ns };
+        Waiting(State::Fill { waiter, collapsed: true, again: Some(Box::new(again)) })
     }
 
     /// For the next proof on the key's link.
-    pub(super) fn for_proof(link: Arc<Link>, stats: Arc<WorkerStats>, key: &[u8], need: Need) -> Self {
+    pub(super) fn for_proof(
+        link: &Arc<Link>,
+        stats: &Arc<WorkerStats>,
+        key: &[u8],
+        need: Need,
+        asked_ns: u64,
+    ) -> Self {
+        let again = Box::new(Again { link: link.clone(), stats: stats.clone(), need, asked_ns });
         let round = link.prove();
-        Waiting(State::Proof(Box::new(Proof { link, stats, key: key.into(), need, round })))
+        Waiting(State::Proof(Box::new(Proof { again, key: key.into(), round })))
     }
 }
 
@@ -61,29 +92,47 @@ impl Future for Waiting {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Answered> {
         let waiting = self.get_mut();
-        if let State::Proof(proof) = &mut waiting.0 {
-            ready!(Pin::new(&mut proof.round).poll(cx));
-            match proof.look_again() {
+        loop {
+            let looked_up = match &mut waiting.0 {
+                State::Proof(proof) => {
+                    ready!(Pin::new(&mut proof.round).poll(cx));
+                    proof.again.look_up(&proof.key)
+                }
+                State::Fill { waiter, collapsed, again } => {
+                    let outcome = ready!(Pin::new(waiter).poll(cx));
+                    match (again, &outcome) {
+                        (Some(again), Outcome::Found { entry, stored }) if again.is_due(entry, *stored) => {
+                            again.look_up(entry.key())
+                        }
+                        _ => return Poll::Ready(Answered { outcome, hit: false, collapsed: *collapsed }),
+                    }
+                }
+            };
+            match looked_up {
                 Ok(entry) => return Poll::Ready(Answered::proven(entry)),
                 Err(fetching) => *waiting = fetching,
             }
         }
-        let State::Fill { waiter, collapsed } = &mut waiting.0 else {
-            unreachable!("after the proof comes the answer or a fetch");
-        };
-        let outcome = ready!(Pin::new(waiter).poll(cx));
-        Poll::Ready(Answered { outcome, hit: false, collapsed: *collapsed })
     }
 }
 
-impl Proof {
-    /// The entry, if it is still there and proven now; else a fetch, for which the reader waits as after any miss.
-    fn look_again(&self) -> Result<Entry, Waiting> {
+impl Again {
+    /// Whether the key may have expired when this reader asked. What was fetched after that is right in any case. Of a
+    /// value that changed while it was on its way the deadline is not known: PTTL may be from before the change.
+    fn is_due(&self, entry: &Entry, stored: bool) -> bool {
+        let had_passed = |deadline_ns| deadline_ns <= self.asked_ns;
+        entry.sent_ns() < self.asked_ns && (!stored || entry.deadline_ns().is_some_and(had_passed))
+    }
+
+    /// The entry, if it is there and proven now; else a fetch, for which the reader waits as after any miss.
+    fn look_up(&self, key: &[u8]) -> Result<Entry, Waiting> {
         let now_ns = now_ns();
         let need = Need { waits: false, ..self.need };
-        match self.link.store.lookup(&self.key, need, now_ns) {
+        match self.link.store.lookup(key, need, now_ns) {
             Lookup::Hit(entry) => Ok(entry),
-            Lookup::Wait(waiter) => Err(Waiting::for_another(waiter)),
+            Lookup::Wait(waiter) => {
+                Err(Waiting::for_another_of(&self.link, &self.stats, waiter, self.need, self.asked_ns))
+            }
             Lookup::Miss(fill, waiter) => {
                 self.link.fetch(fill, &self.stats, now_ns);
                 Err(Waiting::for_own(waiter))
