@@ -296,12 +296,18 @@ impl Connection {
                 let logged = front.sample(key);
                 let no_cache = head.no_cache && front.settings.honor_no_cache;
                 let wish = Wish { now_ns: self.tick_ns, min_sync_ns: self.min_sync_ns, no_cache };
-                let state = match front.read.get(key, wish) {
-                    Read::Hit(entry) => {
-                        self.hits += 1;
-                        SlotState::Ready(Answer::found(entry, Source::Hit))
+                let state = if front.read.keeps_order() && self.is_behind(key) {
+                    SlotState::Behind { key: key.into(), no_cache, key_hash: front.hash(key) }
+                } else {
+                    match front.read.get(key, wish) {
+                        Read::Hit(entry) => {
+                            self.hits += 1;
+                            SlotState::Ready(Answer::found(entry, Source::Hit))
+                        }
+                        Read::Wait(waiting) => {
+                            SlotState::Waiting { waiting, no_cache, key_hash: front.hash(key) }
+                        }
                     }
-                    Read::Wait(waiting) => SlotState::Waiting { waiting, no_cache },
                 };
                 self.push(state, form, head.if_none_match.as_ref(), logged);
             }
@@ -309,6 +315,15 @@ impl Connection {
             Err(refusal) => self.reject(Answer::Refused(refusal), form),
         }
         front.spare_key.set(scratch);
+    }
+
+    /// Whether a request before waits for the same key.
+    fn is_behind(&self, key: &[u8]) -> bool {
+        let mut waiting = self.slots.iter().peekable();
+        waiting.peek().is_some() && {
+            let key_hash = self.front.hash(key);
+            waiting.any(|slot| slot.is_before(key_hash))
+        }
     }
 
     /// Decides whether the connection survives the request, and how many bytes of body are to be dropped.

@@ -133,9 +133,14 @@ impl HttpFront {
             return None;
         }
         self.unlogged.set(0);
+        Some(self.hash(key))
+    }
+
+    /// The key's hash, the same for this process.
+    fn hash(&self, key: &[u8]) -> u64 {
         let mut hasher = SipHasher13::new_with_keys(self.log_key.0, self.log_key.1);
         hasher.write(key);
-        Some(hasher.finish())
+        hasher.finish()
     }
 
     /// The worker's read buffer; must be given back with `spare_input.set` before the poll ends.

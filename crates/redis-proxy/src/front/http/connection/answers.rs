@@ -11,7 +11,7 @@ use crate::clock::now_ns;
 use crate::failure::Failure;
 use crate::front::http::answer::{Answer, Form, Moment, Source, encode, status};
 use crate::front::http::head::Conditions;
-use crate::readthrough::{Answered, Outcome, Waiting};
+use crate::readthrough::{Answered, Asked as Wish, Outcome, Read, Waiting};
 
 /// A request whose answer is not in the output yet.
 pub(super) struct Slot {
@@ -25,7 +25,28 @@ pub(super) struct Slot {
 
 pub(super) enum SlotState {
     Ready(Answer),
-    Waiting { waiting: Waiting, no_cache: bool },
+    Waiting {
+        waiting: Waiting,
+        no_cache: bool,
+        key_hash: u64,
+    },
+    /// Asks once the requests before it are answered, one of which waits for the same key: asked now it might be
+    /// answered from before that one.
+    Behind {
+        key: Box<[u8]>,
+        no_cache: bool,
+        key_hash: u64,
+    },
+}
+
+impl Slot {
+    /// Whether a request for a key of this hash must not be answered from before this one.
+    pub(super) fn is_before(&self, other: u64) -> bool {
+        match self.state {
+            SlotState::Ready(_) => false,
+            SlotState::Waiting { key_hash, .. } | SlotState::Behind { key_hash, .. } => key_hash == other,
+        }
+    }
 }
 
 impl Connection {
@@ -57,11 +78,12 @@ impl Connection {
     pub(super) fn answer(&mut self, cx: &mut Context<'_>) -> bool {
         let mut moved = false;
         while !self.output.is_full(self.front.settings.output_bytes) {
+            self.ask_behind();
             let Some(slot) = self.slots.front_mut() else {
                 break;
             };
             let mut fetched = false;
-            if let SlotState::Waiting { waiting, no_cache } = &mut slot.state {
+            if let SlotState::Waiting { waiting, no_cache, .. } = &mut slot.state {
                 let Poll::Ready(answered) = Pin::new(waiting).poll(cx) else {
                     break;
                 };
@@ -88,6 +110,18 @@ impl Connection {
             moved = true;
         }
         moved
+    }
+
+    /// The first request stands behind no other any more.
+    fn ask_behind(&mut self) {
+        let Some(slot) = self.slots.front_mut() else { return };
+        let SlotState::Behind { key, no_cache, key_hash } = &slot.state else { return };
+        let (no_cache, key_hash) = (*no_cache, *key_hash);
+        let wish = Wish { now_ns: now_ns(), min_sync_ns: self.min_sync_ns, no_cache };
+        slot.state = match self.front.read.get(key, wish) {
+            Read::Hit(entry) => SlotState::Ready(Answer::found(entry, Source::Hit)),
+            Read::Wait(waiting) => SlotState::Waiting { waiting, no_cache, key_hash },
+        };
     }
 
     fn encode(
