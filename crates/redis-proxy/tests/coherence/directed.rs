@@ -1,0 +1,223 @@
+//! Single promises, each brought about on purpose.
+#![allow(clippy::unwrap_used, reason = "a broken part ends the test")]
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use testkit::{HttpClient, Proxy, RedisServer, Response, wait_until};
+
+use crate::fault::Fault;
+use crate::outcome::HEALED;
+use crate::stand::{Enough, MAX_STALENESS, Mode, Setup, Stand, workload};
+
+const PATIENCE: Duration = Duration::from_secs(10);
+/// How late a busy machine may look.
+const SLACK: Duration = Duration::from_millis(60);
+
+/// A stand whose promise is in force.
+fn start(mode: Mode) -> Stand {
+    let mut setup = Setup::new(mode, Fault::Calm);
+    setup.lazy_expiry = true;
+    setup.start()
+}
+
+fn is_in_force(proxy: &Proxy) -> bool {
+    proxy.metrics().value("redis_proxy_coherence_in_force") == 1.0
+}
+
+fn get_fresh(client: &mut HttpClient, target: &str) -> Response {
+    client.request("GET", target, &[("Cache-Control", "no-cache")])
+}
+
+fn is_hit(response: &Response) -> bool {
+    response.header("cache-status").is_some_and(|status| status.starts_with("redis-proxy; hit"))
+}
+
+#[test]
+fn twenty_kills_of_redis_and_no_wrong_answer() {
+    let stand = Setup::new(Mode::Tracking, Fault::KillRedis).start();
+    stand.run(&workload(), Enough { time: Duration::ZERO, injections: 20, reads: 2_000 }).assert_kept();
+}
+
+#[test]
+fn errors_end_soon_after_a_long_outage() {
+    let stand = start(Mode::Tracking);
+    let mut client = stand.proxy.client();
+    for round in 0..3 {
+        stand.link.refuse();
+        stand.link.reset();
+        let mut misses = (0..).map(|number| format!("/cold-{round}-{number}"));
+        let mut ask = || client.get(&misses.next().unwrap()).status;
+        // Attempts without a reader would be 800 ms apart by now.
+        let since = Instant::now();
+        wait_until(PATIENCE, "a long outage", || ask() == 503 && since.elapsed() > Duration::from_secs(1));
+        stand.link.accept();
+        let back = Instant::now();
+        wait_until(PATIENCE, "an answer", || ask() == 404);
+        eprintln!("errors ended {:?} after", back.elapsed());
+        assert!(back.elapsed() <= HEALED, "errors ended {:?} after", back.elapsed());
+    }
+}
+
+#[test]
+fn a_half_open_link_is_noticed_within_the_bound() {
+    let stand = start(Mode::Tracking);
+    for stall in [testkit::FaultProxy::stall, testkit::FaultProxy::stall_replies] {
+        stall(&stand.link);
+        let stalled = Instant::now();
+        wait_until(PATIENCE, "the loss to be noticed", || !is_in_force(&stand.proxy));
+        let noticed = stalled.elapsed();
+        stand.link.pass();
+        eprintln!("a stalled link was noticed after {noticed:?}");
+        assert!(noticed <= MAX_STALENESS + SLACK, "noticed after {noticed:?}");
+        wait_until(PATIENCE, "the promise to be in force again", || is_in_force(&stand.proxy));
+    }
+}
+
+#[test]
+fn a_strict_read_sees_every_write_acknowledged_before_it() {
+    let stand = start(Mode::Tracking);
+    let (mut redis, mut client) = (stand.redis.client(), stand.proxy.client());
+    for delay in [Duration::ZERO, Duration::from_millis(5)] {
+        stand.link.delay(delay);
+        for number in 0..if delay.is_zero() { 1000 } else { 30 } {
+            redis.set("k", number.to_string());
+            assert_eq!(get_fresh(&mut client, "/k").text(), number.to_string(), "with {delay:?} each way");
+        }
+    }
+    // It is proof that is asked for, not the value: most were answered from memory or not changed in between.
+    redis.set("k", "kept");
+    assert_eq!(get_fresh(&mut client, "/k").text(), "kept");
+    let calls = stand.redis.command_calls("get");
+    assert!((0..20).all(|_| is_hit(&get_fresh(&mut client, "/k"))));
+    assert_eq!(stand.redis.command_calls("get"), calls);
+}
+
+#[test]
+fn a_read_behind_a_strict_one_on_its_connection_is_not_older() {
+    let stand = start(Mode::Tracking);
+    let mut client = stand.proxy.client();
+    let mut redis = stand.redis.client();
+    let number = |response: Response| response.text().parse::<u64>().unwrap();
+    redis.set("k", "0");
+    client.get("/k");
+    // A write in between is what sets them apart: its invalidation is on its way while the strict read waits for proof.
+    stand.link.delay(Duration::from_millis(3));
+    for round in 1..40 {
+        redis.set("k", round.to_string());
+        client.send(
+            "GET /k HTTP/1.1\r\nHost: h\r\nCache-Control: no-cache\r\n\r\nGET /k HTTP/1.1\r\nHost: h\r\n\r\n",
+        );
+        let (strict, plain) = (number(client.read_response()), number(client.read_response()));
+        assert!(plain >= strict, "round {round}: {plain} behind {strict}");
+    }
+}
+
+#[test]
+fn a_request_for_no_cache_is_a_new_fetch_in_ttl() {
+    let stand = start(Mode::Ttl);
+    let (mut redis, mut client) = (stand.redis.client(), stand.proxy.client());
+    redis.set("k", "old");
+    client.get("/k");
+    redis.set("k", "new");
+    assert_eq!(client.get("/k").text(), "old");
+    assert_eq!(get_fresh(&mut client, "/k").text(), "new");
+    assert_eq!(client.get("/k").text(), "new");
+    assert_eq!(stand.redis.command_calls("get"), 2);
+}
+
+#[test]
+fn a_missing_key_is_held_and_appears_and_goes_at_once() {
+    let stand = start(Mode::Tracking);
+    let (mut redis, mut client) = (stand.redis.client(), stand.proxy.client());
+    let mut worst = Duration::ZERO;
+    let mut wait_status = |client: &mut HttpClient, status| {
+        let changed = Instant::now();
+        wait_until(PATIENCE, "the change", || client.get("/k").status == status);
+        worst = worst.max(changed.elapsed());
+    };
+    for round in 0..50 {
+        assert_eq!(client.get("/k").status, 404);
+        let calls = stand.redis.command_calls("get");
+        assert!((0..5).all(|_| client.get("/k").status == 404));
+        assert_eq!(stand.redis.command_calls("get"), calls, "round {round}: it is held that there is none");
+        redis.set("k", "v");
+        wait_status(&mut client, 200);
+        redis.del("k");
+        wait_status(&mut client, 404);
+    }
+    eprintln!("a key appears and goes after {worst:?} at most");
+    assert!(worst < SLACK, "after {worst:?}");
+}
+
+#[test]
+fn a_deadline_is_kept_to_the_millisecond_though_redis_says_nothing() {
+    let stand = start(Mode::Tracking);
+    let (mut redis, mut client) = (stand.redis.client(), stand.proxy.client());
+    let invalidations = || stand.proxy.metrics().value("redis_proxy_link_invalidations_total");
+    for round in 0..5 {
+        let key = format!("k{round}");
+        let px = Duration::from_millis(150);
+        redis.command(&["SET", &key, "v", "PX", "150"]);
+        let latest = Instant::now() + px + Duration::from_millis(2);
+        assert_eq!(client.get(&format!("/{key}")).status, 200);
+        let pushed = invalidations();
+        let (mut hits, mut last_hit) = (0, Instant::now());
+        loop {
+            let asked = Instant::now();
+            let response = client.get(&format!("/{key}"));
+            if response.status == 404 {
+                assert!(asked + Duration::from_millis(5) >= latest - SLACK, "it went early");
+                break;
+            }
+            assert!(asked < latest, "read {:?} after its deadline", asked - latest);
+            (hits, last_hit) = (hits + usize::from(is_hit(&response)), asked);
+        }
+        assert!(
+            hits > 10 && last_hit + SLACK > latest,
+            "{hits} hits, the last {:?} before",
+            latest - last_hit
+        );
+        // The fetch that found nothing deleted it: the push comes after.
+        assert!(invalidations() - pushed <= 1.0);
+    }
+}
+
+#[test]
+fn a_read_that_begins_after_the_deadline_takes_no_value_fetched_before_it() {
+    let stand = start(Mode::Tracking);
+    let delay = Duration::from_millis(60);
+    for round in 0..3 {
+        let key = format!("k{round}");
+        stand.link.pass();
+        stand.redis.client().command(&["SET", &key, "v", "PX", "200"]);
+        let dead = Instant::now() + Duration::from_millis(202);
+        stand.link.delay(delay);
+        let get = format!("GET /{key} HTTP/1.1\r\nHost: h\r\n\r\n");
+        let mut clients = [stand.proxy.client(), stand.proxy.client()];
+        // Read by Redis 40 ms before the deadline, answered 20 ms after it.
+        thread::sleep((dead - Duration::from_millis(40) - delay).saturating_duration_since(Instant::now()));
+        clients[0].send(&get);
+        thread::sleep((dead + Duration::from_millis(5)).saturating_duration_since(Instant::now()));
+        clients[1].send(&get);
+        assert_eq!(clients[0].read_response().status, 200, "it was in time");
+        assert_eq!(clients[1].read_response().status, 404, "it came after the deadline");
+    }
+}
+
+#[test]
+fn a_demoted_primary_is_left_within_the_bound_and_a_heartbeat() {
+    let stand = start(Mode::Tracking);
+    let next = RedisServer::start();
+    stand.redis.client().set("k", "old");
+    next.client().set("k", "new");
+    let mut client = stand.proxy.client();
+    assert_eq!(client.get("/k").text(), "old");
+    stand.link.retarget(next.address());
+    crate::fault::make_replica(&stand.redis, next.address());
+    let demoted = Instant::now();
+    wait_until(PATIENCE, "the new primary", || client.get("/k").text() == "new");
+    let took = demoted.elapsed();
+    eprintln!("a demoted primary was left after {took:?}");
+    assert!(took <= MAX_STALENESS + MAX_STALENESS / 4 + SLACK, "left after {took:?}");
+}

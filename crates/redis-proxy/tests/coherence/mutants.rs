@@ -1,0 +1,178 @@
+//! Each mutant of the program breaks one rule of the coherent modes. One that no history shows would mean that the
+//! histories prove nothing about that rule.
+
+use std::time::{Duration, Instant};
+
+use mutant::Mutant;
+use testkit::{Random, Workload, seed};
+
+use crate::fault::Fault;
+use crate::stand::{Enough, Mode, Setup};
+
+/// A mutant is noticed within this many short histories.
+const ROUNDS: usize = 30;
+
+/// The fault that brings a mutant out, and what else it takes.
+fn scenario(mutant: Mutant, setup: &mut Setup, workload: &mut Workload) -> Fault {
+    workload.strict_percent = 30;
+    match mutant {
+        Mutant::InsertInWaiter => Fault::Calm,
+        Mutant::LookupBeforeSync => {
+            // A strict read must come between a write's answer and its invalidation.
+            crowd(workload, 50);
+            Fault::Calm
+        }
+        Mutant::FlushBeforeSync => {
+            // The same with a flush, of keys that are there again at the next.
+            crowd(workload, 70);
+            Fault::Flush
+        }
+        Mutant::IgnoreNullPush => Fault::Flush,
+        Mutant::NoLease => Fault::Stall,
+        Mutant::NoBarrier | Mutant::JoinWithoutSent => Fault::Delay,
+        Mutant::LeaseNotRenewed => Fault::Outage,
+        Mutant::RoleIgnored => Fault::Demote,
+        Mutant::SentAfterWrite => {
+            // Hits must go on while misses wait.
+            workload.depth = 2;
+            Fault::LateThenSilent
+        }
+        Mutant::DeadlineFromReceive | Mutant::PttlAfterGet | Mutant::PushKeepsFills => {
+            // Redis must not say that a key has expired.
+            (setup.lazy_expiry, workload.px_percent) = (true, 50);
+            match mutant {
+                Mutant::DeadlineFromReceive => Fault::Delay,
+                Mutant::PttlAfterGet => Fault::Calm,
+                _ => {
+                    // A write must come between PTTL and GET: few fills at a time, and a long way between the two.
+                    (workload.keys, workload.writers, workload.readers, workload.depth) = (4, 1, 2, 2);
+                    Fault::Chunks
+                }
+            }
+        }
+        Mutant::TwoLinksAKey => {
+            // Many fetches of a key at a time, which strict reads do not share.
+            crowd(workload, 50);
+            setup.settings.push(("REDIS_LINKS", "2".to_owned()));
+            Fault::Jitter
+        }
+    }
+}
+
+/// Many readers and writers of few keys.
+fn crowd(workload: &mut Workload, strict_percent: usize) {
+    (workload.keys, workload.writers, workload.readers, workload.depth) = (2, 2, 12, 1);
+    (workload.strict_percent, workload.write_pause) = (strict_percent, Duration::from_micros(700));
+    workload.read_pause = Duration::from_micros(200);
+}
+
+/// Runs the program as this mutant until a read breaks the promise.
+#[track_caller]
+fn assert_noticed(mutant: Mutant) {
+    if !cfg!(debug_assertions) {
+        // A release build has no mutants.
+        return;
+    }
+    let begun = Instant::now();
+    let mut random = Random::new(seed());
+    for round in 1..=ROUNDS {
+        let mut workload = Workload::new(random.next_u64());
+        let mut setup = Setup::new(Mode::Tracking, Fault::Calm);
+        setup.fault = scenario(mutant, &mut setup, &mut workload);
+        setup.settings.push(("REDIS_PROXY_MUTANT", mutant.name().to_owned()));
+        let stand = setup.start();
+        stand.proxy.allow_warning("a fault is switched on");
+        let outcome =
+            stand.run(&workload, Enough { time: Duration::from_millis(700), injections: 2, reads: 0 });
+        let broken = outcome.verdict.broken();
+        if !broken.is_empty() {
+            let (reads, fault) = (outcome.verdict.violations.len(), outcome.fault);
+            let took = begun.elapsed();
+            eprintln!(
+                "{}: {reads} reads broke {broken:?} under {fault:?}, round {round}, {took:?}",
+                mutant.name()
+            );
+            return;
+        }
+    }
+    panic!("nobody noticed {} in {ROUNDS} histories", mutant.name());
+}
+
+#[test]
+fn every_mutant_has_its_test() {
+    for mutant in Mutant::ALL {
+        let call = format!("assert_noticed(Mutant::{mutant:?});");
+        assert!(include_str!("mutants.rs").contains(&call), "no test of {mutant:?}");
+    }
+}
+
+#[test]
+fn insert_in_waiter_is_noticed() {
+    assert_noticed(Mutant::InsertInWaiter);
+}
+
+#[test]
+fn ignore_null_push_is_noticed() {
+    assert_noticed(Mutant::IgnoreNullPush);
+}
+
+#[test]
+fn push_keeps_fills_is_noticed() {
+    assert_noticed(Mutant::PushKeepsFills);
+}
+
+#[test]
+fn no_lease_is_noticed() {
+    assert_noticed(Mutant::NoLease);
+}
+
+#[test]
+fn no_barrier_is_noticed() {
+    assert_noticed(Mutant::NoBarrier);
+}
+
+#[test]
+fn deadline_from_receive_is_noticed() {
+    assert_noticed(Mutant::DeadlineFromReceive);
+}
+
+#[test]
+fn pttl_after_get_is_noticed() {
+    assert_noticed(Mutant::PttlAfterGet);
+}
+
+#[test]
+fn join_without_sent_is_noticed() {
+    assert_noticed(Mutant::JoinWithoutSent);
+}
+
+#[test]
+fn sent_after_write_is_noticed() {
+    assert_noticed(Mutant::SentAfterWrite);
+}
+
+#[test]
+fn lookup_before_sync_is_noticed() {
+    assert_noticed(Mutant::LookupBeforeSync);
+}
+
+#[test]
+fn flush_before_sync_is_noticed() {
+    assert_noticed(Mutant::FlushBeforeSync);
+}
+
+#[test]
+fn lease_not_renewed_is_noticed() {
+    assert_noticed(Mutant::LeaseNotRenewed);
+}
+
+#[test]
+#[ignore = "not noticed: a fetch sent later wins, and either link's invalidation removes the entry"]
+fn two_links_a_key_is_noticed() {
+    assert_noticed(Mutant::TwoLinksAKey);
+}
+
+#[test]
+fn role_ignored_is_noticed() {
+    assert_noticed(Mutant::RoleIgnored);
+}

@@ -1,0 +1,94 @@
+//! A run of the workload under one fault, judged and told.
+
+use std::env;
+use std::fmt;
+use std::fs::OpenOptions;
+use std::io::Write as _;
+use std::ops::Range;
+use std::time::Duration;
+
+use testkit::Run;
+use testkit::history::Verdict;
+
+use crate::fault::Fault;
+use crate::stand::{Enough, Mode};
+
+/// Errors end this soon after Redis is back.
+pub(crate) const HEALED: Duration = Duration::from_millis(250);
+
+/// What came of a run.
+pub(crate) struct Outcome {
+    pub(crate) mode: Mode,
+    pub(crate) fault: Fault,
+    pub(crate) run: Run,
+    pub(crate) verdict: Verdict,
+    /// When each injection began and ended.
+    pub(crate) injections: Vec<Range<u64>>,
+    pub(crate) seed: u64,
+    pub(crate) enough: Enough,
+}
+
+impl Outcome {
+    /// No read broke the promise, and there was something to break it with.
+    #[track_caller]
+    pub(crate) fn assert_kept(&self) {
+        self.record();
+        let Outcome { run, verdict, .. } = self;
+        let total = verdict.violations.len();
+        let some_of = |rule| {
+            let of_rule = verdict.violations.iter().filter(move |violation| violation.rule == rule);
+            of_rule.take(3).map(|violation| format!("\n  {violation}"))
+        };
+        let some: String = verdict.broken().into_iter().flat_map(some_of).collect();
+        assert!(total == 0, "{self}\n{total} reads broke {:?}, among them:{some}", verdict.broken());
+        let reads = run.history.reads.len();
+        assert!(reads >= self.enough.reads && run.hits * 10 > reads, "{self}\ntoo few reads or hits");
+        assert!(run.writes() > 100, "{self}\ntoo few writes");
+        assert!(
+            u128::from(self.last_refusal_ns()) <= HEALED.as_nanos(),
+            "{self}\nthe program refuses after the fault is over"
+        );
+        assert!(run.cut == 0, "{self}\nthe program cut its clients");
+    }
+
+    /// How long after the end of the last injection a read began that was refused.
+    fn last_refusal_ns(&self) -> u64 {
+        let since_fault = |refused: &Range<u64>| {
+            let before = self.injections.partition_point(|injection| injection.start <= refused.end);
+            let last = before.checked_sub(1).map_or(0, |at| self.injections[at].end);
+            refused.start.saturating_sub(last)
+        };
+        self.run.refused.iter().map(since_fault).max().unwrap_or(0)
+    }
+
+    /// Prints the figures, and appends them to the file that RECORD names.
+    fn record(&self) {
+        eprintln!("{self}");
+        if let Some(path) = env::var_os("RECORD") {
+            let mut file =
+                OpenOptions::new().create(true).append(true).open(path).expect("the file of RECORD");
+            writeln!(file, "{self}").expect("RECORD can be written");
+        }
+    }
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Outcome { mode, fault, run, verdict, injections, seed, .. } = self;
+        write!(
+            f,
+            "{} {fault:?} SEED={seed}: plain {}; strict {};",
+            mode.name(),
+            verdict.plain,
+            verdict.strict
+        )?;
+        let (hits, writes, errors) = (run.hits, run.writes(), &run.errors);
+        write!(
+            f,
+            " {hits} hits, {writes} writes, {} injections, {} given up, errors {errors:?}",
+            injections.len(),
+            run.given_up
+        )?;
+        write!(f, " until {:.1} ms after", self.last_refusal_ns() as f64 / 1e6)
+    }
+}
