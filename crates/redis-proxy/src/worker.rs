@@ -17,6 +17,7 @@ use tracing::{Instrument, error, error_span};
 use upstream::{Driver, Target};
 
 use crate::budget::Budget;
+use crate::front::Spare;
 use crate::front::http::{HttpFront, HttpSettings, serve};
 use crate::readthrough::{FillSink, Link, ReadThrough, Store, Ticket};
 use crate::stats::WorkerStats;
@@ -81,7 +82,7 @@ impl Worker {
                     Err(error) => return drop(started.send(Err(error))),
                 };
                 drop(started.send(Ok(())));
-                let front = HttpFront::new(read, stats, settings);
+                let front = HttpFront::new(read, stats, settings, Rc::new(Spare::default()));
                 runtime.block_on(work(number, own, front, inbox, clients));
                 // A name that is being looked up would hold us until the resolver gives up.
                 runtime.shutdown_background();

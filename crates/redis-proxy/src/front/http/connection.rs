@@ -26,11 +26,11 @@ use self::answers::{Slot, SlotState};
 use super::HttpFront;
 use super::answer::{Answer, Form, Source};
 use super::head::{Body, Head, Method, find_end, parse};
-use super::output::Output;
-use super::refuse::linger;
 use super::target::{Asked, key_of};
-use super::timer::Timer;
 use crate::clock::now_ns;
+use crate::front::linger::linger;
+use crate::front::output::Output;
+use crate::front::timer::Timer;
 use crate::readthrough::{Asked as Wish, Read};
 
 /// Requests of one connection that wait for Redis at the same time, at most.
@@ -101,7 +101,7 @@ struct Connection {
 impl Connection {
     fn new(stream: TcpStream, front: Rc<HttpFront>) -> Self {
         let now_ns = now_ns();
-        let drain = Box::pin(front.drain.clone().notified_owned());
+        let drain = front.drain.told();
         Connection {
             stream,
             input: Vec::new(),
@@ -134,11 +134,11 @@ impl Connection {
             let _ = self.drain.as_mut().poll(cx);
         }
         if self.output.is_empty() {
-            self.output.bytes = self.front.spare_output.take();
+            self.output.bytes = self.front.spare.take_output();
         }
         let polled = self.turn(cx);
         if self.output.is_empty() {
-            self.front.spare_output.set(std::mem::take(&mut self.output.bytes));
+            self.front.spare.give_output(std::mem::take(&mut self.output.bytes));
         }
         polled
     }
@@ -176,7 +176,7 @@ impl Connection {
 
     /// One read, and all requests in it. False when the connection broke.
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
-        let mut room = self.front.take_input();
+        let mut room = self.front.spare.take_input();
         let mut buffer = ReadBuf::new(&mut room);
         let polled = Pin::new(&mut self.stream).poll_read(cx, &mut buffer);
         let count = buffer.filled().len();
@@ -197,7 +197,7 @@ impl Connection {
                 Poll::Ready(true)
             }
         };
-        self.front.spare_input.set(room);
+        self.front.spare.give_input(room);
         outcome
     }
 
@@ -335,7 +335,7 @@ impl Connection {
             }
             Body::Length(_) | Body::Chunked => false,
         };
-        let draining = self.front.draining_since_ns.get().is_some();
+        let draining = self.front.drain.since_ns().is_some();
         Form {
             head_only: head.method == Method::Head,
             http10: head.http10,

@@ -7,10 +7,8 @@ mod answer;
 mod conditional;
 mod connection;
 pub mod head;
-mod output;
 mod refuse;
 pub mod target;
-mod timer;
 
 use std::cell::{Cell, RefCell};
 use std::hash::Hasher;
@@ -19,19 +17,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use siphasher::sip::SipHasher13;
-use tokio::sync::Notify;
 
 pub(crate) use connection::serve;
 pub(crate) use refuse::refuse;
 
 use crate::clock::{Date, nanos, now_ns};
 use crate::config::Settings;
+use crate::front::Spare;
+use crate::front::drain::Drain;
 use crate::readthrough::ReadThrough;
 use crate::stats::WorkerStats;
 use head::HeadLimits;
-
-/// Bytes asked for in one read. One buffer a worker: an idle connection holds none.
-const READ_BYTES: usize = 64 * 1024;
 
 /// The settings of the front, in the types that the loop wants.
 #[derive(Clone, Debug)]
@@ -79,12 +75,9 @@ pub(crate) struct HttpFront {
     settings: HttpSettings,
     date: RefCell<Date>,
     /// Buffers lent to the connection whose turn it is; taken and given back within one poll.
-    spare_output: Cell<Vec<u8>>,
-    spare_input: Cell<Box<[u8]>>,
+    spare: Rc<Spare>,
     spare_key: Cell<Vec<u8>>,
-    /// Set once, when the program is to end.
-    draining_since_ns: Cell<Option<u64>>,
-    drain: Arc<Notify>,
+    drain: Drain,
     /// Requests since the last one that was logged.
     unlogged: Cell<u32>,
     /// Random a process, so that logged hashes cannot be turned back by trying keys.
@@ -92,7 +85,12 @@ pub(crate) struct HttpFront {
 }
 
 impl HttpFront {
-    pub(crate) fn new(read: ReadThrough, stats: Arc<WorkerStats>, settings: HttpSettings) -> Rc<Self> {
+    pub(crate) fn new(
+        read: ReadThrough,
+        stats: Arc<WorkerStats>,
+        settings: HttpSettings,
+        spare: Rc<Spare>,
+    ) -> Rc<Self> {
         let mut log_key = [0; 16];
         // Without randomness the hashes are guessable, which is no reason not to serve.
         let _ = getrandom::fill(&mut log_key);
@@ -106,11 +104,9 @@ impl HttpFront {
             stats,
             settings,
             date: RefCell::new(Date::new(now_ns())),
-            spare_output: Cell::default(),
-            spare_input: Cell::default(),
+            spare,
             spare_key: Cell::default(),
-            draining_since_ns: Cell::new(None),
-            drain: Arc::new(Notify::new()),
+            drain: Drain::default(),
             unlogged: Cell::new(0),
             log_key: (low, high),
         })
@@ -118,8 +114,7 @@ impl HttpFront {
 
     /// From now on every answer closes its connection, and idle connections are closed.
     pub(crate) fn start_draining(&self) {
-        self.draining_since_ns.set(Some(now_ns()));
-        self.drain.notify_waiters();
+        self.drain.start();
     }
 
     /// The key's hash where this request is one that is logged.
@@ -141,11 +136,5 @@ impl HttpFront {
         let mut hasher = SipHasher13::new_with_keys(self.log_key.0, self.log_key.1);
         hasher.write(key);
         hasher.finish()
-    }
-
-    /// The worker's read buffer; must be given back with `spare_input.set` before the poll ends.
-    fn take_input(&self) -> Box<[u8]> {
-        let spare = self.spare_input.take();
-        if spare.is_empty() { vec![0; READ_BYTES].into() } else { spare }
     }
 }

@@ -20,7 +20,7 @@ impl Connection {
         );
         let settings = &self.front.settings;
         let head_timeout_ns = nanos(settings.head_timeout);
-        let draining = self.front.draining_since_ns.get();
+        let draining = self.front.drain.since_ns();
         // While nothing is read, the rest of a request may be here and not seen yet.
         let reads = !self.closing && !self.eof && self.slots.len() < self.window;
         let idle = self.slots.is_empty() && self.output.is_empty() && self.partial_since_ns.is_none();
