@@ -5,7 +5,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use crate::Frame;
 
 /// The version of RESP that a connection speaks; `HELLO` chooses it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Protocol {
     /// Strings, errors, integers, arrays and nulls.
     Resp2,

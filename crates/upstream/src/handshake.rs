@@ -17,7 +17,7 @@ use crate::stream::Duplex;
 use crate::tracking::{Tracking, track};
 
 /// The name that `CLIENT LIST` shows for our connections.
-const CLIENT_NAME: &[u8] = b"redis-proxy";
+pub(crate) const CLIENT_NAME: &[u8] = b"redis-proxy";
 
 /// Takes a fresh stream to the point where commands may be sent; `tracked` asks the server to track its reads.
 ///
@@ -80,9 +80,9 @@ fn refused(text: &[u8], endpoint: &Endpoint) -> Loss {
 
 /// One question, one answer.
 pub(crate) struct Talk<'a> {
-    stream: &'a mut dyn Duplex,
-    decoder: Decoder,
-    inbox: BytesMut,
+    pub(crate) stream: &'a mut dyn Duplex,
+    pub(crate) decoder: Decoder,
+    pub(crate) inbox: BytesMut,
 }
 
 impl Talk<'_> {
@@ -91,6 +91,11 @@ impl Talk<'_> {
         encode_command(&mut out, arguments);
         self.stream.write_all(&out).await.map_err(|error| unreachable(error.to_string()))?;
         self.stream.flush().await.map_err(|error| unreachable(error.to_string()))?;
+        self.listen().await
+    }
+
+    /// The next reply; pushes are passed over.
+    pub(crate) async fn listen(&mut self) -> Result<Frame, Loss> {
         loop {
             match self.decoder.decode(&mut self.inbox) {
                 Ok(Some(Frame::Push(_))) => {}

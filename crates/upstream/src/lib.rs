@@ -11,6 +11,8 @@
 //!                                                         +--> Sink::lost(ticket, loss)
 //! ```
 //!
+//! [`open_raw`] opens a connection that belongs to its caller, who passes bytes through it as they are.
+//!
 //! Life of a connection, seen by a sender: while the first attempt (at start, or after a working connection
 //! was closed) is under way, commands queue; once an attempt has failed, or a connection fell silent, they are
 //! refused at once until a later attempt succeeds. All connections to one Redis share a [`Target`]: a read that
@@ -23,6 +25,7 @@ mod endpoint;
 mod handshake;
 mod hello;
 mod queue;
+mod raw;
 mod sink;
 mod stream;
 mod target;
@@ -32,6 +35,8 @@ pub use driver::{Driver, connect};
 pub use endpoint::{Address, Endpoint, Secret, Tls};
 pub use hello::Hello;
 pub use queue::{State, Unsent, Upstream};
+pub use raw::{Greeting, Login, OpenError, Password, RawConnection, Step, open_raw};
 pub use sink::{Doubt, Loss, Sink};
+pub use stream::Duplex;
 pub use target::Target;
 pub use tracking::Tracking;

@@ -10,14 +10,19 @@ use std::time::Duration;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
+use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream, lookup_host};
 use tokio::time::timeout;
 
 use crate::endpoint::{Address, Endpoint, Tls};
 
+/// A connection that waits for Redis without end (a blocking command, a subscription) learns after this long, and as long
+/// again, that the machine at its other end is gone.
+const KEEPALIVE: Duration = Duration::from_secs(15);
+
 /// A byte stream to Redis.
-pub(crate) trait Duplex: AsyncRead + AsyncWrite + Send + Unpin {}
+pub trait Duplex: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<S: AsyncRead + AsyncWrite + Send + Unpin> Duplex for S {}
 
 /// Opens a stream to `endpoint`. The name is resolved anew, then `resolved` is set, and every address that it has is
@@ -34,6 +39,8 @@ pub(crate) async fn open(endpoint: &Endpoint, resolved: &AtomicBool) -> io::Resu
     resolved.store(true, Ordering::Relaxed);
     let tcp = connect_any(addresses.collect(), endpoint.connect_timeout).await?;
     tcp.set_nodelay(true)?;
+    let keepalive = TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE / 3).with_retries(3);
+    SockRef::from(&tcp).set_tcp_keepalive(&keepalive)?;
     let Some(tls) = &endpoint.tls else {
         return Ok(Box::new(tcp));
     };

@@ -1,0 +1,163 @@
+//! A connection to Redis that belongs to its caller: opened and greeted here, and its bytes are the caller's own.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use bytes::{Bytes, BytesMut};
+use resp::{Decoder, Frame, Protocol, encode_command};
+use tokio::io::AsyncWriteExt;
+use tokio::time::timeout;
+
+use crate::connection::decoder_limits;
+use crate::endpoint::Endpoint;
+use crate::handshake::{CLIENT_NAME, Talk};
+use crate::sink::Loss;
+use crate::stream::{Duplex, open};
+
+/// Who a connection is to Redis.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Default)]
+pub enum Login {
+    /// Nobody said anything: Redis' `default` user, if that needs no password.
+    #[default]
+    None,
+    /// `AUTH password`.
+    Password(Password),
+    /// `AUTH user password`.
+    User(Bytes, Password),
+}
+
+/// A password as a client gave it: any bytes, which no log and no error shows.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct Password(pub Bytes);
+
+impl fmt::Debug for Password {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("***")
+    }
+}
+
+/// What a fresh connection is made to be.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Greeting {
+    /// Who it is.
+    pub login: Login,
+    /// The database that is selected; 0 sends no SELECT.
+    pub db: u32,
+    /// The version of RESP that Redis answers in.
+    pub protocol: Protocol,
+}
+
+/// A stream at the point where commands may be sent.
+pub struct RawConnection {
+    /// The bytes, both ways.
+    pub stream: Box<dyn Duplex>,
+    /// What Redis says of itself in its answer to HELLO; an error's text where it says nothing (before 6.0, or to
+    /// somebody who has yet to log in).
+    pub hello: Result<Vec<(Frame, Frame)>, Bytes>,
+}
+
+/// Why there is no connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum OpenError {
+    /// No connection could be made. A later attempt may succeed.
+    Unreachable(Arc<str>),
+    /// Redis turned a step down: its own text, without the leading dash.
+    Refused(Step, Bytes),
+}
+
+/// A step of the greeting.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// AUTH.
+    Auth,
+    /// HELLO 3.
+    Hello,
+    /// SELECT.
+    Select,
+}
+
+/// Opens a connection to `endpoint` and makes it what `greeting` says, within the connect time-out. Credentials and
+/// database of the endpoint are not used.
+///
+/// # Errors
+/// [`OpenError::Refused`] when Redis turns a step down, [`OpenError::Unreachable`] for all else.
+pub async fn open_raw(endpoint: &Endpoint, greeting: &Greeting) -> Result<RawConnection, OpenError> {
+    let opening = async {
+        let resolved = AtomicBool::new(false);
+        let mut stream = open(endpoint, &resolved).await.map_err(|error| unreachable(error.to_string()))?;
+        let hello = greet_as(&mut *stream, endpoint, greeting).await?;
+        Ok(RawConnection { stream, hello })
+    };
+    match timeout(endpoint.connect_timeout, opening).await {
+        Ok(outcome) => outcome,
+        Err(_) => Err(unreachable(format!("no connection within {:?}", endpoint.connect_timeout))),
+    }
+}
+
+/// All steps in one write: a greeting costs one round trip.
+async fn greet_as(
+    stream: &mut dyn Duplex,
+    endpoint: &Endpoint,
+    greeting: &Greeting,
+) -> Result<Result<Vec<(Frame, Frame)>, Bytes>, OpenError> {
+    let mut out = BytesMut::new();
+    match &greeting.login {
+        Login::None => {}
+        Login::Password(password) => encode_command(&mut out, &[b"AUTH", &password.0]),
+        Login::User(user, password) => encode_command(&mut out, &[b"AUTH", user, &password.0]),
+    }
+    let resp3 = greeting.protocol == Protocol::Resp3;
+    encode_command(&mut out, &[b"HELLO", if resp3 { b"3" } else { b"2" }]);
+    if greeting.db != 0 {
+        encode_command(&mut out, &[b"SELECT", greeting.db.to_string().as_bytes()]);
+    }
+    // A name helps the operator; an ACL that forbids it is no reason to go without.
+    encode_command(&mut out, &[b"CLIENT", b"SETNAME", CLIENT_NAME]);
+    stream.write_all(&out).await.map_err(|error| unreachable(error.to_string()))?;
+    stream.flush().await.map_err(|error| unreachable(error.to_string()))?;
+
+    let mut talk = Talk { stream, decoder: Decoder::new(decoder_limits(endpoint)), inbox: BytesMut::new() };
+    if greeting.login != Login::None {
+        demand(&mut talk, Step::Auth).await?;
+    }
+    let hello = match listen(&mut talk).await? {
+        Frame::Error(text) if resp3 => return Err(OpenError::Refused(Step::Hello, text)),
+        Frame::Error(text) => Err(text),
+        Frame::Map(pairs) => Ok(pairs),
+        Frame::Array(items) => Ok(pairs(items)),
+        other => return Err(unreachable(format!("not an answer to HELLO: {other:?}"))),
+    };
+    if greeting.db != 0 {
+        demand(&mut talk, Step::Select).await?;
+    }
+    listen(&mut talk).await?;
+    match talk.inbox.is_empty() {
+        true => Ok(hello),
+        false => Err(unreachable("bytes that answer nothing".into())),
+    }
+}
+
+/// A map as RESP2 writes it.
+fn pairs(items: Vec<Frame>) -> Vec<(Frame, Frame)> {
+    let mut items = items.into_iter();
+    std::iter::from_fn(|| items.next().zip(items.next())).collect()
+}
+
+async fn listen(talk: &mut Talk<'_>) -> Result<Frame, OpenError> {
+    talk.listen().await.map_err(|loss| match loss {
+        Loss::Unreachable(why) => OpenError::Unreachable(why),
+        other => unreachable(other.to_string()),
+    })
+}
+
+async fn demand(talk: &mut Talk<'_>, step: Step) -> Result<(), OpenError> {
+    match listen(talk).await? {
+        Frame::Error(text) => Err(OpenError::Refused(step, text)),
+        _ => Ok(()),
+    }
+}
+
+fn unreachable(why: String) -> OpenError {
+    OpenError::Unreachable(why.into())
+}
