@@ -15,7 +15,7 @@ use std::time::Duration;
 use crate::child::{PATIENCE, Process, command};
 use crate::log::Log;
 use crate::metrics::metrics;
-use crate::{HttpClient, LogLine, Metrics, RedisServer, Response, Signal};
+use crate::{HttpClient, LogLine, Metrics, RawClient, RedisServer, Response, Signal};
 
 /// The running program, killed when dropped.
 ///
@@ -25,6 +25,7 @@ pub struct Proxy {
     process: Process,
     log: Log,
     http: Option<SocketAddr>,
+    resp: Option<SocketAddr>,
     admin: Option<SocketAddr>,
     allowed: Mutex<Vec<String>>,
     /// Set once the test itself signals the program or waits for its end: from then on its end is no surprise.
@@ -94,6 +95,7 @@ impl ProxyBuilder {
         Proxy {
             process,
             http: listening_address(&listening, "http"),
+            resp: listening_address(&listening, "resp"),
             admin: listening_address(&listening, "admin"),
             log,
             allowed: Mutex::new(self.allowed),
@@ -118,6 +120,18 @@ impl Proxy {
     #[track_caller]
     pub fn address(&self) -> SocketAddr {
         self.http.expect("the data port is off")
+    }
+
+    /// The port for Redis clients.
+    #[track_caller]
+    pub fn resp_address(&self) -> SocketAddr {
+        self.resp.expect("the port for Redis clients is off")
+    }
+
+    /// A new connection to it.
+    #[track_caller]
+    pub fn resp_client(&self) -> RawClient {
+        RawClient::connect(self.resp_address())
     }
 
     /// The admin port.

@@ -12,12 +12,15 @@ mod failure;
 mod files;
 pub mod front;
 mod health;
+mod lanes;
 mod listener;
 mod logging;
 mod maintenance;
 mod readthrough;
 mod shutdown;
+mod spare;
 mod stats;
+mod timer;
 pub mod with_redis;
 mod worker;
 
@@ -25,7 +28,7 @@ use std::net::TcpListener;
 use std::sync::Arc;
 
 use cache::Limits;
-use tokio::sync::oneshot;
+use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 use tracing::{error, info, warn};
 use upstream::Target;
@@ -36,12 +39,14 @@ use crate::clock::nanos;
 use crate::config::{Coherence, Mode, Settings};
 pub use crate::error::{Ended, Error};
 use crate::front::http::HttpSettings;
+use crate::front::resp::{Registry, RespSettings};
+use crate::front::{Refusals, Speaks};
 pub use crate::health::check_health;
 use crate::listener::{Door, accept, bind};
 use crate::maintenance::maintain;
 use crate::readthrough::{Link, LinkSettings, LinkThread, Store};
 use crate::shutdown::{Draining, Signals};
-use crate::worker::{Way, Worker, clients};
+use crate::worker::{Plan, Way, Worker, clients};
 
 /// Redis' default of `tracking-table-max-keys`.
 const TRACKED_KEYS: usize = 1_000_000;
@@ -65,9 +70,10 @@ pub fn run(mut settings: Settings) -> Result<Ended, Error> {
     }
     let data = listen("HOST and PORT", &settings.host, settings.port)?;
     let admin = listen("ADMIN_HOST and ADMIN_PORT", &settings.admin_host, settings.admin_port)?;
+    let resp = listen("RESP_HOST and RESP_PORT", &settings.resp_host, settings.resp_port)?;
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Error::System)?;
-    runtime.block_on(serve(&settings, data, admin))
+    runtime.block_on(serve(&settings, Listeners { http: data, resp, admin }))
 }
 
 /// Switches on the fault that REDIS_PROXY_MUTANT names, in builds for tests.
@@ -92,11 +98,14 @@ fn listen(names: &'static str, host: &str, port: Option<u16>) -> Result<Option<T
     })
 }
 
-async fn serve(
-    settings: &Settings,
-    data: Option<TcpListener>,
+/// The ports that are on.
+struct Listeners {
+    http: Option<TcpListener>,
+    resp: Option<TcpListener>,
     admin: Option<TcpListener>,
-) -> Result<Ended, Error> {
+}
+
+async fn serve(settings: &Settings, listeners: Listeners) -> Result<Ended, Error> {
     let mut signals = Signals::new().map_err(Error::System)?;
     let store = Store::new(Limits {
         capacity: settings.capacity,
@@ -106,14 +115,20 @@ async fn serve(
         shards: None,
     });
     let budget = settings.capacity_bytes.map(|bytes| Budget::new(store.clone(), bytes));
-    let http = Arc::new(HttpSettings::new(settings));
+    let plan = Plan {
+        http: HttpSettings::new(settings),
+        resp: RespSettings::new(settings),
+        endpoint: settings.redis.clone(),
+        registry: Arc::new(Registry::default()),
+        pinned: Arc::default(),
+    };
     let redis = Target::new(settings.redis.clone(), settings.max_inflight);
     let started = start_links(settings, &store, budget.as_ref(), &redis)?;
     let (links, link_threads): (Vec<_>, Vec<_>) = started.into_iter().unzip();
     let links: Arc<[Arc<Link>]> = links.into();
     let way = if links.is_empty() { Way::Own(redis) } else { Way::Linked(links.clone()) };
     let started = (0..settings.workers)
-        .map(|number| Worker::start(number, &store, budget.as_ref(), &way, &http))
+        .map(|number| Worker::start(number, &store, budget.as_ref(), &way, &plan))
         .collect::<Result<Vec<_>, _>>()
         .map_err(Error::System)?;
     let (workers, threads): (Vec<_>, Vec<_>) = started.into_iter().unzip();
@@ -122,8 +137,9 @@ async fn serve(
     let draining = Arc::new(Draining::default());
 
     info!(
-        http = bound(data.as_ref()),
-        admin = bound(admin.as_ref()),
+        http = bound(listeners.http.as_ref()),
+        resp = bound(listeners.resp.as_ref()),
+        admin = bound(listeners.admin.as_ref()),
         redis = %settings.redis.address,
         capacity = settings.capacity,
         coherence = settings.coherence.mode.name(),
@@ -132,25 +148,41 @@ async fn serve(
         max_clients = settings.max_clients,
         "listening"
     );
-    if let Some(listener) = admin {
+    if let Some(listener) = listeners.admin {
         let (store, workers) = (store.clone(), workers.clone());
         let (door, draining) = (door.clone(), draining.clone());
-        let watched = Watched { store, workers, links, door, draining };
+        let watched = Watched {
+            store,
+            workers,
+            links,
+            door,
+            draining,
+            registry: plan.registry.clone(),
+            pinned: plan.pinned.clone(),
+        };
         admin::start(listener, watched).map_err(Error::System)?;
     }
     tokio::spawn(maintain(store, workers.clone(), budget));
-    let (stop, stopped) = oneshot::channel::<()>();
-    let acceptor = data.map(|listener| {
-        let stopped = async {
-            let _ = stopped.await;
-        };
-        let accepting = accept(listener, door.clone(), workers.clone(), http, stopped);
-        tokio::spawn(async {
-            if let Err(error) = accepting.await {
-                error!(%error, "no more clients are accepted");
-            }
+    let (stop, _) = watch::channel(());
+    let refusals = Refusals(Arc::new(plan.http.clone()));
+    let ports = [(listeners.http, Speaks::Http), (listeners.resp, Speaks::Resp)];
+    let acceptors: Vec<_> = ports
+        .into_iter()
+        .filter_map(|(listener, speaks)| {
+            let mut stopped = stop.subscribe();
+            let stopped = async move {
+                // An error too is the sender's end.
+                let _ = stopped.changed().await;
+            };
+            let (door, workers, refusals) = (door.clone(), workers.clone(), refusals.clone());
+            let accepting = accept(listener?, speaks, door, workers, refusals, stopped);
+            Some(tokio::spawn(async {
+                if let Err(error) = accepting.await {
+                    error!(%error, "no more clients are accepted");
+                }
+            }))
         })
-    });
+        .collect();
 
     let (signal, _) = signals.next().await;
     info!(signal, delay = ?settings.shutdown_delay, "shutting down");
@@ -159,7 +191,7 @@ async fn serve(
         sleep(settings.shutdown_delay).await;
         drop(stop);
         let all_left = async {
-            if let Some(acceptor) = acceptor {
+            for acceptor in acceptors {
                 // It ends by itself once told.
                 let _ = acceptor.await;
             }

@@ -5,6 +5,8 @@
 //!          -> none, the queue has room -> waits in order, at most CLIENT_WAIT -> worker, or 503
 //!          -> none, the queue is full  -> 503
 //! ```
+//!
+//! Redis clients share the places and never queue: Redis tells them at once, so they do not expect to wait.
 
 use std::io;
 use std::net::{TcpListener, TcpStream, ToSocketAddrs};
@@ -17,7 +19,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{sleep, timeout};
 use tracing::warn;
 
-use crate::front::http::{HttpSettings, refuse};
+use crate::front::{Refusals, Speaks};
 use crate::worker::Worker;
 
 /// Connections that the kernel completes and keeps for us.
@@ -102,9 +104,10 @@ impl Door {
 /// Accepts until `stop` is ready, then takes what the kernel has completed already and returns.
 pub(crate) async fn accept(
     listener: TcpListener,
+    speaks: Speaks,
     door: Arc<Door>,
     workers: Arc<[Worker]>,
-    settings: Arc<HttpSettings>,
+    refusals: Refusals,
     stop: impl Future<Output = ()>,
 ) -> io::Result<()> {
     let listener = tokio::net::TcpListener::from_std(listener)?;
@@ -120,7 +123,7 @@ pub(crate) async fn accept(
             Ok((stream, _)) => {
                 // It moves to the worker's runtime, so it leaves this one.
                 if let Ok(stream) = stream.into_std() {
-                    admit(stream, &door, &workers, &settings).await;
+                    admit(stream, speaks, &door, &workers, &refusals).await;
                 }
             }
             Err(error) if is_exhaustion(&error) => {
@@ -142,7 +145,7 @@ pub(crate) async fn accept(
             break;
         };
         if stream.set_nonblocking(true).is_ok() {
-            admit(stream, &door, &workers, &settings).await;
+            admit(stream, speaks, &door, &workers, &refusals).await;
         }
     }
     Ok(())
@@ -156,7 +159,13 @@ fn is_exhaustion(error: &io::Error) -> bool {
         .any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
 }
 
-async fn admit(stream: TcpStream, door: &Arc<Door>, workers: &Arc<[Worker]>, settings: &Arc<HttpSettings>) {
+async fn admit(
+    stream: TcpStream,
+    speaks: Speaks,
+    door: &Arc<Door>,
+    workers: &Arc<[Worker]>,
+    refusals: &Refusals,
+) {
     if stream.set_nodelay(true).is_err() {
         return;
     }
@@ -164,19 +173,24 @@ async fn admit(stream: TcpStream, door: &Arc<Door>, workers: &Arc<[Worker]>, set
     if door.waiting() == 0
         && let Ok(place) = door.places.clone().try_acquire_owned()
     {
-        return give(stream, place, workers);
+        return give(stream, speaks, place, workers);
     }
-    let Ok(turn) = door.queue.clone().try_acquire_owned() else {
-        return turn_away(stream, door, settings).await;
+    let turn = match speaks {
+        Speaks::Http => door.queue.clone().try_acquire_owned().ok(),
+        // A Redis client is told at once, as Redis does.
+        Speaks::Resp => None,
     };
-    let (door, workers, settings) = (door.clone(), workers.clone(), settings.clone());
+    let Some(turn) = turn else {
+        return turn_away(stream, speaks, door, refusals).await;
+    };
+    let (door, workers, refusals) = (door.clone(), workers.clone(), refusals.clone());
     door.waiting.fetch_add(1, Ordering::Relaxed);
     tokio::spawn(async move {
         let place = timeout(door.client_wait, door.places.clone().acquire_owned()).await;
         door.waiting.fetch_sub(1, Ordering::Relaxed);
         match place {
-            Ok(Ok(place)) => give(stream, place, &workers),
-            _ => turn_away(stream, &door, &settings).await,
+            Ok(Ok(place)) => give(stream, speaks, place, &workers),
+            _ => turn_away(stream, speaks, &door, &refusals).await,
         }
         // Only now: those who wait to be told 503 are as many as MAX_WAITING allows, too.
         drop(turn);
@@ -184,21 +198,21 @@ async fn admit(stream: TcpStream, door: &Arc<Door>, workers: &Arc<[Worker]>, set
 }
 
 /// To the worker with the fewest clients that runs; the first of equals.
-fn give(stream: TcpStream, place: OwnedSemaphorePermit, workers: &[Worker]) {
+fn give(stream: TcpStream, speaks: Speaks, place: OwnedSemaphorePermit, workers: &[Worker]) {
     if let Some(worker) = workers.iter().filter(|worker| worker.runs()).min_by_key(|worker| worker.clients())
     {
-        worker.serve(stream, place);
+        worker.serve(stream, speaks, place);
     }
 }
 
-async fn turn_away(stream: TcpStream, door: &Door, settings: &Arc<HttpSettings>) {
+async fn turn_away(stream: TcpStream, speaks: Speaks, door: &Door, refusals: &Refusals) {
     let Ok(refusal) = door.refusals.clone().acquire_owned().await else {
         return;
     };
-    let settings = settings.clone();
+    let refusals = refusals.clone();
     tokio::spawn(async move {
         if let Ok(stream) = tokio::net::TcpStream::from_std(stream) {
-            refuse(stream, &settings).await;
+            refusals.refuse(stream, speaks).await;
         }
         drop(refusal);
     });

@@ -106,6 +106,35 @@ impl WorkerStats {
     }
 }
 
+/// What one worker counts of its RESP clients and their lanes.
+#[derive(Debug, Default)]
+pub(crate) struct LaneStats {
+    /// Commands answered by the proxy itself.
+    pub(crate) local: Counter,
+    /// Commands on a quick shared lane.
+    pub(crate) shared: Counter,
+    /// Commands on a slow shared lane.
+    pub(crate) slow: Counter,
+    /// Commands on a client's own connection.
+    pub(crate) pinned_commands: Counter,
+    /// Connections that became tunnels.
+    pub(crate) tunnels: Counter,
+    /// Shared lanes opened.
+    pub(crate) lane_opens: Counter,
+    /// Shared lanes lost, or closed by Redis.
+    pub(crate) lane_losses: Counter,
+    /// Attempts to open a lane that all failed for the time a command may wait.
+    pub(crate) lane_failures: Counter,
+    /// Lanes torn down because Redis did not answer in time.
+    pub(crate) lane_timeouts: Counter,
+    /// Connections opened for one client each.
+    pub(crate) pin_opens: Counter,
+    /// Clients closed because a connection to Redis was lost with something of theirs on its way.
+    pub(crate) lost_clients: Counter,
+    /// Clients closed because their requests broke the protocol.
+    pub(crate) protocol_errors: Counter,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -14,17 +14,20 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::spawn_local;
 use tracing::{Instrument, error, error_span};
-use upstream::{Driver, Target};
+use upstream::{Driver, Endpoint, Target};
 
 use crate::budget::Budget;
-use crate::front::Spare;
-use crate::front::http::{HttpFront, HttpSettings, serve};
+use crate::front::http::{HttpFront, HttpSettings};
+use crate::front::resp::{Registry, RespFront, RespSettings};
+use crate::front::{Fronts, Speaks};
+use crate::lanes::Lanes;
 use crate::readthrough::{FillSink, Link, ReadThrough, Store, Ticket};
-use crate::stats::WorkerStats;
+use crate::spare::Spare;
+use crate::stats::{LaneStats, WorkerStats};
 
 /// What a worker is told. Bounded: each `Serve` carries a place of MAX_CLIENTS, the others come once.
 enum Order {
-    Serve(TcpStream, OwnedSemaphorePermit),
+    Serve(TcpStream, Speaks, OwnedSemaphorePermit),
     Drain,
     End,
 }
@@ -45,6 +48,37 @@ pub(crate) struct Worker {
     /// The worker's way to values, for the readiness probe.
     pub(crate) read: ReadThrough,
     pub(crate) stats: Arc<WorkerStats>,
+    pub(crate) lane_stats: Arc<LaneStats>,
+}
+
+/// What the fronts of all workers are made from.
+#[derive(Clone)]
+pub(crate) struct Plan {
+    pub(crate) http: HttpSettings,
+    pub(crate) resp: RespSettings,
+    /// Where lanes lead.
+    pub(crate) endpoint: Endpoint,
+    pub(crate) registry: Arc<Registry>,
+    /// Pins in use.
+    pub(crate) pinned: Arc<AtomicUsize>,
+}
+
+impl Plan {
+    fn fronts(&self, read: ReadThrough, stats: Arc<WorkerStats>, lane_stats: Arc<LaneStats>) -> Fronts {
+        let spare = Rc::new(Spare::default());
+        let lanes = Lanes::new(
+            self.endpoint.clone(),
+            self.resp.lanes,
+            self.pinned.clone(),
+            spare.clone(),
+            lane_stats.clone(),
+        );
+        let (resp, registry) = (self.resp.clone(), self.registry.clone());
+        Fronts {
+            http: HttpFront::new(read, stats, self.http.clone(), spare.clone()),
+            resp: RespFront::new(lanes, resp, registry, spare, lane_stats),
+        }
+    }
 }
 
 impl Worker {
@@ -57,9 +91,9 @@ impl Worker {
         store: &Store,
         budget: Option<&Arc<Budget>>,
         way: &Way,
-        settings: &HttpSettings,
+        plan: &Plan,
     ) -> io::Result<(Worker, JoinHandle<()>)> {
-        let stats = Arc::new(WorkerStats::default());
+        let (stats, lane_stats) = (Arc::new(WorkerStats::default()), Arc::new(LaneStats::default()));
         let (read, own) = match way {
             Way::Own(redis) => {
                 let (upstream, driver) = upstream::connect(redis);
@@ -72,8 +106,8 @@ impl Worker {
         let (orders, inbox) = unbounded_channel();
         let (started, outcome) = std::sync::mpsc::sync_channel(1);
         let thread = {
-            let (read, stats, clients, settings) =
-                (read.clone(), stats.clone(), clients.clone(), settings.clone());
+            let (read, stats, lane_stats) = (read.clone(), stats.clone(), lane_stats.clone());
+            let (clients, plan) = (clients.clone(), plan.clone());
             thread::Builder::new().name(format!("worker-{number}")).spawn(move || {
                 // Made on the thread it runs on: a local runtime does not move.
                 let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default());
@@ -82,15 +116,15 @@ impl Worker {
                     Err(error) => return drop(started.send(Err(error))),
                 };
                 drop(started.send(Ok(())));
-                let front = HttpFront::new(read, stats, settings, Rc::new(Spare::default()));
-                runtime.block_on(work(number, own, front, inbox, clients));
+                let fronts = plan.fronts(read, stats, lane_stats);
+                runtime.block_on(work(number, own, fronts, inbox, clients));
                 // A name that is being looked up would hold us until the resolver gives up.
                 runtime.shutdown_background();
             })?
         };
         // A thread that ended without a word panicked, and said so.
         outcome.recv().unwrap_or_else(|_| Err(io::Error::other("a worker's thread ended at once")))?;
-        Ok((Worker { orders, clients, read, stats }, thread))
+        Ok((Worker { orders, clients, read, stats, lane_stats }, thread))
     }
 
     /// Clients that it serves.
@@ -104,9 +138,9 @@ impl Worker {
     }
 
     /// Hands over a client and its place.
-    pub(crate) fn serve(&self, stream: TcpStream, place: OwnedSemaphorePermit) {
+    pub(crate) fn serve(&self, stream: TcpStream, speaks: Speaks, place: OwnedSemaphorePermit) {
         self.clients.fetch_add(1, Ordering::Relaxed);
-        if self.orders.send(Order::Serve(stream, place)).is_err() {
+        if self.orders.send(Order::Serve(stream, speaks, place)).is_err() {
             self.clients.fetch_sub(1, Ordering::Relaxed);
         }
     }
@@ -131,7 +165,7 @@ pub(crate) fn clients(workers: &[Worker]) -> usize {
 async fn work(
     number: usize,
     own: Option<(Driver<Ticket>, FillSink)>,
-    front: Rc<HttpFront>,
+    fronts: Fronts,
     mut inbox: UnboundedReceiver<Order>,
     clients: Arc<AtomicUsize>,
 ) {
@@ -141,6 +175,8 @@ async fn work(
             None => std::future::pending().await,
         }
     });
+    let running = fronts.clone();
+    spawn_local(async move { running.run().await });
     loop {
         let order = tokio::select! {
             order = inbox.recv() => order,
@@ -154,16 +190,16 @@ async fn work(
             return;
         };
         match order {
-            Order::Drain => front.start_draining(),
+            Order::Drain => fronts.start_draining(),
             Order::End => return,
-            Order::Serve(stream, place) => {
+            Order::Serve(stream, speaks, place) => {
                 let leaving = Leaving { clients: clients.clone(), _place: place };
                 // A socket that cannot be registered is closed; the client sees that.
                 if let Ok(stream) = tokio::net::TcpStream::from_std(stream) {
-                    let front = front.clone();
+                    let fronts = fronts.clone();
                     spawn_local(async move {
                         let _leaving = leaving;
-                        serve(stream, front).await;
+                        fronts.serve(stream, speaks).await;
                     });
                 }
             }

@@ -95,6 +95,32 @@ pub async fn open_raw(endpoint: &Endpoint, greeting: &Greeting) -> Result<RawCon
     }
 }
 
+/// Asks one question on a connection of its own, as who the endpoint says we are.
+///
+/// # Errors
+/// As [`open_raw`]; an error reply is an answer.
+pub async fn ask_once(endpoint: &Endpoint, question: &[&[u8]]) -> Result<Frame, OpenError> {
+    let bytes = |text: &str| Bytes::copy_from_slice(text.as_bytes());
+    let password = endpoint.password.as_ref().map(|secret| Password(bytes(secret.expose())));
+    let login = match (&endpoint.username, password) {
+        (_, None) => Login::None,
+        (None, Some(password)) => Login::Password(password),
+        (Some(user), Some(password)) => Login::User(bytes(user), password),
+    };
+    let greeting = Greeting { login, db: 0, protocol: Protocol::Resp2 };
+    let mut stream = open_raw(endpoint, &greeting).await?.stream;
+    let mut talk = Talk {
+        stream: &mut *stream,
+        decoder: Decoder::new(decoder_limits(endpoint)),
+        inbox: BytesMut::new(),
+    };
+    match timeout(endpoint.connect_timeout, talk.ask(question)).await {
+        Ok(Ok(frame)) => Ok(frame),
+        Ok(Err(loss)) => Err(unreachable(loss.to_string())),
+        Err(_) => Err(unreachable("no answer in time".into())),
+    }
+}
+
 /// All steps in one write: a greeting costs one round trip.
 async fn greet_as(
     stream: &mut dyn Duplex,

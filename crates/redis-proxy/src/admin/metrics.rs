@@ -13,7 +13,7 @@ use crate::budget::resident_bytes;
 use crate::clock::now_ns;
 use crate::failure::KINDS;
 use crate::readthrough::{Link, LinkCounts};
-use crate::stats::{BOUNDS_NS, Histogram, WorkerStats};
+use crate::stats::{BOUNDS_NS, Counter, Histogram, LaneStats, WorkerStats};
 use crate::worker::clients;
 
 const NANOS: f64 = 1e9;
@@ -121,6 +121,49 @@ impl Reading {
             "link_push_lag_seconds",
             "From the answer to the last canary's write to its invalidation",
             self.worst_link(|link| link.counts.push_lag_ns.load(Ordering::Relaxed)),
+        )
+    }
+
+    /// A counter of the RESP front summed over the workers.
+    fn lanes(&self, of: impl Fn(&LaneStats) -> &Counter) -> u64 {
+        self.0.workers.iter().map(|worker| of(&worker.lane_stats).get()).sum()
+    }
+
+    fn encode_resp(&self, out: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        gauge(out, "resp_clients", "Connected Redis clients", self.0.registry.len() as u64)?;
+        let pinned = self.0.pinned.load(Ordering::Relaxed) as u64;
+        gauge(out, "pinned_connections", "Connections to Redis that belong to one client each", pinned)?;
+        let commands = [
+            ("local", self.lanes(|stats| &stats.local)),
+            ("shared", self.lanes(|stats| &stats.shared)),
+            ("slow", self.lanes(|stats| &stats.slow)),
+            ("pinned", self.lanes(|stats| &stats.pinned_commands)),
+            ("tunnel", self.lanes(|stats| &stats.tunnels)),
+        ];
+        labelled(out, "resp_commands", "Commands of Redis clients, by their way", "lane", &commands)?;
+        let links = [
+            ("opened", self.lanes(|stats| &stats.lane_opens)),
+            ("lost", self.lanes(|stats| &stats.lane_losses)),
+            ("unreachable", self.lanes(|stats| &stats.lane_failures)),
+            ("timed_out", self.lanes(|stats| &stats.lane_timeouts)),
+        ];
+        labelled(out, "lanes", "Shared connections to Redis, by what became of them", "event", &links)?;
+        counter(
+            out,
+            "pin_opens",
+            "Connections to Redis opened for one client each",
+            self.lanes(|stats| &stats.pin_opens),
+        )?;
+        let errors = [
+            ("lost", self.lanes(|stats| &stats.lost_clients)),
+            ("protocol", self.lanes(|stats| &stats.protocol_errors)),
+        ];
+        labelled(
+            out,
+            "resp_closed_clients",
+            "Redis clients that the proxy closed, by reason",
+            "reason",
+            &errors,
         )
     }
 
@@ -234,6 +277,7 @@ impl Collector for Reading {
             self.sum(|worker| worker.rejected.get()),
         )?;
         self.coherence(out)?;
+        self.encode_resp(out)?;
         let (hits, hits_sum) = self.merged(|worker| &worker.hit_latency);
         let (misses, misses_sum) = self.merged(|worker| &worker.miss_latency);
         let mut request = out.encode_descriptor(

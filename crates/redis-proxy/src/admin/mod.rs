@@ -7,6 +7,7 @@ use std::convert::Infallible;
 use std::io;
 use std::net::TcpListener;
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 use std::thread;
 use std::time::Duration;
 
@@ -20,6 +21,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use prometheus_client::encoding::text::encode;
 use tokio::sync::Semaphore;
 
+use crate::front::resp::Registry;
 use crate::listener::Door;
 use crate::readthrough::{Link, Store};
 use crate::shutdown::Draining;
@@ -44,6 +46,9 @@ pub(crate) struct Watched {
     pub(crate) links: Arc<[Arc<Link>]>,
     pub(crate) door: Arc<Door>,
     pub(crate) draining: Arc<Draining>,
+    pub(crate) registry: Arc<Registry>,
+    /// Pins in use.
+    pub(crate) pinned: Arc<AtomicUsize>,
 }
 
 /// Serves the admin port on a new thread, until the program ends.

@@ -18,6 +18,7 @@ mod tests;
 mod value;
 
 use std::ffi::OsString;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use upstream::Endpoint;
@@ -86,6 +87,36 @@ pub struct Settings {
     pub write_timeout: Duration,
     /// Answers assembled for one connection before they are written.
     pub output_buffer_bytes: usize,
+    /// Address or name that the port for Redis clients listens on.
+    pub resp_host: String,
+    /// That port; `None` is off, 0 any free port.
+    pub resp_port: Option<u16>,
+    /// Whether a Redis client that has not logged in is the user of `redis`.
+    pub resp_as_proxy: bool,
+    /// The most arguments of a command.
+    pub resp_max_arguments: usize,
+    /// The longest argument.
+    pub resp_max_bulk_bytes: usize,
+    /// A larger command is streamed.
+    pub resp_big_request_bytes: usize,
+    /// The most bytes of a command that is not whole and cannot be streamed.
+    pub resp_query_buffer_bytes: usize,
+    /// The most commands of one client on their way.
+    pub resp_pipeline: usize,
+    /// The most bytes of replies that wait for one client.
+    pub resp_output_limit_bytes: usize,
+    /// How long a Redis client may lie idle; zero is for ever.
+    pub resp_idle_timeout: Duration,
+    /// The most commands of one lane without a reply.
+    pub resp_lane_inflight: usize,
+    /// The most bytes of these.
+    pub resp_lane_bytes: usize,
+    /// The silence after which a lane with replies due is closed.
+    pub resp_lane_timeout: Duration,
+    /// How long an idle lane is kept.
+    pub resp_lane_idle: Duration,
+    /// The most connections to Redis that belong to one client each.
+    pub max_pinned: usize,
     /// The `Cache-Control` of an answer that carries a value; a valid header value.
     pub http_cache_control: String,
     /// How long, after the signal to end, requests are still accepted while `/readyz` says no.
@@ -223,6 +254,21 @@ fn settle(values: &Values) -> Result<Settings, ConfigError> {
         idle_timeout: values.time("IDLE_TIMEOUT"),
         write_timeout: values.time("WRITE_TIMEOUT"),
         output_buffer_bytes: values.number("OUTPUT_BUFFER_BYTES"),
+        resp_host: values.text("RESP_HOST"),
+        resp_port: port("RESP_PORT"),
+        resp_as_proxy: values.text("RESP_IDENTITY") == "proxy",
+        resp_max_arguments: values.number("RESP_MAX_ARGUMENTS"),
+        resp_max_bulk_bytes: values.number("RESP_MAX_BULK_BYTES"),
+        resp_big_request_bytes: values.number("RESP_BIG_REQUEST_BYTES"),
+        resp_query_buffer_bytes: values.number("RESP_QUERY_BUFFER_BYTES"),
+        resp_pipeline: values.number("RESP_PIPELINE"),
+        resp_output_limit_bytes: values.number("RESP_OUTPUT_LIMIT_BYTES"),
+        resp_idle_timeout: values.time("RESP_IDLE_TIMEOUT"),
+        resp_lane_inflight: values.number("RESP_LANE_INFLIGHT"),
+        resp_lane_bytes: values.number("RESP_LANE_BYTES"),
+        resp_lane_timeout: values.time("RESP_LANE_TIMEOUT"),
+        resp_lane_idle: values.time("RESP_LANE_IDLE"),
+        max_pinned: values.number("MAX_PINNED"),
         http_cache_control: values.text("HTTP_CACHE_CONTROL"),
         shutdown_delay: values.time("SHUTDOWN_DELAY"),
         shutdown_timeout: values.time("SHUTDOWN_TIMEOUT"),
@@ -266,12 +312,31 @@ fn check_together(settings: &Settings) -> Result<(), ConfigError> {
              expected more than {key}"
         )));
     }
-    match (settings.port, settings.admin_port) {
-        (Some(port), Some(admin)) if port == admin && port != 0 && settings.host == settings.admin_host => {
-            Err(ConfigError::other(format!(
-                "PORT={port} and ADMIN_PORT={admin} on the same host: expected two ports"
-            )))
+    let ports = [
+        ("PORT", &settings.host, settings.port),
+        ("ADMIN_PORT", &settings.admin_host, settings.admin_port),
+        ("RESP_PORT", &settings.resp_host, settings.resp_port),
+    ];
+    for (at, (name, host, port)) in ports.iter().enumerate() {
+        let same =
+            |(_, other_host, other): &&(&str, &String, Option<u16>)| other == port && other_host == host;
+        let port = port.filter(|port| *port != 0);
+        if let (Some(port), Some((other, ..))) = (port, ports[at + 1..].iter().find(same)) {
+            return Err(ConfigError::other(format!(
+                "{name}={port} and {other}={port} on the same host: expected two ports"
+            )));
         }
-        _ => Ok(()),
     }
+    let loopback = settings
+        .resp_host
+        .parse()
+        .map_or(settings.resp_host == "localhost", |host: IpAddr| host.is_loopback());
+    if settings.resp_as_proxy && !loopback {
+        return Err(ConfigError::other(format!(
+            "RESP_IDENTITY=proxy with RESP_HOST={}: whoever reaches that port would be the proxy's user: expected a \
+             loopback address",
+            settings.resp_host
+        )));
+    }
+    Ok(())
 }

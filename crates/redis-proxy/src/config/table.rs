@@ -283,6 +283,97 @@ pub(super) const SECTIONS: &[Section] = &[
         ],
     },
     Section {
+        title: "Redis clients",
+        settings: &[
+            row(
+                "RESP_HOST",
+                Accepts::Host,
+                "127.0.0.1",
+                "Address or name that the port for Redis clients listens on, whatever HOST is.",
+            ),
+            row(
+                "RESP_PORT",
+                Accepts::Port,
+                "off",
+                "The port for Redis clients, which speak RESP2 or RESP3. 0 is any free port, which the log names.",
+            ),
+            row(
+                "RESP_IDENTITY",
+                Accepts::OneOf(&["client", "proxy"]),
+                "client",
+                "Who a Redis client is before it logs in: nobody in particular (`client`), or the user of REDIS_USERNAME \
+                 and REDIS_PASSWORD (`proxy`), which is refused unless RESP_HOST is a loopback address.",
+            ),
+            row(
+                "RESP_MAX_ARGUMENTS",
+                count(1, i32::MAX as u64),
+                "1048576",
+                "The most arguments of a command; above it the connection ends, as in Redis.",
+            ),
+            row(
+                "RESP_MAX_BULK_BYTES",
+                bytes(KIB, 1 << 32),
+                "512MiB",
+                "The longest argument; above it the connection ends, as in Redis with its `proto-max-bulk-len`.",
+            ),
+            row(
+                "RESP_BIG_REQUEST_BYTES",
+                bytes(32 * KIB, 64 * MIB),
+                "64KiB",
+                "A larger command is streamed to Redis on a connection of its own, so that a slow sender stalls nobody.",
+            ),
+            row(
+                "RESP_QUERY_BUFFER_BYTES",
+                bytes(64 * KIB, 1 << 30),
+                "1MiB",
+                "A command that must be whole before it is understood ends its connection above this.",
+            ),
+            row(
+                "RESP_PIPELINE",
+                count(1, MILLION),
+                "256",
+                "Commands of one client on their way to Redis; the next ones are read later.",
+            ),
+            row(
+                "RESP_OUTPUT_LIMIT_BYTES",
+                bytes(64 * KIB, 1 << 36),
+                "1GiB",
+                "Replies of shared connections that wait for one client; a client that leaves more unread is closed.",
+            ),
+            row(
+                "RESP_IDLE_TIMEOUT",
+                time(Duration::ZERO, DAY),
+                "0s",
+                "How long a Redis client may lie idle; 0 is for ever, as in Redis.",
+            ),
+            row(
+                "RESP_LANE_INFLIGHT",
+                count(1, 100 * MILLION),
+                "100000",
+                "Commands on one shared connection without a reply; above it clients wait.",
+            ),
+            row("RESP_LANE_BYTES", bytes(64 * KIB, 1 << 32), "16MiB", "The bytes of these commands."),
+            row(
+                "RESP_LANE_TIMEOUT",
+                time(TEN_MS, DAY),
+                "10s",
+                "A shared connection with replies due that delivers no byte for this long is closed.",
+            ),
+            row(
+                "RESP_LANE_IDLE",
+                time(TEN_MS, DAY),
+                "60s",
+                "How long a connection to Redis that Redis clients have used is kept for the next one.",
+            ),
+            row(
+                "MAX_PINNED",
+                count(0, MILLION),
+                "1000",
+                "The most connections to Redis that belong to one client each: transactions, subscriptions, blocking commands.",
+            ),
+        ],
+    },
+    Section {
         title: "Answers",
         settings: &[row(
             "HTTP_CACHE_CONTROL",

@@ -1,13 +1,66 @@
 //! Fronts turn bytes into keys and values into bytes. They know `readthrough`, never the cache or Redis.
 //!
-//! Each front has a connection loop of its own; what the loops have in common stands here: [`output`], [`timer`],
-//! [`linger`], [`drain`] and the worker's [`spare`] buffers.
+//! Each front has a connection loop of its own; what the loops have in common stands here: [`output`],
+//! [`linger`] and [`drain`].
 
 mod drain;
 pub mod http;
 mod linger;
 mod output;
-mod spare;
-mod timer;
+pub(crate) mod resp;
 
-pub(crate) use spare::Spare;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use tokio::net::TcpStream;
+
+use self::http::{HttpFront, HttpSettings};
+use self::resp::RespFront;
+
+/// What the clients of a port speak.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Speaks {
+    Http,
+    Resp,
+}
+
+/// The fronts of one worker.
+#[derive(Clone)]
+pub(crate) struct Fronts {
+    pub(crate) http: Rc<HttpFront>,
+    pub(crate) resp: Rc<RespFront>,
+}
+
+impl Fronts {
+    /// Serves one client until either side ends it.
+    pub(crate) async fn serve(&self, stream: TcpStream, speaks: Speaks) {
+        match speaks {
+            Speaks::Http => http::serve(stream, self.http.clone()).await,
+            Speaks::Resp => resp::serve(stream, self.resp.clone()).await,
+        }
+    }
+
+    /// What the fronts do beside serving clients. Never ends.
+    pub(crate) async fn run(&self) {
+        self.resp.learn().await;
+    }
+
+    /// From now on clients are let go.
+    pub(crate) fn start_draining(&self) {
+        self.http.start_draining();
+        self.resp.start_draining();
+    }
+}
+
+/// How a client for whom there is no place is told.
+#[derive(Clone)]
+pub(crate) struct Refusals(pub(crate) Arc<HttpSettings>);
+
+impl Refusals {
+    pub(crate) async fn refuse(&self, stream: TcpStream, speaks: Speaks) {
+        match speaks {
+            Speaks::Http => http::refuse(stream, &self.0).await,
+            Speaks::Resp => resp::refuse(stream).await,
+        }
+    }
+}

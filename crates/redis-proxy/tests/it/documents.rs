@@ -94,6 +94,34 @@ fn every_rule_of_the_http_contract_has_a_test_and_every_test_named_exists() {
     assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
 }
 
+#[test]
+fn every_promise_of_the_resp_contract_names_tests_that_exist() {
+    let root = root();
+    let contract = fs::read_to_string(root.join("docs/resp.md")).expect("docs/resp.md");
+    let sources = texts(&root, &files(&root), &[".rs"]);
+    let mut wrong = Vec::new();
+    let mut promises = 0;
+    for (number, line) in contract.lines().enumerate().filter(|(_, line)| line.starts_with("| ")) {
+        let tests: Vec<&str> = spans(line).filter(|span| span.starts_with("resp_")).collect();
+        if line.starts_with("| ---") || line.starts_with("| promise") {
+            continue;
+        }
+        promises += 1;
+        if tests.is_empty() {
+            wrong.push(format!("docs/resp.md:{}: no test", number + 1));
+        }
+        for test in tests {
+            let (module, name) = test.split_once("::").unwrap_or((test, ""));
+            let is_in = |path: &str| path.ends_with(&format!("/it/{module}.rs"));
+            if !sources.iter().any(|(path, text)| is_in(path) && text.contains(&format!("fn {name}()"))) {
+                wrong.push(format!("docs/resp.md:{} names {test}, which no source has", number + 1));
+            }
+        }
+    }
+    assert!(promises > 20, "{promises} promises in docs/resp.md");
+    assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
+}
+
 /// What a name in a document is held against.
 struct Repository {
     root: PathBuf,

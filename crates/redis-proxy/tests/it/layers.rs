@@ -60,8 +60,13 @@ fn commands_are_known_without_input_output_or_a_clock() {
 
 #[test]
 fn fronts_name_neither_the_cache_nor_redis() {
-    let forbidden = ["cache::", "upstream::", "resp::", "use cache", "use upstream", "use resp"];
-    none_names("crates/redis-proxy/src/front", &forbidden);
+    none_names("crates/redis-proxy/src/front", &["cache::", "upstream::", "use cache", "use upstream"]);
+    none_names("crates/redis-proxy/src/front/http", &["resp::", "use resp"]);
+}
+
+#[test]
+fn lanes_name_neither_the_cache_nor_the_fronts() {
+    none_names("crates/redis-proxy/src/lanes", &["cache::", "use cache", "readthrough", "front::"]);
 }
 
 #[test]

@@ -12,6 +12,14 @@ mod keys;
 mod slow_clients;
 mod verbs;
 
+// The RESP contract.
+mod resp_basics;
+mod resp_faults;
+mod resp_identity;
+mod resp_limits;
+mod resp_pinned;
+mod resp_tunnels;
+
 // The cache behind it.
 mod budget;
 mod coalescing;

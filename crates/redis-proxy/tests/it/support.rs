@@ -22,6 +22,11 @@ pub(crate) fn start_with(settings: &[(&str, &str)]) -> (RedisServer, Proxy) {
     (redis, proxy)
 }
 
+/// A Redis of its own and the program in front of it with a port for Redis clients.
+pub(crate) fn start_resp(settings: &[(&str, &str)]) -> (RedisServer, Proxy) {
+    start_with(&[&[("RESP_PORT", "0")], settings].concat())
+}
+
 /// Threads of the program that serve clients, where a test is about more than one of them.
 pub(crate) const WORKERS: usize = 2;
 

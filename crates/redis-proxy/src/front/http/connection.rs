@@ -30,8 +30,8 @@ use super::target::{Asked, key_of};
 use crate::clock::now_ns;
 use crate::front::linger::linger;
 use crate::front::output::Output;
-use crate::front::timer::Timer;
 use crate::readthrough::{Asked as Wish, Read};
+use crate::timer::Timer;
 
 /// Requests of one connection that wait for Redis at the same time, at most.
 const MOST_WAITING: usize = 64;

@@ -23,9 +23,9 @@ pub(crate) use refuse::refuse;
 
 use crate::clock::{Date, nanos, now_ns};
 use crate::config::Settings;
-use crate::front::Spare;
 use crate::front::drain::Drain;
 use crate::readthrough::ReadThrough;
+use crate::spare::Spare;
 use crate::stats::WorkerStats;
 use head::HeadLimits;
 

@@ -10,7 +10,7 @@ use tokio::time::{Instant, Sleep, sleep_until};
 use crate::clock::now_ns;
 
 /// Fires at the latest of the deadlines it was asked for; a deadline that moves away is noticed when it fires.
-pub(super) struct Timer {
+pub(crate) struct Timer {
     sleep: Pin<Box<Sleep>>,
     armed_ns: u64,
     registered: bool,
@@ -20,14 +20,14 @@ pub(super) struct Timer {
 const HORIZON_NS: u64 = 3_600_000_000_000;
 
 impl Timer {
-    pub(super) fn new(now_ns: u64, deadline_ns: u64) -> Self {
+    pub(crate) fn new(now_ns: u64, deadline_ns: u64) -> Self {
         let armed_ns = deadline_ns.min(now_ns + HORIZON_NS);
         let sleep = Box::pin(sleep_until(Instant::now() + Duration::from_nanos(armed_ns - now_ns)));
         Timer { sleep, armed_ns, registered: false }
     }
 
     /// Ready once `deadline_ns` has passed; wakes this task for it.
-    pub(super) fn poll_until(&mut self, deadline_ns: u64, cx: &mut Context<'_>) -> Poll<()> {
+    pub(crate) fn poll_until(&mut self, deadline_ns: u64, cx: &mut Context<'_>) -> Poll<()> {
         if deadline_ns < self.armed_ns {
             self.arm(deadline_ns, now_ns());
         } else if self.registered && !self.sleep.is_elapsed() {

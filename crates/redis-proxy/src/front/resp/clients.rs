@@ -1,0 +1,185 @@
+//! CLIENT, as far as it is about the clients of the proxy (Redis 7.0, networking.c, `clientCommand`).
+
+use std::sync::Arc;
+use std::task::Context;
+
+use bytes::{Bytes, BytesMut};
+use resp::{Arguments, Frame, encode_command};
+
+use super::connection::{Connection, client_name, number};
+use super::registry::Entry;
+use super::reply::{error, integer, simple};
+use super::route::Local;
+use super::session::Replies;
+use crate::lanes::{Pace, Request};
+
+const BAD_NAME: &str = "ERR Client names cannot contain spaces, newlines or special characters.";
+const SYNTAX: &str = "ERR syntax error";
+
+impl Connection {
+    /// Answers a subcommand of CLIENT. False if it must be tried again.
+    pub(super) fn client(
+        &mut self,
+        command: Local,
+        arguments: Arguments<'_>,
+        request: Request<'_>,
+        cx: &mut Context<'_>,
+    ) -> bool {
+        let word = arguments.get(2).unwrap_or_default();
+        let name = arguments.get(1).unwrap_or_default().to_ascii_lowercase();
+        self.session().note(|details| details.command = format!("client|{}", name.escape_ascii()));
+        let reply = match command {
+            Local::ClientId => integer(self.session().entry.id),
+            Local::ClientGetName => {
+                let name = self.session().entry.details.lock().name.clone();
+                if name.is_empty() { Frame::Null } else { Frame::Bulk(name) }
+            }
+            Local::ClientSetName => match client_name(word) {
+                Some(name) => {
+                    self.session_mut().rename(name);
+                    simple("OK")
+                }
+                None => error(BAD_NAME),
+            },
+            // Redis 7.2 and later take it; what an older one says is its own.
+            Local::ClientSetInfo => return self.share(request, Pace::Quick, false, cx),
+            Local::ClientInfo => text(self.session().entry.line()),
+            Local::ClientList => match self.chosen(arguments) {
+                Ok(clients) => text(clients.iter().flat_map(|client| client.line()).collect()),
+                Err(text) => Frame::Error(text),
+            },
+            Local::ClientKill => self.kill(arguments),
+            Local::ClientReply => return self.switch_replies(word, request, cx),
+            Local::ClientUnblock => {
+                let Some(id) = number::<u64>(arguments.get(2)) else {
+                    return self.share(request, Pace::Quick, false, cx);
+                };
+                // Redis knows the connection that waits, under a number of its own.
+                let Some(known) = self.registry().get(id).and_then(|client| client.upstream_id()) else {
+                    self.say(&integer(0));
+                    return true;
+                };
+                let mut words: Vec<&[u8]> = arguments.iter().collect();
+                let known = known.to_string();
+                words[2] = known.as_bytes();
+                let mut bytes = BytesMut::new();
+                encode_command(&mut bytes, &words);
+                return self.share(Request::Raw(&bytes), Pace::Quick, false, cx);
+            }
+            _ => return self.share(request, Pace::Quick, false, cx),
+        };
+        self.say(&reply);
+        true
+    }
+
+    /// Those that CLIENT LIST asks for.
+    fn chosen(&self, arguments: Arguments<'_>) -> Result<Vec<Arc<Entry>>, Bytes> {
+        let mut clients = self.registry().all();
+        let (Some(option), Some(word)) = (arguments.get(2), arguments.get(3)) else {
+            return if arguments.len() == 2 { Ok(clients) } else { Err(SYNTAX.into()) };
+        };
+        if option.eq_ignore_ascii_case(b"TYPE") && arguments.len() == 4 {
+            let kind = kind_of(word)?;
+            clients.retain(|client| client.kind() == kind);
+        } else if option.eq_ignore_ascii_case(b"ID") {
+            let ids: Option<Vec<u64>> =
+                arguments.iter().skip(3).map(|word| number(Some(word)).filter(|id| *id > 0)).collect();
+            let ids = ids.ok_or(Bytes::from_static(b"ERR Invalid client ID"))?;
+            clients.retain(|client| ids.contains(&client.id));
+        } else {
+            return Err(SYNTAX.into());
+        }
+        Ok(clients)
+    }
+
+    /// `CLIENT KILL address`, or with filters that must all hold.
+    fn kill(&mut self, arguments: Arguments<'_>) -> Frame {
+        let mut victims = self.registry().all();
+        let own = self.session().entry.id;
+        if arguments.len() == 3 {
+            let address = String::from_utf8_lossy(arguments.get(2).unwrap_or_default()).into_owned();
+            let Some(victim) = victims.iter().find(|client| client.address == address) else {
+                return error("ERR No such client");
+            };
+            self.end_client(victim);
+            return simple("OK");
+        }
+        let mut skip_me = true;
+        let mut at = 3;
+        while at < arguments.len() + 1 {
+            let (Some(option), Some(word)) = (arguments.get(at - 1), arguments.get(at)) else {
+                return error(SYNTAX);
+            };
+            let text = String::from_utf8_lossy(word);
+            if option.eq_ignore_ascii_case(b"ID") {
+                let Some(id) = number::<u64>(Some(word)).filter(|id| *id > 0) else {
+                    return error("ERR client-id should be greater than 0");
+                };
+                victims.retain(|client| client.id == id);
+            } else if option.eq_ignore_ascii_case(b"TYPE") {
+                match kind_of(word) {
+                    Ok(kind) => victims.retain(|client| client.kind() == kind),
+                    Err(text) => return Frame::Error(text),
+                }
+            } else if option.eq_ignore_ascii_case(b"ADDR") {
+                victims.retain(|client| client.address == text);
+            } else if option.eq_ignore_ascii_case(b"LADDR") {
+                victims.retain(|client| client.local_address == text);
+            } else if option.eq_ignore_ascii_case(b"USER") {
+                victims.retain(|client| client.details.lock().user == word);
+            } else if option.eq_ignore_ascii_case(b"SKIPME") && word.eq_ignore_ascii_case(b"yes") {
+                skip_me = true;
+            } else if option.eq_ignore_ascii_case(b"SKIPME") && word.eq_ignore_ascii_case(b"no") {
+                skip_me = false;
+            } else {
+                return error(SYNTAX);
+            }
+            at += 2;
+        }
+        victims.retain(|client| client.id != own || !skip_me);
+        victims.iter().for_each(|victim| self.end_client(victim));
+        integer(victims.len() as u64)
+    }
+
+    /// Itself after the reply, another at once.
+    fn end_client(&mut self, victim: &Entry) {
+        if victim.id == self.session().entry.id { self.end() } else { victim.kill() }
+    }
+
+    /// ON, OFF or SKIP: only ON has a reply of its own.
+    fn switch_replies(&mut self, word: &[u8], request: Request<'_>, cx: &mut Context<'_>) -> bool {
+        let replies = if word.eq_ignore_ascii_case(b"ON") {
+            Replies::On
+        } else if word.eq_ignore_ascii_case(b"OFF") {
+            Replies::Off
+        } else if word.eq_ignore_ascii_case(b"SKIP") {
+            // Within OFF it changes nothing.
+            match self.session().replies {
+                Replies::Off => Replies::Off,
+                _ => Replies::SkipNext,
+            }
+        } else {
+            return self.share(request, Pace::Quick, false, cx);
+        };
+        self.session_mut().replies = replies;
+        if replies == Replies::On {
+            self.unmute();
+            self.say(&simple("OK"));
+        }
+        true
+    }
+}
+
+/// A text for people: verbatim in RESP3, which is what Redis says there.
+fn text(lines: Vec<u8>) -> Frame {
+    Frame::Verbatim { format: *b"txt", text: lines.into() }
+}
+
+/// The kinds of clients that there can be here, and those that there cannot (networking.c, `getClientTypeByName`).
+fn kind_of(word: &[u8]) -> Result<&'static str, Bytes> {
+    let kinds = ["normal", "pubsub", "replica", "master", "slave"];
+    kinds
+        .into_iter()
+        .find(|kind| word.eq_ignore_ascii_case(kind.as_bytes()))
+        .ok_or_else(|| [b"ERR Unknown client type '", word, b"'"].concat().into())
+}

@@ -1,0 +1,396 @@
+//! One RESP client: read, parse, send on its way, collect, one write a batch.
+//!
+//! The twin of the HTTP loop: everything happens inside one poll of the connection's task, buffers are the worker's, lent
+//! for that poll, and a connection owns bytes only while it holds half a request or a blocked answer.
+//!
+//! **Order.** Replies leave in the order of the commands because all commands that are on their way at one time are on one
+//! connection to Redis. A command that goes another way waits until those before it are answered (`false` from
+//! [`Connection::command`]): it stays in the input and is parsed again. So there is no queue of replies.
+//!
+//! **Room.** While an answer cannot be written, nothing is taken up; `window` bounds the commands on their way, and falls
+//! to one after a large reply, because replies of a shared lane that the client does not read are memory.
+
+mod busy;
+mod commands;
+mod deadline;
+mod pins;
+
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use resp::{Parsed, RequestError, RequestParser};
+use tokio::io::{AsyncRead, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::sync::futures::OwnedNotified;
+
+pub(super) use self::busy::{Busy, Hello, Login};
+pub(super) use self::commands::{client_name, number};
+use super::RespFront;
+use super::pinned::Pinned;
+use super::registry::{Entry, Registry};
+use super::session::Session;
+use crate::clock::now_ns;
+use crate::front::linger::linger;
+use crate::front::output::Output;
+use crate::lanes::{Identity, LARGE_REPLY, LaneKey, Mailbox, MailboxState, Pace, SharedLane};
+use crate::timer::Timer;
+
+/// Where a connection starts: the size of its replies is not known yet.
+const FIRST_WINDOW: usize = 32;
+/// Bytes that are read ahead of the command at hand.
+const READ_AHEAD: usize = 64 * 1024;
+
+/// Serves one client until either side ends it.
+pub(crate) async fn serve(stream: TcpStream, front: Rc<RespFront>) {
+    let (Ok(address), Ok(local_address)) = (stream.peer_addr(), stream.local_addr()) else {
+        return;
+    };
+    let entry = front.registry.enter(address, local_address, front.settings.user.clone());
+    let mut connection = Connection::new(stream, front, entry);
+    match poll_fn(|cx| connection.poll(cx)).await {
+        End::Gone => {}
+        End::Answered => Box::pin(linger(&mut connection.stream)).await,
+        End::Stuck => drop(socket2::SockRef::from(&connection.stream).set_linger(Some(Duration::ZERO))),
+    }
+}
+
+/// How a connection ends.
+enum End {
+    /// The client has left, was killed, or cannot be told anything true.
+    Gone,
+    /// After a reply that is the last.
+    Answered,
+    /// The client does not read.
+    Stuck,
+}
+
+pub(super) struct Connection {
+    stream: TcpStream,
+    front: Rc<RespFront>,
+    parser: RequestParser,
+    /// Bytes read and not yet used: half a request, or requests that must wait.
+    input: Vec<u8>,
+    output: Output,
+    mailbox: Rc<Mailbox>,
+    session: Session,
+    /// The shared lanes of the session's key, once used.
+    lanes: [Option<Rc<SharedLane>>; 2],
+    /// Which of them the commands on their way are on.
+    pace: Pace,
+    pinned: Option<Box<Pinned>>,
+    /// Something that the next command waits for.
+    busy: Option<Box<Busy>>,
+    /// Why the client gets no pin for the command at hand.
+    refused: Option<Bytes>,
+    /// Where its requests stopped making sense: told once all before is answered.
+    broken: Option<RequestError>,
+    window: usize,
+    /// No more requests are taken; the connection ends when all is answered.
+    closing: bool,
+    /// The client has shut its side.
+    eof: bool,
+    /// When its bytes were last read.
+    turn_ns: u64,
+    blocked_since_ns: Option<u64>,
+    timer: Option<Timer>,
+    drain: Pin<Box<OwnedNotified>>,
+    polled: bool,
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.mailbox.leave();
+        self.front.registry.leave(&self.session.entry);
+    }
+}
+
+impl Connection {
+    fn new(stream: TcpStream, front: Rc<RespFront>, entry: Arc<Entry>) -> Self {
+        let drain = front.drain.told();
+        Connection {
+            stream,
+            parser: RequestParser::new(front.settings.limits),
+            input: Vec::new(),
+            output: Output::default(),
+            mailbox: Rc::new(Mailbox::new(front.settings.output_limit_bytes)),
+            session: Session::new(front.identity.clone(), entry),
+            lanes: [None, None],
+            pace: Pace::Quick,
+            pinned: None,
+            busy: None,
+            refused: None,
+            broken: None,
+            window: FIRST_WINDOW.min(front.settings.pipeline),
+            closing: false,
+            eof: false,
+            turn_ns: now_ns(),
+            blocked_since_ns: None,
+            timer: None,
+            drain,
+            polled: false,
+            front,
+        }
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<End> {
+        if !self.polled {
+            self.polled = true;
+            // Both wake this task once; their flags are what is read.
+            let _ = self.drain.as_mut().poll(cx);
+            self.session.entry.register(cx);
+        }
+        if self.output.is_empty() {
+            self.output.bytes = self.front.spare.take_output();
+        }
+        let polled = self.turn(cx);
+        if self.output.is_empty() {
+            self.front.spare.give_output(std::mem::take(&mut self.output.bytes));
+        }
+        if polled.is_pending() {
+            self.mailbox.register(cx);
+        }
+        polled
+    }
+
+    fn turn(&mut self, cx: &mut Context<'_>) -> Poll<End> {
+        loop {
+            if self.session.entry.is_killed() && !self.closing {
+                return Poll::Ready(End::Gone);
+            }
+            self.collect();
+            if !self.output.is_empty() {
+                match self.output.poll_write(&mut self.stream, cx) {
+                    Poll::Ready(Ok(())) => self.blocked_since_ns = None,
+                    Poll::Ready(Err(_)) => return Poll::Ready(End::Gone),
+                    Poll::Pending => {
+                        if self.output.moved || self.blocked_since_ns.is_none() {
+                            self.blocked_since_ns = Some(now_ns());
+                        }
+                        if self.mailbox.state() == MailboxState::Lost {
+                            return Poll::Ready(End::Stuck);
+                        }
+                        return self.poll_timer(cx);
+                    }
+                }
+            }
+            if self.mailbox.state() == MailboxState::Lost && self.mailbox.len() == 0 {
+                return Poll::Ready(End::Gone);
+            }
+            let Ok(moved) = self.poll_pinned(cx) else {
+                return Poll::Ready(End::Gone);
+            };
+            if moved | self.poll_busy(cx) | self.take_kept_requests(cx) {
+                continue;
+            }
+            if let Some(end) = self.ended() {
+                return Poll::Ready(end);
+            }
+            if !self.output.is_empty() {
+                continue;
+            }
+            if self.eof || self.closing || self.input.len() >= self.read_limit() {
+                return self.poll_timer(cx);
+            }
+            match self.poll_read(cx) {
+                Poll::Ready(true) => {}
+                Poll::Ready(false) => return Poll::Ready(End::Gone),
+                Poll::Pending => return self.poll_timer(cx),
+            }
+        }
+    }
+
+    pub(super) fn session(&self) -> &Session {
+        &self.session
+    }
+
+    pub(super) fn session_mut(&mut self) -> &mut Session {
+        &mut self.session
+    }
+
+    pub(super) fn registry(&self) -> &Registry {
+        &self.front.registry
+    }
+
+    /// Who a client is that has not logged in, and its user's name.
+    pub(super) fn stranger(&self) -> (Identity, Bytes) {
+        (self.front.identity.clone(), self.front.settings.user.clone())
+    }
+
+    pub(super) fn lane_of(&self, key: &LaneKey) -> Rc<SharedLane> {
+        self.front.lanes.shared(key, Pace::Quick)
+    }
+
+    /// The session's key has changed.
+    pub(super) fn forget_lanes(&mut self) {
+        self.lanes = [None, None];
+    }
+
+    pub(super) fn wait_for(&mut self, busy: Busy) {
+        self.busy = Some(Box::new(busy));
+    }
+
+    pub(super) fn unmute(&mut self) {
+        self.mailbox.mute(false);
+    }
+
+    /// What was said last is the last.
+    pub(super) fn end(&mut self) {
+        self.closing = true;
+    }
+
+    /// Not even that.
+    pub(super) fn vanish(&mut self) {
+        self.closing = true;
+        self.eof = true;
+    }
+
+    /// Takes what has come on a shared lane.
+    fn collect(&mut self) {
+        if self.mailbox.take_into(&mut self.output.bytes, &self.front.spare) {
+            self.window = match self.mailbox.was_large() {
+                true => 1,
+                false => (self.window * 2).min(self.front.settings.pipeline),
+            };
+        }
+    }
+
+    /// Commands on their way, wherever.
+    fn waiting(&self) -> usize {
+        self.mailbox.waiting() + self.pinned.as_ref().map_or(0, |pinned| pinned.waiting())
+    }
+
+    /// Bytes that may be held unread. Half a request may be as long as it takes to understand it.
+    fn read_limit(&self) -> usize {
+        if self.waiting() == 0 && self.busy.is_none() {
+            self.front.settings.query_buffer_bytes
+        } else {
+            READ_AHEAD
+        }
+    }
+
+    /// Whether this is the end.
+    fn ended(&mut self) -> Option<End> {
+        if self.eof && (self.is_uploading() || self.pinned.as_ref().is_some_and(|pinned| pinned.is_blocked()))
+        {
+            // What it waits for must not be taken from Redis for nobody.
+            return Some(End::Gone);
+        }
+        if self.waiting() > 0 || self.busy.is_some() || !self.output.is_empty() || self.mailbox.len() > 0 {
+            return None;
+        }
+        if let Some(error) = self.broken.take() {
+            let mut text = BytesMut::new();
+            error.encode(&mut text);
+            self.say_bytes(&text);
+            self.front.stats.protocol_errors.add(1);
+            self.closing = true;
+            return None;
+        }
+        if self.eof {
+            return Some(End::Gone);
+        }
+        self.closing.then_some(End::Answered)
+    }
+
+    /// One read, and all requests in it. False when the connection broke.
+    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
+        let mut room = self.front.spare.take_input();
+        let mut buffer = ReadBuf::new(&mut room);
+        let polled = Pin::new(&mut self.stream).poll_read(cx, &mut buffer);
+        let count = buffer.filled().len();
+        let outcome = match polled {
+            Poll::Pending => Poll::Pending,
+            Poll::Ready(Err(_)) => Poll::Ready(false),
+            Poll::Ready(Ok(())) => {
+                self.turn_ns = now_ns();
+                self.session.entry.touch(self.turn_ns);
+                self.eof = count == 0;
+                if self.input.is_empty() {
+                    let used = self.process(&room[..count], cx);
+                    self.input.extend_from_slice(&room[used..count]);
+                } else {
+                    self.input.extend_from_slice(&room[..count]);
+                    self.take_kept_requests(cx);
+                }
+                Poll::Ready(true)
+            }
+        };
+        self.front.spare.give_input(room);
+        outcome
+    }
+
+    /// Requests in the bytes that this connection holds. Whether any byte was used.
+    fn take_kept_requests(&mut self, cx: &mut Context<'_>) -> bool {
+        if self.input.is_empty() || self.must_wait() {
+            return false;
+        }
+        let mut input = std::mem::take(&mut self.input);
+        let used = self.process(&input, cx);
+        if used < input.len() {
+            input.drain(..used);
+            self.input = input;
+        }
+        used > 0 || self.busy.is_some()
+    }
+
+    /// Whether no command may be taken up now.
+    fn must_wait(&self) -> bool {
+        self.closing
+            || self.broken.is_some()
+            || self.busy.is_some()
+            || self.output.is_full(self.front.settings.output_bytes)
+            || self.waiting() >= self.window && !self.is_uploading()
+            || self.pinned.as_ref().is_some_and(|pinned| pinned.stream.backlog() > READ_AHEAD)
+    }
+
+    /// Starts the requests in `bytes`, as many as may be started now; how many bytes that used.
+    fn process(&mut self, bytes: &[u8], cx: &mut Context<'_>) -> usize {
+        let mut used = 0;
+        let mut parser = std::mem::replace(&mut self.parser, RequestParser::new(self.front.settings.limits));
+        parser.set_auth_required(!self.session.logged_in && self.front.lanes.auth_required());
+        while used < bytes.len() && !self.must_wait() {
+            let rest = &bytes[used..];
+            if let Some(pinned) = self.pinned.as_mut().filter(|pinned| pinned.tunnel) {
+                pinned.stream.outbox().extend_from_slice(rest);
+                used = bytes.len();
+                break;
+            }
+            match parser.parse(rest) {
+                Ok(Parsed::Nothing { len }) => used += len,
+                Ok(Parsed::Request { len, form }) => {
+                    if !self.command(&rest[..len], form, parser.arguments(rest), cx) {
+                        break;
+                    }
+                    used += len;
+                }
+                Ok(Parsed::Part { len, last, .. }) => {
+                    self.part(&rest[..len], last);
+                    used += len;
+                }
+                Ok(Parsed::Partial { .. }) => {
+                    let announced = parser.open_bulk().map_or(0, |bulk| bulk.announced);
+                    let big = rest.len().max(announced) >= self.front.settings.big_request_bytes;
+                    if big
+                        && !self.is_uploading()
+                        && self.may_stream(parser.arguments(rest))
+                        && parser.stream()
+                    {
+                        self.start_upload();
+                        continue;
+                    }
+                    // Redis closes without a word, too.
+                    self.closing |= rest.len() >= self.front.settings.query_buffer_bytes;
+                    break;
+                }
+                Err(error) => self.broken = Some(error),
+            }
+        }
+        self.parser = parser;
+        used
+    }
+}

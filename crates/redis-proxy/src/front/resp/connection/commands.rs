@@ -1,0 +1,273 @@
+//! One command: on its way, or not yet.
+
+use std::task::{Context, Waker};
+
+use bytes::Bytes;
+use resp::{Arguments, Form, Frame};
+
+use super::Connection;
+use crate::front::resp::pinned::Expect;
+use crate::front::resp::reply::put;
+use crate::front::resp::route::{Local, Route, Why, may_stream, route};
+use crate::front::resp::session::Replies;
+use crate::lanes::{Pace, Request};
+
+/// What goes before a WAIT, so that its connection has written (Redis 7.0: WAIT counts the replicas that have what its own
+/// connection wrote last). Nobody listens there.
+const PROBE: &[u8] = b"*3\r\n$7\r\nPUBLISH\r\n$20\r\n__redis_proxy_wait__\r\n$0\r\n\r\n";
+
+impl Connection {
+    /// Takes up a whole request. False if it must wait for those before it, or for a connection: then it is parsed again.
+    pub(super) fn command(
+        &mut self,
+        raw: &[u8],
+        form: Form,
+        arguments: Arguments<'_>,
+        cx: &mut Context<'_>,
+    ) -> bool {
+        let silence = self.session.replies;
+        if silence != Replies::On && !self.prepare_silence() {
+            return false;
+        }
+        let taken = self.pass(raw, form, arguments, cx);
+        if taken && silence == Replies::SkipNext && self.session.replies == Replies::SkipNext {
+            self.session.replies = Replies::Skipping;
+        }
+        taken
+    }
+
+    fn pass(&mut self, raw: &[u8], form: Form, arguments: Arguments<'_>, cx: &mut Context<'_>) -> bool {
+        let request = match form {
+            Form::Strict => Request::Raw(raw),
+            Form::Loose => Request::Encoded(arguments),
+        };
+        if self.pinned.is_some() {
+            return self.command_pinned(request, arguments);
+        }
+        if let Some(text) = self.refused.take() {
+            // Commands meant for a transaction that could not begin must not run without it.
+            self.closing |= is(arguments, b"MULTI");
+            self.say(&Frame::Error(text));
+            return true;
+        }
+        let way = route(&self.front.commands.borrow(), arguments).0;
+        match way {
+            Route::Shared { pace, read } => self.share(request, pace, read, cx),
+            // Redis says so itself, and no connection is made for what it refuses.
+            _ if self.must_log_in(arguments) => self.share(request, Pace::Quick, false, cx),
+            _ if self.waiting() > 0 => false,
+            Route::Local(local) => self.answer(local, arguments, request, cx),
+            Route::Pinned(_) | Route::Tunnel => {
+                self.get_pin();
+                false
+            }
+        }
+    }
+
+    /// Whether Redis would answer NOAUTH.
+    fn must_log_in(&self, arguments: Arguments<'_>) -> bool {
+        let open = [&b"HELLO"[..], b"AUTH", b"QUIT", b"RESET"];
+        !self.session.logged_in
+            && self.front.lanes.auth_required()
+            && !open.iter().any(|name| is(arguments, name))
+    }
+
+    fn answer(
+        &mut self,
+        local: Local,
+        arguments: Arguments<'_>,
+        request: Request<'_>,
+        cx: &mut Context<'_>,
+    ) -> bool {
+        self.front.stats.local.add(1);
+        self.local(local, arguments, request, cx)
+    }
+
+    /// Onto a shared lane.
+    pub(in crate::front::resp) fn share(
+        &mut self,
+        request: Request<'_>,
+        pace: Pace,
+        read: bool,
+        cx: &mut Context<'_>,
+    ) -> bool {
+        if pace != self.pace {
+            if self.waiting() > 0 {
+                return false;
+            }
+            self.pace = pace;
+        }
+        let front = &self.front;
+        let (index, counter) = match pace {
+            Pace::Quick => (0, &front.stats.shared),
+            Pace::Slow => (1, &front.stats.slow),
+        };
+        let lane = self.lanes[index].get_or_insert_with(|| front.lanes.shared(&self.session.key, pace));
+        if !lane.send(request, &self.mailbox, read, &front.spare, cx) {
+            return false;
+        }
+        counter.add(1);
+        true
+    }
+
+    /// Onto the client's own connection, or to the end of its having one.
+    fn command_pinned(&mut self, request: Request<'_>, arguments: Arguments<'_>) -> bool {
+        let way = route(&self.front.commands.borrow(), arguments).0;
+        let resp3 = self.session.resp3();
+        let Some(pinned) = self.pinned.as_mut() else {
+            return false;
+        };
+        let subscribed = pinned.is_subscribed() && !resp3;
+        let expect = match way {
+            Route::Local(Local::Quit | Local::Reset | Local::Guard) => {
+                return self.answer_pinned(request, arguments, way);
+            }
+            Route::Local(Local::Ping | Local::Echo) => Expect::Reply,
+            _ if pinned.in_multi => match way {
+                _ if is(arguments, b"EXEC") => Expect::Exec,
+                _ if is(arguments, b"DISCARD") => Expect::Discard,
+                Route::Shared { .. } | Route::Pinned(Why::Blocking | Why::Wait | Why::Multi | Why::Watch) => {
+                    Expect::Reply
+                }
+                // Queued, these change the connection in ways that only EXEC's reply tells.
+                Route::Local(_) | Route::Pinned(_) | Route::Tunnel => return self.tunnel(request),
+            },
+            // Redis refuses these to a subscribed client of RESP2.
+            Route::Local(_) if subscribed => Expect::Reply,
+            Route::Local(Local::Select) => match number(arguments.get(1)) {
+                Some(db) => Expect::Select(db),
+                None => Expect::Reply,
+            },
+            Route::Local(Local::Auth | Local::Hello | Local::ClientReply) | Route::Tunnel => {
+                return self.tunnel(request);
+            }
+            Route::Local(_) => return self.answer_pinned(request, arguments, way),
+            Route::Pinned(Why::Multi) => Expect::Multi,
+            Route::Pinned(Why::Watch) => Expect::Watch,
+            Route::Pinned(Why::Blocking) => Expect::Blocked,
+            Route::Pinned(Why::Wait) => {
+                pinned.stream.outbox().extend_from_slice(PROBE);
+                pinned.expect(Expect::Probe);
+                Expect::Blocked
+            }
+            Route::Pinned(Why::Unsubscribe(kind)) if arguments.len() == 1 => Expect::UnsubscribedAll(kind),
+            Route::Pinned(Why::Subscribe | Why::Unsubscribe(_)) => {
+                Expect::Subscribed(arguments.len().saturating_sub(1).max(1))
+            }
+            Route::Pinned(Why::State) => Expect::State,
+            Route::Shared { .. } if is(arguments, b"UNWATCH") => Expect::Unwatch,
+            Route::Shared { .. } if is(arguments, b"EXEC") => Expect::Exec,
+            Route::Shared { .. } => Expect::Reply,
+        };
+        request.write(pinned.stream.outbox());
+        pinned.expect(expect);
+        let (multi, blocked) = (pinned.in_multi, expect == Expect::Blocked);
+        self.session.note(|details| (details.multi, details.blocked) = (multi, blocked));
+        self.front.stats.pinned_commands.add(1);
+        true
+    }
+
+    /// A command that the proxy answers although the client has a pin: once nothing is on its way there.
+    fn answer_pinned(&mut self, request: Request<'_>, arguments: Arguments<'_>, way: Route) -> bool {
+        match way {
+            Route::Local(local) if self.waiting() == 0 => {
+                // Nothing local to a pinned client waits for a lane.
+                self.answer(local, arguments, request, &mut Context::from_waker(Waker::noop()))
+            }
+            _ => false,
+        }
+    }
+
+    /// From here on the client's bytes and those of its pin are not looked at. What is on its way is read as before; the
+    /// tunnel begins behind it.
+    fn tunnel(&mut self, request: Request<'_>) -> bool {
+        let Some(pinned) = self.pinned.as_mut().filter(|pinned| pinned.waiting() == 0) else {
+            return false;
+        };
+        request.write(pinned.stream.outbox());
+        pinned.tunnel = true;
+        self.session.note(|details| details.tunnel = true);
+        self.front.stats.tunnels.add(1);
+        true
+    }
+
+    /// Whether a request that is not whole may be sent on as it comes. If not yet, the connection for it is on its way.
+    pub(super) fn may_stream(&mut self, arguments: Arguments<'_>) -> bool {
+        if let Some(text) = self.refused.take() {
+            // Its rest would be taken for other commands.
+            self.say(&Frame::Error(text));
+            self.closing = true;
+            return false;
+        }
+        if self.must_log_in(arguments) || !may_stream(&self.front.commands.borrow(), arguments) {
+            return false;
+        }
+        if self.pinned.is_none() && self.waiting() == 0 {
+            self.get_pin();
+        }
+        self.pinned.is_some()
+    }
+
+    /// Whether a request goes to the pin in parts.
+    pub(super) fn is_uploading(&self) -> bool {
+        self.pinned.as_ref().is_some_and(|pinned| pinned.uploading)
+    }
+
+    /// The request at hand does from now on.
+    pub(super) fn start_upload(&mut self) {
+        if let Some(pinned) = self.pinned.as_mut() {
+            pinned.uploading = true;
+            pinned.expect(Expect::Reply);
+            self.front.stats.pinned_commands.add(1);
+        }
+    }
+
+    /// The next part.
+    pub(super) fn part(&mut self, bytes: &[u8], last: bool) {
+        if let Some(pinned) = self.pinned.as_mut() {
+            pinned.stream.outbox().extend_from_slice(bytes);
+            pinned.uploading = !last;
+        }
+    }
+
+    /// CLIENT REPLY OFF or SKIP: false while an earlier command has no reply yet.
+    fn prepare_silence(&mut self) -> bool {
+        if self.waiting() > 0 {
+            return false;
+        }
+        if self.session.replies == Replies::Skipping {
+            self.session.replies = Replies::On;
+        }
+        self.mailbox.mute(self.session.replies != Replies::On);
+        true
+    }
+
+    /// Appends a reply of our own.
+    pub(in crate::front::resp) fn say(&mut self, reply: &Frame) {
+        if !self.mailbox.is_muted() {
+            put(&mut self.output.bytes, reply, self.session.key.protocol);
+        }
+    }
+
+    /// Appends bytes that are a reply.
+    pub(in crate::front::resp) fn say_bytes(&mut self, bytes: &[u8]) {
+        self.output.bytes.extend_from_slice(bytes);
+    }
+}
+
+/// Whether the command has this name.
+pub(in crate::front::resp) fn is(arguments: Arguments<'_>, name: &[u8]) -> bool {
+    arguments.get(0).is_some_and(|word| word.eq_ignore_ascii_case(name))
+}
+
+/// A number as Redis reads it (util.c, `string2ll`): no plus, no leading zero.
+pub(in crate::front::resp) fn number<T: std::str::FromStr>(word: Option<&[u8]>) -> Option<T> {
+    let text = std::str::from_utf8(word?).ok()?;
+    let plain = text == "0" || text.bytes().all(|byte| byte.is_ascii_digit()) && !text.starts_with('0');
+    plain.then(|| text.parse().ok())?
+}
+
+/// `name`, if a client may have it: printable ASCII without blanks (networking.c, `validateClientName`).
+pub(in crate::front::resp) fn client_name(name: &[u8]) -> Option<Bytes> {
+    name.iter().all(|byte| (b'!'..=b'~').contains(byte)).then(|| Bytes::copy_from_slice(name))
+}

@@ -1,0 +1,36 @@
+//! How long a connection waits for its client.
+
+use std::task::{Context, Poll};
+
+use super::{Connection, End};
+use crate::clock::now_ns;
+use crate::timer::Timer;
+
+impl Connection {
+    /// Nothing can be done now. Ends the connection whose client lets a time-out pass.
+    pub(super) fn poll_timer(&mut self, cx: &mut Context<'_>) -> Poll<End> {
+        let settings = &self.front.settings;
+        let owed = self.waiting() > 0 || self.busy.is_some() || !self.output.is_empty();
+        if self.front.drain.since_ns().is_some() {
+            let blocked = self.pinned.as_ref().is_some_and(|pinned| pinned.is_blocked());
+            if !owed || blocked {
+                return Poll::Ready(End::Answered);
+            }
+        }
+        let (deadline_ns, end) = match self.blocked_since_ns {
+            Some(since) => (since.saturating_add(settings.write_timeout_ns), End::Stuck),
+            None if !owed && self.pinned.is_none() => {
+                (self.turn_ns.saturating_add(settings.idle_timeout_ns), End::Answered)
+            }
+            None => (u64::MAX, End::Answered),
+        };
+        if deadline_ns == u64::MAX {
+            return Poll::Pending;
+        }
+        let timer = self.timer.get_or_insert_with(|| Timer::new(now_ns(), deadline_ns));
+        match timer.poll_until(deadline_ns, cx) {
+            Poll::Ready(()) => Poll::Ready(end),
+            Poll::Pending => Poll::Pending,
+        }
+    }
+}

@@ -1,0 +1,97 @@
+//! A client's own connection to Redis, driven by the client's task.
+
+use std::task::{Context, Poll};
+
+use super::{Connection, LARGE_REPLY};
+use crate::front::resp::pinned::{Learned, Pinned};
+
+/// The pin is gone, and whatever its client had there.
+pub(super) struct PinLost;
+
+impl Connection {
+    /// Writes to the pin what is to be written, reads once what Redis says, and lets go of the pin when nothing is left on
+    /// it. Whether anything has changed.
+    ///
+    /// # Errors
+    /// The pin is lost.
+    pub(super) fn poll_pinned(&mut self, cx: &mut Context<'_>) -> Result<bool, PinLost> {
+        let Some(pinned) = self.pinned.as_mut() else {
+            return Ok(false);
+        };
+        let backlog = pinned.stream.backlog();
+        if let Poll::Ready(Err(_)) = pinned.stream.poll_write(cx) {
+            return self.pin_lost();
+        }
+        // Requests that waited for room may go on.
+        let mut moved = backlog > 0 && pinned.stream.backlog() == 0;
+        let mut room = self.front.spare.take_input();
+        let outcome = match pinned.stream.poll_read(cx, &mut room) {
+            Poll::Pending => Ok(()),
+            Poll::Ready(Ok(count)) if count > 0 => {
+                moved = true;
+                self.received(&room[..count])
+            }
+            Poll::Ready(_) => Err(PinLost),
+        };
+        self.front.spare.give_input(room);
+        if outcome.is_err() {
+            return self.pin_lost();
+        }
+        if self.pinned.as_ref().is_some_and(|pinned| pinned.is_free()) {
+            self.unpin(true);
+            moved = true;
+        }
+        Ok(moved)
+    }
+
+    fn received(&mut self, bytes: &[u8]) -> Result<(), PinLost> {
+        let Some(pinned) = self.pinned.as_mut() else {
+            return Ok(());
+        };
+        let mut selected = None;
+        let muted = self.mailbox.is_muted();
+        let received = pinned.receive(bytes, muted, &mut self.output.bytes, |learned| {
+            if let Learned::Selected(db) = learned {
+                selected = Some(db);
+            }
+        });
+        if pinned.pubsub {
+            let subscriptions = pinned.subscriptions();
+            self.session.note(|details| details.subscriptions = subscriptions);
+        }
+        if let Some(db) = selected {
+            self.session.select(db);
+            self.lanes = [None, None];
+        }
+        if bytes.len() <= LARGE_REPLY {
+            self.window = (self.window * 2).min(self.front.settings.pipeline);
+        }
+        received.map_err(|_| PinLost)
+    }
+
+    /// The client keeps nothing on its pin any more. A clean one may serve another client.
+    pub(in crate::front::resp) fn unpin(&mut self, clean: bool) {
+        let Some(pinned) = self.pinned.take() else {
+            return;
+        };
+        self.session.entry.set_upstream_id(None);
+        self.session.note(|details| {
+            (details.multi, details.blocked, details.subscriptions) = (false, false, [0; 3]);
+        });
+        let Pinned { stream, key, kept, .. } = *pinned;
+        if clean && !kept {
+            self.front.lanes.unpin(&key, stream);
+        }
+    }
+
+    /// Redis has closed the pin. What came before goes out; then the client is closed.
+    fn pin_lost(&mut self) -> Result<bool, PinLost> {
+        self.front.stats.lost_clients.add(1);
+        self.unpin(false);
+        if self.output.is_empty() {
+            return Err(PinLost);
+        }
+        self.closing = true;
+        Ok(true)
+    }
+}

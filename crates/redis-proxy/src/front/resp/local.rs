@@ -1,0 +1,154 @@
+//! What the proxy answers itself: who the client is, what it speaks, which database it uses.
+//!
+//! A command with a mistake in it goes to Redis where it can do no harm: Redis' own words are the right ones, in every
+//! version of it.
+
+use std::rc::Rc;
+use std::task::Context;
+
+use bytes::Bytes;
+use resp::{Arguments, Frame, Protocol};
+
+use super::connection::{Busy, Connection, Hello, Login, client_name, number};
+use super::reply::{bulk, error, integer, simple};
+use super::route::Local;
+use crate::lanes::{LaneKey, Login as Credentials, Pace, Password, Request};
+
+/// Redis 7.0, networking.c, `helloCommand`.
+const BAD_NAME: &str = "ERR Client names cannot contain spaces, newlines or special characters.";
+
+impl Connection {
+    /// Answers a command, or starts what its answer needs. Nothing of this client is on its way. False if it must be tried
+    /// again.
+    pub(super) fn local(
+        &mut self,
+        local: Local,
+        arguments: Arguments<'_>,
+        request: Request<'_>,
+        cx: &mut Context<'_>,
+    ) -> bool {
+        match local {
+            Local::Ping => match arguments.get(1) {
+                Some(text) => self.say(&bulk(text)),
+                None => self.say(&simple("PONG")),
+            },
+            Local::Echo => self.say(&bulk(arguments.get(1).unwrap_or_default())),
+            Local::Quit => {
+                self.say(&simple("OK"));
+                self.end();
+            }
+            Local::Reset => {
+                self.reset();
+                self.say(&simple("RESET"));
+            }
+            Local::Hello => self.hello(arguments),
+            Local::Auth => self.auth(arguments),
+            Local::Select => return self.select(arguments, request, cx),
+            // A browser led astray: not a word (Redis, server.c, `securityWarningCommand`).
+            Local::Guard => self.vanish(),
+            client => return self.client(client, arguments, request, cx),
+        }
+        true
+    }
+
+    /// As a client that has just come, whatever it was.
+    fn reset(&mut self) {
+        self.unpin(false);
+        let (identity, user) = self.stranger();
+        self.session_mut().reset(identity, user);
+        self.unmute();
+        self.forget_lanes();
+    }
+
+    /// Redis checks the number: a lane of that database is made.
+    fn select(&mut self, arguments: Arguments<'_>, request: Request<'_>, cx: &mut Context<'_>) -> bool {
+        let Some(db) = number::<u32>(arguments.get(1)) else {
+            return self.share(request, Pace::Quick, false, cx);
+        };
+        let key = LaneKey { db, ..self.session().key.clone() };
+        let lane = self.lane_of(&key);
+        self.wait_for(Busy::Select(db, lane));
+        true
+    }
+
+    /// `AUTH password` or `AUTH user password`.
+    fn auth(&mut self, arguments: Arguments<'_>) {
+        let (user, password) = match (arguments.get(1), arguments.get(2)) {
+            (Some(user), Some(password)) => (Some(user), password),
+            (Some(password), None) => (None, password),
+            _ => return,
+        };
+        self.log_in(user, password, None);
+    }
+
+    fn log_in(&mut self, user: Option<&[u8]>, password: &[u8], hello: Option<Hello>) {
+        let password = Password(Bytes::copy_from_slice(password));
+        let name = user.map_or(Bytes::from_static(b"default"), Bytes::copy_from_slice);
+        let identity = Rc::new(match user {
+            Some(_) => Credentials::User(name.clone(), password),
+            None => Credentials::Password(password),
+        });
+        let protocol = hello.as_ref().map_or(self.session().key.protocol, |hello| hello.protocol);
+        let key = LaneKey { identity: identity.clone(), db: self.session().key.db, protocol };
+        self.prove(key, Login { identity, user: name, hello });
+    }
+
+    /// `HELLO [2|3 [AUTH user password] [SETNAME name]]`, in the order of checks of Redis 7.0 (networking.c, `helloCommand`).
+    /// Never passed on with a mistake: older servers apply what comes before it.
+    fn hello(&mut self, arguments: Arguments<'_>) {
+        let protocol = match arguments.get(1) {
+            None => self.session().key.protocol,
+            Some(word) => match number::<i64>(Some(word.strip_prefix(b"-").unwrap_or(word))) {
+                None => return self.say(&error("ERR Protocol version is not an integer or out of range")),
+                Some(2) if word == b"2" => Protocol::Resp2,
+                Some(3) if word == b"3" => Protocol::Resp3,
+                Some(_) => return self.say(&error("NOPROTO unsupported protocol version")),
+            },
+        };
+        let (mut login, mut name) = (None, None);
+        let mut at = 2;
+        while let Some(option) = arguments.get(at) {
+            let following = (arguments.get(at + 1), arguments.get(at + 2));
+            match following {
+                (Some(user), Some(password)) if option.eq_ignore_ascii_case(b"AUTH") => {
+                    login = Some((user, password));
+                    at += 3;
+                }
+                (Some(word), _) if option.eq_ignore_ascii_case(b"SETNAME") => {
+                    let Some(word) = client_name(word) else {
+                        return self.say(&error(BAD_NAME));
+                    };
+                    name = Some(word);
+                    at += 2;
+                }
+                _ => {
+                    let text = [b"ERR Syntax error in HELLO option '", option, b"'"].concat();
+                    return self.say(&error(text));
+                }
+            }
+        }
+        let hello = Hello { protocol, name };
+        match login {
+            Some((user, password)) => self.log_in(Some(user), password, Some(hello)),
+            None => {
+                let key = LaneKey { protocol, ..self.session().key.clone() };
+                let lane = self.lane_of(&key);
+                self.wait_for(Busy::Hello(lane, hello));
+            }
+        }
+    }
+}
+
+/// HELLO's reply: what Redis says of itself, with this client's protocol and id.
+pub(super) fn hello_reply(pairs: &[(Frame, Frame)], protocol: Protocol, id: u64) -> Frame {
+    let version = if protocol == Protocol::Resp3 { 3 } else { 2 };
+    let pairs = pairs.iter().map(|(key, value)| {
+        let value = match key {
+            Frame::Bulk(name) if name == &b"proto"[..] => Frame::Integer(version),
+            Frame::Bulk(name) if name == &b"id"[..] => integer(id),
+            _ => value.clone(),
+        };
+        (key.clone(), value)
+    });
+    Frame::Map(pairs.collect())
+}

@@ -1,0 +1,153 @@
+//! The RESP front: Redis clients, unmodified, on a port of their own. The contract is `docs/resp.md`.
+//!
+//! [`connection`] is the loop, the twin of the HTTP one. [`route`] says which way a command goes: answered by [`local`],
+//! along a shared lane as bytes, or on a connection of the client's own, whose state [`pinned`] follows.
+
+mod clients;
+mod connection;
+mod local;
+mod pinned;
+mod registry;
+mod reply;
+mod route;
+mod session;
+mod subscriptions;
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use command::Commands;
+use resp::RequestLimits;
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
+use tokio::time::{sleep, timeout};
+
+pub(crate) use connection::serve;
+pub(crate) use registry::Registry;
+
+use crate::clock::nanos;
+use crate::config::Settings;
+use crate::front::drain::Drain;
+use crate::front::linger::{PATIENCE, linger};
+use crate::lanes::{Identity, LaneSettings, Lanes, Login, Password};
+use crate::spare::Spare;
+use crate::stats::LaneStats;
+
+/// Between two looks at what commands there are.
+const LEARNING_PAUSE: Duration = Duration::from_secs(1);
+
+/// The settings of the front, in the types that the loop wants.
+#[derive(Clone, Debug)]
+pub(crate) struct RespSettings {
+    limits: RequestLimits,
+    /// A request above this is streamed to Redis on a connection of its own.
+    big_request_bytes: usize,
+    /// A request that must be whole before it is understood ends its connection above this.
+    query_buffer_bytes: usize,
+    /// Commands of one client on their way.
+    pipeline: usize,
+    output_bytes: usize,
+    output_limit_bytes: usize,
+    idle_timeout_ns: u64,
+    write_timeout_ns: u64,
+    /// Who clients are before they log in, and the user's name for CLIENT LIST.
+    login: Login,
+    user: Bytes,
+    pub(crate) lanes: LaneSettings,
+}
+
+impl RespSettings {
+    pub(crate) fn new(settings: &Settings) -> Self {
+        let redis = &settings.redis;
+        let user = redis.username.as_ref().filter(|_| settings.resp_as_proxy).cloned();
+        let password = redis.password.as_ref().filter(|_| settings.resp_as_proxy);
+        let password = password.map(|secret| Password(Bytes::copy_from_slice(secret.expose().as_bytes())));
+        let login = match (user.clone(), password) {
+            (Some(user), Some(password)) => Login::User(user.into(), password),
+            (None, Some(password)) => Login::Password(password),
+            (_, None) => Login::None,
+        };
+        RespSettings {
+            limits: RequestLimits {
+                max_arguments: settings.resp_max_arguments,
+                max_bulk_bytes: settings.resp_max_bulk_bytes,
+            },
+            big_request_bytes: settings.resp_big_request_bytes,
+            query_buffer_bytes: settings.resp_query_buffer_bytes,
+            pipeline: settings.resp_pipeline,
+            output_bytes: settings.output_buffer_bytes,
+            output_limit_bytes: settings.resp_output_limit_bytes,
+            idle_timeout_ns: match nanos(settings.resp_idle_timeout) {
+                0 => u64::MAX,
+                idle => idle,
+            },
+            write_timeout_ns: nanos(settings.write_timeout),
+            login,
+            user: user.map_or(Bytes::from_static(b"default"), Bytes::from),
+            lanes: LaneSettings {
+                in_flight: settings.resp_lane_inflight,
+                journal_bytes: settings.resp_lane_bytes,
+                timeout: settings.resp_lane_timeout,
+                idle: settings.resp_lane_idle,
+                max_pinned: settings.max_pinned,
+            },
+        }
+    }
+}
+
+/// What all RESP connections of one worker share. Lives on that worker's thread.
+pub(crate) struct RespFront {
+    lanes: Rc<Lanes>,
+    /// Who clients are before they log in.
+    identity: Identity,
+    settings: RespSettings,
+    registry: Arc<Registry>,
+    spare: Rc<Spare>,
+    stats: Arc<LaneStats>,
+    drain: Drain,
+    commands: RefCell<Commands>,
+}
+
+impl RespFront {
+    pub(crate) fn new(
+        lanes: Rc<Lanes>,
+        settings: RespSettings,
+        registry: Arc<Registry>,
+        spare: Rc<Spare>,
+        stats: Arc<LaneStats>,
+    ) -> Rc<Self> {
+        let identity = Rc::new(settings.login.clone());
+        let (drain, commands) = (Drain::default(), RefCell::new(Commands::built_in()));
+        Rc::new(RespFront { lanes, identity, settings, registry, spare, stats, drain, commands })
+    }
+
+    /// Keeps the table of commands that of the Redis at hand. Never ends.
+    pub(crate) async fn learn(&self) {
+        loop {
+            let Some(reply) = self.lanes.commands().await else {
+                continue;
+            };
+            let mut commands = self.commands.borrow().clone();
+            if commands.merge(&reply).is_ok() {
+                self.commands.replace(commands);
+            }
+            sleep(LEARNING_PAUSE).await;
+        }
+    }
+
+    /// From now on a connection ends once all it was asked is answered.
+    pub(crate) fn start_draining(&self) {
+        self.drain.start();
+    }
+}
+
+/// Tells a client above MAX_CLIENTS so and closes, as Redis does: at once, with its words.
+pub(crate) async fn refuse(mut stream: TcpStream) {
+    let text = b"-ERR max number of clients reached\r\n";
+    if matches!(timeout(PATIENCE, stream.write_all(text)).await, Ok(Ok(()))) {
+        linger(&mut stream).await;
+    }
+}

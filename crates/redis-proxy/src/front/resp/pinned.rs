@@ -1,0 +1,252 @@
+//! A client's own connection to Redis: what its replies mean for how long the client must keep it.
+//!
+//! Requests go through as bytes and so do replies. What is remembered is, for each command on its way, what its reply will
+//! change ([`Expect`]), and the state that replies have told so far. Once nothing is on its way and no state is left, the
+//! connection is free.
+//!
+//! A client may bring its connection into a state that is not followed here (HELLO within MULTI, CLIENT REPLY while it is
+//! subscribed). Then the pin becomes a *tunnel*: bytes go both ways unread until either side closes.
+
+use std::collections::VecDeque;
+
+use resp::DecodeError;
+
+use super::route::Kind;
+use super::subscriptions::{Glimpse, Said, Subscriptions, What};
+use crate::lanes::{LaneKey, PinStream};
+
+/// What the reply to a command on its way will mean.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Expect {
+    /// Nothing.
+    Reply,
+    /// Nothing, but until it comes the client is blocked, and must not die unnoticed.
+    Blocked,
+    /// A reply that the client did not ask for: of the PUBLISH before a WAIT. Dropped, unless it is an error: then it
+    /// stands for that of the WAIT, which would count wrongly.
+    Probe,
+    Multi,
+    Exec,
+    Discard,
+    Watch,
+    Unwatch,
+    /// The database that the session is in once Redis says OK.
+    Select(u32),
+    /// The connection is in a state that no later reply ends.
+    State,
+    /// So many confirmations.
+    Subscribed(usize),
+    /// Confirmations until nothing of this kind is left.
+    UnsubscribedAll(Kind),
+}
+
+/// What the session is to learn from a reply.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Learned {
+    Nothing,
+    Selected(u32),
+}
+
+/// A pin in use.
+pub(super) struct Pinned {
+    pub(super) stream: PinStream,
+    pub(super) key: LaneKey,
+    expects: VecDeque<Expect>,
+    /// As of the commands sent: whether the next one is queued by Redis.
+    pub(super) in_multi: bool,
+    /// As of the replies.
+    multi: bool,
+    watching: bool,
+    subscriptions: Subscriptions,
+    /// It has state that no reply undoes: it ends with its client.
+    pub(super) kept: bool,
+    /// A request is being streamed to it.
+    pub(super) uploading: bool,
+    pub(super) tunnel: bool,
+    /// Whether subscriptions are in play: only then replies are looked into.
+    pub(super) pubsub: bool,
+    glimpse: Glimpse,
+    /// The error of a probe, to be given in place of the next reply.
+    probe_failed: bool,
+    /// Nothing has been sent on it yet.
+    pub(super) fresh: bool,
+}
+
+impl Pinned {
+    pub(super) fn new(stream: PinStream, key: LaneKey) -> Box<Self> {
+        Box::new(Pinned {
+            stream,
+            key,
+            expects: VecDeque::new(),
+            in_multi: false,
+            multi: false,
+            watching: false,
+            subscriptions: Subscriptions::default(),
+            kept: false,
+            uploading: false,
+            tunnel: false,
+            pubsub: false,
+            glimpse: Glimpse::default(),
+            probe_failed: false,
+            fresh: true,
+        })
+    }
+
+    /// A command goes out whose reply means this.
+    pub(super) fn expect(&mut self, expect: Expect) {
+        self.fresh = false;
+        match expect {
+            Expect::Multi => self.in_multi = true,
+            Expect::Exec | Expect::Discard => self.in_multi = false,
+            Expect::Subscribed(_) | Expect::UnsubscribedAll(_) => self.pubsub = true,
+            _ => {}
+        }
+        self.expects.push_back(expect);
+    }
+
+    /// Commands on their way.
+    pub(super) fn waiting(&self) -> usize {
+        self.expects.len()
+    }
+
+    /// Whether the client waits for something that its death would lose.
+    pub(super) fn is_blocked(&self) -> bool {
+        self.tunnel || self.subscriptions.any() || self.expects.contains(&Expect::Blocked)
+    }
+
+    /// Whether Redis takes only a few commands from it: a subscribed client of RESP2.
+    pub(super) fn is_subscribed(&self) -> bool {
+        self.subscriptions.any()
+    }
+
+    /// Subscriptions to channels, patterns and shard channels.
+    pub(super) fn subscriptions(&self) -> [i64; 3] {
+        [self.subscriptions.channels, self.subscriptions.patterns, self.subscriptions.shards]
+    }
+
+    /// Whether nothing is left on it.
+    pub(super) fn is_free(&self) -> bool {
+        let state = self.multi || self.in_multi || self.watching || self.subscriptions.any() || self.kept;
+        !self.fresh && self.expects.is_empty() && !state && !self.uploading && !self.tunnel
+    }
+
+    /// Takes bytes from Redis and appends what the client is to see to `out`; `learned` hears what a reply tells.
+    ///
+    /// # Errors
+    /// It is unknown where the next reply starts.
+    pub(super) fn receive(
+        &mut self,
+        mut bytes: &[u8],
+        muted: bool,
+        out: &mut Vec<u8>,
+        mut learned: impl FnMut(Learned),
+    ) -> Result<(), DecodeError> {
+        if self.tunnel {
+            out.extend_from_slice(bytes);
+            return Ok(());
+        }
+        while !bytes.is_empty() {
+            let scanned = self.stream.scanner.scan(bytes)?;
+            let (piece, rest) = bytes.split_at(scanned.len);
+            let kind = self.stream.scanner.kind().unwrap_or_default();
+            let is_error = matches!(kind, b'-' | b'!');
+            let hidden = match self.expects.front() {
+                _ if kind == b'>' => false,
+                // An error of a probe goes out, and the reply behind it does not.
+                Some(Expect::Probe) => !is_error,
+                _ => muted || self.probe_failed,
+            };
+            if !hidden {
+                out.extend_from_slice(piece);
+            }
+            if self.pubsub {
+                self.glimpse.add(piece);
+            }
+            if scanned.whole {
+                learned(self.replied(kind, is_error));
+                self.glimpse = Glimpse::default();
+            }
+            bytes = rest;
+        }
+        Ok(())
+    }
+
+    /// One reply or push is whole.
+    fn replied(&mut self, kind: u8, is_error: bool) -> Learned {
+        if self.pubsub {
+            match self.glimpse.read() {
+                Some(Said::Message) if kind == b'>' || self.subscriptions.any() => return Learned::Nothing,
+                Some(Said::Confirmed(what, count)) if kind == b'>' || self.awaits_confirmation() => {
+                    self.confirmed(what, count);
+                    return Learned::Nothing;
+                }
+                _ => {}
+            }
+        }
+        if kind == b'>' {
+            return Learned::Nothing;
+        }
+        if std::mem::take(&mut self.probe_failed) {
+            self.expects.pop_front();
+            return Learned::Nothing;
+        }
+        let learned = match self.expects.pop_front() {
+            Some(Expect::Probe) => {
+                self.probe_failed = is_error;
+                Learned::Nothing
+            }
+            Some(Expect::Multi) => {
+                self.multi |= !is_error;
+                Learned::Nothing
+            }
+            Some(Expect::Exec) => {
+                (self.multi, self.watching) = (false, false);
+                Learned::Nothing
+            }
+            Some(Expect::Discard) if !is_error => {
+                (self.multi, self.watching) = (false, false);
+                Learned::Nothing
+            }
+            Some(Expect::Watch) => {
+                self.watching |= !is_error;
+                Learned::Nothing
+            }
+            Some(Expect::Unwatch) if !is_error => {
+                self.watching = false;
+                Learned::Nothing
+            }
+            Some(Expect::State) => {
+                self.kept |= !is_error;
+                Learned::Nothing
+            }
+            Some(Expect::Select(db)) if !is_error => {
+                self.key.db = db;
+                Learned::Selected(db)
+            }
+            _ => Learned::Nothing,
+        };
+        if self.expects.is_empty() {
+            self.in_multi = self.multi;
+        }
+        learned
+    }
+
+    fn awaits_confirmation(&self) -> bool {
+        matches!(self.expects.front(), Some(Expect::Subscribed(_) | Expect::UnsubscribedAll(_)))
+    }
+
+    fn confirmed(&mut self, what: What, count: i64) {
+        self.subscriptions.count(what, count);
+        let done = match self.expects.front_mut() {
+            Some(Expect::Subscribed(left)) => {
+                *left -= 1;
+                *left == 0
+            }
+            Some(Expect::UnsubscribedAll(kind)) => self.subscriptions.of(*kind) == 0,
+            _ => false,
+        };
+        if done {
+            self.expects.pop_front();
+        }
+    }
+}

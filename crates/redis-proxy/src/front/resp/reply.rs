@@ -1,0 +1,39 @@
+//! Replies that the proxy makes itself.
+
+use bytes::{Bytes, BytesMut};
+use resp::{Frame, Protocol};
+
+/// `+text`.
+pub(super) fn simple(text: &'static str) -> Frame {
+    Frame::Simple(Bytes::from_static(text.as_bytes()))
+}
+
+/// `-text`; the text has its code first.
+pub(super) fn error(text: impl Into<Bytes>) -> Frame {
+    Frame::Error(text.into())
+}
+
+pub(super) fn bulk(text: &[u8]) -> Frame {
+    Frame::Bulk(Bytes::copy_from_slice(text))
+}
+
+pub(super) fn integer(number: u64) -> Frame {
+    Frame::Integer(i64::try_from(number).unwrap_or(i64::MAX))
+}
+
+/// Appends `frame`, an error always on one line, as Redis does.
+pub(super) fn put(out: &mut Vec<u8>, frame: &Frame, protocol: Protocol) {
+    match frame {
+        Frame::Error(text) => {
+            out.push(b'-');
+            let space = |byte: &u8| if matches!(byte, b'\r' | b'\n') { b' ' } else { *byte };
+            out.extend(text.iter().map(space));
+            out.extend_from_slice(b"\r\n");
+        }
+        frame => {
+            let mut bytes = BytesMut::new();
+            frame.encode(&mut bytes, protocol);
+            out.extend_from_slice(&bytes);
+        }
+    }
+}

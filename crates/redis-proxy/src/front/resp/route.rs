@@ -1,0 +1,96 @@
+//! Which way a command goes: the lane that the crate `command` names, in the words of this front.
+
+use command::{Command, Commands, Flags, Lane, Pin, Standing};
+use resp::Arguments;
+
+use crate::lanes::Pace;
+
+pub(super) use command::Local;
+
+/// A way through the proxy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Route {
+    /// Answered here.
+    Local(Local),
+    /// On a connection that others use too.
+    Shared {
+        pace: Pace,
+        /// Whether it may be sent twice.
+        read: bool,
+    },
+    /// On a connection of the client's own.
+    Pinned(Why),
+    /// As Pinned, and from then on bytes go both ways unread.
+    Tunnel,
+}
+
+/// Why a command needs a connection of its client's own, which is also what its reply means for that connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Why {
+    Multi,
+    Watch,
+    Blocking,
+    Wait,
+    Subscribe,
+    Unsubscribe(Kind),
+    /// It changes something of its connection that only the end of the connection undoes for certain.
+    State,
+}
+
+/// What a client can be subscribed to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Channel,
+    Pattern,
+    Shard,
+}
+
+/// The way of a request whose client holds no connection, and its command if that is known.
+///
+/// A command with too few or too many arguments goes along a shared lane, where Redis says so in its own words and does
+/// nothing; but HELLO never does, because old servers apply it as far as it makes sense.
+pub(super) fn route<'a>(commands: &'a Commands, arguments: Arguments<'_>) -> (Route, Option<&'a Command>) {
+    let (command, lane) = commands.route(arguments, Standing::Free);
+    let fits = command.is_none_or(|command| command.takes(arguments.len()));
+    let read = command.is_some_and(|command| command.flags().has(Flags::READONLY));
+    let route = match lane {
+        Lane::Local(local @ (Local::Hello | Local::Guard | Local::Quit)) => Route::Local(local),
+        Lane::Slow => Route::Shared { pace: Pace::Slow, read },
+        Lane::Local(local) if fits && is_understood(local, arguments) => Route::Local(local),
+        Lane::Tunnel if fits => Route::Tunnel,
+        Lane::Pinned(why) if fits => match why {
+            Pin::Transaction => Route::Pinned(Why::Multi),
+            Pin::Watch => Route::Pinned(Why::Watch),
+            Pin::Blocking => Route::Pinned(Why::Blocking),
+            Pin::Wait => Route::Pinned(Why::Wait),
+            Pin::Subscribe => Route::Pinned(match command.map(Command::name) {
+                Some("unsubscribe") => Why::Unsubscribe(Kind::Channel),
+                Some("punsubscribe") => Why::Unsubscribe(Kind::Pattern),
+                Some("sunsubscribe") => Why::Unsubscribe(Kind::Shard),
+                _ => Why::Subscribe,
+            }),
+            Pin::Tracking | Pin::State | Pin::Held => Route::Pinned(Why::State),
+        },
+        _ => Route::Shared { pace: Pace::Quick, read },
+    };
+    (route, command)
+}
+
+/// Whether a request of which only the first arguments are here can be sent on as it comes: its reply changes nothing that
+/// is remembered of its client.
+pub(super) fn may_stream(commands: &Commands, arguments: Arguments<'_>) -> bool {
+    !arguments.is_empty()
+        && matches!(
+            commands.route(arguments, Standing::Free).1,
+            Lane::Shared | Lane::Slow | Lane::Local(Local::Ping | Local::Echo)
+        )
+}
+
+/// What the table of commands does not tell of their arity.
+fn is_understood(local: Local, arguments: Arguments<'_>) -> bool {
+    match local {
+        Local::Ping => arguments.len() <= 2,
+        Local::Auth => arguments.len() <= 3,
+        _ => true,
+    }
+}

@@ -1,0 +1,84 @@
+//! What a client has said about itself: identity, database, protocol, name.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use resp::Protocol;
+
+use super::registry::{Details, Entry};
+use crate::lanes::{Identity, LaneKey};
+
+/// A client's state that is not tied to a connection to Redis.
+pub(super) struct Session {
+    /// Key of its lanes.
+    pub(super) key: LaneKey,
+    /// Whether it has logged in itself.
+    pub(super) logged_in: bool,
+    /// As the other clients see it.
+    pub(super) entry: Arc<Entry>,
+    /// CLIENT REPLY.
+    pub(super) replies: Replies,
+}
+
+/// What CLIENT REPLY has asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Replies {
+    On,
+    Off,
+    /// The next command has no reply.
+    SkipNext,
+    /// The command on its way has none.
+    Skipping,
+}
+
+impl Session {
+    pub(super) fn new(identity: Identity, entry: Arc<Entry>) -> Self {
+        Session {
+            key: LaneKey { identity, db: 0, protocol: Protocol::Resp2 },
+            logged_in: false,
+            entry,
+            replies: Replies::On,
+        }
+    }
+
+    /// As after RESET.
+    pub(super) fn reset(&mut self, identity: Identity, user: Bytes) {
+        self.key = LaneKey { identity, db: 0, protocol: Protocol::Resp2 };
+        self.logged_in = false;
+        self.replies = Replies::On;
+        self.note(|details| {
+            details.user = user;
+            details.db = 0;
+            details.protocol = Protocol::Resp2;
+            details.name = Bytes::new();
+        });
+    }
+
+    pub(super) fn resp3(&self) -> bool {
+        self.key.protocol == Protocol::Resp3
+    }
+
+    pub(super) fn select(&mut self, db: u32) {
+        self.key.db = db;
+        self.note(|details| details.db = db);
+    }
+
+    pub(super) fn speak(&mut self, protocol: Protocol) {
+        self.key.protocol = protocol;
+        self.note(|details| details.protocol = protocol);
+    }
+
+    pub(super) fn log_in(&mut self, identity: Identity, user: Bytes) {
+        self.key.identity = identity;
+        self.logged_in = true;
+        self.note(|details| details.user = user);
+    }
+
+    pub(super) fn rename(&mut self, name: Bytes) {
+        self.note(|details| details.name = name);
+    }
+
+    pub(super) fn note(&self, change: impl FnOnce(&mut Details)) {
+        change(&mut self.entry.details.lock());
+    }
+}

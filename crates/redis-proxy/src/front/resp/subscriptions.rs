@@ -1,0 +1,151 @@
+//! What a pin's client is subscribed to, read off the confirmations that pass through.
+//!
+//! A confirmation is three elements: a word, a channel, and how many subscriptions are left: of channels and patterns
+//! together, or of shard channels (Redis 7.0, pubsub.c). Word and number are at its two ends, so neither the channel nor the
+//! reply as a whole is ever held.
+
+use super::route::Kind;
+
+const HEAD_BYTES: usize = 32;
+const TAIL_BYTES: usize = 24;
+
+/// How many of each kind.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Subscriptions {
+    pub(super) channels: i64,
+    pub(super) patterns: i64,
+    pub(super) shards: i64,
+}
+
+/// What a confirmation confirms.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum What {
+    Subscribed(Kind),
+    Unsubscribed(Kind),
+}
+
+/// What a reply or push says, as far as it is about subscriptions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Said {
+    Message,
+    /// With the number that is left.
+    Confirmed(What, i64),
+}
+
+impl Subscriptions {
+    /// Whether there are any.
+    pub(super) fn any(&self) -> bool {
+        self.channels + self.patterns + self.shards > 0
+    }
+
+    pub(super) fn of(&self, kind: Kind) -> i64 {
+        match kind {
+            Kind::Channel => self.channels,
+            Kind::Pattern => self.patterns,
+            Kind::Shard => self.shards,
+        }
+    }
+
+    /// Applies a confirmation. A second subscription to the same channel leaves the number as it is.
+    pub(super) fn count(&mut self, what: What, left: i64) {
+        let (What::Subscribed(kind) | What::Unsubscribed(kind)) = what;
+        let change = match kind {
+            Kind::Shard => left - self.shards,
+            Kind::Channel | Kind::Pattern => left - self.channels - self.patterns,
+        };
+        let of = match kind {
+            Kind::Channel => &mut self.channels,
+            Kind::Pattern => &mut self.patterns,
+            Kind::Shard => &mut self.shards,
+        };
+        *of += change;
+    }
+}
+
+/// Both ends of a reply that passes in pieces.
+#[derive(Default)]
+pub(super) struct Glimpse {
+    head: [u8; HEAD_BYTES],
+    tail: [u8; TAIL_BYTES],
+    len: usize,
+}
+
+impl Glimpse {
+    pub(super) fn add(&mut self, piece: &[u8]) {
+        if self.len < HEAD_BYTES {
+            let take = piece.len().min(HEAD_BYTES - self.len);
+            self.head[self.len..self.len + take].copy_from_slice(&piece[..take]);
+        }
+        self.len += piece.len();
+        let end = &piece[piece.len().saturating_sub(TAIL_BYTES)..];
+        self.tail.copy_within(end.len().., 0);
+        self.tail[TAIL_BYTES - end.len()..].copy_from_slice(end);
+    }
+
+    /// Once the reply is whole.
+    pub(super) fn read(&self) -> Option<Said> {
+        let head = &self.head[..self.len.min(HEAD_BYTES)];
+        // `*3 $9 subscribe` or, in RESP3, `>3 $9 subscribe`; a message has three or four elements.
+        let mut lines =
+            head.split(|byte| *byte == b'\n').map(|line| line.strip_suffix(b"\r").unwrap_or(line));
+        let (first, length, word) = (lines.next()?, lines.next()?, lines.next()?);
+        if !matches!(first, [b'*' | b'>', b'3' | b'4' | b'5']) || !length.starts_with(b"$") {
+            return None;
+        }
+        let what = match word {
+            b"message" | b"pmessage" | b"smessage" => return Some(Said::Message),
+            b"subscribe" => What::Subscribed(Kind::Channel),
+            b"psubscribe" => What::Subscribed(Kind::Pattern),
+            b"ssubscribe" => What::Subscribed(Kind::Shard),
+            b"unsubscribe" => What::Unsubscribed(Kind::Channel),
+            b"punsubscribe" => What::Unsubscribed(Kind::Pattern),
+            b"sunsubscribe" => What::Unsubscribed(Kind::Shard),
+            _ => return None,
+        };
+        let tail = self.tail.strip_suffix(b"\r\n")?;
+        let number = tail.rsplit(|byte| *byte == b':').next()?;
+        Some(Said::Confirmed(what, std::str::from_utf8(number).ok()?.parse().ok()?))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(reply: &[u8], size: usize) -> Option<Said> {
+        let mut glimpse = Glimpse::default();
+        reply.chunks(size).for_each(|piece| glimpse.add(piece));
+        glimpse.read()
+    }
+
+    #[test]
+    fn both_ends_of_a_confirmation_are_read_however_it_arrives() {
+        let long = format!("*3\r\n$12\r\nunsubscribe\r\n$200\r\n{}\r\n:41\r\n", "c".repeat(200));
+        let subscribed = What::Subscribed(Kind::Channel);
+        for size in [1, 2, 7, 1000] {
+            let reply = b">3\r\n$9\r\nsubscribe\r\n$1\r\na\r\n:1\r\n";
+            assert_eq!(read(reply, size), Some(Said::Confirmed(subscribed, 1)));
+            let said = Said::Confirmed(What::Unsubscribed(Kind::Channel), 41);
+            assert_eq!(read(long.as_bytes(), size), Some(said));
+            assert_eq!(read(b"*3\r\n$7\r\nmessage\r\n$1\r\na\r\n$1\r\nb\r\n", size), Some(Said::Message));
+            assert_eq!(read(b"*2\r\n$4\r\npong\r\n$0\r\n\r\n", size), None);
+            assert_eq!(read(b"+OK\r\n", size), None);
+        }
+    }
+
+    #[test]
+    fn each_kind_is_counted_by_itself() {
+        let mut subscriptions = Subscriptions::default();
+        subscriptions.count(What::Subscribed(Kind::Channel), 1);
+        subscriptions.count(What::Subscribed(Kind::Channel), 1);
+        subscriptions.count(What::Subscribed(Kind::Pattern), 2);
+        subscriptions.count(What::Subscribed(Kind::Shard), 1);
+        subscriptions.count(What::Unsubscribed(Kind::Channel), 1);
+        let Subscriptions { channels, patterns, shards } = subscriptions;
+        assert_eq!((channels, patterns, shards), (0, 1, 1));
+        subscriptions.count(What::Unsubscribed(Kind::Pattern), 0);
+        assert!(subscriptions.any());
+        subscriptions.count(What::Unsubscribed(Kind::Shard), 0);
+        assert!(!subscriptions.any());
+    }
+}

@@ -1,0 +1,238 @@
+//! The task behind a shared lane: connects when somebody wants it, writes what is queued, hands out what comes.
+
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use resp::ReplyScanner;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::{Instant, sleep, timeout};
+use tracing::{debug, info, warn};
+use upstream::{Duplex, OpenError, RawConnection, Step, open_raw};
+
+use super::shared::{Refusal, SharedLane};
+use super::{Facts, Lanes};
+use crate::clock::{nanos, now_ns};
+use crate::timer::Timer;
+
+/// Between attempts, while commands wait or are refused.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// Why a connection ended.
+enum Loss {
+    Closed(String),
+    /// No byte for the lane's time-out while answers were due.
+    Silent,
+}
+
+/// Runs a lane until nobody has a use for it.
+pub(super) async fn drive(lane: Rc<SharedLane>, lanes: Rc<Lanes>, timeout_ns: u64) {
+    let key = &lane.key;
+    loop {
+        let wanted = poll_fn(|cx| lane.poll_wanted(cx));
+        if timeout(lanes.settings.idle, wanted).await.is_err() {
+            if lanes.forget(&lane) {
+                return;
+            }
+            continue;
+        }
+        let mut refusal = match connect(&lane, &lanes).await {
+            Ok(connection) => {
+                serve(&lane, &lanes, connection, timeout_ns).await;
+                continue;
+            }
+            Err(refusal) => refusal,
+        };
+        // For as long as it is asked for, and for one pause more, it says so at once.
+        loop {
+            if refusal == Refusal::Unreachable {
+                lanes.stats.lane_failures.add(1);
+                debug!(db = key.db, "no lane to redis");
+            }
+            lane.refuse(&refusal, &lanes.spare);
+            sleep(PAUSE).await;
+            if !lane.was_called() {
+                lane.rest();
+                break;
+            }
+            match open(&lane, &lanes).await {
+                Ok(connection) => {
+                    serve(&lane, &lanes, connection, timeout_ns).await;
+                    break;
+                }
+                Err(again) => refusal = again,
+            }
+        }
+    }
+}
+
+/// Attempts until one succeeds or Redis says no, for at most the connect time-out: so long a command may wait.
+async fn connect(lane: &SharedLane, lanes: &Lanes) -> Result<RawConnection, Refusal> {
+    let deadline = Instant::now() + lanes.endpoint.connect_timeout;
+    loop {
+        match open(lane, lanes).await {
+            Err(Refusal::Unreachable) if Instant::now() + PAUSE < deadline => sleep(PAUSE).await,
+            outcome => return outcome,
+        }
+    }
+}
+
+async fn open(lane: &SharedLane, lanes: &Lanes) -> Result<RawConnection, Refusal> {
+    let opened = open_raw(&lanes.endpoint, &lane.key.greeting()).await;
+    lanes.note_login(&lane.key, &opened);
+    opened.map_err(|error| match error {
+        OpenError::Unreachable(_) => Refusal::Unreachable,
+        OpenError::Refused(Step::Auth, text) => Refusal::Login(text),
+        OpenError::Refused(Step::Hello | Step::Select, text) => Refusal::Request(text),
+    })
+}
+
+async fn serve(lane: &SharedLane, lanes: &Lanes, connection: RawConnection, timeout_ns: u64) {
+    let key = &lane.key;
+    info!(db = key.db, protocol = ?key.protocol, "lane opened");
+    lanes.stats.lane_opens.add(1);
+    lane.opened(Rc::new(Facts::new(connection.hello)));
+    lanes.opened.notify_one();
+    let mut link = Link {
+        stream: connection.stream,
+        scanner: ReplyScanner::new(),
+        flushed: true,
+        due_since_ns: None,
+        timeout_ns,
+        timer: Timer::new(now_ns(), u64::MAX),
+        lane,
+        lanes,
+    };
+    match poll_fn(|cx| link.poll(cx)).await {
+        Loss::Silent => {
+            warn!(db = key.db, commands = lane.commands(), "redis does not answer on a lane");
+            lanes.stats.lane_timeouts.add(1);
+            lane.time_out(&lanes.spare);
+        }
+        Loss::Closed(why) => {
+            let lost = lane.lose();
+            if lost.clients > 0 || lost.retries > 0 {
+                let (clients, retries) = (lost.clients, lost.retries);
+                warn!(db = key.db, why, clients, retries, "lane lost with commands on their way");
+            } else {
+                info!(db = key.db, why, "lane closed");
+            }
+            lanes.stats.lane_losses.add(1);
+            lanes.stats.lost_clients.add(lost.clients);
+        }
+    }
+}
+
+/// An open connection.
+struct Link<'a> {
+    stream: Box<dyn Duplex>,
+    scanner: ReplyScanner,
+    flushed: bool,
+    /// Since when a byte has been due.
+    due_since_ns: Option<u64>,
+    timeout_ns: u64,
+    timer: Timer,
+    lane: &'a SharedLane,
+    lanes: &'a Lanes,
+}
+
+impl Link<'_> {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Loss> {
+        if let Err(loss) = self.write(cx) {
+            return Poll::Ready(loss);
+        }
+        loop {
+            match self.poll_read(cx) {
+                Poll::Ready(Ok(())) => {}
+                Poll::Ready(Err(loss)) => return Poll::Ready(loss),
+                Poll::Pending => break,
+            }
+        }
+        if self.lane.commands() == 0 {
+            self.due_since_ns = None;
+            return Poll::Pending;
+        }
+        let since_ns = *self.due_since_ns.get_or_insert_with(now_ns);
+        ready!(self.timer.poll_until(since_ns.saturating_add(self.timeout_ns), cx));
+        Poll::Ready(Loss::Silent)
+    }
+
+    /// As much of the journal as the kernel takes.
+    fn write(&mut self, cx: &mut Context<'_>) -> Result<(), Loss> {
+        loop {
+            let (lane, stream) = (self.lane, &mut self.stream);
+            let outcome = lane.unwritten(cx, |cx, bytes| match Pin::new(stream).poll_write(cx, bytes) {
+                Poll::Ready(Ok(count)) => (count, Ok(count > 0)),
+                Poll::Ready(Err(error)) => (0, Err(error)),
+                Poll::Pending => (0, Ok(false)),
+            });
+            match outcome {
+                Some(Ok(true)) => self.flushed = false,
+                Some(Ok(false)) => break,
+                Some(Err(error)) => return Err(Loss::Closed(error.to_string())),
+                None => break,
+            }
+        }
+        if !self.flushed {
+            match Pin::new(&mut self.stream).poll_flush(cx) {
+                Poll::Ready(Ok(())) => self.flushed = true,
+                Poll::Ready(Err(error)) => return Err(Loss::Closed(error.to_string())),
+                Poll::Pending => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// One read, and every byte of it to its client.
+    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Loss>> {
+        let mut room = self.lanes.spare.take_input();
+        let mut buffer = ReadBuf::new(&mut room);
+        let polled = Pin::new(&mut self.stream).poll_read(cx, &mut buffer);
+        let count = buffer.filled().len();
+        let outcome = match polled {
+            Poll::Pending => Poll::Pending,
+            Poll::Ready(Err(error)) => Poll::Ready(Err(Loss::Closed(error.to_string()))),
+            Poll::Ready(Ok(())) if count == 0 => Poll::Ready(Err(Loss::Closed("closed by redis".into()))),
+            Poll::Ready(Ok(())) => {
+                self.due_since_ns = None;
+                Poll::Ready(self.deliver(&room[..count]))
+            }
+        };
+        self.lanes.spare.give_input(room);
+        outcome
+    }
+
+    /// Cuts `bytes` into stretches of one client each.
+    fn deliver(&mut self, mut bytes: &[u8]) -> Result<(), Loss> {
+        while !bytes.is_empty() {
+            let Some((mailbox, missing)) = self.lane.front() else {
+                return Err(Loss::Closed("a reply that nobody asked for".into()));
+            };
+            let (mut taken, mut whole, mut partly) = (0, 0, false);
+            while whole < missing && taken < bytes.len() {
+                let scanned = self
+                    .scanner
+                    .scan(&bytes[taken..])
+                    .map_err(|error| Loss::Closed(format!("malformed reply: {error}")))?;
+                // Nothing on a shared lane asks for pushes; whose would it be?
+                if self.scanner.kind() == Some(b'>') {
+                    return Err(Loss::Closed("a push on a shared lane".into()));
+                }
+                taken += scanned.len;
+                whole += usize::from(scanned.whole);
+                partly = !scanned.whole;
+            }
+            mailbox.deliver(&bytes[..taken], whole, &self.lanes.spare);
+            self.lane.replied(whole, partly);
+            bytes = &bytes[taken..];
+        }
+        Ok(())
+    }
+}
+
+/// The silence that a lane bears, as its link wants it.
+pub(super) fn timeout_of(time: Option<Duration>) -> u64 {
+    time.map_or(u64::MAX, nanos)
+}

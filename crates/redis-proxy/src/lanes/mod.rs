@@ -1,0 +1,156 @@
+//! Lanes: the connections to Redis on which commands of RESP clients pass through, as bytes.
+//!
+//! ```text
+//!   client -> mailbox <- shared lane (quick, slow) <-> Redis     one for all clients of a worker with equal key
+//!   client <-> pin <-> Redis                                     one for one client, as long as it has state there
+//! ```
+//!
+//! A key is who the client is, its database and its protocol ([`LaneKey`]): two clients of one key cannot tell whose
+//! connection they use. Everything here lives on one worker's thread; only the number of pins is the process'.
+
+mod key;
+mod link;
+mod mailbox;
+mod pin;
+mod shared;
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::time::Duration;
+
+use bytes::Bytes;
+use resp::Frame;
+use tokio::sync::Notify;
+use tokio::task::spawn_local;
+use upstream::{Endpoint, OpenError, RawConnection};
+
+pub(crate) use key::{Identity, LaneKey, Pace};
+pub(crate) use mailbox::{LARGE_REPLY, Mailbox, State as MailboxState};
+pub(crate) use pin::{NoPin, PinStream};
+pub(crate) use shared::{Refusal, Request, SharedLane};
+pub(crate) use upstream::{Login, Password};
+
+use crate::spare::Spare;
+use crate::stats::LaneStats;
+
+/// The limits of the lanes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct LaneSettings {
+    /// Commands of one lane without a reply; above it clients wait.
+    pub(crate) in_flight: usize,
+    /// Bytes of these commands.
+    pub(crate) journal_bytes: usize,
+    /// How long a quick lane with answers due may be silent.
+    pub(crate) timeout: Duration,
+    /// How long a lane or a spare pin lies idle before it is closed.
+    pub(crate) idle: Duration,
+    /// Pins of the process.
+    pub(crate) max_pinned: usize,
+}
+
+/// What Redis says of itself on a new connection.
+pub(crate) struct Facts {
+    /// The pairs of its answer to HELLO; an error's text if it gave none.
+    pub(crate) hello: Result<Vec<(Frame, Frame)>, Bytes>,
+}
+
+impl Facts {
+    fn new(hello: Result<Vec<(Frame, Frame)>, Bytes>) -> Self {
+        Facts { hello }
+    }
+
+    /// The value of a field of HELLO's answer.
+    pub(crate) fn field(&self, name: &[u8]) -> Option<&Frame> {
+        let pairs = self.hello.as_ref().ok()?;
+        pairs.iter().find(|(key, _)| matches!(key, Frame::Bulk(key) if key == name)).map(|(_, value)| value)
+    }
+}
+
+/// The lanes of one worker.
+pub(crate) struct Lanes {
+    endpoint: Endpoint,
+    settings: LaneSettings,
+    shared: RefCell<HashMap<(LaneKey, Pace), Rc<SharedLane>>>,
+    pins: pin::Pins,
+    spare: Rc<Spare>,
+    stats: Arc<LaneStats>,
+    /// Whether Redis asks its default user for a password, as far as is known.
+    auth_required: Cell<bool>,
+    opened: Notify,
+}
+
+impl Lanes {
+    /// No connection is made before somebody wants one.
+    pub(crate) fn new(
+        endpoint: Endpoint,
+        settings: LaneSettings,
+        pinned: Arc<AtomicUsize>,
+        spare: Rc<Spare>,
+        stats: Arc<LaneStats>,
+    ) -> Rc<Self> {
+        Rc::new(Lanes {
+            endpoint,
+            pins: pin::Pins::new(pinned, settings.max_pinned),
+            settings,
+            shared: RefCell::default(),
+            spare,
+            stats,
+            auth_required: Cell::new(false),
+            opened: Notify::new(),
+        })
+    }
+
+    /// The shared lane of `key`.
+    pub(crate) fn shared(self: &Rc<Self>, key: &LaneKey, pace: Pace) -> Rc<SharedLane> {
+        if let Some(lane) = self.shared.borrow().get(&(key.clone(), pace)) {
+            return lane.clone();
+        }
+        let lane = SharedLane::new(key.clone(), pace, self.settings);
+        self.shared.borrow_mut().insert((key.clone(), pace), lane.clone());
+        let timeout = match pace {
+            Pace::Quick => Some(self.settings.timeout),
+            // What it carries may take as long as it likes; keepalive finds a machine that is gone.
+            Pace::Slow => None,
+        };
+        spawn_local(link::drive(lane.clone(), self.clone(), link::timeout_of(timeout)));
+        lane
+    }
+
+    /// Whether a client that has not logged in must.
+    pub(crate) fn auth_required(&self) -> bool {
+        self.auth_required.get()
+    }
+
+    /// What Redis says of its commands, each time a lane has been opened: it may be another version then. `None` if it says
+    /// nothing.
+    pub(crate) async fn commands(&self) -> Option<Frame> {
+        self.opened.notified().await;
+        upstream::ask_once(&self.endpoint, &[b"COMMAND"]).await.ok()
+    }
+
+    /// Drops a lane that only the lanes know. False if somebody else does.
+    fn forget(&self, lane: &Rc<SharedLane>) -> bool {
+        // Its place in the table, and its task.
+        let unused = Rc::strong_count(lane) <= 2;
+        if unused {
+            self.shared.borrow_mut().remove(&(lane.key.clone(), lane.pace));
+        }
+        unused
+    }
+
+    /// Learns from a connection of nobody in particular whether Redis asks for a password.
+    fn note_login(&self, key: &LaneKey, opened: &Result<RawConnection, OpenError>) {
+        if *key.identity != Login::None {
+            return;
+        }
+        let text = match opened {
+            Ok(connection) => connection.hello.as_ref().err(),
+            Err(OpenError::Refused(_, text)) => Some(text),
+            Err(OpenError::Unreachable(_)) => return,
+        };
+        self.auth_required.set(text.is_some_and(|text| text.starts_with(b"NOAUTH")));
+    }
+}

@@ -1,0 +1,220 @@
+//! Pins: connections to Redis that belong to one client for as long as it has state there.
+//!
+//! A pin is driven by its client's own task. One that was given back clean serves the next client of its key.
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll};
+
+use bytes::{Buf, Bytes, BytesMut};
+use resp::{Frame, ReplyScanner};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::Instant;
+use upstream::{Duplex, Greeting, OpenError, RawConnection, open_raw};
+
+use super::key::LaneKey;
+use super::shared::UNREACHABLE;
+use super::{Facts, Lanes};
+
+/// Clean pins that a worker keeps for the next client.
+const KEPT_PINS: usize = 16;
+
+/// Why there is no pin.
+#[derive(Debug)]
+pub(crate) enum NoPin {
+    /// MAX_PINNED are in use.
+    TooMany,
+    /// No connection, or Redis turns it down.
+    Open(OpenError),
+}
+
+impl NoPin {
+    /// In words for a client, its code first.
+    pub(crate) fn text(&self) -> Bytes {
+        match self {
+            NoPin::TooMany => Bytes::from_static(b"ERR proxy: too many pinned connections"),
+            NoPin::Open(OpenError::Unreachable(_)) => Bytes::from_static(UNREACHABLE),
+            NoPin::Open(OpenError::Refused(_, text)) => text.clone(),
+        }
+    }
+}
+
+/// The pins of a worker that nobody uses, and the number of those that somebody does.
+pub(super) struct Pins {
+    spare: RefCell<VecDeque<Spare>>,
+    /// In use, of the whole process.
+    used: Arc<AtomicUsize>,
+    max: usize,
+}
+
+struct Spare {
+    key: LaneKey,
+    stream: PinStream,
+    since: Instant,
+}
+
+/// A place among MAX_PINNED, given back when dropped.
+pub(crate) struct Place(Arc<AtomicUsize>);
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Pins {
+    pub(super) fn new(used: Arc<AtomicUsize>, max: usize) -> Self {
+        Pins { spare: RefCell::default(), used, max }
+    }
+
+    fn place(&self) -> Option<Place> {
+        let place = Place(self.used.clone());
+        (self.used.fetch_add(1, Ordering::Relaxed) < self.max).then_some(place)
+    }
+}
+
+impl Lanes {
+    /// A connection for one client: one that is left over, or a new one.
+    ///
+    /// # Errors
+    /// [`NoPin`], which [`NoPin::text`] puts into words.
+    pub(crate) async fn pin(self: Rc<Self>, key: LaneKey) -> Result<PinStream, NoPin> {
+        let place = self.pins.place().ok_or(NoPin::TooMany)?;
+        if let Some(mut stream) = self.left_over(&key) {
+            stream.place = Some(place);
+            return Ok(stream);
+        }
+        self.open_pin(place, key.greeting()).await
+    }
+
+    /// A new connection that proves who the client is.
+    ///
+    /// # Errors
+    /// As [`pin`](Self::pin); what Redis says of the credentials is in it.
+    pub(crate) async fn prove(self: Rc<Self>, key: LaneKey) -> Result<PinStream, NoPin> {
+        let place = self.pins.place().ok_or(NoPin::TooMany)?;
+        self.open_pin(place, key.greeting()).await
+    }
+
+    async fn open_pin(&self, place: Place, greeting: Greeting) -> Result<PinStream, NoPin> {
+        let connection = open_raw(&self.endpoint, &greeting).await.map_err(NoPin::Open)?;
+        self.stats.pin_opens.add(1);
+        Ok(PinStream::new(connection, place))
+    }
+
+    /// Takes back a pin on which nothing of its client is left.
+    pub(crate) fn unpin(&self, key: &LaneKey, mut stream: PinStream) {
+        stream.place = None;
+        let mut spare = self.pins.spare.borrow_mut();
+        let now = Instant::now();
+        while spare.len() >= KEPT_PINS
+            || spare.front().is_some_and(|oldest| now - oldest.since > self.settings.idle)
+        {
+            spare.pop_front();
+        }
+        spare.push_back(Spare { key: key.clone(), stream, since: now });
+    }
+
+    /// The one given back last: it is the least likely to have been closed by Redis meanwhile.
+    fn left_over(&self, key: &LaneKey) -> Option<PinStream> {
+        let mut spare = self.pins.spare.borrow_mut();
+        while let Some(at) = spare.iter().rposition(|spare| spare.key == *key) {
+            let mut found = spare.remove(at)?;
+            if found.since.elapsed() <= self.settings.idle && found.stream.is_silent() {
+                return Some(found.stream);
+            }
+        }
+        None
+    }
+}
+
+/// The stream of a pin with what is to be written to it.
+pub(crate) struct PinStream {
+    stream: Box<dyn Duplex>,
+    outbox: BytesMut,
+    flushed: bool,
+    pub(crate) scanner: ReplyScanner,
+    /// The id that Redis knows this connection by.
+    pub(crate) upstream_id: Option<i64>,
+    /// What Redis said of itself.
+    pub(crate) facts: Facts,
+    place: Option<Place>,
+}
+
+impl PinStream {
+    fn new(connection: RawConnection, place: Place) -> Self {
+        let facts = Facts::new(connection.hello);
+        let upstream_id = match facts.field(b"id") {
+            Some(Frame::Integer(id)) => Some(*id),
+            _ => None,
+        };
+        PinStream {
+            stream: connection.stream,
+            outbox: BytesMut::new(),
+            flushed: true,
+            scanner: ReplyScanner::new(),
+            upstream_id,
+            facts,
+            place: Some(place),
+        }
+    }
+
+    /// Where to put what is to be written.
+    pub(crate) fn outbox(&mut self) -> &mut BytesMut {
+        &mut self.outbox
+    }
+
+    /// Bytes that wait to be written.
+    pub(crate) fn backlog(&self) -> usize {
+        self.outbox.len()
+    }
+
+    /// Writes as much as the kernel takes. Ready when nothing is left, or with an error that ends the pin.
+    pub(crate) fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        while !self.outbox.is_empty() {
+            match Pin::new(&mut self.stream).poll_write(cx, &self.outbox) {
+                Poll::Ready(Ok(0)) => return Poll::Ready(Err(std::io::ErrorKind::WriteZero.into())),
+                Poll::Ready(Ok(count)) => {
+                    self.outbox.advance(count);
+                    self.flushed = false;
+                }
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+        if !self.flushed {
+            match Pin::new(&mut self.stream).poll_flush(cx) {
+                Poll::Ready(Ok(())) => self.flushed = true,
+                other => return other,
+            }
+        }
+        if self.outbox.capacity() > 0 {
+            self.outbox = BytesMut::new();
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// One read; 0 is the end.
+    pub(crate) fn poll_read(
+        &mut self,
+        cx: &mut Context<'_>,
+        room: &mut [u8],
+    ) -> Poll<std::io::Result<usize>> {
+        let mut buffer = ReadBuf::new(room);
+        match Pin::new(&mut self.stream).poll_read(cx, &mut buffer) {
+            Poll::Ready(Ok(())) => Poll::Ready(Ok(buffer.filled().len())),
+            Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+            Poll::Pending => Poll::Pending,
+        }
+    }
+
+    /// Whether Redis has neither closed it nor said anything unasked.
+    fn is_silent(&mut self) -> bool {
+        let mut byte = [0];
+        self.poll_read(&mut Context::from_waker(std::task::Waker::noop()), &mut byte).is_pending()
+    }
+}

@@ -1,0 +1,407 @@
+//! A shared lane, as its clients see it: requests go in as bytes, replies come out in their mailboxes.
+//!
+//! All requests without a reply stand in one buffer, the *journal*: what is not written yet behind what is. Beside it the
+//! *runs* say whose they are, neighbours of one client in one run. So a lost connection forgets nothing: what was not
+//! written goes to the next connection, a read that was written goes there once, and a client with anything else on its way
+//! is closed, because nobody knows whether it was executed.
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
+
+use bytes::{Buf, Bytes, BytesMut};
+use resp::{Arguments, Parsed, RequestLimits, RequestParser, encode_command};
+
+use super::key::{LaneKey, Pace};
+use super::mailbox::Mailbox;
+use super::{Facts, LaneSettings};
+use crate::spare::Spare;
+
+/// What a client gets while Redis is away. The code is one that clients take for a reason to try again.
+pub(super) const UNREACHABLE: &[u8] = b"MASTERDOWN proxy: upstream unreachable";
+const TIMED_OUT: &[u8] = b"-ERR proxy: upstream timeout\r\n";
+/// A journal that a burst has grown beyond this is given back once it is empty.
+const KEPT_JOURNAL: usize = 256 * 1024;
+
+/// A request on its way to Redis.
+#[derive(Clone, Copy)]
+pub(crate) enum Request<'a> {
+    /// As the client wrote it, which is as every server reads it.
+    Raw(&'a [u8]),
+    /// To be written anew.
+    Encoded(Arguments<'a>),
+}
+
+impl Request<'_> {
+    /// Appends it to what is to be written.
+    pub(crate) fn write(&self, out: &mut BytesMut) {
+        match self {
+            Request::Raw(bytes) => out.extend_from_slice(bytes),
+            Request::Encoded(arguments) => {
+                let arguments: Vec<&[u8]> = arguments.iter().collect();
+                encode_command(out, &arguments);
+            }
+        }
+    }
+}
+
+/// Why there is no lane.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Refusal {
+    /// Redis cannot be reached.
+    Unreachable,
+    /// Redis does not let this identity in: its text, without the dash.
+    Login(Bytes),
+    /// Redis turns down the protocol or the database: its text, without the dash.
+    Request(Bytes),
+}
+
+impl Refusal {
+    /// In words for a client, its code first.
+    pub(crate) fn text(&self) -> Bytes {
+        match self {
+            Refusal::Unreachable => Bytes::from_static(UNREACHABLE),
+            Refusal::Login(text) | Refusal::Request(text) => text.clone(),
+        }
+    }
+}
+
+/// Commands of one client that follow each other on a lane.
+struct Run {
+    mailbox: Rc<Mailbox>,
+    commands: usize,
+    replied: usize,
+    /// Their length in the journal.
+    bytes: usize,
+    /// Whether they may be sent twice.
+    reads: bool,
+    /// Whether they have been.
+    retried: bool,
+}
+
+#[derive(Clone, PartialEq, Eq)]
+enum State {
+    /// No connection, and nobody wants one.
+    Idle,
+    /// The first attempts since somebody does: commands queue.
+    Connecting,
+    Up,
+    /// Attempts fail: commands are refused.
+    Down(Refusal),
+}
+
+/// What a lane holds.
+struct Queue {
+    journal: BytesMut,
+    /// Of the journal: what the connection has been given.
+    written: usize,
+    runs: VecDeque<Run>,
+    /// Commands without a reply.
+    commands: usize,
+    state: State,
+    facts: Option<Rc<Facts>>,
+    /// Whether a part of the first reply has gone to its client.
+    partly_delivered: bool,
+    /// Whether somebody was refused since the last attempt.
+    called: bool,
+    driver: Option<Waker>,
+    waiting_for_ready: Vec<Waker>,
+    waiting_for_room: Vec<Waker>,
+}
+
+/// One connection to Redis for many clients of one worker.
+pub(crate) struct SharedLane {
+    pub(crate) key: LaneKey,
+    pub(crate) pace: Pace,
+    queue: RefCell<Queue>,
+    settings: LaneSettings,
+}
+
+impl SharedLane {
+    pub(super) fn new(key: LaneKey, pace: Pace, settings: LaneSettings) -> Rc<Self> {
+        let queue = Queue {
+            journal: BytesMut::new(),
+            written: 0,
+            runs: VecDeque::new(),
+            commands: 0,
+            state: State::Idle,
+            facts: None,
+            partly_delivered: false,
+            called: false,
+            driver: None,
+            waiting_for_ready: Vec::new(),
+            waiting_for_room: Vec::new(),
+        };
+        Rc::new(SharedLane { key, pace, queue: RefCell::new(queue), settings })
+    }
+
+    /// Queues one command, whose reply goes to `mailbox`. `read` if it may be sent twice. False if there is no room:
+    /// nothing was taken, and the task of `cx` is woken when there is.
+    pub(crate) fn send(
+        &self,
+        request: Request<'_>,
+        mailbox: &Rc<Mailbox>,
+        read: bool,
+        spare: &Spare,
+        cx: &Context<'_>,
+    ) -> bool {
+        let mut queue = self.queue.borrow_mut();
+        let queue = &mut *queue;
+        if let State::Down(refusal) = &queue.state {
+            let refusal = refusal.clone();
+            queue.called = true;
+            mailbox.expect();
+            refuse(mailbox, &refusal, 1, spare);
+            return true;
+        }
+        if queue.commands >= self.settings.in_flight || queue.journal.len() >= self.settings.journal_bytes {
+            queue.waiting_for_room.push(cx.waker().clone());
+            return false;
+        }
+        let before = queue.journal.len();
+        request.write(&mut queue.journal);
+        let bytes = queue.journal.len() - before;
+        mailbox.expect();
+        queue.commands += 1;
+        match queue.runs.back_mut() {
+            Some(run) if run.reads == read && !run.retried && Rc::ptr_eq(&run.mailbox, mailbox) => {
+                run.commands += 1;
+                run.bytes += bytes;
+            }
+            _ => queue.runs.push_back(Run {
+                mailbox: mailbox.clone(),
+                commands: 1,
+                replied: 0,
+                bytes,
+                reads: read,
+                retried: false,
+            }),
+        }
+        wake(queue.driver.take());
+        true
+    }
+
+    /// Ready with what Redis said of itself once there is a connection, or with why there is none.
+    pub(crate) fn poll_ready(&self, cx: &Context<'_>) -> Poll<Result<Rc<Facts>, Refusal>> {
+        let mut queue = self.queue.borrow_mut();
+        match (&queue.state, &queue.facts) {
+            (State::Up, Some(facts)) => Poll::Ready(Ok(facts.clone())),
+            (State::Down(refusal), _) => {
+                let refusal = refusal.clone();
+                queue.called = true;
+                Poll::Ready(Err(refusal))
+            }
+            _ => {
+                queue.waiting_for_ready.push(cx.waker().clone());
+                wake(queue.driver.take());
+                Poll::Pending
+            }
+        }
+    }
+
+    /// Whether anybody wants a connection; the driver is woken once somebody does.
+    pub(super) fn poll_wanted(&self, cx: &Context<'_>) -> Poll<()> {
+        let mut queue = self.queue.borrow_mut();
+        if queue.runs.is_empty() && queue.waiting_for_ready.is_empty() {
+            queue.driver = Some(cx.waker().clone());
+            return Poll::Pending;
+        }
+        queue.state = State::Connecting;
+        Poll::Ready(())
+    }
+
+    /// Whether anybody was refused since the last question.
+    pub(super) fn was_called(&self) -> bool {
+        std::mem::take(&mut self.queue.borrow_mut().called)
+    }
+
+    /// Commands without a reply.
+    pub(super) fn commands(&self) -> usize {
+        self.queue.borrow().commands
+    }
+
+    /// There is a connection.
+    pub(super) fn opened(&self, facts: Rc<Facts>) {
+        let mut queue = self.queue.borrow_mut();
+        queue.state = State::Up;
+        queue.facts = Some(facts);
+        queue.written = 0;
+        wake_all(&mut queue.waiting_for_ready);
+    }
+
+    /// There is none, and nobody is to wait for it any longer.
+    pub(super) fn refuse(&self, refusal: &Refusal, spare: &Spare) {
+        let mut queue = self.queue.borrow_mut();
+        queue.state = State::Down(refusal.clone());
+        let runs = queue.clear();
+        for run in runs {
+            refuse(&run.mailbox, refusal, run.commands - run.replied, spare);
+        }
+    }
+
+    /// Nobody was refused lately: the next one is worth an attempt.
+    pub(super) fn rest(&self) {
+        self.queue.borrow_mut().state = State::Idle;
+    }
+
+    /// The connection did not answer in time.
+    pub(super) fn time_out(&self, spare: &Spare) {
+        let mut queue = self.queue.borrow_mut();
+        queue.state = State::Idle;
+        let cut = queue.partly_delivered;
+        for (number, run) in queue.clear().into_iter().enumerate() {
+            if cut && number == 0 {
+                run.mailbox.lose();
+            }
+            let missing = run.commands - run.replied;
+            run.mailbox.deliver(&TIMED_OUT.repeat(missing), missing, spare);
+        }
+    }
+
+    /// The connection is gone. What may go to the next one stays; how many clients are lost, and how many commands go again.
+    pub(super) fn lose(&self) -> Lost {
+        let mut queue = self.queue.borrow_mut();
+        let queue = &mut *queue;
+        queue.state = State::Idle;
+        let (journal, written, cut) =
+            (std::mem::take(&mut queue.journal), queue.written, queue.partly_delivered);
+        let runs = queue.clear();
+        let mut lost = Lost::default();
+        let mut start = 0;
+        for (number, run) in runs.iter().enumerate() {
+            let sent = start < written;
+            start += run.bytes;
+            if sent && (!run.reads || run.retried || cut && number == 0) {
+                lost.clients += 1;
+                run.mailbox.lose();
+            }
+        }
+        let mut start = 0;
+        for mut run in runs {
+            let sent = start < written;
+            let bytes = &journal[start..start + run.bytes];
+            start += run.bytes;
+            if run.mailbox.state() != super::mailbox::State::Open {
+                continue;
+            }
+            let rest = &bytes[length_of(bytes, run.replied)..];
+            run.commands -= run.replied;
+            run.replied = 0;
+            run.bytes = rest.len();
+            run.retried |= sent;
+            lost.retries += if sent { run.commands } else { 0 };
+            queue.commands += run.commands;
+            queue.journal.extend_from_slice(rest);
+            queue.runs.push_back(run);
+        }
+        lost
+    }
+
+    /// What the connection is to write now, `written` of it the time before. Registers the driver.
+    pub(super) fn unwritten<T>(
+        &self,
+        cx: &mut Context<'_>,
+        write: impl FnOnce(&mut Context<'_>, &[u8]) -> (usize, T),
+    ) -> Option<T> {
+        let mut queue = self.queue.borrow_mut();
+        let queue = &mut *queue;
+        if queue.written == queue.journal.len() {
+            if queue.driver.is_none() {
+                queue.driver = Some(cx.waker().clone());
+            }
+            return None;
+        }
+        let (count, outcome) = write(cx, &queue.journal[queue.written..]);
+        queue.written += count;
+        Some(outcome)
+    }
+
+    /// Whose reply is at hand: `None` if nobody has asked for one.
+    pub(super) fn front(&self) -> Option<(Rc<Mailbox>, usize)> {
+        let queue = self.queue.borrow();
+        // Bytes that answer what was not written are no answer.
+        let run = queue.runs.front().filter(|_| queue.written > 0)?;
+        Some((run.mailbox.clone(), run.commands - run.replied))
+    }
+
+    /// `whole` replies of the first run have been delivered, and perhaps a part of the next.
+    pub(super) fn replied(&self, whole: usize, partly: bool) {
+        let mut queue = self.queue.borrow_mut();
+        let queue = &mut *queue;
+        queue.partly_delivered = partly;
+        queue.commands -= whole;
+        let Some(run) = queue.runs.front_mut() else {
+            return;
+        };
+        run.replied += whole;
+        if run.replied == run.commands {
+            let bytes = run.bytes;
+            queue.runs.pop_front();
+            queue.journal.advance(bytes);
+            queue.written = queue.written.saturating_sub(bytes);
+            if queue.journal.is_empty() && queue.journal.capacity() > KEPT_JOURNAL {
+                queue.journal = BytesMut::new();
+            }
+        }
+        let room = queue.commands < self.settings.in_flight / 2
+            && queue.journal.len() < self.settings.journal_bytes / 2;
+        if room && !queue.waiting_for_room.is_empty() {
+            wake_all(&mut queue.waiting_for_room);
+        }
+    }
+}
+
+/// What became of the commands on a connection that was lost.
+#[derive(Debug, Default)]
+pub(super) struct Lost {
+    pub(super) clients: u64,
+    pub(super) retries: usize,
+}
+
+impl Queue {
+    fn clear(&mut self) -> VecDeque<Run> {
+        self.journal = BytesMut::new();
+        self.written = 0;
+        self.commands = 0;
+        self.partly_delivered = false;
+        wake_all(&mut self.waiting_for_ready);
+        wake_all(&mut self.waiting_for_room);
+        std::mem::take(&mut self.runs)
+    }
+}
+
+fn refuse(mailbox: &Mailbox, refusal: &Refusal, commands: usize, spare: &Spare) {
+    match refusal {
+        // Redis has thrown this user out: it would have closed the user's connections.
+        Refusal::Login(_) => mailbox.lose(),
+        Refusal::Unreachable | Refusal::Request(_) => {
+            let line = [b"-", &refusal.text()[..], b"\r\n"].concat();
+            mailbox.deliver(&line.repeat(commands), commands, spare);
+        }
+    }
+}
+
+/// The length of the first `count` requests of `journal`, which hold only what every server reads.
+fn length_of(journal: &[u8], count: usize) -> usize {
+    let limits = RequestLimits { max_arguments: usize::MAX, max_bulk_bytes: usize::MAX };
+    let mut parser = RequestParser::new(limits);
+    let mut length = 0;
+    for _ in 0..count {
+        match parser.parse(&journal[length..]) {
+            Ok(Parsed::Request { len, .. }) => length += len,
+            _ => return journal.len(),
+        }
+    }
+    length
+}
+
+fn wake(waker: Option<Waker>) {
+    if let Some(waker) = waker {
+        waker.wake();
+    }
+}
+
+fn wake_all(wakers: &mut Vec<Waker>) {
+    wakers.drain(..).for_each(Waker::wake);
+}

@@ -1,0 +1,151 @@
+//! Limits of the RESP front, malformed input, big bulks and slow clients.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::support::{start_resp, start_with};
+
+const MIB: usize = 1 << 20;
+
+#[test]
+fn malformed_input_is_answered_and_closed_as_redis_does() {
+    let (redis, proxy) = start_resp(&[]);
+    let long = format!("*1\r\n${}", "1".repeat(65_537));
+    let inputs =
+        ["*x\r\n", "*1\r\n$x\r\n", "*1\r\nPING\r\n", "\"a\r\n", "*2000000000000\r\n", &long, "*1\r\n$-5\r\n"];
+    for input in inputs {
+        let mut direct = testkit::RawClient::connect(redis.address());
+        let mut client = proxy.resp_client();
+        // What was asked before is answered before.
+        let expected = direct.send(format!("INCR direct\r\n{input}")).line() + &direct.line();
+        let found = client.send(format!("INCR proxied\r\n{input}")).line() + &client.line();
+        assert_eq!(found, expected, "{input:.40}");
+        assert!(client.at_end(), "{input:.40}");
+    }
+}
+
+#[test]
+fn a_browser_led_astray_is_closed_without_a_word() {
+    let (_redis, proxy) = start_resp(&[]);
+    for request in ["POST / HTTP/1.1\r\nHost: h\r\n\r\nSET k v\r\n", "GET / HTTP/1.1\r\nHost: h\r\n\r\n"] {
+        let mut client = proxy.resp_client();
+        client.send(request);
+        if request.starts_with("GET") {
+            client.expect("-ERR wrong number of arguments for 'get' command\r\n");
+        }
+        assert!(client.at_end(), "{request:?}");
+    }
+    proxy.resp_client().ask("GET k", "$-1");
+}
+
+#[test]
+fn more_than_max_clients_are_told_at_once_whatever_they_speak() {
+    let (_redis, proxy) = start_resp(&[("MAX_CLIENTS", "2"), ("CLIENT_WAIT", "60s")]);
+    let mut http = proxy.client();
+    assert_eq!(http.get("/k").status, 404);
+    let mut one = proxy.resp_client();
+    one.ask("PING", "+PONG");
+    let begun = Instant::now();
+    let mut two = proxy.resp_client();
+    two.expect("-ERR max number of clients reached\r\n");
+    assert!(two.at_end());
+    assert!(begun.elapsed() < Duration::from_secs(5));
+    drop(one);
+    testkit::wait_until(Duration::from_secs(5), "a place", || {
+        proxy.resp_client().send("PING\r\n").line() == "+PONG"
+    });
+}
+
+#[test]
+fn a_hundred_mebibytes_reach_a_slow_reader_and_stall_nobody() {
+    let (redis, proxy) = start_resp(&[("WORKERS", "1")]);
+    let mut direct = redis.client();
+    direct.command(&["SETRANGE", "big", &(100 * MIB - 1).to_string(), "x"]);
+    let mut slow = proxy.resp_client();
+    slow.send("GET big\r\nPING\r\n").expect(format!("${}\r\n", 100 * MIB));
+    let mut other = proxy.resp_client();
+    for _ in 0..100 {
+        let begun = Instant::now();
+        other.ask("SET k v", "+OK");
+        assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
+        slow.skip(10_000);
+    }
+    slow.skip(100 * MIB as u64 - 1_000_000).expect("\r\n+PONG\r\n");
+}
+
+#[test]
+fn a_client_that_leaves_too_much_unread_is_closed() {
+    let (redis, proxy) = start_resp(&[("RESP_OUTPUT_LIMIT_BYTES", "1MiB"), ("WORKERS", "1")]);
+    redis.client().set("k", vec![b'x'; 16 * 1024]);
+    let slow = proxy.resp_client().with_small_buffer();
+    let mut other = proxy.resp_client();
+    let mut sender = slow.twin();
+    let sending = thread::spawn(move || {
+        for _ in 0..10_000 {
+            if sender.try_send("GET k\r\n".repeat(100)).is_err() {
+                return;
+            }
+        }
+    });
+    sending.join().expect("the sender ends, because the connection does");
+    other.ask("PING", "+PONG").ask("GET none", "$-1");
+    assert!(proxy.resident_bytes() < 200 * MIB as u64, "{}", proxy.resident_bytes());
+    drop(slow);
+}
+
+#[test]
+fn a_slow_uploader_stalls_nobody() {
+    let (redis, proxy) = start_resp(&[("WORKERS", "1")]);
+    let mut slow = proxy.resp_client();
+    slow.ask("SET before 1", "+OK").send(format!("*3\r\n$3\r\nSET\r\n$3\r\nbig\r\n${}\r\n", 10 * MIB));
+    let mut other = proxy.resp_client();
+    let piece = vec![b'y'; MIB];
+    for n in 0..10 {
+        slow.send(&piece);
+        other.ask(&format!("SET k {n}"), "+OK").ask("GET k", &format!("$1\r\n{n}"));
+    }
+    slow.send("\r\nSTRLEN big\r\n").expect(format!("+OK\r\n:{}\r\n", 10 * MIB));
+    slow.ask("GET k", "$1\r\n9");
+    assert_eq!(redis.client().get("big").map(|value| value.len()), Some(10 * MIB));
+    // One that stops half-way leaves nothing behind.
+    slow.send(format!("*3\r\n$3\r\nSET\r\n$3\r\nbig\r\n${}\r\nonly this", 10 * MIB));
+    drop(slow);
+    testkit::wait_until(Duration::from_secs(5), "the pin is gone", || {
+        proxy.metrics().value("redis_proxy_pinned_connections") == 0.0
+    });
+    other.ask("STRLEN big", &format!(":{}", 10 * MIB));
+}
+
+#[test]
+fn big_requests_of_every_kind_arrive_whole() {
+    let (_redis, proxy) = start_resp(&[]);
+    let mut client = proxy.resp_client();
+    let big = vec![b'z'; 3 * MIB];
+    for _ in 0..3 {
+        client
+            .send_command(&[&b"ECHO"[..], &big])
+            .expect(format!("${}\r\n", big.len()))
+            .expect(&big)
+            .expect("\r\n");
+        client.send_command(&[&b"SET"[..], b"k", &big]).expect("+OK\r\n").ask("STRLEN k", ":3145728");
+    }
+    // Many small arguments are as big as a few large ones.
+    let mut words = vec!["RPUSH".to_owned(), "list".to_owned()];
+    words.extend((0..50_000).map(|n| n.to_string()));
+    client.send_command(&words).expect(":50000\r\n").ask("LLEN list", ":50000");
+    client.send_command(&[&b"CLIENT"[..], b"SETNAME", &big]);
+    assert!(client.at_end(), "what must be whole to be understood has a limit");
+}
+
+#[test]
+fn an_idle_client_stays_unless_told_otherwise() {
+    let (_redis, proxy) = start_with(&[("RESP_PORT", "0"), ("IDLE_TIMEOUT", "100ms")]);
+    let mut client = proxy.resp_client();
+    client.ask("PING", "+PONG");
+    assert!(client.is_silent_for(Duration::from_millis(400)));
+    client.ask("PING", "+PONG");
+    let (_redis, proxy) = start_with(&[("RESP_PORT", "0"), ("RESP_IDLE_TIMEOUT", "100ms")]);
+    let mut client = proxy.resp_client();
+    client.ask("PING", "+PONG");
+    assert!(client.at_end());
+}

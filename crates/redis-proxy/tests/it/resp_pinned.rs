@@ -1,0 +1,205 @@
+//! Clients with a connection to Redis of their own: transactions, blocking commands, subscriptions, WAIT.
+
+use std::time::Duration;
+
+use testkit::{RawClient, RedisServer, Reply, wait_until};
+
+use crate::support::start_resp;
+
+const SOON: Duration = Duration::from_secs(5);
+
+fn pins(proxy: &testkit::Proxy) -> f64 {
+    proxy.metrics().value("redis_proxy_pinned_connections")
+}
+
+/// Waits until so many connections to Redis are blocked.
+#[track_caller]
+fn wait_blocked(redis: &RedisServer, count: usize) {
+    wait_until(SOON, "blocked clients", || {
+        let Reply::Bulk(info) = redis.client().command(&["INFO", "clients"]) else { return false };
+        String::from_utf8_lossy(&info).contains(&format!("blocked_clients:{count}\r\n"))
+    });
+}
+
+#[test]
+fn a_transaction_runs_on_one_connection_and_gives_it_back() {
+    let (redis, proxy) = start_resp(&[]);
+    let mut client = proxy.resp_client();
+    client.ask("MULTI", "+OK").ask("INCR k", "+QUEUED").ask("PING", "+QUEUED");
+    assert_eq!(pins(&proxy), 1.0);
+    client.ask("EXEC", "*2\r\n:1\r\n+PONG");
+    wait_until(SOON, "the pin is given back", || pins(&proxy) == 0.0);
+    client.ask("MULTI", "+OK").ask("NOSUCH", "-ERR unknown command 'NOSUCH', with args beginning with: ");
+    client.ask("EXEC", "-EXECABORT Transaction discarded because of previous errors.");
+    client.ask("MULTI", "+OK").ask("MULTI", "-ERR MULTI calls can not be nested").ask("DISCARD", "+OK");
+    wait_until(SOON, "the pin is given back", || pins(&proxy) == 0.0);
+    assert_eq!(redis.client().get("k").as_deref(), Some(&b"1"[..]));
+}
+
+#[test]
+fn a_watched_key_that_changes_empties_the_transaction() {
+    let (redis, proxy) = start_resp(&[]);
+    let mut client = proxy.resp_client();
+    client.ask("WATCH k", "+OK").ask("GET k", "$-1");
+    redis.client().set("k", "other");
+    client.ask("MULTI", "+OK").ask("SET k mine", "+QUEUED").ask("EXEC", "*-1").ask("GET k", "$5\r\nother");
+    client.ask("WATCH k", "+OK").ask("UNWATCH", "+OK").ask("SELECT 1", "+OK");
+    wait_until(SOON, "the pin is given back", || pins(&proxy) == 0.0);
+    // The database goes with a client that watches.
+    client.ask("WATCH k", "+OK").ask("SELECT 0", "+OK").ask("GET k", "$5\r\nother").ask("UNWATCH", "+OK");
+    wait_until(SOON, "the pin is given back", || pins(&proxy) == 0.0);
+    client.ask("GET k", "$5\r\nother");
+}
+
+#[test]
+fn what_a_transaction_does_to_its_connection_stays_with_its_client() {
+    let (_redis, proxy) = start_resp(&[]);
+    let mut client = proxy.resp_client();
+    client.ask("MULTI", "+OK").ask("SELECT 2", "+QUEUED").ask("SET k two", "+QUEUED");
+    client.ask("EXEC", "*2\r\n+OK\r\n+OK").ask("GET k", "$3\r\ntwo");
+    proxy.resp_client().ask("GET k", "$-1").ask("SELECT 2", "+OK").ask("GET k", "$3\r\ntwo");
+}
+
+#[test]
+fn a_blocked_client_is_served_and_stalls_nobody() {
+    let (redis, proxy) = start_resp(&[]);
+    let (mut blocked, mut other) = (proxy.resp_client(), proxy.resp_client());
+    blocked.send("BLPOP list 0\r\nGET k\r\n");
+    wait_blocked(&redis, 1);
+    other.ask("SET k v", "+OK").ask("RPUSH list element", ":1");
+    blocked.expect("*2\r\n$4\r\nlist\r\n$7\r\nelement\r\n$1\r\nv\r\n");
+    wait_until(SOON, "the pin is given back", || pins(&proxy) == 0.0);
+}
+
+#[test]
+fn a_blocked_client_that_dies_loses_no_element() {
+    let (redis, proxy) = start_resp(&[]);
+    for shut_only in [false, true] {
+        let mut blocked = proxy.resp_client();
+        blocked.send("BLPOP list 0\r\n");
+        wait_blocked(&redis, 1);
+        let kept = shut_only.then(|| {
+            blocked.shut();
+            blocked.twin()
+        });
+        drop(blocked);
+        wait_blocked(&redis, 0);
+        let mut direct = redis.client();
+        assert_eq!(direct.command(&["RPUSH", "list", "element"]), Reply::Integer(1));
+        assert_eq!(direct.command(&["LLEN", "list"]), Reply::Integer(1));
+        direct.del("list");
+        drop(kept);
+    }
+}
+
+#[test]
+fn client_unblock_finds_the_connection_that_waits() {
+    let (redis, proxy) = start_resp(&[]);
+    let (mut blocked, mut other) = (proxy.resp_client(), proxy.resp_client());
+    let id = blocked.send("CLIENT ID\r\n").line();
+    blocked.send("BLPOP list 0\r\n");
+    wait_blocked(&redis, 1);
+    other.ask(&format!("CLIENT UNBLOCK {}", &id[1..]), ":1");
+    blocked.expect("*-1\r\n");
+    other.ask(&format!("CLIENT UNBLOCK {}", &id[1..]), ":0");
+}
+
+#[test]
+fn wait_through_the_proxy_waits() {
+    let (redis, proxy) = start_resp(&[]);
+    let replica = RedisServer::start();
+    let port = redis.port().to_string();
+    replica.client().command(&["REPLICAOF", "127.0.0.1", &port]);
+    let mut client = proxy.resp_client();
+    wait_until(Duration::from_secs(10), "a replica", || {
+        client.ask("INCR warm", &format!(":{}", redis_integer(&redis) + 1));
+        client.send("WAIT 1 100\r\n").line() == ":1"
+    });
+    replica.pause_process();
+    client.ask("SET k v", "+OK");
+    // On a connection that wrote nothing, Redis would say 1 at once.
+    client.ask("WAIT 1 50", ":0");
+    replica.resume_process();
+    client.ask("WAIT 1 5000", ":1");
+    assert_eq!(replica.client().get("k").as_deref(), Some(&b"v"[..]));
+}
+
+fn redis_integer(redis: &RedisServer) -> i64 {
+    redis.client().get("warm").map_or(0, |digits| String::from_utf8_lossy(&digits).parse().expect("a number"))
+}
+
+#[test]
+fn subscriptions_are_delivered_and_counted_in_both_protocols() {
+    let (redis, proxy) = start_resp(&[]);
+    for (hello, mark) in [("HELLO 2", '*'), ("HELLO 3", '>')] {
+        let mut client = proxy.resp_client();
+        client.send(format!("{hello}\r\n"));
+        while client.line() != "*0" {}
+        client.send("SUBSCRIBE a b\r\nPSUBSCRIBE p*\r\n");
+        for (word, channel, count) in [("subscribe", "a", 1), ("subscribe", "b", 2), ("psubscribe", "p*", 3)]
+        {
+            let (word_length, length) = (word.len(), channel.len());
+            client.expect(format!(
+                "{mark}3\r\n${word_length}\r\n{word}\r\n${length}\r\n{channel}\r\n:{count}\r\n"
+            ));
+        }
+        assert_eq!(redis.client().command(&["PUBLISH", "a", "hi"]), Reply::Integer(1));
+        client.expect(format!("{mark}3\r\n$7\r\nmessage\r\n$1\r\na\r\n$2\r\nhi\r\n"));
+        match mark {
+            '*' => client.ask("PING", "*2\r\n$4\r\npong\r\n$0\r\n").ask(
+                "GET k",
+                "-ERR Can't execute 'get': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET are allowed in \
+                 this context",
+            ),
+            _ => client.ask("PING", "+PONG").ask("GET k", "_"),
+        };
+        client.send("UNSUBSCRIBE\r\n");
+        client.line();
+        for _ in 0..11 {
+            client.line();
+        }
+        client.ask("PUNSUBSCRIBE p*", &format!("{mark}3\r\n$12\r\npunsubscribe\r\n$2\r\np*\r\n:0"));
+        wait_until(SOON, "the pin is given back", || pins(&proxy) == 0.0);
+        client.send("UNSUBSCRIBE\r\n");
+        let null = if mark == '*' { "$-1" } else { "_" };
+        client.expect(format!("{mark}3\r\n$11\r\nunsubscribe\r\n{null}\r\n:0\r\n")).ask("EXISTS k", ":0");
+        wait_until(SOON, "the pin is given back", || pins(&proxy) == 0.0);
+    }
+}
+
+#[test]
+fn tracking_reaches_the_client_that_asked_for_it() {
+    let (redis, proxy) = start_resp(&[]);
+    let mut client = proxy.resp_client();
+    client.send("HELLO 3\r\n");
+    while client.line() != "*0" {}
+    client.ask("CLIENT TRACKING ON", "+OK").ask("GET k", "_");
+    redis.client().set("k", "v");
+    client.expect(">2\r\n$10\r\ninvalidate\r\n*1\r\n$1\r\nk\r\n").ask("GET k", "$1\r\nv");
+}
+
+#[test]
+fn more_pins_than_max_pinned_are_refused_in_words() {
+    let (_redis, proxy) = start_resp(&[("MAX_PINNED", "1")]);
+    let (mut one, mut two) = (proxy.resp_client(), proxy.resp_client());
+    one.ask("WATCH k", "+OK");
+    two.ask("BLPOP list 0.01", "-ERR proxy: too many pinned connections").ask("PING", "+PONG");
+    one.ask("UNWATCH", "+OK");
+    wait_until(SOON, "the pin is given back", || pins(&proxy) == 0.0);
+    two.ask("BLPOP list 0.01", "*-1").ask("WATCH k", "+OK");
+    // A transaction that cannot begin must not run as single commands.
+    one.send("MULTI\r\nSET k v\r\nEXEC\r\n").expect("-ERR proxy: too many pinned connections\r\n");
+    assert!(one.at_end());
+    two.ask("EXISTS k", ":0");
+}
+
+#[test]
+fn a_lost_pin_closes_its_client() {
+    let (redis, proxy) = start_resp(&[]);
+    let mut client: RawClient = proxy.resp_client();
+    client.ask("WATCH k", "+OK");
+    redis.client().command(&["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"]);
+    assert!(client.at_end());
+    proxy.allow_warning("lost");
+    proxy.allow_warning("redis unavailable");
+}
