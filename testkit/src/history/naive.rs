@@ -31,7 +31,17 @@ impl Naive<'_> {
     fn dead(&self, place: Place) -> u64 {
         let deadline =
             self.write(place).filter(|write| write.value.is_some()).and_then(|write| write.deadline);
-        deadline.map_or(u64::MAX, |deadline| deadline.latest + nanos(DEADLINE_GRAIN))
+        let dead = deadline.map_or(u64::MAX, |deadline| deadline.latest + nanos(DEADLINE_GRAIN));
+        let before = (place.0.saturating_sub(1), false);
+        match (self.write(place), self.write(before)) {
+            // A change of the deadline that may never have happened.
+            (Some(write), Some(shown))
+                if matches!(write.outcome, Outcome::Open(_)) && write.value == shown.value =>
+            {
+                dead.max(self.dead(before))
+            }
+            _ => dead,
+        }
     }
 
     fn from(&self, place: Place) -> Option<u64> {

@@ -197,6 +197,16 @@ fn an_open_write_may_have_happened_or_not() {
 }
 
 #[test]
+fn a_change_of_the_deadline_that_may_never_have_happened_ends_nothing() {
+    let expire = Write { outcome: Outcome::Open(30 * MS), ..write_px(20, 30, 1, 10) };
+    let reads = [read(60, 61, 1), strict(60, 61, 1)];
+    assert_broken(&[write(10, 11, 1), expire], &reads, &[]);
+    assert_broken(&[write_px(10, 11, 1, 60), expire, open(40, 45, 1)], &reads, &[]);
+    assert_broken(&[write_px(10, 11, 1, 20), expire], &reads, &[Rule::Deadline]);
+    assert_broken(&[write(10, 11, 1), write_px(20, 30, 1, 10)], &reads, &[Rule::Deadline]);
+}
+
+#[test]
 fn a_flush_has_its_own_name() {
     let flush = Write { cause: Cause::Flush, ..write(10, 11, None) };
     let writes = [write(0, 1, 1), flush, write(20, 21, 2)];

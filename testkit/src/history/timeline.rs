@@ -158,10 +158,15 @@ fn states(writes: &[Write]) -> Vec<State> {
         cause: Cause::Direct,
     };
     let mut states = vec![nothing];
+    let mut shown: (Option<u64>, u64) = (None, u64::MAX);
     for (before, write) in writes.iter().enumerate() {
         let deadline = write.deadline.filter(|_| write.value.is_some());
         let dead =
             deadline.map_or(u64::MAX, |deadline| deadline.latest.saturating_add(nanos(DEADLINE_GRAIN)));
+        // A change of the deadline that may never have happened: the number may live on to the deadline before.
+        let unsure = matches!(write.outcome, Outcome::Open(_)) && shown.0 == write.value;
+        let dead = if unsure { dead.max(shown.1) } else { dead };
+        shown = (write.value, dead);
         let (certain_by, gone_by) = match write.outcome {
             Outcome::Done(ack) => (ack, dead),
             Outcome::Open(_) => (u64::MAX, u64::MAX),
