@@ -16,6 +16,7 @@ import pathlib
 import resource
 import shlex
 import shutil
+import signal
 import statistics
 import sys
 import tempfile
@@ -155,6 +156,8 @@ def main():
     # A thousand connections, and as many again for the load.
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    # As Ctrl-C does: what was started ends with us.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("bench: ended by a signal"))
     options.out.mkdir(parents=True, exist_ok=True)
     file = options.out / "results.json"
     results = json.loads(file.read_text()) if file.exists() else {"workloads": {}}
