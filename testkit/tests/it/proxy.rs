@@ -6,8 +6,7 @@ use testkit::{Proxy, ProxyBuilder, RedisServer, Signal, wait_until};
 
 use crate::{MOMENT, PATIENCE};
 
-const LISTENING: &str =
-    r#"echo '{"level":"INFO","fields":{"message":"listening","http":"127.0.0.1:81","admin":"off"}}' >&2;"#;
+const LISTENING: &str = r#"echo '{"level":"INFO","fields":{"message":"listening","http":"127.0.0.1:81","resp":"off","admin":"off"}}' >&2;"#;
 const WARNING: &str = r#"echo '{"level":"WARN","fields":{"message":"redis is gone"}}' >&2;"#;
 const STAY: &str = "exec sleep 600";
 
@@ -19,7 +18,7 @@ fn script(parts: &[&str]) -> ProxyBuilder {
 fn addresses_and_settings_are_what_the_program_says_and_sees() {
     let redis = RedisServer::builder().password("secret").start();
     let settings = r#"echo "settings $PORT $ADMIN_PORT $LOG_FORMAT $LOG $CAPACITY $REDIS_URL" >&2;"#;
-    let all = r#"echo '{"level":"INFO","message":"listening","http":"0.0.0.0:81","admin":"[::1]:82"}' >&2;"#;
+    let all = r#"echo '{"level":"INFO","message":"listening","http":"0.0.0.0:81","resp":"off","admin":"[::1]:82"}' >&2;"#;
     let proxy = script(&[settings, all, STAY]).set("CAPACITY", "9").redis(&redis).set("LOG", "debug").start();
     assert_eq!(proxy.address().to_string(), "127.0.0.1:81");
     assert_eq!(proxy.admin_address().to_string(), "[::1]:82");

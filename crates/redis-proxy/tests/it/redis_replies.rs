@@ -39,7 +39,8 @@ fn a_reply_of_another_type_is_502_and_ends_the_connection() {
         let response = client.get("/odd");
         assert_eq!(response.status, 502, "{reply:?}: {response:?}");
         answers_rightly(&mut client);
-        assert_eq!(redis.accepted(), 2, "{reply:?}");
+        // A third where the second was slow: then a fresh attempt is made beside it.
+        assert!(redis.accepted() >= 2, "{reply:?}");
     }
 }
 
@@ -53,7 +54,8 @@ fn what_is_not_resp_is_502_and_ends_the_connection() {
         assert_eq!(response.status, 502, "{reply:?}: {response:?}");
         assert!(response.text().contains("malformed reply"), "{response:?}");
         answers_rightly(&mut client);
-        assert_eq!(redis.accepted(), 2, "{reply:?}");
+        // A third where the second was slow: then a fresh attempt is made beside it.
+        assert!(redis.accepted() >= 2, "{reply:?}");
     }
 }
 
