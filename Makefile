@@ -10,7 +10,7 @@ COMPOSE = $(shell docker compose version >/dev/null 2>&1 && echo docker compose 
 # A stack of its own, on free ports: it disturbs no other and leaves nothing behind.
 TEST_STACK = CAPACITY=10 GLOBAL_EXPIRY=2s PORT=0 ADMIN_PORT=0 $(COMPOSE) --project-name redis-proxy-test --profile test
 
-.PHONY: help deps build run stop test lint fmt soak bench bench-cache instructions up down logs test-compose
+.PHONY: help deps build run stop test schedules lint fmt soak bench bench-cache instructions up down logs test-compose
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 16
@@ -31,6 +31,12 @@ stop: ## end the proxy that `make run` started
 
 test: deps ## run all tests; needs neither root nor Docker
 	$(CARGO) test --workspace --locked --no-fail-fast -- --quiet
+	@$(MAKE) --no-print-directory schedules
+
+# A build of its own: `redis-proxy/shuttle` makes every lock one of shuttle's. `cache` and `upstream` are named only so
+# that the libraries are built as above, and not once more.
+schedules: ## explore the orders in which the threads at a link can meet; part of `make test`
+	$(CARGO) test --locked -p redis-proxy -p cache -p upstream --features redis-proxy/shuttle --lib $(or $(ONLY),schedules) -- --quiet
 
 lint: ## check formatting, run clippy and cargo-deny (if installed)
 	$(CARGO) fmt --all --check
@@ -46,6 +52,7 @@ soak: export FUZZ_CASES ?= 1000000
 soak: export PROPTEST_CASES ?= 20000
 soak: deps ## run the tests for longer, with many more random cases
 	$(CARGO) test --workspace --locked --release --no-fail-fast -- --include-ignored
+	@$(MAKE) --no-print-directory schedules
 
 up: ## build and start the container stack: a Redis, and the proxy on 127.0.0.1:5000
 	$(COMPOSE) up --build --detach redis proxy

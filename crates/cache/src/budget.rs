@@ -4,7 +4,7 @@
 //! is therefore only the first estimate; the truth is the resident size that the caller reads, and the loop moves the
 //! limit of the charges so that the resident size stays at budget + baseline.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use sync::atomic::{AtomicU64, Ordering};
 
 use crate::entry::ALLOCATION_OVERHEAD;
 

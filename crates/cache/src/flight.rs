@@ -1,10 +1,10 @@
 //! The state that one fill and those who wait for it share: who asked, when it was sent, how it ended.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::Waker;
+use sync::atomic::{AtomicU64, Ordering};
 
-use parking_lot::Mutex;
+use sync::Mutex;
 
 use crate::entry::Entry;
 

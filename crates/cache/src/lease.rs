@@ -8,7 +8,7 @@
 //! One lease a connection: when it is lost the lease is frozen for good, and what comes by the next one is held under
 //! another.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// Up to when what one connection brought is proven. Shared by its entries, renewed by the task that reads it.
 #[derive(Debug, Default)]

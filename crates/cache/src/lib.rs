@@ -40,13 +40,13 @@ mod stress;
 mod sweep;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::thread::{available_parallelism, sleep};
+use std::thread::available_parallelism;
 use std::time::Duration;
+use sync::atomic::{AtomicU64, Ordering};
 
 use mutant::Mutant;
-use parking_lot::Mutex;
 use siphasher::sip::SipHasher13;
+use sync::Mutex;
 
 pub use crate::entry::{ALLOCATION_OVERHEAD, Entry, Facts, Keep};
 pub use crate::fill::{Fill, Waiter};
@@ -174,7 +174,7 @@ impl<E> Cache<E> {
                 Touch::Live(entry) => {
                     if mutant::is_on(Mutant::LookupBeforeSync) && need.since_ns > 0 {
                         drop(shard);
-                        sleep(Duration::from_millis(1));
+                        sync::pause();
                         if entry.proven_ns() >= need.since_ns {
                             return Lookup::Hit(entry);
                         }
@@ -335,7 +335,7 @@ impl<E> Inner<E> {
     /// invalidation that is not applied yet has not renewed the lease either.
     fn satisfies(&self, entry: &Entry, need: Need) -> bool {
         if mutant::is_on(Mutant::FlushBeforeSync) && need.since_ns > 0 {
-            sleep(Duration::from_millis(1));
+            sync::pause();
             return entry.proven_ns() >= need.since_ns;
         }
         let proven = entry.proven_ns() >= need.since_ns || mutant::is_on(Mutant::NoLease);

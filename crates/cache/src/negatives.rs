@@ -5,7 +5,7 @@
 //! when its entry leaves: it is seen to be void when it comes up, and the queue is rebuilt when most of it is void.
 
 use std::collections::VecDeque;
-use std::sync::atomic::Ordering;
+use sync::atomic::Ordering;
 
 use crate::Inner;
 use crate::entry::Entry;

@@ -6,7 +6,7 @@
 //! takes the smallest, locks that shard alone, and looks again if the shard's oldest entry is no longer that one.
 
 use std::ops::{Add, Sub};
-use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
+use sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 
 use crate::Inner;
 use crate::budget::Budget;

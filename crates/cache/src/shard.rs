@@ -5,11 +5,11 @@
 
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use sync::atomic::{AtomicU64, Ordering};
 
 use hashbrown::HashTable;
 use mutant::Mutant;
-use parking_lot::{Mutex, MutexGuard};
+use sync::{Mutex, MutexGuard};
 
 use crate::budget::charge;
 use crate::entry::Entry;

@@ -2,14 +2,45 @@
 
 use std::time::{Duration, SystemTime};
 
+#[cfg(not(all(test, feature = "shuttle")))]
 use rustix::time::{ClockId, clock_gettime};
+
+#[cfg(all(test, feature = "shuttle"))]
+pub(crate) use self::told::{now_ns, pass, start};
 
 /// Nanoseconds since boot, suspend included (`CLOCK_BOOTTIME`, clock_gettime(2)): never steps, never stops.
 /// Served by the vDSO, about 25 ns.
+#[cfg(not(all(test, feature = "shuttle")))]
 pub(crate) fn now_ns() -> u64 {
     let now = clock_gettime(ClockId::Boottime);
     // Both parts are never negative for this clock.
     now.tv_sec.unsigned_abs() * 1_000_000_000 + now.tv_nsec.unsigned_abs()
+}
+
+/// The clock of a schedule: each reading is later than the one before, and time passes when the schedule says so.
+#[cfg(all(test, feature = "shuttle"))]
+mod told {
+    use std::cell::Cell;
+
+    // All threads of a schedule take turns on one thread of the system.
+    thread_local! {
+        static NOW_NS: Cell<u64> = const { Cell::new(0) };
+    }
+
+    pub(crate) fn now_ns() -> u64 {
+        pass(1)
+    }
+
+    /// Lets time pass, and tells what it is.
+    pub(crate) fn pass(ns: u64) -> u64 {
+        NOW_NS.set(NOW_NS.get() + ns);
+        NOW_NS.get()
+    }
+
+    /// Begins anew.
+    pub(crate) fn start(at_ns: u64) {
+        NOW_NS.set(at_ns);
+    }
 }
 
 /// The same span in nanoseconds, as long as it lasts less than 584 years.

@@ -52,20 +52,12 @@ impl<T> Driver<T> {
             returns.mark_unchanged();
             let loss = match self.attempt(&sink, std::mem::take(&mut silent)).await {
                 Ok((stream, tracking)) => {
-                    let incarnation = INCARNATIONS.fetch_add(1, Ordering::Relaxed);
-                    info!(redis = %endpoint.address, incarnation, "connected to redis");
                     reported = None;
-                    self.target.returns.send_modify(|count| *count += 1);
-                    sink.connected(incarnation, &tracking);
-                    self.shared.queue.lock().state = State::Up;
-                    let mut connection = Connection::new(stream, &self.shared, &sink, endpoint);
-                    let loss = connection.serve().await;
+                    let (loss, useful) = self.serve(&sink, stream, &tracking).await;
                     // A reply, or a command that wants one: worth an attempt at once. A server that only greets and
                     // closes is not, nor one that does so on every command.
-                    useless = if connection.was_useful() { 0 } else { useless + 1 };
-                    let useful = useless == 0 || (useless == 1 && self.awaits_replies());
-                    drop(connection);
-                    if useful {
+                    useless = if useful { 0 } else { useless + 1 };
+                    if useless == 0 || (useless == 1 && self.awaits_replies()) {
                         warn!(redis = %endpoint.address, reason = %loss, "connection to redis lost");
                         backoff.reset();
                         silent = loss == Loss::Silent;
@@ -142,6 +134,25 @@ impl<T> Driver<T> {
         }
     }
 
+    /// Serves one connection over a stream that has been greeted, until it is lost. Why, and whether a command was ever
+    /// answered.
+    async fn serve<S: Sink<Ticket = T>>(
+        &self,
+        sink: &S,
+        stream: Box<dyn Duplex>,
+        tracking: &Tracking,
+    ) -> (Loss, bool) {
+        let endpoint = &self.target.endpoint;
+        let incarnation = INCARNATIONS.fetch_add(1, Ordering::Relaxed);
+        info!(redis = %endpoint.address, incarnation, "connected to redis");
+        self.target.returns.send_modify(|count| *count += 1);
+        sink.connected(incarnation, tracking);
+        self.shared.queue.lock().state = State::Up;
+        let mut connection = Connection::new(stream, &self.shared, sink, endpoint);
+        let loss = connection.serve().await;
+        (loss, connection.was_useful())
+    }
+
     fn somebody_waits(&self) -> bool {
         self.target.demand.is_there() || self.awaits_replies()
     }
@@ -180,5 +191,23 @@ impl<T> Driver<T> {
             // Not with an error: we hold a sender.
             _ = returns.changed() => {}
         }
+    }
+}
+
+/// The steps of [`run`](Driver::run) one by one, for schedules: there the test makes the streams and says when they break.
+#[cfg(feature = "shuttle")]
+impl<T> Driver<T> {
+    /// Serves a tracked connection over `stream`, which counts as greeted, until it is lost.
+    pub async fn serve_tracked<S: Sink<Ticket = T>>(
+        &self,
+        sink: &S,
+        stream: impl tokio::io::AsyncRead + tokio::io::AsyncWrite + Send + Unpin + 'static,
+    ) -> Loss {
+        self.serve(sink, Box::new(stream), &Tracking::On).await.0
+    }
+
+    /// Notes that the connection ended. With `down` the attempt after it is taken for failed, and commands are refused.
+    pub fn lose_connection<S: Sink<Ticket = T>>(&self, sink: &S, loss: &Loss, down: bool) {
+        self.lose(sink, if down { State::Down(loss.clone()) } else { State::Connecting }, loss);
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::task::Waker;
 
 use bytes::BytesMut;
-use parking_lot::Mutex;
+use sync::Mutex;
 use tokio::time::Instant;
 
 use crate::sink::Loss;

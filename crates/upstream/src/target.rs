@@ -1,10 +1,10 @@
 //! What all connections to one Redis share: where it is, how much may be in flight, and who waits for its return.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
+use sync::atomic::{AtomicUsize, Ordering};
 
-use parking_lot::Mutex;
+use sync::Mutex;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 

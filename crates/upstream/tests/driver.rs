@@ -1,110 +1,21 @@
 //! A connection as its sender and its sink see it, before a Redis that misbehaves.
 #![allow(clippy::unwrap_used, reason = "a broken part ends the test")]
 
+mod support;
+
 use std::io::Write;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use parking_lot::Mutex;
 use resp::Frame;
+use support::{Link, PATIENCE, Told, bulk, endpoint, run};
+use sync::Mutex;
 use testkit::{Action, FaultProxy, ScriptedRedis};
-use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::time::timeout;
-use upstream::{Address, Doubt, Endpoint, Loss, Secret, Sink, State, Target, Tracking, Upstream};
+use upstream::{Doubt, Endpoint, Loss, Secret, Sink, State, Target, Tracking};
 
-const PATIENCE: Duration = Duration::from_secs(10);
-
-/// What a sink was told.
-#[derive(Debug, PartialEq)]
-enum Told {
-    Reply(u32, Frame),
-    Push(Vec<Frame>),
-    Lost(u32, Loss),
-    Connected,
-    Disconnected(Loss),
-}
-
-/// Passes everything on; doubts replies that are numbers.
-struct Recorder(UnboundedSender<Told>);
-
-impl Recorder {
-    fn tell(&self, told: Told) {
-        // The test may be over.
-        let _ = self.0.send(told);
-    }
-}
-
-impl Sink for Recorder {
-    type Ticket = u32;
-
-    fn reply(&self, ticket: u32, frame: Frame) -> Result<(), Doubt> {
-        let doubt = matches!(frame, Frame::Integer(_));
-        self.tell(Told::Reply(ticket, frame));
-        if doubt { Err(Doubt::WRONG_TYPE) } else { Ok(()) }
-    }
-
-    fn push(&self, items: Vec<Frame>) {
-        self.tell(Told::Push(items));
-    }
-
-    fn lost(&self, ticket: u32, loss: &Loss) {
-        self.tell(Told::Lost(ticket, loss.clone()));
-    }
-
-    fn connected(&self, _incarnation: u64, _tracking: &Tracking) {
-        self.tell(Told::Connected);
-    }
-
-    fn disconnected(&self, loss: &Loss) {
-        self.tell(Told::Disconnected(loss.clone()));
-    }
-}
-
-fn endpoint(address: std::net::SocketAddr) -> Endpoint {
-    Endpoint {
-        address: Address::Tcp { host: address.ip().to_string(), port: address.port() },
-        tls: None,
-        username: None,
-        password: None,
-        db: 0,
-        connect_timeout: Duration::from_secs(5),
-        silence_timeout: Duration::from_millis(300),
-        ping_interval: Duration::from_secs(60),
-        max_reply_bytes: 1 << 20,
-    }
-}
-
-/// A running connection and what it tells.
-struct Link {
-    upstream: Upstream<u32>,
-    told: UnboundedReceiver<Told>,
-}
-
-impl Link {
-    fn start(target: &Arc<Target>) -> Link {
-        let (upstream, driver) = upstream::connect(target);
-        let (sender, told) = unbounded_channel();
-        tokio::task::spawn_local(driver.run(Recorder(sender)));
-        Link { upstream, told }
-    }
-
-    async fn next(&mut self) -> Told {
-        timeout(PATIENCE, self.told.recv()).await.expect("an event in time").expect("the driver runs")
-    }
-
-    fn get(&self, key: &str, ticket: u32) {
-        self.upstream.send(&[b"GET", key.as_bytes()], ticket).unwrap();
-    }
-}
-
-fn bulk(text: &str) -> Frame {
-    Frame::Bulk(text.to_owned().into())
-}
-
-fn run(test: impl Future<Output = ()>) {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    tokio::task::LocalSet::new().block_on(&runtime, test);
-}
+/// An ordinary connection is ready.
+const CONNECTED: Told = Told::Connected(Tracking::NotAsked);
 
 #[test]
 fn replies_come_with_their_tickets_in_the_order_of_the_wire() {
@@ -112,7 +23,7 @@ fn replies_come_with_their_tickets_in_the_order_of_the_wire() {
     run(async {
         let mut link = Link::start(&Target::new(endpoint(redis.address()), 100));
         (0..50).for_each(|ticket| link.get(&ticket.to_string(), ticket));
-        assert_eq!(link.next().await, Told::Connected);
+        assert_eq!(link.next().await, CONNECTED);
         for ticket in 0..50 {
             assert_eq!(link.next().await, Told::Reply(ticket, bulk(&ticket.to_string())));
         }
@@ -131,7 +42,7 @@ fn a_push_keeps_its_place_among_the_replies() {
         link.get("a", 1);
         link.get("b", 2);
         let simple = |text: &str| Frame::Simple(text.to_owned().into());
-        assert_eq!(link.next().await, Told::Connected);
+        assert_eq!(link.next().await, CONNECTED);
         assert_eq!(link.next().await, Told::Push(vec![simple("first")]));
         assert_eq!(link.next().await, Told::Reply(1, bulk("a")));
         assert_eq!(link.next().await, Told::Push(vec![simple("second")]));
@@ -145,7 +56,7 @@ fn bytes_that_were_there_before_a_command_left_are_not_its_answer() {
     run(async {
         let mut link = Link::start(&Target::new(endpoint(redis.address()), 100));
         link.get("first", 1);
-        assert_eq!(link.next().await, Told::Connected);
+        assert_eq!(link.next().await, CONNECTED);
         assert_eq!(link.next().await, Told::Reply(1, bulk("first")));
         redis.send_to_all(b"$5\r\nstray\r\n");
         // As with a client's request: its event and that of the stray reply come in one look at the sockets, and the
@@ -173,11 +84,11 @@ fn a_doubted_reply_ends_the_connection_and_loses_the_commands_behind_it() {
         let mut link = Link::start(&Target::new(endpoint(redis.address()), 100));
         link.get("odd", 1);
         link.get("behind", 2);
-        assert_eq!(link.next().await, Told::Connected);
+        assert_eq!(link.next().await, CONNECTED);
         assert_eq!(link.next().await, Told::Reply(1, Frame::Integer(1)));
         assert!(matches!(link.next().await, Told::Disconnected(Loss::Closed(_))));
         assert!(matches!(link.next().await, Told::Lost(2, Loss::Closed(_))));
-        assert_eq!(link.next().await, Told::Connected);
+        assert_eq!(link.next().await, CONNECTED);
         link.get("again", 3);
         assert_eq!(link.next().await, Told::Reply(3, bulk("again")));
     });
@@ -192,7 +103,7 @@ fn a_reply_that_cannot_be_read_is_the_loss_of_its_own_command() {
     run(async {
         let mut link = Link::start(&Target::new(endpoint(redis.address()), 100));
         link.get("a", 1);
-        assert_eq!(link.next().await, Told::Connected);
+        assert_eq!(link.next().await, CONNECTED);
         assert!(matches!(link.next().await, Told::Lost(1, Loss::Garbled(_))));
         assert!(matches!(link.next().await, Told::Disconnected(Loss::Closed(_))));
     });
@@ -205,7 +116,7 @@ fn silence_loses_all_that_waited_and_is_told_apart() {
         let mut link = Link::start(&Target::new(endpoint(redis.address()), 100));
         link.get("a", 1);
         link.get("b", 2);
-        assert_eq!(link.next().await, Told::Connected);
+        assert_eq!(link.next().await, CONNECTED);
         let sent = Instant::now();
         assert_eq!(link.next().await, Told::Disconnected(Loss::Silent));
         assert!((250..600).contains(&sent.elapsed().as_millis()), "{:?}", sent.elapsed());
@@ -235,7 +146,7 @@ fn one_connection_that_gets_through_and_one_refused_read_bring_the_others_back()
         let target = Target::new(endpoint(link.address()), 100);
         let mut links = [Link::start(&target), Link::start(&target)];
         for link in &mut links {
-            assert_eq!(link.next().await, Told::Connected);
+            assert_eq!(link.next().await, CONNECTED);
         }
         link.refuse();
         link.reset();
@@ -249,7 +160,7 @@ fn one_connection_that_gets_through_and_one_refused_read_bring_the_others_back()
         let asked = Instant::now();
         assert!(links[0].upstream.send(&[b"GET", b"k"], 1).is_err());
         for link in &mut links {
-            while !matches!(link.next().await, Told::Connected) {}
+            while !matches!(link.next().await, Told::Connected(_)) {}
         }
         assert!(asked.elapsed() <= Duration::from_millis(250), "{:?}", asked.elapsed());
     });
@@ -264,7 +175,7 @@ fn a_server_that_greets_and_closes_is_not_hammered() {
         let started = Instant::now();
         while started.elapsed() < Duration::from_millis(700) {
             let told = link.next().await;
-            assert!(matches!(told, Told::Connected | Told::Disconnected(_)), "{told:?}");
+            assert!(matches!(told, Told::Connected(_) | Told::Disconnected(_)), "{told:?}");
         }
         assert!(redis.accepted() <= 8, "{} attempts in 0.7 s", redis.accepted());
     });

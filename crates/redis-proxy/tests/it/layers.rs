@@ -45,6 +45,14 @@ fn the_cache_knows_no_socket_no_clock_and_no_task() {
     none_names("crates/cache/src", &forbidden);
 }
 
+/// What is not under `sync` is not explored by the schedules.
+#[test]
+fn locks_that_schedules_explore_are_those_of_sync() {
+    none_names("crates/cache/src", &["parking_lot", "std::sync::Mutex", "std::sync::atomic"]);
+    none_names("crates/upstream/src", &["parking_lot", "std::sync::Mutex"]);
+    none_names("crates/redis-proxy/src/readthrough", &["parking_lot", "std::sync::Mutex"]);
+}
+
 #[test]
 fn resp_does_no_input_or_output() {
     none_names("crates/resp/src", &["std::net", "std::io", "tokio", "Instant", "async fn"]);

@@ -9,8 +9,8 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::task::{Context, Waker};
 
 use bytes::Bytes;
-use parking_lot::Mutex;
 use resp::Protocol;
+use sync::Mutex;
 
 use crate::clock::now_ns;
 

@@ -8,7 +8,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use parking_lot::Mutex;
+use sync::Mutex;
 use tokio::sync::Notify;
 use tokio::sync::futures::OwnedNotified;
 

@@ -14,18 +14,21 @@
 mod barrier;
 mod canary;
 mod promise;
+#[cfg(all(test, feature = "shuttle"))]
+mod schedules;
 mod sink;
 mod tend;
 mod touch;
 
 use std::hash::Hasher;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use cache::{Entry, Fill, Lease, Need};
 use mutant::Mutant;
-use parking_lot::Mutex;
 use siphasher::sip::SipHasher13;
+use sync::Mutex;
+use sync::atomic::{AtomicBool, AtomicUsize};
 use tokio::sync::oneshot;
 use upstream::{Loss, Upstream};
 
@@ -130,8 +133,8 @@ fn number_of_key(links: usize, key: &[u8]) -> usize {
         return 0;
     }
     if mutant::is_on(Mutant::TwoLinksAKey) {
-        static NEXT: AtomicUsize = AtomicUsize::new(0);
-        return NEXT.fetch_add(1, Ordering::Relaxed) % links;
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        return usize::try_from(NEXT.fetch_add(1, Ordering::Relaxed)).unwrap_or(0) % links;
     }
     let mut hasher = SipHasher13::new();
     hasher.write(key);

@@ -20,7 +20,7 @@ use crate::clock::now_ns;
 use crate::failure::Failure;
 use crate::readthrough::fetched::{Fetched, facts, pong};
 
-const MS: u64 = 1_000_000;
+pub(super) const MS: u64 = 1_000_000;
 
 /// What travels with a command on a link and comes back with its reply.
 pub(crate) enum Ticket {
@@ -165,10 +165,7 @@ impl LinkSink {
             Fetched::Value(value) => {
                 let keep = self.keep(lease, sent_ns, false);
                 if mutant::is_on(Mutant::InsertInWaiter) {
-                    tokio::task::spawn_local(async move {
-                        tokio::time::sleep(std::time::Duration::from_millis(1)).await;
-                        fill.found(&value, facts(&value), keep, now_ns);
-                    });
+                    sync::later(move || fill.found(&value, facts(&value), keep, now_ns));
                     self.proves(sent_ns);
                     return Ok(());
                 }

@@ -144,7 +144,7 @@ async fn tend(link: &Link, writer: &Writer, mut told: mpsc::UnboundedReceiver<Ne
 }
 
 /// Tries delivery, if there is a connection that it may be expected of, and draws the conclusion. When to try again.
-async fn try_out(
+pub(super) async fn try_out(
     link: &Link,
     writer: &Writer,
     told: &mut mpsc::UnboundedReceiver<News>,
@@ -185,7 +185,7 @@ async fn try_out(
 
 /// Tells the operator once what has changed.
 #[derive(Default)]
-struct Report {
+pub(super) struct Report {
     told: Option<Result<(), String>>,
     /// Whether it was told of silence, and when silence or its end last was.
     silent: bool,

@@ -1,0 +1,299 @@
+//! One schedule: its threads, and what must hold when they have ended.
+
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use cache::{Cache, Limits, Outcome};
+use sync::Mutex;
+use sync::shuttle::future::{block_on, yield_now};
+use sync::shuttle::rand::{Rng, thread_rng};
+use sync::shuttle::thread::{self, JoinHandle};
+use tokio::io::duplex;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::sync::oneshot;
+use upstream::{Address, Driver, Endpoint, Loss, Target};
+
+use super::super::sink::{LinkSink, Ticket};
+use super::super::tend::{Report, try_out};
+use super::super::{Link, LinkSettings};
+use super::count;
+use super::judge::{How, OwnWrite, Read, judge};
+use super::mood::{BOUND_NS, Mood};
+use super::redis::{KEYS, Redis};
+use super::wire::lay_wire;
+use crate::clock::{now_ns, start};
+use crate::readthrough::{Asked, Read as Got, ReadThrough};
+
+const READERS: usize = 2;
+const READS: usize = 10;
+const WRITES: usize = 4;
+const FAULTS: usize = 3;
+
+/// What the link's own thread is told to do.
+enum Event {
+    Beat,
+    /// The connection is lost; with `down` the next attempt fails too.
+    Cut {
+        down: bool,
+    },
+    /// All that was told before has been done, and there is a connection.
+    Rest(oneshot::Sender<()>),
+    End,
+}
+
+/// Everything in it.
+pub(super) struct World {
+    redis: Arc<Mutex<Redis>>,
+    link: Arc<Link>,
+    reads: ReadThrough,
+    driver: Mutex<Option<Driver<Ticket>>>,
+    strict: bool,
+    mood: Mood,
+    own: Mutex<Vec<OwnWrite>>,
+}
+
+impl World {
+    pub(super) fn new(strict: bool) -> World {
+        start(1 << 40);
+        let limits = Limits {
+            capacity: 8,
+            capacity_bytes: None,
+            expiry: Duration::from_secs(60),
+            max_value_bytes: 64,
+            shards: Some(1),
+        };
+        let store = Cache::new(limits);
+        let (upstream, driver) = upstream::connect(&Target::tracked(endpoint(), 1_000));
+        let settings = LinkSettings { links: 1, strict, max_staleness_ns: BOUND_NS, canary_key: None };
+        let link = Arc::new(Link::new(0, store.clone(), None, upstream, settings));
+        let reads = ReadThrough::linked(store, Arc::new([link.clone()]), Arc::default());
+        World {
+            redis: Arc::default(),
+            link,
+            reads,
+            driver: Mutex::new(Some(driver)),
+            strict,
+            mood: Mood::draw(),
+            own: Mutex::default(),
+        }
+    }
+
+    /// Runs every thread to its end and judges what came of it.
+    pub(super) fn live(self: Arc<Self>) {
+        let (events, told) = unbounded_channel();
+        let link = self.spawn(move |world| block_on(world.drive(told)));
+        let readers: Vec<_> = (0..READERS).map(|_| self.spawn(|world| world.read_some())).collect();
+        let writer = self.spawn(|world| world.write_some());
+        let faults = self.spawn({
+            let events = events.clone();
+            move |world| world.disturb(&events)
+        });
+        let seen: Vec<Vec<Read>> = readers.into_iter().map(joined).collect();
+        joined(writer);
+        joined(faults);
+        self.rest(&events);
+        let _ = events.send(Event::End);
+        joined(link);
+        seen.iter().flatten().for_each(|read| count(read.how));
+        let own = self.own.lock().clone();
+        for key in KEYS {
+            let reigns = self.redis.lock().reigns(key);
+            for reads in &seen {
+                let of_key: Vec<Read> = reads.iter().filter(|read| read.key == key).cloned().collect();
+                judge(&of_key, &own, &reigns);
+            }
+        }
+    }
+
+    fn spawn<R: Send + 'static>(
+        self: &Arc<Self>,
+        part: impl FnOnce(&World) -> R + Send + 'static,
+    ) -> JoinHandle<R> {
+        let world = self.clone();
+        thread::spawn(move || part(&world))
+    }
+
+    /// One client connection.
+    fn read_some(&self) -> Vec<Read> {
+        let (mut reads, mut min_sync_ns) = (Vec::new(), 0);
+        for _ in 0..READS {
+            let key = self.mood.key();
+            let read = match thread_rng().gen_bool(0.1) {
+                true => Some(self.read_past(key, &mut min_sync_ns)),
+                false => self.read(key, thread_rng().gen_bool(self.mood.no_cache), &mut min_sync_ns),
+            };
+            reads.extend(read);
+            self.mood.pass();
+        }
+        reads
+    }
+
+    /// A GET of a client. None if it failed.
+    fn read(&self, key: &'static str, no_cache: bool, min_sync_ns: &mut u64) -> Option<Read> {
+        let start_ns = now_ns();
+        let asked = Asked { now_ns: start_ns, min_sync_ns: *min_sync_ns, no_cache };
+        let (found, how) = match self.reads.get(key.as_bytes(), asked) {
+            Got::Hit(entry) => ((!entry.is_missing()).then(|| number(entry.value())), How::Hit),
+            Got::Wait(waiting) => {
+                let answered = block_on(waiting);
+                let how = match (answered.hit, answered.collapsed) {
+                    (true, _) => How::Proven,
+                    (false, true) => How::Joined,
+                    (false, false) => How::Fetched,
+                };
+                match answered.outcome {
+                    Outcome::Found { entry, stored } => {
+                        if !stored {
+                            *min_sync_ns = now_ns(); // as the front does
+                        }
+                        (Some(number(entry.value())), how)
+                    }
+                    Outcome::Missing { .. } => (None, how),
+                    Outcome::Failed(_) => return None,
+                    Outcome::Abandoned => panic!("a fill was dropped unanswered"),
+                }
+            }
+        };
+        let bound_ns = if self.strict || no_cache { 0 } else { BOUND_NS };
+        Some(Read { key, start_ns, end_ns: now_ns(), value: found, bound_ns, how })
+    }
+
+    /// A command that goes past the cache, on another connection: what comes after it is no older.
+    fn read_past(&self, key: &'static str, min_sync_ns: &mut u64) -> Read {
+        let start_ns = now_ns();
+        let value = self.redis.lock().read(key);
+        *min_sync_ns = now_ns();
+        Read { key, start_ns, end_ns: *min_sync_ns, value, bound_ns: 0, how: How::Past }
+    }
+
+    /// The one writer: at Redis itself, and now and then through the proxy.
+    fn write_some(&self) {
+        for _ in 0..WRITES {
+            self.mood.idle();
+            let (key, through) = (self.mood.key(), thread_rng().gen_bool(0.2));
+            let is_flush = thread_rng().gen_bool(self.mood.flushes);
+            let px = thread_rng().gen_bool(self.mood.expiring).then(|| thread_rng().gen_range(1..8));
+            let applied_ns = {
+                let mut redis = self.redis.lock();
+                match is_flush {
+                    true => redis.flush(),
+                    false => redis.write(key, px.is_some() || thread_rng().gen_bool(0.8), px),
+                }
+            };
+            match (through, is_flush) {
+                (false, _) => {}
+                (true, true) => self.link.store.flush(),
+                (true, false) => drop(self.link.store.invalidate(key.as_bytes())),
+            }
+            if through {
+                self.own.lock().push(OwnWrite { key, applied_ns, answered_ns: now_ns() });
+            }
+            self.mood.pass();
+        }
+    }
+
+    /// Heartbeats, time that passes, keys that expire, and now and then a lost connection.
+    fn disturb(&self, events: &UnboundedSender<Event>) {
+        for _ in 0..FAULTS {
+            self.mood.idle();
+            if thread_rng().gen_bool(self.mood.cuts) {
+                let _ = events.send(Event::Cut { down: thread_rng().r#gen() });
+            }
+            match thread_rng().gen_range(0..3) {
+                0 => self.redis.lock().expire_all(),
+                1 => self.mood.pass(),
+                _ => drop(events.send(Event::Beat)),
+            }
+        }
+    }
+
+    /// All have ended: reads of every key that must be proven, then what is held must be what Redis holds.
+    fn rest(&self, events: &UnboundedSender<Event>) {
+        let (sender, rested) = oneshot::channel();
+        let _ = events.send(Event::Rest(sender));
+        block_on(rested).expect("the link's thread answers");
+        // Whatever is still on its way is answered before this is.
+        let asked_ns = now_ns();
+        block_on(self.link.prove());
+        for key in KEYS {
+            let held = self.link.store.peek(key.as_bytes(), now_ns());
+            if let Some(entry) = held.filter(|entry| entry.proven_ns() >= asked_ns) {
+                let value = (!entry.is_missing()).then(|| number(entry.value()));
+                let redis = self.redis.lock().read(key);
+                // It may have expired between the two looks.
+                assert!(
+                    value == redis || self.link.store.peek(key.as_bytes(), now_ns()).is_none(),
+                    "{key} is held and proven as {value:?}, and is {redis:?}"
+                );
+            }
+        }
+        for key in KEYS {
+            let truth = self.redis.lock().read(key);
+            let read = self.read(key, true, &mut 0).expect("the connection is up");
+            assert_eq!(read.value, truth, "the last word on {key}: {read:?}");
+        }
+        // The last of them may have had an entry fetched anew behind it.
+        block_on(self.link.prove());
+        let refills = self.link.refills.load(std::sync::atomic::Ordering::Relaxed);
+        assert_eq!(
+            (self.link.store.stats(now_ns()).fills_in_flight, refills),
+            (0, 0),
+            "places not given back"
+        );
+    }
+
+    /// The link's own thread: one connection after the other, and what tends them.
+    async fn drive(&self, mut told: UnboundedReceiver<Event>) {
+        let driver = self.driver.lock().take().expect("it is driven once");
+        let (writer, _unused) = upstream::connect(&Target::new(endpoint(), 1));
+        let (news, mut heard) = unbounded_channel();
+        let sink = LinkSink::new(self.link.clone(), news);
+        let mut report = Report::default();
+        loop {
+            let (ours, theirs) = duplex(4096);
+            lay_wire(&self.redis, theirs);
+            let down = {
+                let mut serving = pin!(driver.serve_tracked(&sink, ours));
+                loop {
+                    tokio::select! {
+                        biased;
+                        loss = &mut serving => panic!("the connection ended by itself: {loss}"),
+                        _ = heard.recv() => drop(try_out(&self.link, &writer, &mut heard, &mut report).await),
+                        event = told.recv() => match event {
+                            Some(Event::Beat) => self.link.send_beat(),
+                            Some(Event::Cut { down }) => break down,
+                            Some(Event::Rest(done)) => drop(done.send(())),
+                            Some(Event::End) | None => return self.redis.lock().hang_up(),
+                        }
+                    }
+                }
+            };
+            driver.lose_connection(&sink, &Loss::Closed("cut".into()), down);
+            yield_now().await;
+        }
+    }
+}
+
+/// Where nobody listens: a schedule makes its streams itself.
+fn endpoint() -> Endpoint {
+    Endpoint {
+        address: Address::Unix("none".into()),
+        tls: None,
+        username: None,
+        password: None,
+        db: 0,
+        connect_timeout: Duration::from_secs(1),
+        silence_timeout: Duration::from_secs(1),
+        ping_interval: Duration::from_secs(1),
+        max_reply_bytes: 1024,
+    }
+}
+
+fn number(value: &[u8]) -> u64 {
+    std::str::from_utf8(value).ok().and_then(|text| text.parse().ok()).expect("a version")
+}
+
+fn joined<R>(thread: JoinHandle<R>) -> R {
+    thread.join().expect("a thread that ends well")
+}
