@@ -23,6 +23,7 @@ mod resp_tunnels;
 // The cache behind it.
 mod budget;
 mod coalescing;
+mod coherence_modes;
 mod expiry;
 mod lru;
 
