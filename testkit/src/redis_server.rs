@@ -4,11 +4,14 @@
 //! how we talk to it ourselves: whoever answers there is this server, whatever became of the TCP port.
 
 use std::fs;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard};
 use std::time::Instant;
 
+use rustix::net::sockopt::set_socket_reuseaddr;
+use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, getsockname, socket_with};
 use tempfile::TempDir;
 
 use crate::child::{PATIENCE, Process, command, find_program};
@@ -17,8 +20,8 @@ use crate::{RedisClient, Reply};
 /// A running redis-server, killed when dropped.
 pub struct RedisServer {
     folder: TempDir,
-    port: u16,
-    tls_port: u16,
+    port: KeptPort,
+    tls_port: Option<KeptPort>,
     password: Option<String>,
     arguments: Vec<String>,
     program: PathBuf,
@@ -75,30 +78,20 @@ impl RedisServerBuilder {
     #[track_caller]
     pub fn start(self) -> RedisServer {
         let folder = TempDir::new().expect("a temporary folder");
-        let mut server = RedisServer {
+        let server = RedisServer {
             folder,
-            port: 0,
-            tls_port: 0,
+            port: KeptPort::new(),
+            tls_port: self.tls.then(KeptPort::new),
             password: self.password,
             arguments: self.arguments,
             program: self.program.unwrap_or_else(redis_server_path),
             process: Mutex::new(None),
         };
-        let deadline = Instant::now() + PATIENCE;
-        loop {
-            let ports = free_ports::<2>();
-            server.port = ports[0];
-            server.tls_port = if self.tls { ports[1] } else { 0 };
-            match server.start_process() {
-                Ok(process) => {
-                    *server.process() = Some(process);
-                    return server;
-                }
-                // Somebody took the port between our look and Redis' bind.
-                Err(log) if log.contains("Address already in use") && Instant::now() < deadline => {}
-                Err(log) => panic!("redis-server did not start; its log:\n{log}"),
-            }
+        match server.start_process() {
+            Ok(process) => *server.process() = Some(process),
+            Err(log) => panic!("redis-server did not start; its log:\n{log}"),
         }
+        server
     }
 }
 
@@ -116,12 +109,12 @@ impl RedisServer {
 
     /// The TCP port on 127.0.0.1; the same after a restart.
     pub fn port(&self) -> u16 {
-        self.port
+        self.port.number
     }
 
     /// 127.0.0.1 and the TCP port.
     pub fn address(&self) -> SocketAddr {
-        (Ipv4Addr::LOCALHOST, self.port).into()
+        (Ipv4Addr::LOCALHOST, self.port()).into()
     }
 
     /// 127.0.0.1 and the TLS port.
@@ -130,8 +123,8 @@ impl RedisServer {
     /// When it was not started with [`RedisServerBuilder::tls`].
     #[track_caller]
     pub fn tls_address(&self) -> SocketAddr {
-        assert_ne!(self.tls_port, 0, "this server does not listen for TLS");
-        (Ipv4Addr::LOCALHOST, self.tls_port).into()
+        let port = self.tls_port.as_ref().expect("a server that listens for TLS");
+        (Ipv4Addr::LOCALHOST, port.number).into()
     }
 
     /// Its unix socket.
@@ -187,15 +180,10 @@ impl RedisServer {
     pub fn restart(&self) {
         let mut process = self.process();
         *process = None;
-        let deadline = Instant::now() + PATIENCE;
-        *process = Some(loop {
-            match self.start_process() {
-                Ok(process) => break process,
-                // An outgoing connection may hold the port for a moment.
-                Err(log) if log.contains("Address already in use") && Instant::now() < deadline => {}
-                Err(log) => panic!("redis-server did not start again; its log:\n{log}"),
-            }
-        });
+        match self.start_process() {
+            Ok(started) => *process = Some(started),
+            Err(log) => panic!("redis-server did not start again; its log:\n{log}"),
+        }
     }
 
     /// How often a command (`get`, `client|tracking`) was called since the start or
@@ -225,7 +213,8 @@ impl RedisServer {
         // The log of an earlier attempt or run must not be taken for this one's.
         let _ = fs::remove_file(&log);
         let mut redis = command(&self.program);
-        redis.args(["--port", &self.port.to_string(), "--tls-port", &self.tls_port.to_string()]);
+        let tls_port = self.tls_port.as_ref().map_or(0, |port| port.number);
+        redis.args(["--port", &self.port().to_string(), "--tls-port", &tls_port.to_string()]);
         redis.args(["--bind", "127.0.0.1", "--unixsocket", path_text(&self.socket_path())]);
         redis.args(["--dir", path_text(folder), "--logfile", path_text(&log)]);
         redis.args(["--save", "", "--appendonly", "no", "--daemonize", "no"]);
@@ -276,11 +265,24 @@ fn redis_server_path() -> PathBuf {
     }
 }
 
-/// Ports that nobody listens on. Linux gives bind(2) odd ports first and connect(2) even ones, so that an outgoing
-/// connection rarely takes one of them meanwhile (`inet_csk_find_open_port` in net/ipv4/inet_connection_sock.c).
-fn free_ports<const N: usize>() -> [u16; N] {
-    let listeners = [(); N].map(|()| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port"));
-    listeners.map(|listener| listener.local_addr().unwrap().port())
+/// A port on 127.0.0.1 that nobody else gets, also while the server is dead: its socket is bound and does not listen.
+/// With SO_REUSEADDR on both sides Linux lets the server listen there beside it, and neither bind(2) to port 0 nor
+/// connect(2) takes such a port (`inet_csk_find_open_port` in net/ipv4/inet_connection_sock.c).
+struct KeptPort {
+    number: u16,
+    _socket: OwnedFd,
+}
+
+impl KeptPort {
+    fn new() -> KeptPort {
+        let socket = socket_with(AddressFamily::INET, SocketType::STREAM, SocketFlags::CLOEXEC, None)
+            .expect("a socket");
+        set_socket_reuseaddr(&socket, true).expect("SO_REUSEADDR");
+        bind(&socket, &SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).expect("a free port");
+        let address = getsockname(&socket).expect("an address");
+        let number = SocketAddr::try_from(address).expect("an address of a port").port();
+        KeptPort { number, _socket: socket }
+    }
 }
 
 fn path_text(path: &Path) -> &str {
