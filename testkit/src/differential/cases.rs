@@ -69,10 +69,13 @@ const TOKENS: &[&[u8]] = &[
     b"\r\n\r\n",
 ];
 
-/// A case: some requests, half of them left whole.
+/// A case: some requests, in either version of RESP, half of the cases left whole.
 pub(super) fn random(random: &mut Random) -> Vec<u8> {
     let requests: Vec<&str> = REQUESTS.split('|').collect();
     let mut case = Vec::new();
+    if random.percent(30) {
+        multibulk(&[b"HELLO".to_vec(), b"3".to_vec()], &mut case);
+    }
     for _ in 0..random.between(1, 6) {
         let request = requests[random.below(requests.len())];
         let words: Vec<Vec<u8>> =

@@ -308,7 +308,7 @@ pub(super) const SECTIONS: &[Section] = &[
                 "RESP_MAX_ARGUMENTS",
                 count(1, i32::MAX as u64),
                 "1048576",
-                "The most arguments of a command; above it the connection ends, as in Redis.",
+                "The most arguments of a command; above it the connection ends.",
             ),
             row(
                 "RESP_MAX_BULK_BYTES",

@@ -198,6 +198,11 @@ impl PinStream {
         Poll::Ready(Ok(()))
     }
 
+    /// Shuts our side: Redis sees the end behind what was written.
+    pub(crate) fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+
     /// One read; 0 is the end.
     pub(crate) fn poll_read(
         &mut self,

@@ -8,7 +8,7 @@ use resp::{Arguments, Frame, encode_command};
 
 use super::connection::{Connection, client_name, number};
 use super::registry::Entry;
-use super::reply::{error, integer, simple};
+use super::reply::{c_text, error, integer, simple};
 use super::route::Local;
 use super::session::Replies;
 use crate::lanes::{Pace, Request};
@@ -51,7 +51,10 @@ impl Connection {
             Local::ClientKill => self.kill(arguments),
             Local::ClientReply => return self.switch_replies(word, request, cx),
             Local::ClientUnblock => {
-                let Some(id) = number::<u64>(arguments.get(2)) else {
+                let how = arguments.get(3).unwrap_or(b"TIMEOUT");
+                let known = [&b"TIMEOUT"[..], b"ERROR"].iter().any(|word| how.eq_ignore_ascii_case(word));
+                let Some(id) = number::<u64>(arguments.get(2)).filter(|_| known && arguments.len() <= 4)
+                else {
                     return self.share(request, Pace::Quick, false, cx);
                 };
                 // Redis knows the connection that waits, under a number of its own.
@@ -181,5 +184,5 @@ fn kind_of(word: &[u8]) -> Result<&'static str, Bytes> {
     kinds
         .into_iter()
         .find(|kind| word.eq_ignore_ascii_case(kind.as_bytes()))
-        .ok_or_else(|| [b"ERR Unknown client type '", word, b"'"].concat().into())
+        .ok_or_else(|| [b"ERR Unknown client type '", c_text(word), b"'"].concat().into())
 }

@@ -33,7 +33,7 @@ pub(super) use self::commands::{client_name, number};
 use super::RespFront;
 use super::pinned::Pinned;
 use super::registry::{Entry, Registry};
-use super::session::Session;
+use super::session::{Replies, Session};
 use crate::clock::now_ns;
 use crate::front::linger::linger;
 use crate::front::output::Output;
@@ -275,21 +275,25 @@ impl Connection {
 
     /// Whether this is the end.
     fn ended(&mut self) -> Option<End> {
-        if self.eof && (self.is_uploading() || self.pinned.as_ref().is_some_and(|pinned| pinned.is_blocked()))
+        let shut = self.pinned.as_ref().is_some_and(|pinned| pinned.shut);
+        if shut
+            || self.waiting() > 0
+            || self.busy.is_some()
+            || !self.output.is_empty()
+            || self.mailbox.len() > 0
         {
-            // What it waits for must not be taken from Redis for nobody.
-            return Some(End::Gone);
-        }
-        if self.waiting() > 0 || self.busy.is_some() || !self.output.is_empty() || self.mailbox.len() > 0 {
             return None;
         }
         if let Some(error) = self.broken.take() {
-            let mut text = BytesMut::new();
-            error.encode(&mut text);
-            self.say_bytes(&text);
             self.front.stats.protocol_errors.add(1);
             self.closing = true;
-            return None;
+            // CLIENT REPLY OFF silences this too.
+            if !matches!(self.session.replies, Replies::Off | Replies::SkipNext) {
+                let mut text = BytesMut::new();
+                error.encode(&mut text);
+                self.say_bytes(&text);
+                return None;
+            }
         }
         if self.eof {
             return Some(End::Gone);
@@ -361,7 +365,12 @@ impl Connection {
                 break;
             }
             match parser.parse(rest) {
-                Ok(Parsed::Nothing { len }) => used += len,
+                Ok(Parsed::Nothing { len }) => {
+                    if self.session.replies != Replies::On && !self.nothing() {
+                        break;
+                    }
+                    used += len;
+                }
                 Ok(Parsed::Request { len, form }) => {
                     if !self.command(&rest[..len], form, parser.arguments(rest), cx) {
                         break;

@@ -10,8 +10,9 @@ use bytes::Bytes;
 use resp::{Arguments, Frame, Protocol};
 
 use super::connection::{Busy, Connection, Hello, Login, client_name, number};
-use super::reply::{bulk, error, integer, simple};
+use super::reply::{bulk, c_text, error, integer, simple};
 use super::route::Local;
+use super::session::Replies;
 use crate::lanes::{LaneKey, Login as Credentials, Pace, Password, Request};
 
 /// Redis 7.0, networking.c, `helloCommand`.
@@ -38,8 +39,12 @@ impl Connection {
                 self.end();
             }
             Local::Reset => {
+                // It ends CLIENT REPLY OFF, but not the one silence that SKIP asked for.
+                let silent = self.session().replies == Replies::Skipping;
                 self.reset();
-                self.say(&simple("RESET"));
+                if !silent {
+                    self.say(&simple("RESET"));
+                }
             }
             Local::Hello => self.hello(arguments),
             Local::Auth => self.auth(arguments),
@@ -122,7 +127,7 @@ impl Connection {
                     at += 2;
                 }
                 _ => {
-                    let text = [b"ERR Syntax error in HELLO option '", option, b"'"].concat();
+                    let text = [b"ERR Syntax error in HELLO option '", c_text(option), b"'"].concat();
                     return self.say(&error(text));
                 }
             }

@@ -63,9 +63,13 @@ pub(super) struct Pinned {
     /// A request is being streamed to it.
     pub(super) uploading: bool,
     pub(super) tunnel: bool,
+    /// Our side of it is shut: nothing can be sent any more.
+    pub(super) shut: bool,
     /// Whether subscriptions are in play: only then replies are looked into.
     pub(super) pubsub: bool,
     glimpse: Glimpse,
+    /// Whether the client is not to see the reply at hand.
+    hidden: Option<bool>,
     /// The error of a probe, to be given in place of the next reply.
     probe_failed: bool,
     /// Nothing has been sent on it yet.
@@ -85,8 +89,10 @@ impl Pinned {
             kept: false,
             uploading: false,
             tunnel: false,
+            shut: false,
             pubsub: false,
             glimpse: Glimpse::default(),
+            hidden: None,
             probe_failed: false,
             fresh: true,
         })
@@ -111,7 +117,17 @@ impl Pinned {
 
     /// Whether the client waits for something that its death would lose.
     pub(super) fn is_blocked(&self) -> bool {
-        self.tunnel || self.subscriptions.any() || self.expects.contains(&Expect::Blocked)
+        self.tunnel || self.subscriptions.any() || self.awaits_block()
+    }
+
+    /// Whether a blocking command is on its way.
+    pub(super) fn awaits_block(&self) -> bool {
+        self.expects.contains(&Expect::Blocked)
+    }
+
+    /// Whether Redis must see at once that its client has shut its side; `all_sent` if it has asked for nothing more.
+    pub(super) fn must_end_with_its_client(&self, all_sent: bool) -> bool {
+        self.awaits_block() || all_sent && (self.tunnel || self.uploading)
     }
 
     /// Whether Redis takes only a few commands from it: a subscribed client of RESP2.
@@ -141,30 +157,33 @@ impl Pinned {
         out: &mut Vec<u8>,
         mut learned: impl FnMut(Learned),
     ) -> Result<(), DecodeError> {
-        if self.tunnel {
-            out.extend_from_slice(bytes);
-            return Ok(());
-        }
         while !bytes.is_empty() {
+            if self.tunnel && self.expects.is_empty() {
+                out.extend_from_slice(bytes);
+                return Ok(());
+            }
             let scanned = self.stream.scanner.scan(bytes)?;
             let (piece, rest) = bytes.split_at(scanned.len);
             let kind = self.stream.scanner.kind().unwrap_or_default();
             let is_error = matches!(kind, b'-' | b'!');
-            let hidden = match self.expects.front() {
+            if self.pubsub {
+                self.glimpse.add(piece);
+            }
+            let hidden = *self.hidden.get_or_insert_with(|| match self.expects.front() {
                 _ if kind == b'>' => false,
                 // An error of a probe goes out, and the reply behind it does not.
                 Some(Expect::Probe) => !is_error,
+                // What CLIENT REPLY silences are replies; messages and confirmations are none, nor in RESP2.
+                _ if self.pubsub && kind == b'*' && !self.glimpse.is_pong() => false,
                 _ => muted || self.probe_failed,
-            };
+            });
             if !hidden {
                 out.extend_from_slice(piece);
-            }
-            if self.pubsub {
-                self.glimpse.add(piece);
             }
             if scanned.whole {
                 learned(self.replied(kind, is_error));
                 self.glimpse = Glimpse::default();
+                self.hidden = None;
             }
             bytes = rest;
         }

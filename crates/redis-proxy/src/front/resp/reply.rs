@@ -21,6 +21,11 @@ pub(super) fn integer(number: u64) -> Frame {
     Frame::Integer(i64::try_from(number).unwrap_or(i64::MAX))
 }
 
+/// As much of a word as C prints of it: Redis' error texts end it at a NUL.
+pub(super) fn c_text(word: &[u8]) -> &[u8] {
+    word.split(|byte| *byte == 0).next().unwrap_or_default()
+}
+
 /// Appends `frame`, an error always on one line, as Redis does.
 pub(super) fn put(out: &mut Vec<u8>, frame: &Frame, protocol: Protocol) {
     match frame {

@@ -82,6 +82,11 @@ impl Glimpse {
         self.tail[TAIL_BYTES - end.len()..].copy_from_slice(end);
     }
 
+    /// Whether it looks like a subscribed client's PONG in RESP2: two elements, where all else has three or more.
+    pub(super) fn is_pong(&self) -> bool {
+        self.len > 1 && self.head.starts_with(b"*2")
+    }
+
     /// Once the reply is whole.
     pub(super) fn read(&self) -> Option<Said> {
         let head = &self.head[..self.len.min(HEAD_BYTES)];

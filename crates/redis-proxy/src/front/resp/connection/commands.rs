@@ -3,7 +3,7 @@
 use std::task::{Context, Waker};
 
 use bytes::Bytes;
-use resp::{Arguments, Form, Frame};
+use resp::{Arguments, Form, Frame, encode_command};
 
 use super::Connection;
 use crate::front::resp::pinned::Expect;
@@ -29,9 +29,12 @@ impl Connection {
         if silence != Replies::On && !self.prepare_silence() {
             return false;
         }
-        let taken = self.pass(raw, form, arguments, cx);
-        if taken && silence == Replies::SkipNext && self.session.replies == Replies::SkipNext {
+        if silence == Replies::SkipNext {
             self.session.replies = Replies::Skipping;
+        }
+        let taken = self.pass(raw, form, arguments, cx);
+        if !taken && silence == Replies::SkipNext {
+            self.session.replies = silence;
         }
         taken
     }
@@ -114,7 +117,7 @@ impl Connection {
     fn command_pinned(&mut self, request: Request<'_>, arguments: Arguments<'_>) -> bool {
         let way = route(&self.front.commands.borrow(), arguments).0;
         let resp3 = self.session.resp3();
-        let Some(pinned) = self.pinned.as_mut() else {
+        let Some(pinned) = self.pinned.as_mut().filter(|pinned| !pinned.shut) else {
             return false;
         };
         let subscribed = pinned.is_subscribed() && !resp3;
@@ -142,9 +145,14 @@ impl Connection {
                 return self.tunnel(request);
             }
             Route::Local(_) => return self.answer_pinned(request, arguments, way),
+            // Commands that are silent from the first to the last may as well be so in Redis.
+            Route::Pinned(Why::Multi) if self.session.replies == Replies::Off => return self.tunnel(request),
             Route::Pinned(Why::Multi) => Expect::Multi,
             Route::Pinned(Why::Watch) => Expect::Watch,
             Route::Pinned(Why::Blocking) => Expect::Blocked,
+            // Whether it is subscribed will be known then.
+            Route::Pinned(Why::Wait) if pinned.pubsub && !resp3 && pinned.waiting() > 0 => return false,
+            Route::Pinned(Why::Wait) if subscribed => Expect::Reply,
             Route::Pinned(Why::Wait) => {
                 pinned.stream.outbox().extend_from_slice(PROBE);
                 pinned.expect(Expect::Probe);
@@ -184,6 +192,15 @@ impl Connection {
         let Some(pinned) = self.pinned.as_mut().filter(|pinned| pinned.waiting() == 0) else {
             return false;
         };
+        // Redis is to be as silent as the client has asked us to be; within MULTI it would only queue that.
+        let silence: &[&[u8]] = match self.session.replies {
+            Replies::Off if !pinned.in_multi => &[b"CLIENT", b"REPLY", b"OFF"],
+            Replies::Skipping if !pinned.in_multi => &[b"CLIENT", b"REPLY", b"SKIP"],
+            _ => &[],
+        };
+        if !silence.is_empty() {
+            encode_command(pinned.stream.outbox(), silence);
+        }
         request.write(pinned.stream.outbox());
         pinned.tunnel = true;
         self.session.note(|details| details.tunnel = true);
@@ -228,6 +245,18 @@ impl Connection {
             pinned.stream.outbox().extend_from_slice(bytes);
             pinned.uploading = !last;
         }
+    }
+
+    /// An empty request, which Redis counts for CLIENT REPLY SKIP. False while an earlier command has no reply yet.
+    pub(super) fn nothing(&mut self) -> bool {
+        let silence = self.session.replies;
+        if !self.prepare_silence() {
+            return false;
+        }
+        if silence == Replies::SkipNext {
+            self.session.replies = Replies::Skipping;
+        }
+        true
     }
 
     /// CLIENT REPLY OFF or SKIP: false while an earlier command has no reply yet.

@@ -18,9 +18,24 @@ impl Connection {
         let Some(pinned) = self.pinned.as_mut() else {
             return Ok(false);
         };
+        if self.eof && pinned.awaits_block() && !pinned.tunnel && !self.mailbox.is_muted() {
+            // What stands behind a blocking command must follow it now, or not at all.
+            pinned.stream.outbox().extend_from_slice(&self.input);
+            self.input.clear();
+            self.broken = None;
+            pinned.tunnel = true;
+        }
         let backlog = pinned.stream.backlog();
         if let Poll::Ready(Err(_)) = pinned.stream.poll_write(cx) {
             return self.pin_lost();
+        }
+        if self.eof && pinned.stream.backlog() == 0 && pinned.must_end_with_its_client(self.input.is_empty())
+        {
+            // As its client has done: Redis then answers what it can at once, and takes nothing for nobody later.
+            pinned.shut = true;
+            if let Poll::Ready(Err(_)) = pinned.stream.poll_shutdown(cx) {
+                return self.pin_lost();
+            }
         }
         // Requests that waited for room may go on.
         let mut moved = backlog > 0 && pinned.stream.backlog() == 0;
@@ -31,6 +46,16 @@ impl Connection {
                 moved = true;
                 self.received(&room[..count])
             }
+            Poll::Ready(_) if pinned.shut => {
+                if pinned.waiting() > 0 {
+                    // Redis has not looked at what stands behind the command that blocks.
+                    self.broken = None;
+                }
+                self.unpin(false);
+                self.closing = true;
+                moved = true;
+                Ok(())
+            }
             Poll::Ready(_) => Err(PinLost),
         };
         self.front.spare.give_input(room);
@@ -38,7 +63,8 @@ impl Connection {
             return self.pin_lost();
         }
         if self.pinned.as_ref().is_some_and(|pinned| pinned.is_free()) {
-            self.unpin(true);
+            let clean = self.pinned.as_ref().is_some_and(|pinned| !pinned.shut);
+            self.unpin(clean);
             moved = true;
         }
         Ok(moved)

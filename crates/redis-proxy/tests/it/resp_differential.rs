@@ -1,0 +1,74 @@
+//! The proxy in front of one Redis against another Redis: do the same bytes come back?
+//!
+//! Where they do not, `explain` says why that is meant; `docs/resp.md` says it to users.
+
+use memchr::memmem;
+use testkit::RedisServer;
+use testkit::differential::{Side, compare};
+
+use crate::support::start_resp;
+
+/// From so many cases on, a reason that explained nothing is one that is no longer needed.
+const MANY: usize = 200_000;
+
+const BROWSER: &str = "Redis drops the answers before POST and Host: that it has not sent yet";
+const PENDING: &str = "SYNC comes to a connection of its own, on which Redis has nothing to send";
+const NAME: &str =
+    "behind a blocking command, a client that has shut its side speaks to Redis, which knows it by our name";
+const REASONS: [&str; 3] = [BROWSER, PENDING, NAME];
+
+#[test]
+fn the_proxy_answers_as_redis_does() {
+    // Redis has no limit of its own there.
+    let (behind, proxy) = start_resp(&[("RESP_MAX_ARGUMENTS", "2147483647")]);
+    let redis = RedisServer::start();
+    let seed = testkit::seed();
+    let cases = std::env::var("FUZZ_CASES").map_or(20_000, |cases| cases.parse().expect("a number"));
+    let direct = Side { address: redis.address(), redis: &redis };
+    let through = Side { address: proxy.resp_address(), redis: &behind };
+    let found = compare([direct, through], seed, cases, explain);
+    println!("SEED={seed}, {} cases, {} to the end: {:#?}", found.cases, found.in_step, found.explained);
+    assert!(found.unexplained.is_empty(), "SEED={seed}: {:#?}", found.unexplained);
+    assert_eq!(found.cases, cases);
+    for reason in REASONS.iter().filter(|_| cases >= MANY) {
+        assert!(found.explained.contains_key(reason), "explains nothing: {reason}");
+    }
+}
+
+/// Why the proxy answers `found` and not `expected`, as Redis does.
+fn explain(case: &[u8], expected: &[u8], found: &[u8]) -> Option<&'static str> {
+    let is_browser = mentions(case, b"post") || mentions(case, b"host:");
+    if is_browser && found.starts_with(expected) && !found.ends_with(b"sentinel\r\n") {
+        return Some(BROWSER);
+    }
+    if memmem::find(expected, b"SYNC and PSYNC are invalid with pending output").is_some() {
+        return Some(PENDING);
+    }
+    let names = [&b"$-1\r\n"[..], b"_\r\n", b"$2\r\nme\r\n", b"$1\r\nn\r\n"];
+    names.into_iter().any(|name| replace(found, b"$11\r\nredis-proxy\r\n", name) == expected).then_some(NAME)
+}
+
+/// Whether a case has this word, in lower case, in any way to write it.
+fn mentions(case: &[u8], word: &[u8]) -> bool {
+    let mut plain = Vec::new();
+    let mut rest = case;
+    while let [byte, after @ ..] = rest {
+        let digits = rest.strip_prefix(b"\\x").and_then(|rest| std::str::from_utf8(rest.get(..2)?).ok());
+        let escaped = digits.and_then(|digits| u8::from_str_radix(digits, 16).ok());
+        plain.push(escaped.unwrap_or(*byte).to_ascii_lowercase());
+        rest = if escaped.is_some() { &rest[4..] } else { after };
+    }
+    memmem::find(&plain, word).is_some()
+}
+
+fn replace(text: &[u8], from: &[u8], to: &[u8]) -> Vec<u8> {
+    let mut replaced = Vec::new();
+    let mut rest = text;
+    while let Some(at) = memmem::find(rest, from) {
+        replaced.extend_from_slice(&rest[..at]);
+        replaced.extend_from_slice(to);
+        rest = &rest[at + from.len()..];
+    }
+    replaced.extend_from_slice(rest);
+    replaced
+}
