@@ -14,6 +14,7 @@ mod verbs;
 
 // The RESP contract.
 mod resp_basics;
+mod resp_clients;
 mod resp_differential;
 mod resp_faults;
 mod resp_identity;
