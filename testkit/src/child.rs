@@ -53,7 +53,7 @@ pub(crate) fn command(program: &Path) -> Command {
 }
 
 /// The first file of this name on PATH.
-pub(crate) fn find_program(name: impl AsRef<OsStr>) -> Option<PathBuf> {
+pub fn find_program(name: impl AsRef<OsStr>) -> Option<PathBuf> {
     let path = env::var_os("PATH")?;
     env::split_paths(&path).map(|folder| folder.join(name.as_ref())).find(|file| file.is_file())
 }

@@ -111,7 +111,10 @@ impl Pair {
             size /= 2;
         }
         let [one, other] = self.ask(&case);
-        let [one, other] = [&one, &other].map(|answer| &answer[..answer.len().min(SHOWN)]);
+        // Around the first byte that differs.
+        let at =
+            one.iter().zip(&other).take_while(|(one, other)| one == other).count().saturating_sub(SHOWN / 2);
+        let [one, other] = [&one, &other].map(|answer| &answer[at..answer.len().min(at + SHOWN)]);
         [&case, one, other].map(|bytes| bytes.escape_ascii().to_string())
     }
 }

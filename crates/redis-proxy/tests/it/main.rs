@@ -1,5 +1,6 @@
 //! Black-box tests of the built program over its ports, against a real redis-server.
 
+mod authority;
 mod support;
 
 // The HTTP contract.
@@ -20,7 +21,9 @@ mod resp_faults;
 mod resp_identity;
 mod resp_limits;
 mod resp_pinned;
+mod resp_tools;
 mod resp_tunnels;
+mod resp_upstreams;
 
 // The cache behind it.
 mod budget;

@@ -1,12 +1,11 @@
 //! The way to Redis: addresses, credentials, protocols, TLS; what Redis turns down, and what nobody may read of it.
 #![allow(clippy::unwrap_used, reason = "a broken part ends the test")]
 
-use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
-use testkit::{Action, Proxy, ProxyBuilder, RedisServer, Reply, ScriptedRedis, wait_until};
+use testkit::{Action, Proxy, RedisServer, Reply, ScriptedRedis, wait_until};
 
+use crate::authority::{Authority, at_tls, start_tls};
 use crate::support::{WORKERS, program, program_without_redis};
 
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -212,56 +211,6 @@ fn another_type_is_409_with_redis_own_text_and_never_kept() {
     redis.client().del("k");
     redis.client().set("k", "v");
     reads(&proxy, "v");
-}
-
-/// An authority and what it has signed, as PEM files.
-struct Authority {
-    folder: tempfile::TempDir,
-    issuer: Issuer<'static, KeyPair>,
-}
-
-impl Authority {
-    fn new() -> Authority {
-        let mut params = CertificateParams::new(Vec::new()).unwrap();
-        params.distinguished_name.push(DnType::CommonName, "an authority");
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let key = KeyPair::generate().unwrap();
-        let folder = tempfile::tempdir().unwrap();
-        std::fs::write(folder.path().join("ca.pem"), params.self_signed(&key).unwrap().pem()).unwrap();
-        Authority { folder, issuer: Issuer::new(params, key) }
-    }
-
-    fn file(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
-    }
-
-    /// A certificate for these names, and its key.
-    fn sign(&self, file: &str, names: &[&str]) -> [PathBuf; 2] {
-        let names: Vec<String> = names.iter().map(ToString::to_string).collect();
-        let key = KeyPair::generate().unwrap();
-        let mut params = CertificateParams::new(names).unwrap();
-        // Of the same name as its authority it would pass for self-signed.
-        params.distinguished_name.push(DnType::CommonName, file);
-        let certificate = params.signed_by(&key, &self.issuer).unwrap();
-        let files = [self.file(&format!("{file}.pem")), self.file(&format!("{file}.key"))];
-        std::fs::write(&files[0], certificate.pem()).unwrap();
-        std::fs::write(&files[1], key.serialize_pem()).unwrap();
-        files
-    }
-}
-
-fn start_tls(authority: &Authority, names: &[&str], clients: &str) -> RedisServer {
-    let [certificate, key] = authority.sign("server", names);
-    let redis = RedisServer::builder()
-        .tls(&certificate, &key, &authority.file("ca.pem"))
-        .config("tls-auth-clients", clients)
-        .start();
-    redis.client().set("k", "v");
-    redis
-}
-
-fn at_tls(program: ProxyBuilder, redis: &RedisServer, ca: &Path) -> ProxyBuilder {
-    program.set("REDIS_URL", format!("rediss://{}", redis.tls_address())).set("REDIS_TLS_CA", ca)
 }
 
 fn is_refused(proxy: &Proxy, reason: &str) {

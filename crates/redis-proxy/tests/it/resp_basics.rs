@@ -89,6 +89,18 @@ fn replies_leave_in_the_order_of_the_commands_whatever_their_way() {
 }
 
 #[test]
+fn what_the_proxy_cannot_answer_itself_keeps_its_place_behind_a_pin() {
+    let (_redis, proxy) = start_resp(&[]);
+    let mut client = proxy.resp_client();
+    client.ask("WATCH k", "+OK");
+    for _ in 0..100 {
+        client.send("CLIENT UNBLOCK x\r\nGET k\r\nSELECT x\r\nGET k\r\n");
+        client.expect("-ERR value is not an integer or out of range\r\n$-1\r\n");
+        client.expect("-ERR value is not an integer or out of range\r\n$-1\r\n");
+    }
+}
+
+#[test]
 fn hello_in_the_middle_of_a_pipeline_changes_what_follows_it_alone() {
     let (_redis, proxy) = start_resp(&[]);
     let mut client = proxy.resp_client();

@@ -13,14 +13,14 @@ mod route;
 mod session;
 mod subscriptions;
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use command::Commands;
-use resp::RequestLimits;
+use resp::{Arguments, RequestLimits};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
@@ -28,6 +28,7 @@ use tokio::time::{sleep, timeout};
 pub(crate) use connection::serve;
 pub(crate) use registry::Registry;
 
+use self::route::{Route, route};
 use crate::clock::nanos;
 use crate::config::Settings;
 use crate::front::drain::Drain;
@@ -109,6 +110,8 @@ pub(crate) struct RespFront {
     stats: Arc<LaneStats>,
     drain: Drain,
     commands: RefCell<Commands>,
+    /// Whether Redis has said what commands it has.
+    is_live: Cell<bool>,
 }
 
 impl RespFront {
@@ -121,7 +124,8 @@ impl RespFront {
     ) -> Rc<Self> {
         let identity = Rc::new(settings.login.clone());
         let (drain, commands) = (Drain::default(), RefCell::new(Commands::built_in()));
-        Rc::new(RespFront { lanes, identity, settings, registry, spare, stats, drain, commands })
+        let is_live = Cell::new(false);
+        Rc::new(RespFront { lanes, identity, settings, registry, spare, stats, drain, commands, is_live })
     }
 
     /// Keeps the table of commands that of the Redis at hand. Never ends.
@@ -133,9 +137,15 @@ impl RespFront {
             let mut commands = self.commands.borrow().clone();
             if commands.merge(&reply).is_ok() {
                 self.commands.replace(commands);
+                self.is_live.set(true);
             }
             sleep(LEARNING_PAUSE).await;
         }
+    }
+
+    /// The way of a request.
+    fn route(&self, arguments: Arguments<'_>) -> Route {
+        route(&self.commands.borrow(), self.is_live.get(), arguments).0
     }
 
     /// From now on a connection ends once all it was asked is answered.

@@ -33,6 +33,8 @@ pub(super) enum Why {
     Wait,
     Subscribe,
     Unsubscribe(Kind),
+    /// Redis has not named it: if it succeeds nevertheless, it may have done anything to its connection.
+    Unknown,
     /// It changes something of its connection that only the end of the connection undoes for certain.
     State,
 }
@@ -49,7 +51,14 @@ pub(super) enum Kind {
 ///
 /// A command with too few or too many arguments goes along a shared lane, where Redis says so in its own words and does
 /// nothing; but HELLO never does, because old servers apply it as far as it makes sense.
-pub(super) fn route<'a>(commands: &'a Commands, arguments: Arguments<'_>) -> (Route, Option<&'a Command>) {
+///
+/// A command that the Redis at hand does not name (`is_live` if it has named them all) is most likely none. But it may be
+/// one that was renamed, which COMMAND does not tell (`rename-command`): a MULTI or a BLPOP must not get on a shared lane.
+pub(super) fn route<'a>(
+    commands: &'a Commands,
+    is_live: bool,
+    arguments: Arguments<'_>,
+) -> (Route, Option<&'a Command>) {
     let (command, lane) = commands.route(arguments, Standing::Free);
     let fits = command.is_none_or(|command| command.takes(arguments.len()));
     let read = command.is_some_and(|command| command.flags().has(Flags::READONLY));
@@ -58,6 +67,7 @@ pub(super) fn route<'a>(commands: &'a Commands, arguments: Arguments<'_>) -> (Ro
         Lane::Slow => Route::Shared { pace: Pace::Slow, read },
         Lane::Local(local) if fits && is_understood(local, arguments) => Route::Local(local),
         Lane::Tunnel if fits => Route::Tunnel,
+        Lane::Shared if command.is_none() && is_live => Route::Pinned(Why::Unknown),
         Lane::Pinned(why) if fits => match why {
             Pin::Transaction => Route::Pinned(Why::Multi),
             Pin::Watch => Route::Pinned(Why::Watch),

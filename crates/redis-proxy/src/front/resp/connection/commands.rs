@@ -1,6 +1,6 @@
 //! One command: on its way, or not yet.
 
-use std::task::{Context, Waker};
+use std::task::Context;
 
 use bytes::Bytes;
 use resp::{Arguments, Form, Frame, encode_command};
@@ -8,7 +8,7 @@ use resp::{Arguments, Form, Frame, encode_command};
 use super::Connection;
 use crate::front::resp::pinned::Expect;
 use crate::front::resp::reply::put;
-use crate::front::resp::route::{Local, Route, Why, may_stream, route};
+use crate::front::resp::route::{Local, Route, Why, may_stream};
 use crate::front::resp::session::Replies;
 use crate::lanes::{Pace, Request};
 
@@ -45,7 +45,7 @@ impl Connection {
             Form::Loose => Request::Encoded(arguments),
         };
         if self.pinned.is_some() {
-            return self.command_pinned(request, arguments);
+            return self.command_pinned(request, arguments, cx);
         }
         if let Some(text) = self.refused.take() {
             // Commands meant for a transaction that could not begin must not run without it.
@@ -53,7 +53,7 @@ impl Connection {
             self.say(&Frame::Error(text));
             return true;
         }
-        let way = route(&self.front.commands.borrow(), arguments).0;
+        let way = self.front.route(arguments);
         match way {
             Route::Shared { pace, read } => self.share(request, pace, read, cx),
             // Redis says so itself, and no connection is made for what it refuses.
@@ -114,8 +114,17 @@ impl Connection {
     }
 
     /// Onto the client's own connection, or to the end of its having one.
-    fn command_pinned(&mut self, request: Request<'_>, arguments: Arguments<'_>) -> bool {
-        let way = route(&self.front.commands.borrow(), arguments).0;
+    fn command_pinned(
+        &mut self,
+        request: Request<'_>,
+        arguments: Arguments<'_>,
+        cx: &mut Context<'_>,
+    ) -> bool {
+        // What the proxy does not answer itself after all goes along a shared lane.
+        if self.mailbox.waiting() > 0 {
+            return false;
+        }
+        let way = self.front.route(arguments);
         let resp3 = self.session.resp3();
         let Some(pinned) = self.pinned.as_mut().filter(|pinned| !pinned.shut) else {
             return false;
@@ -123,20 +132,29 @@ impl Connection {
         let subscribed = pinned.is_subscribed() && !resp3;
         let expect = match way {
             Route::Local(Local::Quit | Local::Reset | Local::Guard) => {
-                return self.answer_pinned(request, arguments, way);
+                return self.answer_pinned(request, arguments, way, cx);
             }
             Route::Local(Local::Ping | Local::Echo) => Expect::Reply,
             _ if pinned.in_multi => match way {
                 _ if is(arguments, b"EXEC") => Expect::Exec,
                 _ if is(arguments, b"DISCARD") => Expect::Discard,
-                Route::Shared { .. } | Route::Pinned(Why::Blocking | Why::Wait | Why::Multi | Why::Watch) => {
+                Route::Shared { .. }
+                | Route::Pinned(Why::Blocking | Why::Wait | Why::Multi | Why::Watch | Why::Unknown) => {
                     Expect::Reply
                 }
                 // Queued, these change the connection in ways that only EXEC's reply tells.
                 Route::Local(_) | Route::Pinned(_) | Route::Tunnel => return self.tunnel(request),
             },
-            // Redis refuses these to a subscribed client of RESP2.
+            Route::Pinned(Why::Unsubscribe(kind)) if arguments.len() == 1 => Expect::UnsubscribedAll(kind),
+            Route::Pinned(Why::Subscribe | Why::Unsubscribe(_)) => {
+                Expect::Subscribed(arguments.len().saturating_sub(1).max(1))
+            }
+            // Redis refuses these to a subscribed client of RESP2; whether it is one may not be known yet.
             Route::Local(_) if subscribed => Expect::Reply,
+            Route::Pinned(_) | Route::Tunnel if pinned.pubsub && !resp3 && pinned.waiting() > 0 => {
+                return false;
+            }
+            Route::Pinned(_) | Route::Tunnel if subscribed => Expect::Reply,
             Route::Local(Local::Select) => match number(arguments.get(1)) {
                 Some(db) => Expect::Select(db),
                 None => Expect::Reply,
@@ -144,25 +162,18 @@ impl Connection {
             Route::Local(Local::Auth | Local::Hello | Local::ClientReply) | Route::Tunnel => {
                 return self.tunnel(request);
             }
-            Route::Local(_) => return self.answer_pinned(request, arguments, way),
+            Route::Local(_) => return self.answer_pinned(request, arguments, way, cx),
             // Commands that are silent from the first to the last may as well be so in Redis.
             Route::Pinned(Why::Multi) if self.session.replies == Replies::Off => return self.tunnel(request),
             Route::Pinned(Why::Multi) => Expect::Multi,
             Route::Pinned(Why::Watch) => Expect::Watch,
             Route::Pinned(Why::Blocking) => Expect::Blocked,
-            // Whether it is subscribed will be known then.
-            Route::Pinned(Why::Wait) if pinned.pubsub && !resp3 && pinned.waiting() > 0 => return false,
-            Route::Pinned(Why::Wait) if subscribed => Expect::Reply,
             Route::Pinned(Why::Wait) => {
                 pinned.stream.outbox().extend_from_slice(PROBE);
                 pinned.expect(Expect::Probe);
                 Expect::Blocked
             }
-            Route::Pinned(Why::Unsubscribe(kind)) if arguments.len() == 1 => Expect::UnsubscribedAll(kind),
-            Route::Pinned(Why::Subscribe | Why::Unsubscribe(_)) => {
-                Expect::Subscribed(arguments.len().saturating_sub(1).max(1))
-            }
-            Route::Pinned(Why::State) => Expect::State,
+            Route::Pinned(Why::State | Why::Unknown) => Expect::State,
             Route::Shared { .. } if is(arguments, b"UNWATCH") => Expect::Unwatch,
             Route::Shared { .. } if is(arguments, b"EXEC") => Expect::Exec,
             Route::Shared { .. } => Expect::Reply,
@@ -176,12 +187,15 @@ impl Connection {
     }
 
     /// A command that the proxy answers although the client has a pin: once nothing is on its way there.
-    fn answer_pinned(&mut self, request: Request<'_>, arguments: Arguments<'_>, way: Route) -> bool {
+    fn answer_pinned(
+        &mut self,
+        request: Request<'_>,
+        arguments: Arguments<'_>,
+        way: Route,
+        cx: &mut Context<'_>,
+    ) -> bool {
         match way {
-            Route::Local(local) if self.waiting() == 0 => {
-                // Nothing local to a pinned client waits for a lane.
-                self.answer(local, arguments, request, &mut Context::from_waker(Waker::noop()))
-            }
+            Route::Local(local) if self.waiting() == 0 => self.answer(local, arguments, request, cx),
             _ => false,
         }
     }
