@@ -13,6 +13,7 @@ use std::task::{Context, Poll};
 use bytes::{Buf, Bytes, BytesMut};
 use resp::{Frame, ReplyScanner};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::task::yield_now;
 use tokio::time::Instant;
 use upstream::{Duplex, Greeting, OpenError, RawConnection, open_raw};
 
@@ -84,9 +85,13 @@ impl Lanes {
     /// [`NoPin`], which [`NoPin::text`] puts into words.
     pub(crate) async fn pin(self: Rc<Self>, key: LaneKey) -> Result<PinStream, NoPin> {
         let place = self.pins.place().ok_or(NoPin::TooMany)?;
-        if let Some(mut stream) = self.left_over(&key) {
-            stream.place = Some(place);
-            return Ok(stream);
+        while let Some(mut stream) = self.left_over(&key) {
+            // What Redis has closed by now is seen once the runtime has looked at its sockets.
+            yield_now().await;
+            if stream.is_silent() {
+                stream.place = Some(place);
+                return Ok(stream);
+            }
         }
         self.open_pin(place, key.greeting()).await
     }
@@ -123,8 +128,8 @@ impl Lanes {
     fn left_over(&self, key: &LaneKey) -> Option<PinStream> {
         let mut spare = self.pins.spare.borrow_mut();
         while let Some(at) = spare.iter().rposition(|spare| spare.key == *key) {
-            let mut found = spare.remove(at)?;
-            if found.since.elapsed() <= self.settings.idle && found.stream.is_silent() {
+            let found = spare.remove(at)?;
+            if found.since.elapsed() <= self.settings.idle {
                 return Some(found.stream);
             }
         }

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use testkit::{FaultProxy, RedisServer, Signal};
 
-use crate::support::program_without_redis;
+use crate::support::{program, program_without_redis};
 
 const UNREACHABLE: &str = "-MASTERDOWN proxy: upstream unreachable";
 
@@ -97,4 +97,11 @@ fn a_command_that_was_never_sent_goes_to_the_next_connection() {
     assert!(client.is_silent_for(Duration::from_millis(200)));
     faults.accept();
     client.expect(":2\r\n");
+}
+
+#[test]
+fn a_slow_command_may_take_longer_than_lanes_may_be_silent() {
+    let redis = RedisServer::builder().config("enable-debug-command", "yes").start();
+    let proxy = program().redis(&redis).set("RESP_PORT", "0").set("RESP_LANE_TIMEOUT", "100ms").start();
+    proxy.resp_client().ask("DEBUG SLEEP 0.5", "+OK").ask("EVAL \"return 1\" 0", ":1");
 }

@@ -93,6 +93,44 @@ fn a_blocked_client_that_dies_loses_no_element() {
 }
 
 #[test]
+fn a_blocked_client_that_dies_behind_a_long_pipeline_loses_no_element() {
+    let (redis, proxy) = start_resp(&[("RESP_PIPELINE", "10")]);
+    let mut direct = redis.client();
+    for bytes in [1 << 10, 1 << 17, 1 << 20] {
+        let mut blocked = proxy.resp_client();
+        blocked.send([b"BLPOP list 0\r\n".to_vec(), b"SET k v\r\n".repeat(bytes / 9)].concat());
+        wait_blocked(&redis, 1);
+        drop(blocked);
+        wait_blocked(&redis, 0);
+        assert_eq!(direct.command(&["RPUSH", "list", "element"]), Reply::Integer(1));
+        assert_eq!(direct.command(&["LLEN", "list"]), Reply::Integer(1));
+        direct.del("list");
+        assert_eq!(direct.get("k"), None, "Redis does nothing behind a command that blocks");
+    }
+    // One that lives gets all of its answers, in order.
+    let mut client = proxy.resp_client();
+    client.send([b"BLPOP list 0\r\n".to_vec(), b"INCR n\r\n".repeat(30_000)].concat());
+    wait_blocked(&redis, 1);
+    direct.command(&["RPUSH", "list", "element"]);
+    client.expect("*2\r\n$4\r\nlist\r\n$7\r\nelement\r\n");
+    for n in 1..=30_000 {
+        client.expect(format!(":{n}\r\n"));
+    }
+}
+
+#[test]
+fn a_pin_that_redis_has_closed_meanwhile_costs_nobody_his_connection() {
+    let (redis, proxy) = start_resp(&[("WORKERS", "1")]);
+    let mut client = proxy.resp_client();
+    for _ in 0..50 {
+        client.ask("BLPOP none 0.001", "*-1");
+        redis.client().command(&["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"]);
+    }
+    proxy.allow_warning("lost");
+    proxy.allow_warning("redis unavailable");
+}
+
+#[test]
 fn client_unblock_finds_the_connection_that_waits() {
     let (redis, proxy) = start_resp(&[]);
     let (mut blocked, mut other) = (proxy.resp_client(), proxy.resp_client());

@@ -193,6 +193,9 @@ impl Connection {
             if !self.output.is_empty() {
                 continue;
             }
+            if !self.eof && self.input.len() >= self.read_limit() && self.leave_to_redis() {
+                continue;
+            }
             if self.eof || self.closing || self.input.len() >= self.read_limit() {
                 return self.poll_timer(cx);
             }
@@ -348,7 +351,7 @@ impl Connection {
             || self.broken.is_some()
             || self.busy.is_some()
             || self.output.is_full(self.front.settings.output_bytes)
-            || self.waiting() >= self.window && !self.is_uploading()
+            || self.waiting() >= self.window && !self.is_unread()
             || self.pinned.as_ref().is_some_and(|pinned| pinned.stream.backlog() > READ_AHEAD)
     }
 

@@ -244,6 +244,11 @@ impl Connection {
         self.pinned.as_ref().is_some_and(|pinned| pinned.uploading)
     }
 
+    /// Whether what the client sends goes on as it comes.
+    pub(super) fn is_unread(&self) -> bool {
+        self.pinned.as_ref().is_some_and(|pinned| pinned.uploading || pinned.tunnel)
+    }
+
     /// The request at hand does from now on.
     pub(super) fn start_upload(&mut self) {
         if let Some(pinned) = self.pinned.as_mut() {

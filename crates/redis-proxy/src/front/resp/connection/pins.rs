@@ -15,16 +15,13 @@ impl Connection {
     /// # Errors
     /// The pin is lost.
     pub(super) fn poll_pinned(&mut self, cx: &mut Context<'_>) -> Result<bool, PinLost> {
+        if self.eof {
+            // What stands behind a blocking command must follow it now, or not at all.
+            self.leave_to_redis();
+        }
         let Some(pinned) = self.pinned.as_mut() else {
             return Ok(false);
         };
-        if self.eof && pinned.awaits_block() && !pinned.tunnel && !self.mailbox.is_muted() {
-            // What stands behind a blocking command must follow it now, or not at all.
-            pinned.stream.outbox().extend_from_slice(&self.input);
-            self.input.clear();
-            self.broken = None;
-            pinned.tunnel = true;
-        }
         let backlog = pinned.stream.backlog();
         if let Poll::Ready(Err(_)) = pinned.stream.poll_write(cx) {
             return self.pin_lost();
@@ -68,6 +65,22 @@ impl Connection {
             moved = true;
         }
         Ok(moved)
+    }
+
+    /// If the client is blocked: from here on Redis itself holds what the client sends, and sees its end behind that. A
+    /// client that is not read from could die unseen, and what Redis pops for it would be lost. Whether that is so now.
+    pub(super) fn leave_to_redis(&mut self) -> bool {
+        // Redis has not been told of CLIENT REPLY OFF.
+        let muted = self.mailbox.is_muted();
+        let blocked = |pinned: &&mut Box<Pinned>| pinned.awaits_block() && !pinned.tunnel && !muted;
+        let Some(pinned) = self.pinned.as_mut().filter(blocked) else {
+            return false;
+        };
+        pinned.stream.outbox().extend_from_slice(&self.input);
+        self.input.clear();
+        self.broken = None;
+        pinned.tunnel = true;
+        true
     }
 
     fn received(&mut self, bytes: &[u8]) -> Result<(), PinLost> {
