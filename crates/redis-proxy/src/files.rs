@@ -24,6 +24,23 @@ pub(crate) fn raise_limit() -> usize {
     now.map_or(usize::MAX, |files| usize::try_from(files).unwrap_or(usize::MAX))
 }
 
+/// MAX_PINNED and MAX_LANES as `files` allow them, lowered with a warning: a quarter of the files at most.
+pub(crate) fn fit_links(files: usize, max_pinned: usize, max_lanes: usize) -> (usize, usize) {
+    let room = files / 4;
+    if max_pinned.saturating_add(max_lanes) <= room {
+        return (max_pinned, max_lanes);
+    }
+    let lanes = max_lanes.min(room / 2).max(1);
+    let pinned = max_pinned.min(room - room / 2);
+    warn!(
+        max_pinned = pinned,
+        max_lanes = lanes,
+        files,
+        "MAX_PINNED and MAX_LANES lowered to the limit of open files"
+    );
+    (pinned, lanes)
+}
+
 /// MAX_CLIENTS and MAX_WAITING as `files` allow them, lowered with a warning.
 pub(crate) fn fit(files: usize, workers: usize, max_clients: usize, max_waiting: usize) -> (usize, usize) {
     let room = files.saturating_sub(OTHERS + MOST_REFUSALS + workers * FILES_A_WORKER).max(2);
@@ -53,7 +70,14 @@ pub(crate) fn fit(files: usize, workers: usize, max_clients: usize, max_waiting:
 
 #[cfg(test)]
 mod tests {
-    use super::fit;
+    use super::{fit, fit_links};
+
+    #[test]
+    fn connections_to_redis_leave_most_files_to_clients() {
+        assert_eq!(fit_links(20_000, 1_000, 200), (1_000, 200));
+        assert_eq!(fit_links(1_024, 1_000, 200), (128, 128));
+        assert_eq!(fit_links(0, 1_000, 200), (0, 1));
+    }
 
     #[test]
     fn clients_and_waiting_fit_the_files() {

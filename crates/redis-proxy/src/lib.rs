@@ -42,6 +42,7 @@ use crate::front::http::HttpSettings;
 use crate::front::resp::{Registry, RespSettings};
 use crate::front::{Refusals, Speaks};
 pub use crate::health::check_health;
+use crate::lanes::Bounds;
 use crate::listener::{Door, accept, bind};
 use crate::maintenance::maintain;
 use crate::readthrough::{Link, LinkSettings, LinkThread, Store};
@@ -60,8 +61,14 @@ pub fn run(mut settings: Settings) -> Result<Ended, Error> {
         .map_err(|error| Error::setting("LOG", &settings.log, &error.to_string()))?;
     mutate()?;
     let files = files::raise_limit();
+    let mut links = 0;
+    if settings.resp_port.is_some() {
+        (settings.max_pinned, settings.max_lanes) =
+            files::fit_links(files, settings.max_pinned, settings.max_lanes);
+        links = settings.max_pinned + settings.max_lanes + settings.workers * lanes::KEPT_PINS;
+    }
     (settings.max_clients, settings.max_waiting) =
-        files::fit(files, settings.workers, settings.max_clients, settings.max_waiting);
+        files::fit(files.saturating_sub(links), settings.workers, settings.max_clients, settings.max_waiting);
     // Lives as long as this function: dropping it ends the redis-server.
     let own_redis =
         if settings.with_redis { Some(with_redis::start().map_err(Error::OwnRedis)?) } else { None };
@@ -120,7 +127,7 @@ async fn serve(settings: &Settings, listeners: Listeners) -> Result<Ended, Error
         resp: RespSettings::new(settings),
         endpoint: settings.redis.clone(),
         registry: Arc::new(Registry::default()),
-        pinned: Arc::default(),
+        bounds: Bounds::new(settings.max_pinned, settings.max_lanes, settings.resp_unread_bytes),
     };
     let redis = Target::new(settings.redis.clone(), settings.max_inflight);
     let started = start_links(settings, &store, budget.as_ref(), &redis)?;
@@ -158,7 +165,7 @@ async fn serve(settings: &Settings, listeners: Listeners) -> Result<Ended, Error
             door,
             draining,
             registry: plan.registry.clone(),
-            pinned: plan.pinned.clone(),
+            bounds: plan.bounds.clone(),
         };
         admin::start(listener, watched).map_err(Error::System)?;
     }

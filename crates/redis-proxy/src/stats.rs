@@ -131,6 +131,8 @@ pub(crate) struct LaneStats {
     pub(crate) pin_opens: Counter,
     /// Clients closed because a connection to Redis was lost with something of theirs on its way.
     pub(crate) lost_clients: Counter,
+    /// Clients closed because they, or all of them together, left too much unread.
+    pub(crate) full_clients: Counter,
     /// Clients closed because their requests broke the protocol.
     pub(crate) protocol_errors: Counter,
 }

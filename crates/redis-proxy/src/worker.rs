@@ -20,7 +20,7 @@ use crate::budget::Budget;
 use crate::front::http::{HttpFront, HttpSettings};
 use crate::front::resp::{Registry, RespFront, RespSettings};
 use crate::front::{Fronts, Speaks};
-use crate::lanes::Lanes;
+use crate::lanes::{Bounds, Lanes};
 use crate::readthrough::{FillSink, Link, ReadThrough, Store, Ticket};
 use crate::spare::Spare;
 use crate::stats::{LaneStats, WorkerStats};
@@ -59,8 +59,7 @@ pub(crate) struct Plan {
     /// Where lanes lead.
     pub(crate) endpoint: Endpoint,
     pub(crate) registry: Arc<Registry>,
-    /// Pins in use.
-    pub(crate) pinned: Arc<AtomicUsize>,
+    pub(crate) bounds: Bounds,
 }
 
 impl Plan {
@@ -69,14 +68,14 @@ impl Plan {
         let lanes = Lanes::new(
             self.endpoint.clone(),
             self.resp.lanes,
-            self.pinned.clone(),
+            self.bounds.clone(),
             spare.clone(),
             lane_stats.clone(),
         );
         let (resp, registry) = (self.resp.clone(), self.registry.clone());
         Fronts {
             http: HttpFront::new(read, stats, self.http.clone(), spare.clone()),
-            resp: RespFront::new(lanes, resp, registry, spare, lane_stats),
+            resp: RespFront::new(lanes, self.bounds.clone(), resp, registry, spare, lane_stats),
         }
     }
 }

@@ -131,8 +131,12 @@ impl Reading {
 
     fn encode_resp(&self, out: &mut DescriptorEncoder<'_>) -> fmt::Result {
         gauge(out, "resp_clients", "Connected Redis clients", self.0.registry.len() as u64)?;
-        let pinned = self.0.pinned.load(Ordering::Relaxed) as u64;
-        gauge(out, "pinned_connections", "Connections to Redis that belong to one client each", pinned)?;
+        let bounds = &self.0.bounds;
+        let (pins, lanes) = (bounds.pins.taken() as u64, bounds.lanes.taken() as u64);
+        gauge(out, "pinned_connections", "Connections to Redis that belong to one client each", pins)?;
+        gauge(out, "open_lanes", "Connections to Redis that clients share", lanes)?;
+        let unread = bounds.unread.bytes() as u64;
+        gauge(out, "resp_unread_bytes", "Replies that Redis clients have not read", unread)?;
         let commands = [
             ("local", self.lanes(|stats| &stats.local)),
             ("shared", self.lanes(|stats| &stats.shared)),
@@ -156,6 +160,7 @@ impl Reading {
         )?;
         let errors = [
             ("lost", self.lanes(|stats| &stats.lost_clients)),
+            ("unread", self.lanes(|stats| &stats.full_clients)),
             ("protocol", self.lanes(|stats| &stats.protocol_errors)),
         ];
         labelled(

@@ -7,7 +7,6 @@ use std::convert::Infallible;
 use std::io;
 use std::net::TcpListener;
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
 use std::thread;
 use std::time::Duration;
 
@@ -22,6 +21,7 @@ use prometheus_client::encoding::text::encode;
 use tokio::sync::Semaphore;
 
 use crate::front::resp::Registry;
+use crate::lanes::Bounds;
 use crate::listener::Door;
 use crate::readthrough::{Link, Store};
 use crate::shutdown::Draining;
@@ -47,8 +47,7 @@ pub(crate) struct Watched {
     pub(crate) door: Arc<Door>,
     pub(crate) draining: Arc<Draining>,
     pub(crate) registry: Arc<Registry>,
-    /// Pins in use.
-    pub(crate) pinned: Arc<AtomicUsize>,
+    pub(crate) bounds: Bounds,
 }
 
 /// Serves the admin port on a new thread, until the program ends.

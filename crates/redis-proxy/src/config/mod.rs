@@ -105,6 +105,8 @@ pub struct Settings {
     pub resp_pipeline: usize,
     /// The most bytes of replies that wait for one client.
     pub resp_output_limit_bytes: usize,
+    /// The most bytes of replies that wait for all clients together.
+    pub resp_unread_bytes: usize,
     /// How long a Redis client may lie idle; zero is for ever.
     pub resp_idle_timeout: Duration,
     /// The most commands of one lane without a reply.
@@ -117,6 +119,8 @@ pub struct Settings {
     pub resp_lane_idle: Duration,
     /// The most connections to Redis that belong to one client each.
     pub max_pinned: usize,
+    /// The most connections to Redis that clients share.
+    pub max_lanes: usize,
     /// The `Cache-Control` of an answer that carries a value; a valid header value.
     pub http_cache_control: String,
     /// How long, after the signal to end, requests are still accepted while `/readyz` says no.
@@ -263,12 +267,14 @@ fn settle(values: &Values) -> Result<Settings, ConfigError> {
         resp_query_buffer_bytes: values.number("RESP_QUERY_BUFFER_BYTES"),
         resp_pipeline: values.number("RESP_PIPELINE"),
         resp_output_limit_bytes: values.number("RESP_OUTPUT_LIMIT_BYTES"),
+        resp_unread_bytes: values.number("RESP_UNREAD_BYTES"),
         resp_idle_timeout: values.time("RESP_IDLE_TIMEOUT"),
         resp_lane_inflight: values.number("RESP_LANE_INFLIGHT"),
         resp_lane_bytes: values.number("RESP_LANE_BYTES"),
         resp_lane_timeout: values.time("RESP_LANE_TIMEOUT"),
         resp_lane_idle: values.time("RESP_LANE_IDLE"),
         max_pinned: values.number("MAX_PINNED"),
+        max_lanes: values.number("MAX_LANES"),
         http_cache_control: values.text("HTTP_CACHE_CONTROL"),
         shutdown_delay: values.time("SHUTDOWN_DELAY"),
         shutdown_timeout: values.time("SHUTDOWN_TIMEOUT"),

@@ -341,6 +341,13 @@ pub(super) const SECTIONS: &[Section] = &[
                 "Replies of shared connections that wait for one client; a client that leaves more unread is closed.",
             ),
             row(
+                "RESP_UNREAD_BYTES",
+                bytes(64 * KIB, 1 << 40),
+                "1GiB",
+                "Such replies of all clients together, the first 16 KiB of each not counted; the client that would go above it is \
+                 closed.",
+            ),
+            row(
                 "RESP_IDLE_TIMEOUT",
                 time(Duration::ZERO, DAY),
                 "0s",
@@ -370,6 +377,13 @@ pub(super) const SECTIONS: &[Section] = &[
                 count(0, MILLION),
                 "1000",
                 "The most connections to Redis that belong to one client each: transactions, subscriptions, blocking commands.",
+            ),
+            row(
+                "MAX_LANES",
+                count(1, MILLION),
+                "200",
+                "The most connections to Redis that Redis clients share: one a worker, user, database, version of RESP and pace. \
+                 For one more the one that was idle for longest is closed.",
             ),
         ],
     },

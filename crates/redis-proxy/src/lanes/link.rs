@@ -25,6 +25,8 @@ enum Loss {
     Closed(String),
     /// No byte for the lane's time-out while answers were due.
     Silent,
+    /// Nobody has used it for long, or another lane needs its place.
+    Idle,
 }
 
 /// Runs a lane until nobody has a use for it.
@@ -80,8 +82,12 @@ async fn connect(lane: &SharedLane, lanes: &Lanes) -> Result<RawConnection, Refu
 }
 
 async fn open(lane: &SharedLane, lanes: &Lanes) -> Result<RawConnection, Refusal> {
+    lane.set_place(Some(lanes.lane_place().ok_or(Refusal::TooMany)?));
     let opened = open_raw(&lanes.endpoint, &lane.key.greeting()).await;
     lanes.note_login(&lane.key, &opened);
+    if opened.is_err() {
+        lane.set_place(None);
+    }
     opened.map_err(|error| match error {
         OpenError::Unreachable(_) => Refusal::Unreachable,
         OpenError::Refused(Step::Auth, text) => Refusal::Login(text),
@@ -105,7 +111,15 @@ async fn serve(lane: &SharedLane, lanes: &Lanes, connection: RawConnection, time
         lane,
         lanes,
     };
-    match poll_fn(|cx| link.poll(cx)).await {
+    let loss = poll_fn(|cx| link.poll(cx)).await;
+    lane.set_idle(None);
+    lane.set_place(None);
+    match loss {
+        Loss::Idle => {
+            info!(db = key.db, "idle lane closed");
+            // What has come in this very turn goes to the next connection.
+            lane.lose();
+        }
         Loss::Silent => {
             warn!(db = key.db, commands = lane.commands(), "redis does not answer on a lane");
             lanes.stats.lane_timeouts.add(1);
@@ -152,8 +166,15 @@ impl Link<'_> {
         }
         if self.lane.commands() == 0 {
             self.due_since_ns = None;
-            return Poll::Pending;
+            if !self.lane.has_place() {
+                return Poll::Ready(Loss::Idle);
+            }
+            let since_ns = self.lane.idle_since_ns().unwrap_or_else(now_ns);
+            self.lane.set_idle(Some(since_ns));
+            ready!(self.timer.poll_until(since_ns.saturating_add(nanos(self.lanes.settings.idle)), cx));
+            return Poll::Ready(Loss::Idle);
         }
+        self.lane.set_idle(None);
         let since_ns = *self.due_since_ns.get_or_insert_with(now_ns);
         ready!(self.timer.poll_until(since_ns.saturating_add(self.timeout_ns), cx));
         Poll::Ready(Loss::Silent)

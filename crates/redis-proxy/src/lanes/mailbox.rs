@@ -1,12 +1,16 @@
 //! Where the replies of a shared lane wait for their client, as bytes.
 
 use std::cell::{Cell, RefCell};
+use std::sync::Arc;
 use std::task::{Context, Waker};
 
+use super::bounds::{Bounds, Unread};
 use crate::spare::Spare;
 
 /// Replies above this are large: a client should have one of them on its way, because they wait in memory.
 pub(crate) const LARGE_REPLY: usize = 32 * 1024;
+/// So much of what waits for a client is not counted: most clients read, and the count is one for all workers.
+const UNCOUNTED: usize = 16 * 1024;
 
 /// One client's side of the shared lanes. Its replies come in the order of its commands, because all commands that are on
 /// their way at one time are on one lane.
@@ -17,8 +21,13 @@ pub(crate) struct Mailbox {
     state: Cell<State>,
     /// Replies are counted and dropped: `CLIENT REPLY OFF`.
     muted: Cell<bool>,
-    /// Bytes that may wait here: a client that does not read is cut off, as Redis does with its output buffers.
+    /// Bytes that may wait for it: a client that does not read is cut off, as Redis does with its output buffers.
     limit: usize,
+    /// Bytes that do, here or on their way to it.
+    held: Cell<usize>,
+    /// Of these, what is counted in `unread`.
+    counted: Cell<usize>,
+    unread: Arc<Unread>,
     waker: RefCell<Option<Waker>>,
     /// Bytes of the reply at hand.
     partial: Cell<usize>,
@@ -31,21 +40,26 @@ pub(crate) struct Mailbox {
 pub(crate) enum State {
     /// It takes its replies.
     Open,
-    /// A reply is lost, or too many wait: its connection must be closed.
+    /// A reply is lost: its connection must be closed.
     Lost,
+    /// It has left too much unread, or all have: its connection must be closed.
+    Full,
     /// It has left.
     Gone,
 }
 
 impl Mailbox {
-    /// A mailbox for at most `limit` bytes.
-    pub(crate) fn new(limit: usize) -> Self {
+    /// A mailbox for at most `limit` bytes, and no more than all clients together may leave.
+    pub(crate) fn new(limit: usize, bounds: &Bounds) -> Self {
         Mailbox {
             bytes: RefCell::default(),
             waiting: Cell::new(0),
             state: Cell::new(State::Open),
             muted: Cell::new(false),
             limit,
+            held: Cell::new(0),
+            counted: Cell::new(0),
+            unread: bounds.unread.clone(),
             waker: RefCell::default(),
             partial: Cell::new(0),
             large: Cell::new(false),
@@ -104,6 +118,26 @@ impl Mailbox {
         self.bytes.borrow().len()
     }
 
+    /// The client has been given all that was here.
+    pub(crate) fn settle(&self) {
+        self.held.set(self.len());
+        if self.counted.get() > 0 {
+            self.unread.remove(self.counted.take());
+        }
+    }
+
+    /// Whether so many more bytes may wait.
+    fn hold(&self, bytes: usize) -> bool {
+        let held = self.held.get() + bytes;
+        self.held.set(held);
+        let uncounted = held.saturating_sub(UNCOUNTED + self.counted.get());
+        if held > self.limit || uncounted > 0 && !self.unread.add(uncounted) {
+            return false;
+        }
+        self.counted.set(self.counted.get() + uncounted);
+        true
+    }
+
     /// The client is gone: what still comes for it is dropped.
     pub(crate) fn leave(&self) {
         self.state.set(State::Gone);
@@ -127,11 +161,11 @@ impl Mailbox {
             return;
         }
         if !self.muted.get() {
-            let mut bytes = self.bytes.borrow_mut();
-            if bytes.len() + reply.len() > self.limit {
-                drop(bytes);
-                return self.lose();
+            if !self.hold(reply.len()) {
+                self.state.set(State::Full);
+                return self.wake();
             }
+            let mut bytes = self.bytes.borrow_mut();
             if bytes.capacity() == 0 {
                 *bytes = spare.take_output();
             }
@@ -155,24 +189,49 @@ impl Mailbox {
     }
 }
 
+impl Drop for Mailbox {
+    fn drop(&mut self) {
+        self.unread.remove(self.counted.get());
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn a_client_that_takes_nothing_is_lost_at_its_limit_and_not_before() {
-        let (mailbox, spare) = (Mailbox::new(8), Spare::default());
+        let (mailbox, spare) = (Mailbox::new(8, &Bounds::new(0, 0, 0)), Spare::default());
         mailbox.expect();
         mailbox.expect();
         mailbox.deliver(b"+OK\r\n", 1, &spare);
         assert_eq!((mailbox.waiting(), mailbox.state(), mailbox.len()), (1, State::Open, 5));
         mailbox.deliver(b"+OK\r\n", 1, &spare);
-        assert_eq!((mailbox.waiting(), mailbox.state()), (0, State::Lost));
+        assert_eq!((mailbox.waiting(), mailbox.state()), (0, State::Full));
+    }
+
+    #[test]
+    fn all_clients_together_leave_so_much_unread_and_no_more() {
+        let (bounds, spare) = (Bounds::new(0, 0, 1000), Spare::default());
+        let (one, two) = (Mailbox::new(1 << 20, &bounds), Mailbox::new(1 << 20, &bounds));
+        let deliver = |mailbox: &Mailbox, bytes: usize| mailbox.deliver(&vec![b'x'; bytes], 0, &spare);
+        deliver(&one, UNCOUNTED + 600);
+        deliver(&two, UNCOUNTED + 300);
+        assert_eq!((bounds.unread.bytes(), one.state(), two.state()), (900, State::Open, State::Open));
+        deliver(&two, 101);
+        assert_eq!((one.state(), two.state()), (State::Open, State::Full));
+        drop(two);
+        assert_eq!(bounds.unread.bytes(), 600);
+        deliver(&one, 400);
+        one.take_into(&mut Vec::new(), &spare);
+        assert_eq!(bounds.unread.bytes(), 1000, "taken is not sent");
+        one.settle();
+        assert_eq!((bounds.unread.bytes(), one.state()), (0, State::Open));
     }
 
     #[test]
     fn a_muted_reply_is_counted_and_dropped() {
-        let (mailbox, spare) = (Mailbox::new(8), Spare::default());
+        let (mailbox, spare) = (Mailbox::new(8, &Bounds::new(0, 0, 0)), Spare::default());
         mailbox.mute(true);
         mailbox.expect();
         mailbox.deliver(b"+OK\r\n", 1, &spare);

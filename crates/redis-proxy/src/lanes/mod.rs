@@ -6,8 +6,9 @@
 //! ```
 //!
 //! A key is who the client is, its database and its protocol ([`LaneKey`]): two clients of one key cannot tell whose
-//! connection they use. Everything here lives on one worker's thread; only the number of pins is the process'.
+//! connection they use. Everything here lives on one worker's thread; only the bounds are the process'.
 
+mod bounds;
 mod key;
 mod link;
 mod mailbox;
@@ -18,7 +19,6 @@ use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -27,9 +27,10 @@ use tokio::sync::Notify;
 use tokio::task::spawn_local;
 use upstream::{Endpoint, OpenError, RawConnection};
 
+pub(crate) use bounds::Bounds;
 pub(crate) use key::{Identity, LaneKey, Pace};
 pub(crate) use mailbox::{LARGE_REPLY, Mailbox, State as MailboxState};
-pub(crate) use pin::{NoPin, PinStream};
+pub(crate) use pin::{KEPT_PINS, NoPin, PinStream};
 pub(crate) use shared::{Refusal, Request, SharedLane};
 pub(crate) use upstream::{Login, Password};
 
@@ -47,8 +48,6 @@ pub(crate) struct LaneSettings {
     pub(crate) timeout: Duration,
     /// How long a lane or a spare pin lies idle before it is closed.
     pub(crate) idle: Duration,
-    /// Pins of the process.
-    pub(crate) max_pinned: usize,
 }
 
 /// What Redis says of itself on a new connection.
@@ -74,7 +73,8 @@ pub(crate) struct Lanes {
     endpoint: Endpoint,
     settings: LaneSettings,
     shared: RefCell<HashMap<(LaneKey, Pace), Rc<SharedLane>>>,
-    pins: pin::Pins,
+    spare_pins: pin::SparePins,
+    bounds: Bounds,
     spare: Rc<Spare>,
     stats: Arc<LaneStats>,
     /// Whether Redis asks its default user for a password, as far as is known.
@@ -87,13 +87,14 @@ impl Lanes {
     pub(crate) fn new(
         endpoint: Endpoint,
         settings: LaneSettings,
-        pinned: Arc<AtomicUsize>,
+        bounds: Bounds,
         spare: Rc<Spare>,
         stats: Arc<LaneStats>,
     ) -> Rc<Self> {
         Rc::new(Lanes {
             endpoint,
-            pins: pin::Pins::new(pinned, settings.max_pinned),
+            spare_pins: RefCell::default(),
+            bounds,
             settings,
             shared: RefCell::default(),
             spare,
@@ -129,6 +130,19 @@ impl Lanes {
     pub(crate) async fn commands(&self) -> Option<Frame> {
         self.opened.notified().await;
         upstream::ask_once(&self.endpoint, &[b"COMMAND"]).await.ok()
+    }
+
+    /// A place for a connection of a shared lane: a free one, or that of the lane which has been idle for longest.
+    fn lane_place(&self) -> Option<bounds::Place> {
+        self.bounds.lanes.take().or_else(|| {
+            let shared = self.shared.borrow();
+            shared
+                .values()
+                .filter_map(|lane| Some((lane.idle_since_ns()?, lane)))
+                .min_by_key(|idle| idle.0)?
+                .1
+                .retire()
+        })
     }
 
     /// Drops a lane that only the lanes know. False if somebody else does.

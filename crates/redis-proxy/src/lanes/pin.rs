@@ -6,8 +6,6 @@ use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 
 use bytes::{Buf, Bytes, BytesMut};
@@ -17,12 +15,13 @@ use tokio::task::yield_now;
 use tokio::time::Instant;
 use upstream::{Duplex, Greeting, OpenError, RawConnection, open_raw};
 
+use super::bounds::Place;
 use super::key::LaneKey;
 use super::shared::UNREACHABLE;
 use super::{Facts, Lanes};
 
 /// Clean pins that a worker keeps for the next client.
-const KEPT_PINS: usize = 16;
+pub(crate) const KEPT_PINS: usize = 16;
 
 /// Why there is no pin.
 #[derive(Debug)]
@@ -44,38 +43,13 @@ impl NoPin {
     }
 }
 
-/// The pins of a worker that nobody uses, and the number of those that somebody does.
-pub(super) struct Pins {
-    spare: RefCell<VecDeque<Spare>>,
-    /// In use, of the whole process.
-    used: Arc<AtomicUsize>,
-    max: usize,
-}
+/// The pins of a worker that nobody uses.
+pub(super) type SparePins = RefCell<VecDeque<Spare>>;
 
-struct Spare {
+pub(super) struct Spare {
     key: LaneKey,
     stream: PinStream,
     since: Instant,
-}
-
-/// A place among MAX_PINNED, given back when dropped.
-pub(crate) struct Place(Arc<AtomicUsize>);
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-impl Pins {
-    pub(super) fn new(used: Arc<AtomicUsize>, max: usize) -> Self {
-        Pins { spare: RefCell::default(), used, max }
-    }
-
-    fn place(&self) -> Option<Place> {
-        let place = Place(self.used.clone());
-        (self.used.fetch_add(1, Ordering::Relaxed) < self.max).then_some(place)
-    }
 }
 
 impl Lanes {
@@ -84,7 +58,7 @@ impl Lanes {
     /// # Errors
     /// [`NoPin`], which [`NoPin::text`] puts into words.
     pub(crate) async fn pin(self: Rc<Self>, key: LaneKey) -> Result<PinStream, NoPin> {
-        let place = self.pins.place().ok_or(NoPin::TooMany)?;
+        let place = self.bounds.pins.take().ok_or(NoPin::TooMany)?;
         while let Some(mut stream) = self.left_over(&key) {
             // What Redis has closed by now is seen once the runtime has looked at its sockets.
             yield_now().await;
@@ -101,7 +75,7 @@ impl Lanes {
     /// # Errors
     /// As [`pin`](Self::pin); what Redis says of the credentials is in it.
     pub(crate) async fn prove(self: Rc<Self>, key: LaneKey) -> Result<PinStream, NoPin> {
-        let place = self.pins.place().ok_or(NoPin::TooMany)?;
+        let place = self.bounds.pins.take().ok_or(NoPin::TooMany)?;
         self.open_pin(place, key.greeting()).await
     }
 
@@ -114,7 +88,7 @@ impl Lanes {
     /// Takes back a pin on which nothing of its client is left.
     pub(crate) fn unpin(&self, key: &LaneKey, mut stream: PinStream) {
         stream.place = None;
-        let mut spare = self.pins.spare.borrow_mut();
+        let mut spare = self.spare_pins.borrow_mut();
         let now = Instant::now();
         while spare.len() >= KEPT_PINS
             || spare.front().is_some_and(|oldest| now - oldest.since > self.settings.idle)
@@ -126,7 +100,7 @@ impl Lanes {
 
     /// The one given back last: it is the least likely to have been closed by Redis meanwhile.
     fn left_over(&self, key: &LaneKey) -> Option<PinStream> {
-        let mut spare = self.pins.spare.borrow_mut();
+        let mut spare = self.spare_pins.borrow_mut();
         while let Some(at) = spare.iter().rposition(|spare| spare.key == *key) {
             let found = spare.remove(at)?;
             if found.since.elapsed() <= self.settings.idle {

@@ -5,7 +5,7 @@
 //! written goes to the next connection, a read that was written goes there once, and a client with anything else on its way
 //! is closed, because nobody knows whether it was executed.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
@@ -13,6 +13,7 @@ use std::task::{Context, Poll, Waker};
 use bytes::{Buf, Bytes, BytesMut};
 use resp::{Arguments, Parsed, RequestLimits, RequestParser, encode_command};
 
+use super::bounds::Place;
 use super::key::{LaneKey, Pace};
 use super::mailbox::Mailbox;
 use super::{Facts, LaneSettings};
@@ -51,6 +52,8 @@ impl Request<'_> {
 pub(crate) enum Refusal {
     /// Redis cannot be reached.
     Unreachable,
+    /// MAX_LANES are in use.
+    TooMany,
     /// Redis does not let this identity in: its text, without the dash.
     Login(Bytes),
     /// Redis turns down the protocol or the database: its text, without the dash.
@@ -62,6 +65,7 @@ impl Refusal {
     pub(crate) fn text(&self) -> Bytes {
         match self {
             Refusal::Unreachable => Bytes::from_static(UNREACHABLE),
+            Refusal::TooMany => Bytes::from_static(b"ERR proxy: too many lanes"),
             Refusal::Login(text) | Refusal::Request(text) => text.clone(),
         }
     }
@@ -116,6 +120,10 @@ pub(crate) struct SharedLane {
     pub(crate) pace: Pace,
     queue: RefCell<Queue>,
     settings: LaneSettings,
+    /// Of its connection, among MAX_LANES.
+    place: RefCell<Option<Place>>,
+    /// Since when nothing has been on its way on its connection.
+    idle_since_ns: Cell<Option<u64>>,
 }
 
 impl SharedLane {
@@ -133,7 +141,14 @@ impl SharedLane {
             waiting_for_ready: Vec::new(),
             waiting_for_room: Vec::new(),
         };
-        Rc::new(SharedLane { key, pace, queue: RefCell::new(queue), settings })
+        Rc::new(SharedLane {
+            key,
+            pace,
+            queue: RefCell::new(queue),
+            settings,
+            place: RefCell::default(),
+            idle_since_ns: Cell::new(None),
+        })
     }
 
     /// Queues one command, whose reply goes to `mailbox`. `read` if it may be sent twice. False if there is no room:
@@ -219,6 +234,32 @@ impl SharedLane {
     /// Commands without a reply.
     pub(super) fn commands(&self) -> usize {
         self.queue.borrow().commands
+    }
+
+    /// It has a place for a connection, or no longer.
+    pub(super) fn set_place(&self, place: Option<Place>) {
+        self.place.replace(place);
+    }
+
+    /// Whether its connection may go on: its place has not been given to another lane.
+    pub(super) fn has_place(&self) -> bool {
+        self.place.borrow().is_some()
+    }
+
+    /// Nothing has been on its way since then, or something is.
+    pub(super) fn set_idle(&self, since_ns: Option<u64>) {
+        self.idle_since_ns.set(since_ns);
+    }
+
+    /// Since when its connection has been of no use; `None` if it is, or if there is none.
+    pub(super) fn idle_since_ns(&self) -> Option<u64> {
+        self.idle_since_ns.get().filter(|_| self.commands() == 0 && self.has_place())
+    }
+
+    /// Takes its place; its connection is closed.
+    pub(super) fn retire(&self) -> Option<Place> {
+        wake(self.queue.borrow_mut().driver.take());
+        self.place.take()
     }
 
     /// There is a connection.
@@ -375,7 +416,7 @@ fn refuse(mailbox: &Mailbox, refusal: &Refusal, commands: usize, spare: &Spare) 
     match refusal {
         // Redis has thrown this user out: it would have closed the user's connections.
         Refusal::Login(_) => mailbox.lose(),
-        Refusal::Unreachable | Refusal::Request(_) => {
+        Refusal::Unreachable | Refusal::TooMany | Refusal::Request(_) => {
             let line = [b"-", &refusal.text()[..], b"\r\n"].concat();
             mailbox.deliver(&line.repeat(commands), commands, spare);
         }

@@ -94,6 +94,75 @@ fn a_client_that_leaves_too_much_unread_is_closed() {
 }
 
 #[test]
+fn slow_readers_together_leave_a_bounded_amount_unread() {
+    let settings = [("RESP_UNREAD_BYTES", "40MiB"), ("WORKERS", "2")];
+    let (redis, proxy) = start_resp(&settings);
+    redis.client().set("k", vec![b'x'; 16 * MIB]);
+    let unread = || proxy.metrics().value("redis_proxy_resp_unread_bytes");
+    let closed = || proxy.metrics().value("redis_proxy_resp_closed_clients_total{reason=\"unread\"}");
+    let slow: Vec<_> = (0..6)
+        .map(|_| {
+            let mut client = proxy.resp_client().with_small_buffer();
+            client.send("GET k\r\n");
+            client
+        })
+        .collect();
+    testkit::wait_until(Duration::from_secs(10), "clients that are closed", || closed() >= 2.0);
+    assert!(unread() > 0.0 && unread() <= (40 * MIB) as f64, "{}", unread());
+    proxy.resp_client().ask("PING", "+PONG").ask("STRLEN k", &format!(":{}", 16 * MIB));
+    drop(slow);
+    testkit::wait_until(Duration::from_secs(10), "nothing is unread", || unread() == 0.0);
+    // Who reads gets more than all may leave.
+    let mut client = proxy.resp_client();
+    for _ in 0..4 {
+        client.send("GET k\r\n").skip(16 * MIB as u64 + 13);
+    }
+    client.ask("PING", "+PONG");
+}
+
+#[test]
+fn lanes_are_bounded_and_an_idle_one_makes_room() {
+    let (redis, proxy) = start_resp(&[("MAX_LANES", "2"), ("WORKERS", "1")]);
+    let lanes = || proxy.metrics().value("redis_proxy_open_lanes");
+    let mut clients: Vec<_> = (0..5)
+        .map(|db| {
+            let mut client = proxy.resp_client();
+            client.ask(&format!("SELECT {db}"), "+OK").ask("SET k v", "+OK");
+            client
+        })
+        .collect();
+    assert!(lanes() <= 2.0, "{}", lanes());
+    for client in &mut clients {
+        client.ask("GET k", "$1\r\nv");
+    }
+    assert!(lanes() <= 2.0, "{}", lanes());
+    redis.client().command(&["CLIENT", "PAUSE", "1000", "WRITE"]);
+    clients[0].send("SET k w\r\n");
+    clients[1].send("SET k w\r\n");
+    testkit::wait_until(Duration::from_secs(5), "both lanes are in use", || {
+        clients[2].send("GET k\r\n").line() == "-ERR proxy: too many lanes" || {
+            clients[2].line();
+            false
+        }
+    });
+    clients[0].expect("+OK\r\n");
+    clients[1].expect("+OK\r\n");
+    clients[2].ask("GET k", "$1\r\nv");
+}
+
+#[test]
+fn a_lane_that_nobody_uses_is_closed() {
+    let (_redis, proxy) = start_resp(&[("RESP_LANE_IDLE", "100ms")]);
+    let mut client = proxy.resp_client();
+    for _ in 0..3 {
+        client.ask("SET k v", "+OK");
+        testkit::wait_until(Duration::from_secs(5), "no lane", || {
+            proxy.metrics().value("redis_proxy_open_lanes") == 0.0
+        });
+    }
+}
+
+#[test]
 fn a_slow_uploader_stalls_nobody() {
     let (redis, proxy) = start_resp(&[("WORKERS", "1")]);
     let mut slow = proxy.resp_client();

@@ -27,6 +27,7 @@ use resp::{Parsed, RequestError, RequestParser};
 use tokio::io::{AsyncRead, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::sync::futures::OwnedNotified;
+use tracing::info;
 
 pub(super) use self::busy::{Busy, Hello, Login};
 pub(super) use self::commands::{client_name, number};
@@ -117,7 +118,7 @@ impl Connection {
             parser: RequestParser::new(front.settings.limits),
             input: Vec::new(),
             output: Output::default(),
-            mailbox: Rc::new(Mailbox::new(front.settings.output_limit_bytes)),
+            mailbox: Rc::new(Mailbox::new(front.settings.output_limit_bytes, &front.bounds)),
             session: Session::new(front.identity.clone(), entry),
             lanes: [None, None],
             pace: Pace::Quick,
@@ -162,10 +163,19 @@ impl Connection {
             if self.session.entry.is_killed() && !self.closing {
                 return Poll::Ready(End::Gone);
             }
+            if self.mailbox.state() == MailboxState::Full {
+                let (client, bytes) = (&self.session.entry.address, self.front.bounds.unread.bytes());
+                info!(client, all_clients_bytes = bytes, "a client that leaves too much unread is closed");
+                self.front.stats.full_clients.add(1);
+                return Poll::Ready(End::Stuck);
+            }
             self.collect();
             if !self.output.is_empty() {
                 match self.output.poll_write(&mut self.stream, cx) {
-                    Poll::Ready(Ok(())) => self.blocked_since_ns = None,
+                    Poll::Ready(Ok(())) => {
+                        self.blocked_since_ns = None;
+                        self.mailbox.settle();
+                    }
                     Poll::Ready(Err(_)) => return Poll::Ready(End::Gone),
                     Poll::Pending => {
                         if self.output.moved || self.blocked_since_ns.is_none() {

@@ -33,7 +33,7 @@ use crate::clock::nanos;
 use crate::config::Settings;
 use crate::front::drain::Drain;
 use crate::front::linger::{PATIENCE, linger};
-use crate::lanes::{Identity, LaneSettings, Lanes, Login, Password};
+use crate::lanes::{Bounds, Identity, LaneSettings, Lanes, Login, Password};
 use crate::spare::Spare;
 use crate::stats::LaneStats;
 
@@ -93,7 +93,6 @@ impl RespSettings {
                 journal_bytes: settings.resp_lane_bytes,
                 timeout: settings.resp_lane_timeout,
                 idle: settings.resp_lane_idle,
-                max_pinned: settings.max_pinned,
             },
         }
     }
@@ -102,6 +101,7 @@ impl RespSettings {
 /// What all RESP connections of one worker share. Lives on that worker's thread.
 pub(crate) struct RespFront {
     lanes: Rc<Lanes>,
+    bounds: Bounds,
     /// Who clients are before they log in.
     identity: Identity,
     settings: RespSettings,
@@ -117,6 +117,7 @@ pub(crate) struct RespFront {
 impl RespFront {
     pub(crate) fn new(
         lanes: Rc<Lanes>,
+        bounds: Bounds,
         settings: RespSettings,
         registry: Arc<Registry>,
         spare: Rc<Spare>,
@@ -125,7 +126,18 @@ impl RespFront {
         let identity = Rc::new(settings.login.clone());
         let (drain, commands) = (Drain::default(), RefCell::new(Commands::built_in()));
         let is_live = Cell::new(false);
-        Rc::new(RespFront { lanes, identity, settings, registry, spare, stats, drain, commands, is_live })
+        Rc::new(RespFront {
+            lanes,
+            bounds,
+            identity,
+            settings,
+            registry,
+            spare,
+            stats,
+            drain,
+            commands,
+            is_live,
+        })
     }
 
     /// Keeps the table of commands that of the Redis at hand. Never ends.

@@ -1,0 +1,78 @@
+//! What the lanes of all workers share: places for connections to Redis, and the bytes that slow readers may leave unread.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// The bounds of the process.
+#[derive(Clone)]
+pub(crate) struct Bounds {
+    /// Connections that belong to one client each.
+    pub(crate) pins: Arc<Places>,
+    /// Connections that clients share.
+    pub(crate) lanes: Arc<Places>,
+    pub(crate) unread: Arc<Unread>,
+}
+
+impl Bounds {
+    pub(crate) fn new(max_pinned: usize, max_lanes: usize, unread_bytes: usize) -> Self {
+        Bounds {
+            pins: Arc::new(Places { taken: AtomicUsize::new(0), max: max_pinned }),
+            lanes: Arc::new(Places { taken: AtomicUsize::new(0), max: max_lanes }),
+            unread: Arc::new(Unread { bytes: AtomicUsize::new(0), max: unread_bytes }),
+        }
+    }
+}
+
+/// So many, and no more.
+pub(crate) struct Places {
+    taken: AtomicUsize,
+    max: usize,
+}
+
+/// One of them, given back when dropped.
+pub(crate) struct Place(Arc<Places>);
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.taken.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Places {
+    /// A place, if one is free.
+    pub(crate) fn take(self: &Arc<Self>) -> Option<Place> {
+        let place = Place(self.clone());
+        (self.taken.fetch_add(1, Ordering::Relaxed) < self.max).then_some(place)
+    }
+
+    /// How many are taken.
+    pub(crate) fn taken(&self) -> usize {
+        self.taken.load(Ordering::Relaxed)
+    }
+}
+
+/// Bytes of replies that clients have not read.
+pub(crate) struct Unread {
+    bytes: AtomicUsize,
+    max: usize,
+}
+
+impl Unread {
+    /// Whether `bytes` more fit; they are counted if they do.
+    pub(super) fn add(&self, bytes: usize) -> bool {
+        let fit = self.bytes.fetch_add(bytes, Ordering::Relaxed) + bytes <= self.max;
+        if !fit {
+            self.remove(bytes);
+        }
+        fit
+    }
+
+    pub(super) fn remove(&self, bytes: usize) {
+        self.bytes.fetch_sub(bytes, Ordering::Relaxed);
+    }
+
+    /// How many there are.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes.load(Ordering::Relaxed)
+    }
+}
