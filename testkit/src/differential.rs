@@ -70,7 +70,7 @@ pub fn compare(sides: [Side<'_>; 2], seed: u64, cases: usize, explain: Explain) 
         if differ(&answers[0], &answers[1]) {
             match explain(&case, &answers[0], &answers[1]) {
                 Some(reason) => *found.explained.entry(reason).or_default() += 1,
-                None => found.unexplained.push(pair.smallest(case, explain)),
+                None => found.unexplained.push(pair.smallest(case, answers, explain)),
             }
         }
     }
@@ -94,7 +94,7 @@ impl Pair {
     }
 
     /// Takes pieces out of a case that differs, for as long as it differs without a reason.
-    fn smallest(&mut self, mut case: Vec<u8>, explain: Explain) -> [String; 3] {
+    fn smallest(&mut self, mut case: Vec<u8>, mut answers: [Vec<u8>; 2], explain: Explain) -> [String; 3] {
         let mut size = case.len().next_power_of_two();
         while size > 0 {
             let mut at = 0;
@@ -104,13 +104,15 @@ impl Pair {
                 let [one, other] = self.ask(&less);
                 if differ(&one, &other) && explain(&less, &one, &other).is_none() {
                     case = less;
+                    answers = [one, other];
                 } else {
                     at += size;
                 }
             }
             size /= 2;
         }
-        let [one, other] = self.ask(&case);
+        // Those that differed: a difference may be one of chance.
+        let [one, other] = answers;
         // Around the first byte that differs.
         let at =
             one.iter().zip(&other).take_while(|(one, other)| one == other).count().saturating_sub(SHOWN / 2);

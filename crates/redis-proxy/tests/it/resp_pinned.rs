@@ -206,6 +206,20 @@ fn subscriptions_are_delivered_and_counted_in_both_protocols() {
 }
 
 #[test]
+fn client_reply_off_silences_replies_and_no_message() {
+    let (redis, proxy) = start_resp(&[]);
+    for (hello, mark) in [("HELLO 2", '*'), ("HELLO 3", '>')] {
+        let mut client = proxy.resp_client();
+        client.send(format!("{hello}\r\n"));
+        while client.line() != "*0" {}
+        client.send("CLIENT REPLY OFF\r\nSUBSCRIBE a\r\nLRANGE none 0 -1\r\n");
+        client.expect(format!("{mark}3\r\n$9\r\nsubscribe\r\n$1\r\na\r\n:1\r\n"));
+        assert_eq!(redis.client().command(&["PUBLISH", "a", "hi"]), Reply::Integer(1));
+        client.expect(format!("{mark}3\r\n$7\r\nmessage\r\n$1\r\na\r\n$2\r\nhi\r\n"));
+    }
+}
+
+#[test]
 fn tracking_reaches_the_client_that_asked_for_it() {
     let (redis, proxy) = start_resp(&[]);
     let mut client = proxy.resp_client();

@@ -9,7 +9,7 @@
 
 use std::collections::VecDeque;
 
-use resp::DecodeError;
+use resp::{DecodeError, Protocol};
 
 use super::route::Kind;
 use super::subscriptions::{Glimpse, Said, Subscriptions, What};
@@ -169,12 +169,15 @@ impl Pinned {
             if self.pubsub {
                 self.glimpse.add(piece);
             }
+            // In RESP3 they are pushes, and all else is a reply.
+            let may_tell = self.key.protocol == Protocol::Resp2
+                && (self.subscriptions.any() || self.awaits_confirmation());
             let hidden = *self.hidden.get_or_insert_with(|| match self.expects.front() {
                 _ if kind == b'>' => false,
                 // An error of a probe goes out, and the reply behind it does not.
                 Some(Expect::Probe) => !is_error,
                 // What CLIENT REPLY silences are replies; messages and confirmations are none, nor in RESP2.
-                _ if self.pubsub && kind == b'*' && !self.glimpse.is_pong() => false,
+                _ if may_tell && kind == b'*' && !self.glimpse.is_pong() => false,
                 _ => muted || self.probe_failed,
             });
             if !hidden {
