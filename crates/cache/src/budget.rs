@@ -21,6 +21,11 @@ pub(crate) fn charge(payload: usize) -> u64 {
     size_class(ALLOCATION_OVERHEAD + payload)
 }
 
+/// The same of an answer beside the first of its key, with its share of the table of those.
+pub(crate) fn charge_beside(payload: usize) -> u64 {
+    charge(payload) + 64
+}
+
 /// The budget as asked for and as it is in force. Every field stands alone, so all accesses are relaxed.
 pub(crate) struct Budget {
     /// [`UNBOUNDED`] if none was asked for.

@@ -10,7 +10,7 @@ use crate::entry::{Entry, Facts, Keep, Origin};
 use crate::flight::Flight;
 use crate::moment::Moment;
 use crate::room::EXTRA_EVICTIONS;
-use crate::shard::{Departure, Shard};
+use crate::shard::Shard;
 use crate::stats::Unkept;
 
 impl<E> Cache<E> {
@@ -23,12 +23,22 @@ impl<E> Cache<E> {
         keep: Keep,
         now_ns: u64,
     ) -> (Entry, bool) {
-        let unwanted = match keep {
-            Keep::Not => Some(Unkept::Unproven),
-            _ if self.is_too_large(flight, value) => Some(Unkept::TooLarge),
-            _ => None,
-        };
+        let unwanted = self.unwanted(flight, value, &keep);
         let entry = Entry::new(&flight.key, value, facts, origin(flight, keep));
+        let stored = self.commit(flight, &entry, unwanted, now_ns);
+        (entry, stored)
+    }
+
+    /// The same for the answer to a question.
+    pub(crate) fn store_reply(
+        &self,
+        flight: &Arc<Flight<E>>,
+        reply: &[u8],
+        keep: Keep,
+        now_ns: u64,
+    ) -> (Entry, bool) {
+        let unwanted = self.unwanted(flight, reply, &keep);
+        let entry = reply_of(flight, reply, keep);
         let stored = self.commit(flight, &entry, unwanted, now_ns);
         (entry, stored)
     }
@@ -64,7 +74,7 @@ impl<E> Cache<E> {
         let overtaken = shard.overtaken(flight, entry, &at);
         let old = match (overtaken, unwanted) {
             (None, None) => shard.insert(kept, flight.hash, &at),
-            (None, Some(_)) => shard.take(&flight.key, flight.hash, &at, Departure::Replaced),
+            (None, Some(_)) => shard.take_view(entry, flight.hash, &at),
             (Some(_), _) => None,
         };
         let unkept = overtaken.or(unwanted);
@@ -76,9 +86,15 @@ impl<E> Cache<E> {
         unkept.is_none()
     }
 
-    fn is_too_large(&self, flight: &Flight<E>, value: &[u8]) -> bool {
-        value.len() > self.0.max_value_bytes
-            || charge(flight.key.len() + value.len()) > self.0.room.budget.effective()
+    /// Why an answer is not to be kept, whatever is held.
+    fn unwanted(&self, flight: &Flight<E>, answer: &[u8], keep: &Keep) -> Option<Unkept> {
+        let payload = flight.key.len() + flight.question.len() + answer.len();
+        match keep {
+            Keep::Not => Some(Unkept::Unproven),
+            _ if answer.len() > self.0.max_value_bytes => Some(Unkept::TooLarge),
+            _ if charge(payload) > self.0.room.budget.effective() => Some(Unkept::TooLarge),
+            _ => None,
+        }
     }
 }
 
@@ -89,7 +105,9 @@ impl<E> Shard<E> {
             Some(Unkept::Invalidated)
         } else if flight.epoch != at.epoch {
             Some(Unkept::Flushed)
-        } else if self.peek(&flight.key, flight.hash, at).is_some_and(|held| held.sent_ns() > entry.sent_ns())
+        } else if self
+            .peek(&flight.key, entry.view(), flight.hash, at)
+            .is_some_and(|held| held.sent_ns() > entry.sent_ns())
         {
             // Two connections keep no order between them.
             Some(Unkept::Outdated)
@@ -99,6 +117,12 @@ impl<E> Shard<E> {
     }
 }
 
+/// The answer to a flight's question as an entry.
+pub(crate) fn reply_of<E>(flight: &Flight<E>, reply: &[u8], keep: Keep) -> Entry {
+    Entry::reply(&flight.key, &flight.question, reply, origin(flight, keep))
+}
+
 fn origin<E>(flight: &Flight<E>, keep: Keep) -> Origin {
-    Origin { sent_ns: flight.sent_ns().unwrap_or(flight.registered_ns), epoch: flight.epoch, keep }
+    let partition = flight.partition;
+    Origin { partition, sent_ns: flight.sent_ns().unwrap_or(flight.registered_ns), epoch: flight.epoch, keep }
 }

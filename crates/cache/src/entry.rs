@@ -7,6 +7,7 @@ use std::sync::Arc;
 use triomphe::ThinArc;
 
 use crate::lease::Lease;
+use crate::view::{Partition, View};
 
 /// A key with its value, or with the knowledge that it has none, as it was fetched.
 ///
@@ -55,11 +56,17 @@ thread_local! {
 const UTF8: u32 = 1 << 31;
 /// The key is known to have no value.
 const MISSING: u32 = 1 << 30;
-/// The longest key.
-const KEY_LEN_MAX: u32 = MISSING - 1;
+/// It answers a question; the question's length stands in place of the ETag.
+const REPLY: u32 = 1 << 29;
+const PARTITION_SHIFT: u32 = 23;
+const PARTITION_MASK: u32 = 0x3f << PARTITION_SHIFT;
+const _: () = assert!(Partition::COUNT == 64);
+/// The longest key, in bytes.
+pub const KEY_LEN_MAX: usize = (1 << PARTITION_SHIFT) - 1;
 
-/// The fixed part in front of the key and the value. Its size is part of the byte budget.
+/// The fixed part in front of the key, the question and the value. Its size is part of the byte budget.
 struct Header {
+    /// Of a reply its first four bytes are the length of the question.
     etag: [u8; 16],
     sent_ns: u64,
     /// When the key expires in Redis; the end of time if it does not or nobody asked.
@@ -67,12 +74,13 @@ struct Header {
     /// None: the age is all the proof there is.
     lease: Option<Arc<Lease>>,
     epoch: u32,
-    /// The length of the key, and in the highest bits [`UTF8`] and [`MISSING`].
+    /// The length of the key, above it the partition, and in the highest bits [`UTF8`], [`MISSING`] and [`REPLY`].
     key_len_flags: u32,
 }
 
 /// Where and when an entry came from.
 pub(crate) struct Origin {
+    pub(crate) partition: Partition,
     pub(crate) sent_ns: u64,
     pub(crate) epoch: u32,
     pub(crate) keep: Keep,
@@ -82,10 +90,21 @@ impl Entry {
     /// Copies `key` and `value` into one exact allocation: a slice of the read buffer would pin the whole buffer.
     ///
     /// # Panics
-    /// If the key has 1 GiB or more; the fronts limit keys to kilobytes, Redis to 512 MiB.
+    /// If the key is longer than [`KEY_LEN_MAX`]; the fronts limit keys to kilobytes.
     pub(crate) fn new(key: &[u8], value: &[u8], facts: Facts, origin: Origin) -> Entry {
         let flags = if facts.utf8 { UTF8 } else { 0 };
-        Entry::make(key, value, facts.etag, flags, origin)
+        Entry::make(key, b"", value, facts.etag, flags, origin)
+    }
+
+    /// The answer to a question about `key`.
+    ///
+    /// # Panics
+    /// As [`new`](Entry::new), and if the question has 4 GiB or more.
+    pub(crate) fn reply(key: &[u8], question: &[u8], reply: &[u8], origin: Origin) -> Entry {
+        let mut in_place_of_etag = [0; 16];
+        let length = u32::try_from(question.len()).expect("a question below 4 GiB");
+        in_place_of_etag[..4].copy_from_slice(&length.to_ne_bytes());
+        Entry::make(key, question, reply, in_place_of_etag, REPLY, origin)
     }
 
     /// The knowledge that `key` has no value.
@@ -93,12 +112,14 @@ impl Entry {
     /// # Panics
     /// As [`new`](Entry::new).
     pub(crate) fn missing(key: &[u8], origin: Origin) -> Entry {
-        Entry::make(key, b"", [0; 16], MISSING, origin)
+        Entry::make(key, b"", b"", [0; 16], MISSING, origin)
     }
 
-    fn make(key: &[u8], value: &[u8], etag: [u8; 16], flags: u32, origin: Origin) -> Entry {
-        let key_len = u32::try_from(key.len()).ok().filter(|len| *len <= KEY_LEN_MAX);
-        let key_len_flags = key_len.expect("a key below 1 GiB") | flags;
+    fn make(key: &[u8], question: &[u8], value: &[u8], etag: [u8; 16], flags: u32, origin: Origin) -> Entry {
+        let key_len = u32::try_from(key.len()).ok().filter(|_| key.len() <= KEY_LEN_MAX);
+        let key_len = key_len.expect("a key below 8 MiB");
+        let partition = u32::from(origin.partition.number()) << PARTITION_SHIFT;
+        let key_len_flags = key_len | partition | flags;
         let (lease, deadline_ns) = match origin.keep {
             Keep::Leased { lease, deadline_ns } => (Some(lease), deadline_ns.unwrap_or(u64::MAX)),
             Keep::ForItsAge | Keep::Not => (None, u64::MAX),
@@ -107,8 +128,9 @@ impl Entry {
         let header = Header { etag, sent_ns, deadline_ns, lease, epoch, key_len_flags };
         JOINED.with_borrow_mut(|joined| {
             joined.clear();
-            joined.reserve_exact(key.len() + value.len());
+            joined.reserve_exact(key.len() + question.len() + value.len());
             joined.extend_from_slice(key);
+            joined.extend_from_slice(question);
             joined.extend_from_slice(value);
             let entry = Entry(ThinArc::from_header_and_slice(header, joined));
             joined.shrink_to(JOINED_KEPT);
@@ -126,9 +148,21 @@ impl Entry {
         self.0.header.header.key_len_flags & MISSING != 0
     }
 
-    /// The value, exactly as Redis sent it.
+    /// The value, exactly as Redis sent it; of an answer to a question that answer.
     pub fn value(&self) -> &[u8] {
-        &self.0.slice[self.key_len()..]
+        &self.0.slice[self.key_len() + self.question_len()..]
+    }
+
+    /// Which answer about its key this is.
+    pub fn view(&self) -> View<'_> {
+        let start = self.key_len();
+        View { partition: self.partition(), question: &self.0.slice[start..start + self.question_len()] }
+    }
+
+    /// In whose eyes.
+    pub fn partition(&self) -> Partition {
+        let number = (self.0.header.header.key_len_flags & PARTITION_MASK) >> PARTITION_SHIFT;
+        Partition::new(number as usize).unwrap_or_default()
     }
 
     /// The strong validator given at fill.
@@ -174,13 +208,22 @@ impl Entry {
         self.0.header.header.epoch
     }
 
-    /// Bytes of the key and the value together.
+    /// Bytes of the key, the question and the value together.
     pub(crate) fn payload_len(&self) -> usize {
         self.0.slice.len()
     }
 
     fn key_len(&self) -> usize {
-        (self.0.header.header.key_len_flags & KEY_LEN_MAX) as usize
+        self.0.header.header.key_len_flags as usize & KEY_LEN_MAX
+    }
+
+    fn question_len(&self) -> usize {
+        let header = &self.0.header.header;
+        if header.key_len_flags & REPLY == 0 {
+            return 0;
+        }
+        let [a, b, c, d, ..] = header.etag;
+        u32::from_ne_bytes([a, b, c, d]) as usize
     }
 }
 
@@ -200,7 +243,8 @@ pub(crate) mod tests {
 
     /// An entry that its age alone holds.
     pub(crate) fn aging(key: &[u8], value: &[u8], sent_ns: u64, epoch: u32) -> Entry {
-        Entry::new(key, value, Facts::default(), Origin { sent_ns, epoch, keep: Keep::ForItsAge })
+        let origin = Origin { partition: Partition::OWN, sent_ns, epoch, keep: Keep::ForItsAge };
+        Entry::new(key, value, Facts::default(), origin)
     }
 
     #[test]
@@ -210,7 +254,8 @@ pub(crate) mod tests {
         {
             let lease = Arc::new(Lease::default());
             let keep = Keep::Leased { lease: lease.clone(), deadline_ns: Some(9) };
-            let origin = Origin { sent_ns: u64::MAX - 1, epoch: 3, keep };
+            let partition = Partition::new(Partition::COUNT - 1).unwrap();
+            let origin = Origin { partition, sent_ns: u64::MAX - 1, epoch: 3, keep };
             let entry = Entry::new(key, value, Facts { etag: [7; 16], utf8 }, origin);
             assert_eq!((entry.key(), entry.value(), entry.is_utf8()), (key, value, utf8));
             assert_eq!((entry.etag(), entry.sent_ns(), entry.epoch()), (&[7; 16], u64::MAX - 1, 3));
@@ -219,8 +264,13 @@ pub(crate) mod tests {
             lease.renew(4);
             assert_eq!(entry.proven_ns(), 5);
             assert_eq!(entry.payload_len(), key.len() + value.len());
+            assert_eq!(entry.view(), View::value(partition));
         }
-        let missing = Entry::missing(b"k", Origin { sent_ns: 2, epoch: 0, keep: Keep::ForItsAge });
+        let origin = || Origin { partition: Partition::OWN, sent_ns: 2, epoch: 0, keep: Keep::ForItsAge };
+        let reply = Entry::reply(b"key", b"question", b"reply", origin());
+        assert_eq!((reply.key(), reply.value(), reply.is_missing()), (&b"key"[..], &b"reply"[..], false));
+        assert_eq!(reply.view(), View { partition: Partition::OWN, question: b"question" });
+        let missing = Entry::missing(b"k", origin());
         assert_eq!((missing.key(), missing.value(), missing.is_missing()), (&b"k"[..], &b""[..], true));
         assert_eq!((missing.proven_ns(), missing.deadline_ns(), missing.is_utf8()), (2, None, false));
     }

@@ -7,9 +7,11 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use crate::Cache;
+use crate::commit;
 use crate::entry::{Facts, Keep};
 use crate::flight::{Flight, Outcome};
 use crate::stats::Unkept;
+use crate::view::View;
 
 /// A registered fetch that its holder must answer: [`found`](Fill::found), [`missing`](Fill::missing) or
 /// [`fail`](Fill::fail). Dropped unanswered it tells its waiters [`Outcome::Abandoned`].
@@ -31,6 +33,11 @@ impl<E> Fill<E> {
     /// The key to fetch.
     pub fn key(&self) -> &[u8] {
         &self.flight.key
+    }
+
+    /// What to fetch of it.
+    pub fn view(&self) -> View<'_> {
+        self.flight.view()
     }
 
     /// Notes that the fetch is handed to its connection now; expiry counts from here. A retry is stamped anew.
@@ -57,6 +64,20 @@ impl<E> Fill<E> {
     pub fn missing(mut self, keep: Keep, now_ns: u64) {
         let stored = self.cache.store_missing(&self.flight, keep, now_ns);
         self.answer(Outcome::Missing { stored });
+    }
+
+    /// The answer to the question of the fill's view, which is not that of the key's value: as [`found`](Fill::found).
+    pub fn replied(mut self, reply: &[u8], keep: Keep, now_ns: u64) {
+        let (entry, stored) = self.cache.store_reply(&self.flight, reply, keep, now_ns);
+        self.answer(Outcome::Found { entry, stored });
+    }
+
+    /// The same of a key that does not exist. That is what is kept, because it answers many questions; the reply itself
+    /// answers those who wait.
+    pub fn replied_missing(mut self, reply: &[u8], keep: Keep, now_ns: u64) {
+        let entry = commit::reply_of(&self.flight, reply, Keep::Not);
+        let stored = self.cache.store_missing(&self.flight, keep, now_ns);
+        self.answer(Outcome::Found { entry, stored });
     }
 
     /// The fetch failed: nothing is stored, every waiter gets a clone of `error`.

@@ -7,6 +7,7 @@ use sync::atomic::{AtomicU64, Ordering};
 use sync::Mutex;
 
 use crate::entry::Entry;
+use crate::view::{Partition, View};
 
 /// How a fill ended, as its waiters see it.
 #[derive(Clone, Debug)]
@@ -32,6 +33,9 @@ pub enum Outcome<E> {
 /// One fetch of one key. The cache registers it, the [`Fill`](crate::Fill) ends it, the waiters watch it.
 pub(crate) struct Flight<E> {
     pub(crate) key: Box<[u8]>,
+    pub(crate) partition: Partition,
+    /// What is asked of the key; empty for its value.
+    pub(crate) question: Box<[u8]>,
     pub(crate) hash: u64,
     /// The flush epoch at registration: after a flush the value is neither stored nor joined.
     pub(crate) epoch: u32,
@@ -52,15 +56,27 @@ enum State<E> {
 }
 
 impl<E> Flight<E> {
-    pub(crate) fn new(key: &[u8], hash: u64, epoch: u32, registered_ns: u64) -> Arc<Flight<E>> {
+    pub(crate) fn new(
+        key: &[u8],
+        view: View<'_>,
+        hash: u64,
+        epoch: u32,
+        registered_ns: u64,
+    ) -> Arc<Flight<E>> {
         Arc::new(Flight {
             key: key.into(),
+            partition: view.partition,
+            question: view.question.into(),
             hash,
             epoch,
             registered_ns,
             sent_ns: AtomicU64::new(NOT_SENT),
             state: Mutex::new(State::Pending(Wakers::default())),
         })
+    }
+
+    pub(crate) fn view(&self) -> View<'_> {
+        View { partition: self.partition, question: &self.question }
     }
 
     pub(crate) fn stamp_sent(&self, now_ns: u64) {

@@ -31,6 +31,7 @@ mod list;
 mod moment;
 mod need;
 mod negatives;
+mod others;
 mod room;
 mod scan;
 mod shard;
@@ -38,6 +39,7 @@ mod stats;
 #[cfg(test)]
 mod stress;
 mod sweep;
+mod view;
 
 use std::sync::Arc;
 use std::thread::available_parallelism;
@@ -48,7 +50,7 @@ use mutant::Mutant;
 use siphasher::sip::SipHasher13;
 use sync::Mutex;
 
-pub use crate::entry::{ALLOCATION_OVERHEAD, Entry, Facts, Keep};
+pub use crate::entry::{ALLOCATION_OVERHEAD, Entry, Facts, KEY_LEN_MAX, Keep};
 pub use crate::fill::{Fill, Waiter};
 pub use crate::flight::Outcome;
 pub use crate::lease::Lease;
@@ -56,6 +58,7 @@ pub use crate::need::Need;
 pub use crate::scan::{Cursor, Scan};
 pub use crate::stats::Stats;
 pub use crate::sweep::Maintained;
+pub use crate::view::{Partition, View};
 
 use crate::flight::Flight;
 use crate::list::NO_TICK;
@@ -159,18 +162,34 @@ impl<E> Cache<E> {
         }))
     }
 
-    /// Looks a key up for an answer as fresh as `need`. A hit makes it the most recently used; a miss registers a fill
-    /// that the caller must answer.
+    /// Looks the value of a key up for an answer as fresh as `need`. A hit makes the key the most recently used; a miss
+    /// registers a fill that the caller must answer.
     ///
     /// Cost of a hit: one hash, one lock, no allocation.
     pub fn lookup(&self, key: &[u8], need: Need, now_ns: u64) -> Lookup<E> {
+        self.lookup_view(key, View::VALUE, |_| false, need, now_ns)
+    }
+
+    /// The same for any view of a key. An answer of another view in the same partition that `or` accepts is as good; it
+    /// is asked under a lock, so it must be quick.
+    ///
+    /// # Panics
+    /// If a miss has a key longer than [`KEY_LEN_MAX`] and is answered.
+    pub fn lookup_view(
+        &self,
+        key: &[u8],
+        view: View<'_>,
+        or: impl Fn(&Entry) -> bool,
+        need: Need,
+        now_ns: u64,
+    ) -> Lookup<E> {
         let inner = &*self.0;
         let hash = inner.hasher.hash(key);
         let mut fresh: Option<Arc<Flight<E>>> = None;
         loop {
             let mut shard = inner.lock(hash);
             let at = inner.moment(now_ns);
-            match shard.touch(key, hash, &at) {
+            match shard.touch(key, view, &or, hash, &at) {
                 Touch::Live(entry) => {
                     if mutant::is_on(Mutant::LookupBeforeSync) && need.since_ns > 0 {
                         drop(shard);
@@ -197,7 +216,7 @@ impl<E> Cache<E> {
                 }
                 Touch::Absent => {}
             }
-            if let Some(flight) = shard.joinable(key, hash, need.since_ns, &at) {
+            if let Some(flight) = shard.joinable(key, view, hash, need.since_ns, &at) {
                 shard.stats.collapsed += 1;
                 return Lookup::Wait(Waiter::new(flight));
             }
@@ -210,28 +229,34 @@ impl<E> Cache<E> {
                 // A fill is allocated without the lock; meanwhile somebody may have come first.
                 _ => {
                     drop(shard);
-                    fresh = Some(Flight::new(key, hash, at.epoch, now_ns));
+                    fresh = Some(Flight::new(key, view, hash, at.epoch, now_ns));
                 }
             }
         }
     }
 
-    /// Looks a key up without counting it and without making it recent.
+    /// Looks the value of a key up without counting it and without making it recent.
     pub fn peek(&self, key: &[u8], now_ns: u64) -> Option<Entry> {
-        let hash = self.0.hasher.hash(key);
-        let shard = self.0.lock(hash);
-        shard.peek(key, hash, &self.0.moment(now_ns))
+        self.peek_view(key, View::VALUE, now_ns)
     }
 
-    /// Registers a fill of a key that is held and wants to be fetched anew while it is still served; none if one is in
-    /// flight already. Counts as no lookup.
-    pub fn refetch(&self, key: &[u8], now_ns: u64) -> Option<Fill<E>> {
+    /// The same for any view of a key.
+    pub fn peek_view(&self, key: &[u8], view: View<'_>, now_ns: u64) -> Option<Entry> {
+        let hash = self.0.hasher.hash(key);
+        let shard = self.0.lock(hash);
+        shard.peek(key, view, hash, &self.0.moment(now_ns))
+    }
+
+    /// Registers a fill of an answer that is held and wants to be fetched anew while it is still served; none if one is
+    /// in flight already. Counts as no lookup.
+    pub fn refetch(&self, held: &Entry, now_ns: u64) -> Option<Fill<E>> {
         let inner = &*self.0;
+        let (key, view) = (held.key(), held.view());
         let hash = inner.hasher.hash(key);
-        let fresh = Flight::new(key, hash, inner.moment(now_ns).epoch, now_ns);
+        let fresh = Flight::new(key, view, hash, inner.moment(now_ns).epoch, now_ns);
         let mut shard = inner.lock(hash);
         let at = inner.moment(now_ns);
-        if fresh.epoch != at.epoch || shard.joinable(key, hash, 0, &at).is_some() {
+        if fresh.epoch != at.epoch || shard.joinable(key, view, hash, 0, &at).is_some() {
             return None;
         }
         shard.register(Arc::clone(&fresh));
@@ -244,7 +269,8 @@ impl<E> Cache<E> {
     pub fn still_holds(&self, entry: &Entry, now_ns: u64) -> bool {
         let hash = self.0.hasher.hash(entry.key());
         let shard = self.0.lock(hash);
-        shard.peek(entry.key(), hash, &self.0.moment(now_ns)).is_some_and(|held| held.is(entry))
+        let held = shard.peek(entry.key(), entry.view(), hash, &self.0.moment(now_ns));
+        held.is_some_and(|held| held.is(entry))
     }
 
     /// Keys used since `since_ns`, most recent first within a shard, at most `most` of each shard. Counts as no use.
@@ -261,7 +287,7 @@ impl<E> Cache<E> {
         used
     }
 
-    /// Removes the entry of a key and unregisters its fills: their values will answer those who wait and not be kept.
+    /// Removes all answers about a key, in every partition, and unregisters its fills: their values will answer those who wait and not be kept.
     /// Tells whether an entry left that no flush had killed before; it may have expired.
     pub fn invalidate(&self, key: &[u8]) -> bool {
         let hash = self.0.hasher.hash(key);
@@ -275,7 +301,7 @@ impl<E> Cache<E> {
         let change = shard.totals() - before;
         drop(shard);
         self.0.room.settle(change);
-        gone.is_some_and(|entry| entry.epoch() == at.epoch)
+        gone.is_some_and(|gone| gone.first.epoch() == at.epoch)
     }
 
     /// Makes every entry and every fill in flight a thing of the past, in constant time. Memory is reclaimed by inserts
@@ -310,6 +336,7 @@ impl<E> Cache<E> {
             stats.entries += totals.entries as u64;
             stats.accounted_bytes += totals.bytes as u64;
             stats.negatives += totals.negatives as u64;
+            stats.others += shard.others() as u64;
             stats.fills_in_flight += shard.fills_in_flight() as u64;
         }
         stats.flushes = inner.epoch.load(Ordering::Relaxed);

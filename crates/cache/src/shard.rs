@@ -1,6 +1,6 @@
 //! One shard: the entries and the fills of some of the keys, under one lock.
 //!
-//! Nothing here allocates or frees a value: what leaves is returned, and dropped by the caller after the lock. Whoever
+//! Nothing here allocates or frees a value: what leaves is returned ([`Gone`]), and dropped by the caller after the lock. Whoever
 //! changes a shard compares its [`Totals`] before and after, and settles the difference with the [room](crate::room).
 
 use std::ops::{Deref, DerefMut};
@@ -11,21 +11,24 @@ use hashbrown::HashTable;
 use mutant::Mutant;
 use sync::{Mutex, MutexGuard};
 
-use crate::budget::charge;
+use crate::budget::{charge, charge_beside};
 use crate::entry::Entry;
 use crate::flight::Flight;
 use crate::index::Index;
 use crate::list::{List, NO_TICK, Tag};
 use crate::moment::{Death, Moment};
 use crate::negatives::Negatives;
+use crate::others::Others;
 use crate::room::Totals;
 use crate::stats::Stats;
 use crate::sweep::Round;
+use crate::view::View;
 
 /// The entries and fills of some of the keys.
 pub(crate) struct Shard<E> {
     pub(crate) list: List,
     index: Index,
+    others: Others,
     fills: HashTable<Arc<Flight<E>>>,
     /// List slots reserved as address space.
     reserve: usize,
@@ -48,8 +51,16 @@ pub(crate) enum Touch {
     /// A live entry, now the most recently used.
     Live(Entry),
     /// An entry that was dead. It has been removed; the totals are what that changed.
-    Dead(Entry, Totals),
+    Dead(Gone, Totals),
     Absent,
+}
+
+/// What has left: to be dropped after the lock.
+pub(crate) struct Gone {
+    pub(crate) first: Entry,
+    /// What stood beside it.
+    #[expect(dead_code, reason = "held for its drop")]
+    pub(crate) others: Option<Vec<Entry>>,
 }
 
 /// Why an entry leaves.
@@ -77,6 +88,7 @@ impl<E> Shard<E> {
         Shard {
             list: List::new(reserve),
             index: Index::new(entries),
+            others: Others::default(),
             fills: HashTable::new(),
             reserve,
             clock: 0,
@@ -105,12 +117,29 @@ impl<E> Shard<E> {
         self.charged
     }
 
-    /// Looks a key up as a use of it.
-    pub(crate) fn touch(&mut self, key: &[u8], hash: u64, at: &Moment) -> Touch {
-        let Some((slot, entry)) = self.find(key, hash) else { return Touch::Absent };
-        match at.death(entry) {
+    /// Looks an answer about a key up as a use of the key: the one of that view, or one that `or` accepts in its place.
+    pub(crate) fn touch(
+        &mut self,
+        key: &[u8],
+        view: View<'_>,
+        or: impl Fn(&Entry) -> bool,
+        hash: u64,
+        at: &Moment,
+    ) -> Touch {
+        let Some((slot, first)) = self.find(key, hash) else { return Touch::Absent };
+        match at.death(first) {
             None => {
-                let entry = entry.clone();
+                let accepts = |entry: &Entry| entry.partition() == view.partition && or(entry);
+                let other = || {
+                    let others =
+                        || self.others.of(key, short(hash)).filter(|other| at.death(other).is_none());
+                    let alike = others().find(|other| view.is_of(other));
+                    alike
+                        .or_else(|| Some(first).filter(|first| accepts(first)))
+                        .or_else(|| others().find(|other| accepts(other)))
+                };
+                let found = if view.is_of(first) { Some(first) } else { other() };
+                let Some(entry) = found.cloned() else { return Touch::Absent };
                 let tick = self.tick(at);
                 self.list.promote(slot, tick);
                 Touch::Live(entry)
@@ -123,19 +152,31 @@ impl<E> Shard<E> {
         }
     }
 
-    /// Looks a key up and changes nothing.
-    pub(crate) fn peek(&self, key: &[u8], hash: u64, at: &Moment) -> Option<Entry> {
-        self.find(key, hash).filter(|(_, entry)| at.death(entry).is_none()).map(|(_, entry)| entry.clone())
+    /// Looks an answer about a key up and changes nothing.
+    pub(crate) fn peek(&self, key: &[u8], view: View<'_>, hash: u64, at: &Moment) -> Option<Entry> {
+        let (_, first) = self.find(key, hash).filter(|(_, first)| at.death(first).is_none())?;
+        if view.is_of(first) {
+            return Some(first.clone());
+        }
+        let mut others = self.others.of(key, short(hash)).filter(|other| at.death(other).is_none());
+        others.find(|other| view.is_of(other)).cloned()
     }
 
-    /// Keeps an entry as the most recently used and returns the one it replaces.
-    pub(crate) fn insert(&mut self, entry: Entry, hash: u64, at: &Moment) -> Option<Entry> {
-        let (tick, deadline) = (self.tick(at), at.coarse_end_of(&entry));
+    /// Keeps an entry, its key as the most recently used, and returns what it replaces. Beside a live answer of another
+    /// view it is one more about its key.
+    pub(crate) fn insert(&mut self, entry: Entry, hash: u64, at: &Moment) -> Option<Gone> {
+        let tick = self.tick(at);
+        let found =
+            self.find(entry.key(), hash).map(|(slot, old)| (slot, at.death(old), old.view() == entry.view()));
+        if let Some((slot, None, false)) = found {
+            self.list.promote(slot, tick);
+            return self.insert_beside(entry, short(hash));
+        }
+        let deadline = at.coarse_end_of(&entry);
         self.round.note(deadline);
         self.stats.stored += 1;
         self.charged += charge(entry.payload_len());
         let newest = entry.clone();
-        let found = self.find(entry.key(), hash).map(|(slot, old)| (slot, at.death(old)));
         let (slot, old) = match found {
             None => {
                 let hash = short(hash);
@@ -143,37 +184,71 @@ impl<E> Shard<E> {
                 self.index.insert(hash, slot, |slot| self.list.node(slot).hash);
                 (slot, None)
             }
-            Some((slot, death)) => {
+            Some((slot, death, _)) => {
                 let old = self.list.replace(slot, entry, deadline);
                 self.list.promote(slot, tick);
                 let why = death.map_or(Departure::Replaced, Departure::from);
-                (slot, old.inspect(|old| self.count_departure(old, why)))
+                // What stood beside a dead entry is as old as that.
+                let others = death.and_then(|_| self.take_others(newest.key(), short(hash)));
+                (slot, old.inspect(|old| self.count_departure(old, why)).map(|first| Gone { first, others }))
             }
         };
         self.negatives.entered(&newest, slot, &self.list);
         old
     }
 
+    /// Keeps one more answer about a key.
+    fn insert_beside(&mut self, entry: Entry, hash: u32) -> Option<Gone> {
+        self.stats.stored += 1;
+        self.charged += charge_beside(entry.payload_len());
+        let gone = self.others.insert(entry, hash)?;
+        self.charged -= charge_beside(gone.payload_len());
+        self.stats.replaced += 1;
+        Some(Gone { first: gone, others: None })
+    }
+
+    /// Removes the answer of the view of `entry`, because a newer one cannot be kept; if it is a key's first, all others
+    /// with it.
+    pub(crate) fn take_view(&mut self, entry: &Entry, hash: u64, at: &Moment) -> Option<Gone> {
+        let (_, first) = self.find(entry.key(), hash)?;
+        if first.view() == entry.view() || at.death(first).is_some() {
+            return self.take(entry.key(), hash, at, Departure::Replaced);
+        }
+        let gone = self.others.remove(entry, short(hash))?;
+        self.charged -= charge_beside(gone.payload_len());
+        self.stats.replaced += 1;
+        Some(Gone { first: gone, others: None })
+    }
+
+    fn take_others(&mut self, key: &[u8], hash: u32) -> Option<Vec<Entry>> {
+        let others = self.others.take(key, hash)?;
+        self.charged -= others.iter().map(|other| charge_beside(other.payload_len())).sum::<u64>();
+        self.stats.others_left += others.len() as u64;
+        Some(others)
+    }
+
     /// Removes the entry of a key for the reason given, or for being dead already.
-    pub(crate) fn take(&mut self, key: &[u8], hash: u64, at: &Moment, why: Departure) -> Option<Entry> {
+    pub(crate) fn take(&mut self, key: &[u8], hash: u64, at: &Moment, why: Departure) -> Option<Gone> {
         let (slot, entry) = self.find(key, hash)?;
         let why = at.death(entry).map_or(why, Departure::from);
         Some(self.remove(slot, why))
     }
 
     /// Removes the entry that leaves first: one that is known to be dead, else the least recently used.
-    pub(crate) fn evict(&mut self, at: &Moment) -> Option<Entry> {
+    pub(crate) fn evict(&mut self, at: &Moment) -> Option<Gone> {
         let slot = self.known_dead(at).or_else(|| self.list.oldest())?;
         let why = self.list.entry(slot).and_then(|entry| at.death(entry));
         Some(self.remove(slot, why.map_or(Departure::Evicted, Departure::from)))
     }
 
-    /// Removes the entry in a slot.
-    pub(crate) fn remove(&mut self, slot: u32, why: Departure) -> Entry {
-        self.index.remove(self.list.node(slot).hash, slot);
-        let entry = self.list.remove(slot);
-        self.count_departure(&entry, why);
-        entry
+    /// Removes the entry in a slot, and all other answers about its key.
+    pub(crate) fn remove(&mut self, slot: u32, why: Departure) -> Gone {
+        let hash = self.list.node(slot).hash;
+        self.index.remove(hash, slot);
+        let first = self.list.remove(slot);
+        self.count_departure(&first, why);
+        let others = self.take_others(first.key(), hash);
+        Gone { first, others }
     }
 
     /// Makes the list and the index as small as the entries need, and returns the old ones to be freed.
@@ -188,17 +263,19 @@ impl<E> Shard<E> {
         (old_list, std::mem::replace(&mut self.index, index))
     }
 
-    /// The newest registered fill of a key that a reader may join: not from before a flush, not sent so long ago that
+    /// The newest registered fill of a view of a key that a reader may join: not from before a flush, not sent so long ago that
     /// its value would be born expired, and not sent before `since_ns`.
     pub(crate) fn joinable(
         &self,
         key: &[u8],
+        view: View<'_>,
         hash: u64,
         since_ns: u64,
         at: &Moment,
     ) -> Option<Arc<Flight<E>>> {
-        let fills =
-            self.fills.iter_hash(hash).filter(|fill| is_of(fill, key, hash) && fill.epoch == at.epoch);
+        let is_it =
+            |fill: &Flight<E>| is_of(fill, key, hash) && fill.view() == view && fill.epoch == at.epoch;
+        let fills = self.fills.iter_hash(hash).filter(|fill| is_it(fill));
         let since_ns = if mutant::is_on(Mutant::JoinWithoutSent) { 0 } else { since_ns };
         let late_enough =
             fills.filter(|fill| fill.sent_ns().is_none_or(|sent| sent >= since_ns && !at.is_over(sent)));
@@ -222,6 +299,11 @@ impl<E> Shard<E> {
         while let Ok(found) = self.fills.find_entry(hash, |fill| is_of(fill, key, hash)) {
             found.remove();
         }
+    }
+
+    /// Answers beside the first ones of their keys.
+    pub(crate) fn others(&self) -> usize {
+        self.others.len()
     }
 
     pub(crate) fn fills_in_flight(&self) -> usize {
@@ -331,13 +413,19 @@ mod tests {
         let mut shard: Shard<()> = Shard::new(10, 10);
         for key in [b"a", b"b"] {
             assert!(shard.insert(aging(key, key, 0, 0), 7, &at).is_none());
-            shard.register(Flight::new(key, 7, 0, 0));
+            shard.register(Flight::new(key, View::VALUE, 7, 0, 0));
         }
         shard.unregister_key(b"a", 7);
         for key in [b"a", b"b"] {
-            assert_eq!(shard.peek(key, 7, &at).map(|entry| entry.value().to_vec()), Some(key.to_vec()));
-            assert_eq!(shard.joinable(key, 7, 0, &at).is_some(), key == b"b");
+            assert_eq!(
+                shard.peek(key, View::VALUE, 7, &at).map(|entry| entry.value().to_vec()),
+                Some(key.to_vec())
+            );
+            assert_eq!(shard.joinable(key, View::VALUE, 7, 0, &at).is_some(), key == b"b");
         }
-        assert!(shard.peek(b"c", 7, &at).is_none() && shard.joinable(b"c", 7, 0, &at).is_none());
+        assert!(
+            shard.peek(b"c", View::VALUE, 7, &at).is_none()
+                && shard.joinable(b"c", View::VALUE, 7, 0, &at).is_none()
+        );
     }
 }

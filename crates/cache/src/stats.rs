@@ -3,7 +3,7 @@
 /// One reading of the counters and gauges. Counters only grow; they are sums over the shards, taken one after the other.
 ///
 /// Every entry that was stored left in exactly one way, so once nothing runs:
-/// `entries == stored - replaced - evictions - expiries - invalidations - flushed`.
+/// `entries + others == stored - replaced - others_left - evictions - expiries - invalidations - flushed`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Stats {
     /// Lookups answered by an entry.
@@ -36,6 +36,8 @@ pub struct Stats {
     pub unkept_abandoned: u64,
     /// Entries that left because a newer fill of their key brought another answer.
     pub replaced: u64,
+    /// Answers that left with another one about their key.
+    pub others_left: u64,
     /// Live entries that left for room.
     pub evictions: u64,
     /// Entries that left for age.
@@ -50,6 +52,8 @@ pub struct Stats {
     pub entries: u64,
     /// Of them, keys that are known to have no value.
     pub negatives: u64,
+    /// Answers held beside the first ones of their keys.
+    pub others: u64,
     /// Fills in flight that are still registered.
     pub fills_in_flight: u64,
     /// The limit of entries.
@@ -84,6 +88,7 @@ impl Stats {
         self.unkept_failed += other.unkept_failed;
         self.unkept_abandoned += other.unkept_abandoned;
         self.replaced += other.replaced;
+        self.others_left += other.others_left;
         self.evictions += other.evictions;
         self.expiries += other.expiries;
         self.invalidations += other.invalidations;

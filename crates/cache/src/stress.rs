@@ -81,7 +81,9 @@ fn recount(cache: &Cache<u64>) -> Totals {
         let anytime = Moment { now_ns: 0, epoch: 0, expiry_ns: u64::MAX };
         for entry in held {
             let anytime = Moment { epoch: entry.epoch(), ..anytime };
-            let found = shard.peek(entry.key(), cache.0.hasher.hash(entry.key()), &anytime).expect("indexed");
+            let found = shard
+                .peek(entry.key(), entry.view(), cache.0.hasher.hash(entry.key()), &anytime)
+                .expect("indexed");
             assert!(std::ptr::eq(found.key(), entry.key()));
         }
     }

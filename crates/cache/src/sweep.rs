@@ -1,9 +1,8 @@
 //! Reclaiming the dead in the background, in steps that are bounded in slots and in the time a shard stays locked.
 
-use crate::entry::Entry;
 use crate::list::List;
 use crate::moment::{Death, Moment, coarse};
-use crate::shard::{Departure, Shard};
+use crate::shard::{Departure, Gone, Shard};
 use crate::{Cache, Inner};
 
 /// Slots visited while a shard is locked, about 1 us when nothing is dead and some 10 us when all is.
@@ -125,7 +124,7 @@ impl<E> Inner<E> {
 
 impl<E> Shard<E> {
     /// Entries from before a flush cannot be used any more, so they are the oldest in the list.
-    fn reclaim_flushed(&mut self, at: &Moment, most: usize, gone: &mut Vec<Entry>) {
+    fn reclaim_flushed(&mut self, at: &Moment, most: usize, gone: &mut Vec<Gone>) {
         for _ in 0..most {
             match oldest_death(&self.list, at) {
                 Some((slot, Death::Flushed)) => gone.push(self.remove(slot, Departure::Flushed)),
@@ -135,7 +134,7 @@ impl<E> Shard<E> {
     }
 
     /// Visits at most `slots` slots; returns how many, and whether the round has ended.
-    fn reclaim_dead(&mut self, at: &Moment, slots: usize, gone: &mut Vec<Entry>) -> (usize, bool) {
+    fn reclaim_dead(&mut self, at: &Moment, slots: usize, gone: &mut Vec<Gone>) -> (usize, bool) {
         for visited in 0..slots {
             if self.round.next_slot > self.list.slots() {
                 self.round.restart();

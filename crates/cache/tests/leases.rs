@@ -134,8 +134,9 @@ fn an_answer_that_nothing_proves_is_not_kept_and_takes_the_old_entry_with_it() {
 fn a_refetch_is_registered_once_and_replaces_what_is_held() {
     let (cache, lease) = (cache(10), Arc::new(Lease::default()));
     put(&cache, b"k", &lease, 5);
-    let mut fill = cache.refetch(b"k", 6).expect("none in flight");
-    assert!(cache.refetch(b"k", 7).is_none());
+    let held = cache.peek(b"k", 6).expect("held");
+    let mut fill = cache.refetch(&held, 6).expect("none in flight");
+    assert!(cache.refetch(&held, 7).is_none());
     assert!(is_hit(&cache.lookup(b"k", Need::since(5), 7)), "served meanwhile");
     let before = cache.peek(b"k", 7).expect("held");
     assert!(cache.still_holds(&before, 7));

@@ -1,0 +1,59 @@
+//! Which answer about a key: in whose eyes, and to which question.
+//!
+//! A key is one thing to hold, to evict and to invalidate; what is known of it may be several answers. The first is its
+//! value, the answer to GET in the partition of the caller's own. Others are kept beside it: the values that other
+//! partitions see, and whole replies to other questions.
+
+use std::fmt;
+
+use crate::entry::Entry;
+
+/// Answers that are never shown to each other's readers: to the cache a number, to its caller an identity and a database.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Partition(u8);
+
+impl Partition {
+    /// How many there are.
+    pub const COUNT: usize = 64;
+    /// The first.
+    pub const OWN: Partition = Partition(0);
+
+    /// The one of that number; none from [`COUNT`](Self::COUNT) on.
+    pub fn new(number: usize) -> Option<Partition> {
+        u8::try_from(number).ok().filter(|number| usize::from(*number) < Self::COUNT).map(Partition)
+    }
+
+    /// Its number.
+    pub fn number(self) -> u8 {
+        self.0
+    }
+}
+
+/// One of the answers about a key.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct View<'a> {
+    /// In whose eyes.
+    pub partition: Partition,
+    /// The question, in whatever words the caller chooses; the key's value has none.
+    pub question: &'a [u8],
+}
+
+impl View<'_> {
+    /// The value, as the first partition sees it.
+    pub const VALUE: View<'static> = View::value(Partition::OWN);
+
+    /// The value, as a partition sees it.
+    pub const fn value(partition: Partition) -> View<'static> {
+        View { partition, question: b"" }
+    }
+
+    pub(crate) fn is_of(self, entry: &Entry) -> bool {
+        entry.view() == self
+    }
+}
+
+impl fmt::Debug for View<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.partition.0, self.question.escape_ascii())
+    }
+}

@@ -1,0 +1,160 @@
+//! Several answers about one key: apart for their readers, one for order, expiry and invalidation.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use cache::{Cache, Entry, Facts, Keep, Lease, Limits, Lookup, Need, Outcome, Partition, View};
+
+const VALUE: View<'_> = View::VALUE;
+
+fn cache(capacity: usize) -> Cache<()> {
+    Cache::new(Limits {
+        capacity,
+        capacity_bytes: None,
+        expiry: Duration::from_secs(10),
+        max_value_bytes: 100,
+        shards: Some(1),
+    })
+}
+
+fn view(partition: usize, question: &[u8]) -> View<'_> {
+    View { partition: Partition::new(partition).expect("below 64"), question }
+}
+
+fn find(cache: &Cache<()>, key: &[u8], view: View<'_>, now_ns: u64) -> Lookup<()> {
+    cache.lookup_view(key, view, |_| false, Need::NOTHING, now_ns)
+}
+
+fn put(cache: &Cache<()>, key: &[u8], view: View<'_>, answer: &[u8], now_ns: u64) {
+    let Lookup::Miss(mut fill, _) = find(cache, key, view, now_ns) else { panic!("expected a miss") };
+    assert_eq!(fill.view(), view);
+    fill.stamp_sent(now_ns);
+    match view.question {
+        b"" => fill.found(answer, Facts::default(), Keep::ForItsAge, now_ns),
+        _ => fill.replied(answer, Keep::ForItsAge, now_ns),
+    }
+}
+
+fn held(cache: &Cache<()>, key: &[u8], view: View<'_>, now_ns: u64) -> Option<Vec<u8>> {
+    cache.peek_view(key, view, now_ns).map(|entry| entry.value().to_vec())
+}
+
+#[test]
+fn each_view_has_its_own_answer_and_the_key_is_one() {
+    let cache = cache(2);
+    let views = [VALUE, view(0, b"HGETALL"), view(1, b""), view(1, b"HGETALL"), view(63, b"")];
+    for (at, view) in views.iter().enumerate() {
+        put(&cache, b"k", *view, format!("answer {at}").as_bytes(), 1);
+    }
+    for (at, view) in views.iter().enumerate() {
+        let Lookup::Hit(entry) = find(&cache, b"k", *view, 2) else { panic!("a hit") };
+        assert_eq!((entry.value(), entry.view()), (format!("answer {at}").as_bytes(), *view));
+    }
+    let stats = cache.stats(2);
+    assert_eq!((stats.entries, stats.others), (1, 4));
+    assert!(cache.invalidate(b"k"));
+    let stats = cache.stats(3);
+    assert_eq!((stats.entries, stats.others, stats.others_left, stats.invalidations), (0, 0, 4, 1));
+    assert!(views.iter().all(|view| held(&cache, b"k", *view, 3).is_none()));
+}
+
+#[test]
+fn a_key_is_evicted_with_all_that_is_known_of_it() {
+    let cache = cache(2);
+    for key in [b"a", b"b"] {
+        put(&cache, key, VALUE, b"value", 1);
+        put(&cache, key, view(0, b"STRLEN"), b":5\r\n", 1);
+    }
+    // A use of either answer is a use of the key.
+    assert!(matches!(find(&cache, b"a", view(0, b"STRLEN"), 2), Lookup::Hit(_)));
+    put(&cache, b"c", VALUE, b"value", 3);
+    assert_eq!(held(&cache, b"b", VALUE, 3).or(held(&cache, b"b", view(0, b"STRLEN"), 3)), None);
+    assert!(held(&cache, b"a", view(0, b"STRLEN"), 3).is_some());
+    let stats = cache.stats(3);
+    assert_eq!((stats.entries, stats.others, stats.evictions), (2, 1, 1));
+}
+
+#[test]
+fn a_key_has_at_most_sixteen_answers_and_the_one_fetched_longest_ago_makes_room() {
+    let cache = cache(2);
+    let questions: Vec<Vec<u8>> = (0..20).map(|number| format!("LINDEX {number}").into_bytes()).collect();
+    for (at, question) in questions.iter().enumerate() {
+        put(&cache, b"k", view(0, question), b"$-1\r\n", at as u64);
+    }
+    let kept: Vec<usize> =
+        (0..20).filter(|at| held(&cache, b"k", view(0, &questions[*at]), 20).is_some()).collect();
+    assert_eq!(kept, [0].into_iter().chain(5..20).collect::<Vec<_>>());
+    let bytes = cache.stats(20).accounted_bytes;
+    assert!(cache.invalidate(b"k"));
+    assert!(bytes - cache.stats(20).accounted_bytes > 16 * 100, "all of them were charged");
+}
+
+#[test]
+fn an_answer_that_will_do_is_taken_from_the_same_partition_and_the_exact_one_first() {
+    let cache = cache(2);
+    put(&cache, b"k", VALUE, b"value", 1);
+    let is_value = |entry: &Entry| entry.view().question.is_empty();
+    let find = |view| cache.lookup_view(b"k", view, is_value, Need::NOTHING, 2);
+    let Lookup::Hit(entry) = find(view(0, b"STRLEN")) else { panic!("a hit") };
+    assert_eq!(entry.value(), b"value");
+    let Lookup::Miss(fill, _) = find(view(1, b"STRLEN")) else { panic!("not from another partition") };
+    fill.replied(b":7\r\n", Keep::ForItsAge, 3);
+    put(&cache, b"k", view(0, b"STRLEN"), b":5\r\n", 3);
+    let Lookup::Hit(entry) = find(view(0, b"STRLEN")) else { panic!("a hit") };
+    assert_eq!(entry.value(), b":5\r\n");
+}
+
+#[test]
+fn fills_are_joined_by_view_and_unregistered_by_key() {
+    let cache = cache(2);
+    let Lookup::Miss(value, _) = find(&cache, b"k", VALUE, 1) else { panic!("a miss") };
+    let Lookup::Miss(reply, waiter) = find(&cache, b"k", view(0, b"TYPE"), 1) else { panic!("a miss") };
+    assert!(matches!(find(&cache, b"k", view(0, b"TYPE"), 1), Lookup::Wait(_)));
+    assert!(!cache.invalidate(b"k"));
+    value.found(b"v", Facts::default(), Keep::ForItsAge, 2);
+    reply.replied(b"+string\r\n", Keep::ForItsAge, 2);
+    let Some(Outcome::Found { entry, stored: false }) = waiter.try_outcome() else { panic!("unkept") };
+    assert_eq!(entry.value(), b"+string\r\n");
+    assert_eq!(cache.stats(3).entries, 0);
+}
+
+#[test]
+fn all_answers_about_a_key_die_with_the_first() {
+    let cache = cache(2);
+    put(&cache, b"k", VALUE, b"value", 0);
+    put(&cache, b"k", view(0, b"TYPE"), b"+string\r\n", 5_000_000_000);
+    assert!(held(&cache, b"k", view(0, b"TYPE"), 9_999_999_999).is_some());
+    assert!(held(&cache, b"k", view(0, b"TYPE"), 10_000_000_000).is_none());
+    put(&cache, b"k", view(0, b"TYPE"), b"+list\r\n", 10_000_000_000);
+    let stats = cache.stats(10_000_000_000);
+    assert_eq!((stats.entries, stats.others, stats.expiries), (1, 0, 1));
+}
+
+#[test]
+fn an_answer_that_cannot_be_kept_takes_the_older_one_of_its_view_along() {
+    let cache = cache(2);
+    let large = [b'x'; 101];
+    put(&cache, b"k", VALUE, b"value", 1);
+    put(&cache, b"k", view(0, b"GETRANGE"), b"$1\r\nv\r\n", 1);
+    let since = |view| cache.lookup_view(b"k", view, |_| false, Need::since(2), 2);
+    let Lookup::Miss(fill, _) = since(view(0, b"GETRANGE")) else { panic!("a miss") };
+    fill.replied(&large, Keep::ForItsAge, 3);
+    assert!(held(&cache, b"k", view(0, b"GETRANGE"), 3).is_none());
+    assert_eq!(held(&cache, b"k", VALUE, 3).as_deref(), Some(&b"value"[..]));
+    let Lookup::Miss(fill, _) = since(VALUE) else { panic!("a miss") };
+    fill.found(&large, Facts::default(), Keep::ForItsAge, 3);
+    assert_eq!(cache.stats(3).entries, 0);
+}
+
+#[test]
+fn that_a_key_does_not_exist_is_kept_in_place_of_a_reply() {
+    let (cache, lease) = (cache(10), Arc::new(Lease::default()));
+    lease.renew(9);
+    let Lookup::Miss(mut fill, waiter) = find(&cache, b"k", view(0, b"HGETALL"), 1) else { panic!("a miss") };
+    fill.stamp_sent(1);
+    fill.replied_missing(b"%0\r\n", Keep::Leased { lease, deadline_ns: None }, 2);
+    let Some(Outcome::Found { entry, stored: true }) = waiter.try_outcome() else { panic!("kept") };
+    assert_eq!(entry.value(), b"%0\r\n");
+    assert!(cache.peek(b"k", 3).expect("held").is_missing());
+    assert_eq!(cache.stats(3).negatives, 1);
+}
