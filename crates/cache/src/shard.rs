@@ -301,6 +301,11 @@ impl<E> Shard<E> {
         }
     }
 
+    #[cfg(test)]
+    pub(crate) fn others_of(&self, key: &[u8], hash: u32) -> impl Iterator<Item = &Entry> {
+        self.others.of(key, hash)
+    }
+
     /// Answers beside the first ones of their keys.
     pub(crate) fn others(&self) -> usize {
         self.others.len()

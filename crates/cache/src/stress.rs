@@ -6,7 +6,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::*;
-use crate::budget::charge;
+use crate::budget::{charge, charge_beside};
 
 const THREADS: u64 = 4;
 const KEYS: u64 = 3000;
@@ -29,6 +29,13 @@ fn value_of(key: u64, dice: u64) -> Vec<u8> {
     key.to_be_bytes().repeat(1 + (dice % 40) as usize)
 }
 
+/// Half of the readers ask for the value, the others for something else about the key.
+fn view(dice: u64) -> View<'static> {
+    let partition = Partition::new(dice as usize >> 50 & 1).expect("below 64");
+    let questions: [&[u8]; 4] = [b"", b"", b"TYPE", b"STRLEN"];
+    View { partition, question: questions[dice as usize >> 51 & 3] }
+}
+
 fn one_step(cache: &Cache<u64>, open: &mut Vec<(Fill<u64>, u64)>, dice: u64, now_ns: u64) {
     let key = (dice >> 32) % if dice & 1 == 0 { KEYS } else { KEYS / 10 };
     match (dice >> 1) % 20_000 {
@@ -47,7 +54,11 @@ fn one_step(cache: &Cache<u64>, open: &mut Vec<(Fill<u64>, u64)>, dice: u64, now
         1000..8000 if !open.is_empty() => {
             let (mut fill, key) = open.swap_remove(dice as usize % open.len());
             fill.stamp_sent(now_ns);
+            let question = fill.view().question.to_vec();
             match dice >> 40 & 15 {
+                4.. if !question.is_empty() => {
+                    fill.replied(&value_of(key, dice), Keep::ForItsAge, now_ns);
+                }
                 0 => fill.missing(Keep::Leased { lease: Default::default(), deadline_ns: None }, now_ns),
                 1 => fill.fail(key),
                 2 => drop(fill),
@@ -55,7 +66,7 @@ fn one_step(cache: &Cache<u64>, open: &mut Vec<(Fill<u64>, u64)>, dice: u64, now
                 _ => fill.found(&value_of(key, dice), Facts::default(), Keep::ForItsAge, now_ns),
             }
         }
-        _ => match cache.lookup(&key.to_be_bytes(), Need::NOTHING, now_ns) {
+        _ => match cache.lookup_view(&key.to_be_bytes(), view(dice), |_| false, Need::NOTHING, now_ns) {
             Lookup::Hit(entry) => {
                 assert!(entry.is_missing() || entry.value().starts_with(&key.to_be_bytes()))
             }
@@ -72,7 +83,11 @@ fn recount(cache: &Cache<u64>) -> Totals {
     for at in 0..cache.0.cells.len() {
         let shard = cache.0.lock_at(at);
         let held: Vec<&Entry> = (1..=shard.list.slots()).filter_map(|slot| shard.list.entry(slot)).collect();
-        let charges: u64 = held.iter().map(|entry| charge(entry.payload_len())).sum();
+        let first: u64 = held.iter().map(|entry| charge(entry.payload_len())).sum();
+        let keys = held.iter().map(|entry| (entry.key(), (cache.0.hasher.hash(entry.key()) >> 32) as u32));
+        let others: Vec<&Entry> = keys.flat_map(|(key, hash)| shard.others_of(key, hash)).collect();
+        assert_eq!(others.len(), shard.others(), "no answer without a first");
+        let charges = first + others.iter().map(|entry| charge_beside(entry.payload_len())).sum::<u64>();
         let bytes = charges + (shard.totals().bytes as u64 - shard.charges());
         let negatives = held.iter().filter(|entry| entry.is_missing()).count();
         totals = totals + Totals::new(held.len(), bytes, negatives);
@@ -129,7 +144,9 @@ fn stress(shards: usize) {
     assert!(worst <= CAPACITY as u64 + THREADS, "{worst} entries at once");
     let stats = cache.stats(now());
     let left = stats.replaced + stats.evictions + stats.expiries + stats.invalidations + stats.flushed;
-    assert_eq!((stats.entries, stats.fills_in_flight), (stats.stored - left, 0), "{stats:?}");
+    let left = left + stats.others_left;
+    assert_eq!((stats.entries + stats.others, stats.fills_in_flight), (stats.stored - left, 0), "{stats:?}");
+    assert!(stats.others_left > 0, "{stats:?}");
     assert!(
         [stats.evictions, stats.expiries, stats.invalidations, stats.flushed].iter().all(|n| *n > 0),
         "{stats:?}"
