@@ -6,15 +6,19 @@
 //!
 //! Pure: no socket, no clock, no task.
 
+mod change;
 mod flags;
 mod keys;
 mod lane;
 mod live;
+mod read;
 mod spec;
 mod table;
 
+pub use change::Change;
 pub use flags::{Access, Flags};
 pub use keys::Key;
 pub use lane::{Lane, Local, Pin, Standing};
 pub use live::BadReply;
+pub use read::Read;
 pub use table::{Command, Commands};

@@ -53,6 +53,11 @@ pub(crate) enum Find {
 pub(crate) struct Unclear;
 
 impl KeySpec {
+    /// Whether the keys are ones that the command may write.
+    pub(crate) fn is_of_written(&self) -> bool {
+        !self.access.has(Access::RO) && !self.access.has(Access::NOT_KEY)
+    }
+
     /// Appends the keys that this specification finds.
     pub(crate) fn find(&self, arguments: Arguments<'_>, keys: &mut Vec<Key>) -> Result<(), Unclear> {
         let count = i64::try_from(arguments.len()).map_err(|_| Unclear)?;
@@ -120,6 +125,11 @@ impl fmt::Display for KeySpec {
 }
 
 impl KeySpec {
+    /// Whether the keys are ones that the command may write.
+    pub(crate) fn is_of_written(&self) -> bool {
+        !self.access.has(Access::RO) && !self.access.has(Access::NOT_KEY)
+    }
+
     /// Reads what [`Display`](fmt::Display) writes.
     pub(crate) fn parse(text: &str) -> Option<Self> {
         let mut parts = text.split('/');

@@ -5,10 +5,10 @@ use std::fmt::{self, Write};
 use hashbrown::HashTable;
 use resp::Arguments;
 
-use crate::Flags;
 use crate::keys::{Extractor, extractor};
 use crate::lane::Rule;
 use crate::spec::KeySpec;
+use crate::{Change, Flags, Read};
 
 /// A command, or a subcommand of one.
 #[derive(Debug, Clone)]
@@ -24,6 +24,10 @@ pub struct Command {
     pub(crate) extractor: Option<Extractor>,
     /// Follows from the name and the flags.
     pub(crate) rule: Rule,
+    /// Follows from the name.
+    pub(crate) read: Option<Read>,
+    /// Follows from the name, the flags and the keys.
+    pub(crate) change: Change,
 }
 
 /// All commands that are known.
@@ -36,14 +40,23 @@ pub struct Commands {
 
 impl Command {
     pub(crate) fn new(name: &str, arity: i64, flags: Flags, key_specs: Vec<KeySpec>) -> Self {
+        let extractor = extractor(name);
+        let names_keys = extractor.is_some() || flags.has(Flags::MOVABLEKEYS) || !key_specs.is_empty();
+        let change = match flags.has(Flags::READONLY) {
+            // PFCOUNT is one that writes all the same.
+            true => Change::of(name, flags, key_specs.iter().any(KeySpec::is_of_written)),
+            false => Change::of(name, flags, names_keys),
+        };
         Self {
             name: name.into(),
             arity,
             flags,
             key_specs,
             subcommands: Vec::new(),
-            extractor: extractor(name),
+            extractor,
             rule: Rule::of(name, flags),
+            read: Read::of(name),
+            change,
         }
     }
 
