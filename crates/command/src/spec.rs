@@ -125,11 +125,6 @@ impl fmt::Display for KeySpec {
 }
 
 impl KeySpec {
-    /// Whether the keys are ones that the command may write.
-    pub(crate) fn is_of_written(&self) -> bool {
-        !self.access.has(Access::RO) && !self.access.has(Access::NOT_KEY)
-    }
-
     /// Reads what [`Display`](fmt::Display) writes.
     pub(crate) fn parse(text: &str) -> Option<Self> {
         let mut parts = text.split('/');
