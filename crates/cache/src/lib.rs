@@ -235,6 +235,35 @@ impl<E> Cache<E> {
         }
     }
 
+    /// What [`lookup_view`](Cache::lookup_view) would hit, as a use of the key; none where it would not, and nothing is
+    /// registered or counted then.
+    pub fn find(
+        &self,
+        key: &[u8],
+        view: View<'_>,
+        or: impl Fn(&Entry) -> bool,
+        need: Need,
+        now_ns: u64,
+    ) -> Option<Entry> {
+        let inner = &*self.0;
+        let hash = inner.hasher.hash(key);
+        let mut shard = inner.lock(hash);
+        let at = inner.moment(now_ns);
+        match shard.touch(key, view, or, hash, &at) {
+            Touch::Live(entry) if inner.satisfies(&entry, need) => {
+                shard.stats.hits += 1;
+                Some(entry)
+            }
+            Touch::Live(_) | Touch::Absent => None,
+            Touch::Dead(gone, change) => {
+                drop(shard);
+                drop(gone);
+                inner.room.settle(change);
+                None
+            }
+        }
+    }
+
     /// Looks the value of a key up without counting it and without making it recent.
     pub fn peek(&self, key: &[u8], now_ns: u64) -> Option<Entry> {
         self.peek_view(key, View::VALUE, now_ns)

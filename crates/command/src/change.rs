@@ -52,6 +52,11 @@ impl Command {
         self.change
     }
 
+    /// Whether its only key is the first argument, whatever follows.
+    pub fn has_one_key(&self) -> bool {
+        matches!(&self.key_specs[..], [spec] if spec.is_first_argument())
+    }
+
     /// Appends the keys that a request of this command may change, as places of arguments. False if it may change others.
     pub fn changed(&self, arguments: Arguments<'_>, keys: &mut Vec<Key>) -> bool {
         let complete = self.keys(arguments, keys);

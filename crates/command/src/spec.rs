@@ -53,6 +53,11 @@ pub(crate) enum Find {
 pub(crate) struct Unclear;
 
 impl KeySpec {
+    /// Whether it is the first argument and no other.
+    pub(crate) fn is_first_argument(&self) -> bool {
+        self.begin == Begin::Index(1) && matches!(self.find, Find::Range { last: 0, .. })
+    }
+
     /// Whether the keys are ones that the command may write.
     pub(crate) fn is_of_written(&self) -> bool {
         !self.access.has(Access::RO) && !self.access.has(Access::NOT_KEY)

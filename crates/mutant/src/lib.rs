@@ -33,7 +33,7 @@ mutants! {
     InsertInWaiter = "insert-in-waiter",
     /// `invalidate` without keys, which means all keys, is passed over.
     IgnoreNullPush = "ignore-null-push",
-    /// An invalidation removes the entry and leaves the key's fills registered.
+    /// An invalidation, by a push or by a write, removes the entry and leaves the key's fills registered.
     PushKeepsFills = "push-keeps-fills",
     /// An entry is served whether its lease proves it or not.
     NoLease = "no-lease",
@@ -57,6 +57,14 @@ mutants! {
     TwoLinksAKey = "two-links-a-key",
     /// Nothing is asked of the role that a heartbeat tells.
     RoleIgnored = "role-ignored",
+    /// A write through the proxy leaves what is held of its keys.
+    WriteKeepsEntry = "write-keeps-entry",
+    /// What a connection has seen of Redis does not count for its next reads.
+    NoMinSync = "no-min-sync",
+    /// All users share what was read by one.
+    UserIgnored = "user-ignored",
+    /// All databases share what was read in one.
+    DbIgnored = "db-ignored",
 }
 
 /// One more than the place in [`Mutant::ALL`]; 0 is none.

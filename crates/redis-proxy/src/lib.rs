@@ -45,7 +45,7 @@ pub use crate::health::check_health;
 use crate::lanes::Bounds;
 use crate::listener::{Door, accept, bind};
 use crate::maintenance::maintain;
-use crate::readthrough::{Link, LinkSettings, LinkThread, Store};
+use crate::readthrough::{Link, LinkSettings, LinkThread, Partitions, Store};
 use crate::shutdown::{Draining, Signals};
 use crate::worker::{Plan, Way, Worker, clients};
 
@@ -122,7 +122,15 @@ async fn serve(settings: &Settings, listeners: Listeners) -> Result<Ended, Error
         shards: None,
     });
     let budget = settings.capacity_bytes.map(|bytes| Budget::new(store.clone(), bytes));
+    let partitions = Partitions::new(
+        store.clone(),
+        budget.clone(),
+        settings.redis.clone(),
+        settings.max_inflight,
+        link_settings(settings),
+    );
     let plan = Plan {
+        partitions: partitions.clone(),
         http: HttpSettings::new(settings),
         resp: RespSettings::new(settings),
         endpoint: settings.redis.clone(),
@@ -217,6 +225,7 @@ async fn serve(settings: &Settings, listeners: Listeners) -> Result<Ended, Error
             let _ = thread.join();
         }
         link_threads.into_iter().for_each(LinkThread::end);
+        partitions.end();
         Ended::Drained
     };
     tokio::select! {
@@ -235,10 +244,9 @@ fn start_links(
     budget: Option<&Arc<Budget>>,
     plain: &Arc<Target>,
 ) -> Result<Vec<(Arc<Link>, LinkThread)>, Error> {
-    let Coherence { mode, max_staleness, links, canary_key, .. } = &settings.coherence;
-    if *mode == Mode::Ttl {
+    let Some(link) = link_settings(settings) else {
         return Ok(Vec::new());
-    }
+    };
     if settings.capacity > TRACKED_KEYS {
         warn!(
             capacity = settings.capacity,
@@ -246,16 +254,21 @@ fn start_links(
         );
     }
     let tracked = Target::tracked(settings.redis.clone(), settings.max_inflight);
-    let link = LinkSettings {
+    (0..link.links)
+        .map(|number| LinkThread::start(number, store, budget, &tracked, plain, link.clone()))
+        .collect::<Result<_, _>>()
+        .map_err(Error::System)
+}
+
+/// What the links are to keep; none in mode `ttl`.
+fn link_settings(settings: &Settings) -> Option<LinkSettings> {
+    let Coherence { mode, max_staleness, links, canary_key, .. } = &settings.coherence;
+    (*mode != Mode::Ttl).then(|| LinkSettings {
         links: *links,
         strict: *mode == Mode::Strict,
         max_staleness_ns: nanos(*max_staleness),
         canary_key: canary_key.as_ref().map(|key| key.as_bytes().into()),
-    };
-    (0..*links)
-        .map(|number| LinkThread::start(number, store, budget, &tracked, plain, link.clone()))
-        .collect::<Result<_, _>>()
-        .map_err(Error::System)
+    })
 }
 
 /// The address that a port was bound to, for the log.

@@ -111,6 +111,8 @@ impl WorkerStats {
 pub(crate) struct LaneStats {
     /// Commands answered by the proxy itself.
     pub(crate) local: Counter,
+    /// Commands answered from the cache, or with what a fill has brought.
+    pub(crate) cached: Counter,
     /// Commands on a quick shared lane.
     pub(crate) shared: Counter,
     /// Commands on a slow shared lane.

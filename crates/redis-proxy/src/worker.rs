@@ -21,7 +21,7 @@ use crate::front::http::{HttpFront, HttpSettings};
 use crate::front::resp::{Registry, RespFront, RespSettings};
 use crate::front::{Fronts, Speaks};
 use crate::lanes::{Bounds, Lanes};
-use crate::readthrough::{FillSink, Link, ReadThrough, Store, Ticket};
+use crate::readthrough::{FillSink, Link, Partitions, ReadThrough, Readers, Store, Ticket};
 use crate::spare::Spare;
 use crate::stats::{LaneStats, WorkerStats};
 
@@ -60,6 +60,7 @@ pub(crate) struct Plan {
     pub(crate) endpoint: Endpoint,
     pub(crate) registry: Arc<Registry>,
     pub(crate) bounds: Bounds,
+    pub(crate) partitions: Arc<Partitions>,
 }
 
 impl Plan {
@@ -73,9 +74,10 @@ impl Plan {
             lane_stats.clone(),
         );
         let (resp, registry) = (self.resp.clone(), self.registry.clone());
+        let readers = Readers::new(self.partitions.clone(), read.clone());
         Fronts {
             http: HttpFront::new(read, stats, self.http.clone(), spare.clone()),
-            resp: RespFront::new(lanes, self.bounds.clone(), resp, registry, spare, lane_stats),
+            resp: RespFront::new(lanes, self.bounds.clone(), resp, registry, spare, lane_stats, readers),
         }
     }
 }

@@ -203,7 +203,7 @@ impl<T> Driver<T> {
         sink: &S,
         stream: impl tokio::io::AsyncRead + tokio::io::AsyncWrite + Send + Unpin + 'static,
     ) -> Loss {
-        self.serve(sink, Box::new(stream), &Tracking::On).await.0
+        self.serve(sink, Box::new(stream), &Tracking::On { fields_expire: false }).await.0
     }
 
     /// Notes that the connection ended. With `down` the attempt after it is taken for failed, and commands are refused.

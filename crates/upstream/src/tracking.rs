@@ -18,7 +18,10 @@ pub enum Tracking {
     /// The connection is an ordinary one.
     NotAsked,
     /// The server will tell of every change to what is read.
-    On,
+    On {
+        /// But for fields of a hash that expire by themselves, which it knows: of those it tells late or never.
+        fields_expire: bool,
+    },
     /// It is a replica: it would tell of changes when they reach it, which may be late.
     Replica,
     /// It will not, for this reason; reads are answered all the same.
@@ -60,12 +63,12 @@ pub(crate) async fn track(talk: &mut Talk<'_>, hello: Option<&Hello>) -> Result<
     }
     match talk.ask(&[b"CLIENT", b"TRACKINGINFO"]).await? {
         Frame::Error(error) => refused(format!("CLIENT TRACKINGINFO: {}", String::from_utf8_lossy(&error))),
-        info => Ok(state_of(&info)),
+        info => Ok(state_of(&info, hello.knows_fields_that_expire())),
     }
 }
 
 /// What TRACKINGINFO says: `flags` must be `on` alone, without OPTIN, BCAST, NOLOOP or a redirection.
-fn state_of(info: &Frame) -> Tracking {
+fn state_of(info: &Frame, fields_expire: bool) -> Tracking {
     let pairs = match info {
         Frame::Map(pairs) => pairs.as_slice(),
         _ => &[],
@@ -76,7 +79,7 @@ fn state_of(info: &Frame) -> Tracking {
         _ => Vec::new(),
     };
     if flags == ["on"] {
-        Tracking::On
+        Tracking::On { fields_expire }
     } else {
         Tracking::Refused(format!("CLIENT TRACKINGINFO tells of flags {flags:?}, expected [\"on\"]").into())
     }

@@ -11,6 +11,9 @@ use support::{Link, Told, bulk, endpoint, run};
 use testkit::{Action, RedisServer, Reply, ScriptedRedis, ScriptedRedisBuilder, wait_until};
 use upstream::{Endpoint, Hello, Loss, Secret, Target, Tracking};
 
+/// Of a Redis 7.0, whose fields do not expire.
+const ON: Tracking = Tracking::On { fields_expire: false };
+
 /// What Redis says of a connection that is tracked and nothing else.
 const TRACKED: &str =
     "%3\r\n$5\r\nflags\r\n~1\r\n$2\r\non\r\n$8\r\nredirect\r\n:-1\r\n$8\r\nprefixes\r\n*0\r\n";
@@ -54,7 +57,7 @@ fn assert_refused(endpoint: Endpoint, words: &[&str]) {
 #[test]
 fn a_server_that_tracks_is_on_and_is_asked_in_this_order() {
     let redis = tracking().start(value);
-    assert_eq!(found_at(endpoint(redis.address())), Tracking::On);
+    assert_eq!(found_at(endpoint(redis.address())), ON);
     let said = |command: &Vec<Vec<u8>>| String::from_utf8(command.join(&b' ')).unwrap();
     let said: Vec<String> = redis.commands().iter().map(said).collect();
     let expected = [
@@ -94,7 +97,7 @@ fn a_version_that_loses_invalidations_is_refused_with_those_that_do_not() {
     let redis = tracking().answer("HELLO", hello("redis", "6.2.10", "master")).start(value);
     assert_refused(endpoint(redis.address()), &["redis 6.2.10", "6.2.11, 7.0.9, 7.2 or later"]);
     let redis = tracking().answer("HELLO", hello("valkey", "8.1.0", "master")).start(value);
-    assert_eq!(found_at(endpoint(redis.address())), Tracking::On);
+    assert_eq!(found_at(endpoint(redis.address())), ON);
 }
 
 #[test]
@@ -136,7 +139,7 @@ fn an_acl_that_forbids_tracking_is_refused_with_the_text_of_redis() {
         [("no-evict", "-client|no-evict"), ("no-info", "-info"), ("no-name", "-client|setname")]
     {
         add(name, rule);
-        assert_eq!(found_at(user(name)), Tracking::On, "{rule}");
+        assert_eq!(found_at(user(name)), ON, "{rule}");
     }
 }
 
@@ -161,7 +164,7 @@ fn a_connection_that_tracks_in_another_way_is_refused_with_its_flags() {
 fn a_refusal_of_no_evict_does_not_matter() {
     let unknown = "-ERR unknown subcommand 'NO-EVICT'. Try CLIENT HELP.\r\n";
     let redis = tracking().answer("CLIENT NO-EVICT", unknown).start(value);
-    assert_eq!(found_at(endpoint(redis.address())), Tracking::On);
+    assert_eq!(found_at(endpoint(redis.address())), ON);
 }
 
 fn invalidation(key: &str) -> Told {
@@ -176,7 +179,7 @@ fn another_database_is_tracked_too() {
     writer.set("k", "old");
     run(async {
         let mut link = Link::start(&Target::tracked(Endpoint { db: 3, ..endpoint(redis.address()) }, 100));
-        assert_eq!(link.next().await, Told::Connected(Tracking::On));
+        assert_eq!(link.next().await, Told::Connected(ON));
         link.get("k", 1);
         assert_eq!(link.next().await, Told::Reply(1, bulk("old")));
         writer.set("k", "new");
@@ -193,7 +196,7 @@ fn hello_without_arguments_keeps_resp3_and_tracking_and_tells_the_role() {
     let mut writer = redis.client();
     run(async {
         let mut link = Link::start(&Target::tracked(endpoint(redis.address()), 100));
-        assert_eq!(link.next().await, Told::Connected(Tracking::On));
+        assert_eq!(link.next().await, Told::Connected(ON));
         for round in 0..3 {
             link.get("k", round);
             assert!(matches!(link.next().await, Told::Reply(..)));

@@ -103,6 +103,8 @@ pub struct Settings {
     pub resp_query_buffer_bytes: usize,
     /// The most commands of one client on their way.
     pub resp_pipeline: usize,
+    /// Whether reads of Redis clients are answered from the cache.
+    pub resp_cache: bool,
     /// The most bytes of replies that wait for one client.
     pub resp_output_limit_bytes: usize,
     /// The most bytes of replies that wait for all clients together.
@@ -265,6 +267,7 @@ fn settle(values: &Values) -> Result<Settings, ConfigError> {
         resp_max_bulk_bytes: values.number("RESP_MAX_BULK_BYTES"),
         resp_big_request_bytes: values.number("RESP_BIG_REQUEST_BYTES"),
         resp_query_buffer_bytes: values.number("RESP_QUERY_BUFFER_BYTES"),
+        resp_cache: values.text("RESP_CACHE") == "on",
         resp_pipeline: values.number("RESP_PIPELINE"),
         resp_output_limit_bytes: values.number("RESP_OUTPUT_LIMIT_BYTES"),
         resp_unread_bytes: values.number("RESP_UNREAD_BYTES"),

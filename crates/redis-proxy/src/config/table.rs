@@ -329,6 +329,12 @@ pub(super) const SECTIONS: &[Section] = &[
                 "A command that must be whole before it is understood ends its connection above this.",
             ),
             row(
+                "RESP_CACHE",
+                Accepts::Switch { auto: false },
+                "on",
+                "Whether reads of Redis clients are answered from the cache. Their writes leave nothing old in it either way.",
+            ),
+            row(
                 "RESP_PIPELINE",
                 count(1, MILLION),
                 "256",

@@ -18,6 +18,8 @@ pub(super) struct Output {
     /// A value too large to copy, behind `bytes`; it is shared with the cache.
     tail: Option<Entry>,
     tail_written: usize,
+    /// Whether a line end follows the value.
+    tail_line: bool,
     /// Whether the last call wrote anything: a client that reads slowly is not one that stopped.
     pub(super) moved: bool,
 }
@@ -34,6 +36,12 @@ impl Output {
 
     pub(super) fn attach(&mut self, value: Entry) {
         self.tail = Some(value);
+    }
+
+    /// The same with a line end behind the value.
+    pub(super) fn attach_line(&mut self, value: Entry) {
+        self.tail = Some(value);
+        self.tail_line = true;
     }
 
     /// Writes all of it, in one system call where the kernel takes it.
@@ -53,12 +61,16 @@ impl Output {
                 }
                 None => stream.poll_write(cx, head),
                 Some(tail) => {
-                    let rest = &tail.value()[self.tail_written..];
-                    if head.is_empty() && rest.is_empty() {
+                    let value = tail.value();
+                    let line: &[u8] = if self.tail_line { b"\r\n" } else { b"" };
+                    let rest = &value[self.tail_written.min(value.len())..];
+                    let line = &line[self.tail_written.saturating_sub(value.len())..];
+                    if head.is_empty() && rest.is_empty() && line.is_empty() {
                         self.reset();
                         return Poll::Ready(Ok(()));
                     }
-                    stream.poll_write_vectored(cx, &[IoSlice::new(head), IoSlice::new(rest)])
+                    let slices = [IoSlice::new(head), IoSlice::new(rest), IoSlice::new(line)];
+                    stream.poll_write_vectored(cx, &slices)
                 }
             };
             let count = ready!(polled)?;
@@ -77,5 +89,6 @@ impl Output {
         self.written = 0;
         self.tail = None;
         self.tail_written = 0;
+        self.tail_line = false;
     }
 }

@@ -245,7 +245,7 @@ impl Link<'_> {
                 whole += usize::from(scanned.whole);
                 partly = !scanned.whole;
             }
-            mailbox.deliver(&bytes[..taken], whole, &self.lanes.spare);
+            mailbox.deliver(&bytes[..taken], whole, partly, &self.lanes.spare);
             self.lane.replied(whole, partly);
             bytes = &bytes[taken..];
         }

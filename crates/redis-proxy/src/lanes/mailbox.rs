@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::task::{Context, Waker};
 
 use super::bounds::{Bounds, Unread};
+use super::duties::{Duties, Duty};
 use crate::spare::Spare;
 
 /// Replies above this are large: a client should have one of them on its way, because they wait in memory.
@@ -29,6 +30,7 @@ pub(crate) struct Mailbox {
     counted: Cell<usize>,
     unread: Arc<Unread>,
     waker: RefCell<Option<Waker>>,
+    duties: RefCell<Duties>,
     /// Bytes of the reply at hand.
     partial: Cell<usize>,
     /// Whether a large reply has come since the last question.
@@ -61,6 +63,7 @@ impl Mailbox {
             counted: Cell::new(0),
             unread: bounds.unread.clone(),
             waker: RefCell::default(),
+            duties: RefCell::default(),
             partial: Cell::new(0),
             large: Cell::new(false),
         }
@@ -145,12 +148,15 @@ impl Mailbox {
         self.waker.take();
     }
 
-    pub(super) fn expect(&self) {
+    /// A command is sent, with what is to be done before its reply is delivered.
+    pub(super) fn expect(&self, duty: Option<Duty>) {
         self.waiting.set(self.waiting.get() + 1);
+        self.duties.borrow_mut().sent(duty);
     }
 
-    /// The next bytes of its replies, with the ends of `whole` of them.
-    pub(super) fn deliver(&self, reply: &[u8], whole: usize, spare: &Spare) {
+    /// The next bytes of its replies: the ends of `whole` of them, and with `partly` the beginning of one more.
+    pub(super) fn deliver(&self, reply: &[u8], whole: usize, partly: bool, spare: &Spare) {
+        self.duties.borrow_mut().answered(whole, partly);
         self.waiting.set(self.waiting.get().saturating_sub(whole));
         let here = self.partial.get() + reply.len();
         if here > LARGE_REPLY * whole.max(1) {
@@ -176,6 +182,7 @@ impl Mailbox {
 
     /// A reply will never come, or cannot be held: the client is to be closed.
     pub(super) fn lose(&self) {
+        self.duties.borrow_mut().lost();
         if self.state.get() == State::Open {
             self.state.set(State::Lost);
             self.wake();
@@ -202,11 +209,11 @@ mod tests {
     #[test]
     fn a_client_that_takes_nothing_is_lost_at_its_limit_and_not_before() {
         let (mailbox, spare) = (Mailbox::new(8, &Bounds::new(0, 0, 0)), Spare::default());
-        mailbox.expect();
-        mailbox.expect();
-        mailbox.deliver(b"+OK\r\n", 1, &spare);
+        mailbox.expect(None);
+        mailbox.expect(None);
+        mailbox.deliver(b"+OK\r\n", 1, false, &spare);
         assert_eq!((mailbox.waiting(), mailbox.state(), mailbox.len()), (1, State::Open, 5));
-        mailbox.deliver(b"+OK\r\n", 1, &spare);
+        mailbox.deliver(b"+OK\r\n", 1, false, &spare);
         assert_eq!((mailbox.waiting(), mailbox.state()), (0, State::Full));
     }
 
@@ -214,7 +221,7 @@ mod tests {
     fn all_clients_together_leave_so_much_unread_and_no_more() {
         let (bounds, spare) = (Bounds::new(0, 0, 1000), Spare::default());
         let (one, two) = (Mailbox::new(1 << 20, &bounds), Mailbox::new(1 << 20, &bounds));
-        let deliver = |mailbox: &Mailbox, bytes: usize| mailbox.deliver(&vec![b'x'; bytes], 0, &spare);
+        let deliver = |mailbox: &Mailbox, bytes: usize| mailbox.deliver(&vec![b'x'; bytes], 0, false, &spare);
         deliver(&one, UNCOUNTED + 600);
         deliver(&two, UNCOUNTED + 300);
         assert_eq!((bounds.unread.bytes(), one.state(), two.state()), (900, State::Open, State::Open));
@@ -233,8 +240,8 @@ mod tests {
     fn a_muted_reply_is_counted_and_dropped() {
         let (mailbox, spare) = (Mailbox::new(8, &Bounds::new(0, 0, 0)), Spare::default());
         mailbox.mute(true);
-        mailbox.expect();
-        mailbox.deliver(b"+OK\r\n", 1, &spare);
+        mailbox.expect(None);
+        mailbox.deliver(b"+OK\r\n", 1, false, &spare);
         assert_eq!((mailbox.waiting(), mailbox.len()), (0, 0));
     }
 }

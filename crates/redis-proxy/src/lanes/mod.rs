@@ -9,6 +9,7 @@
 //! connection they use. Everything here lives on one worker's thread; only the bounds are the process'.
 
 mod bounds;
+mod duties;
 mod key;
 mod link;
 mod mailbox;
@@ -28,6 +29,7 @@ use tokio::task::spawn_local;
 use upstream::{Endpoint, OpenError, RawConnection};
 
 pub(crate) use bounds::Bounds;
+pub(crate) use duties::Duty;
 pub(crate) use key::{Identity, LaneKey, Pace};
 pub(crate) use mailbox::{LARGE_REPLY, Mailbox, State as MailboxState};
 pub(crate) use pin::{KEPT_PINS, NoPin, PinStream};
@@ -78,7 +80,7 @@ pub(crate) struct Lanes {
     spare: Rc<Spare>,
     stats: Arc<LaneStats>,
     /// Whether Redis asks its default user for a password, as far as is known.
-    auth_required: Cell<bool>,
+    auth_required: Cell<Option<bool>>,
     opened: Notify,
 }
 
@@ -99,7 +101,7 @@ impl Lanes {
             shared: RefCell::default(),
             spare,
             stats,
-            auth_required: Cell::new(false),
+            auth_required: Cell::new(None),
             opened: Notify::new(),
         })
     }
@@ -122,7 +124,12 @@ impl Lanes {
 
     /// Whether a client that has not logged in must.
     pub(crate) fn auth_required(&self) -> bool {
-        self.auth_required.get()
+        self.auth_required.get() == Some(true)
+    }
+
+    /// Whether a client that has not logged in is known to need no login.
+    pub(crate) fn is_open(&self) -> bool {
+        self.auth_required.get() == Some(false)
     }
 
     /// What Redis says of its commands, each time a lane has been opened: it may be another version then. `None` if it says
@@ -165,6 +172,6 @@ impl Lanes {
             Err(OpenError::Refused(_, text)) => Some(text),
             Err(OpenError::Unreachable(_)) => return,
         };
-        self.auth_required.set(text.is_some_and(|text| text.starts_with(b"NOAUTH")));
+        self.auth_required.set(Some(text.is_some_and(|text| text.starts_with(b"NOAUTH"))));
     }
 }

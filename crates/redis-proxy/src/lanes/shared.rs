@@ -14,6 +14,7 @@ use bytes::{Buf, Bytes, BytesMut};
 use resp::{Arguments, Parsed, RequestLimits, RequestParser, encode_command};
 
 use super::bounds::Place;
+use super::duties::Duty;
 use super::key::{LaneKey, Pace};
 use super::mailbox::Mailbox;
 use super::{Facts, LaneSettings};
@@ -151,13 +152,15 @@ impl SharedLane {
         })
     }
 
-    /// Queues one command, whose reply goes to `mailbox`. `read` if it may be sent twice. False if there is no room:
-    /// nothing was taken, and the task of `cx` is woken when there is.
+    /// Queues one command, whose reply goes to `mailbox`. `read` if it may be sent twice; `duty` tells what is to be done
+    /// before its reply is delivered. False if there is no room: nothing was taken, `duty` was not asked, and the task of
+    /// `cx` is woken when there is.
     pub(crate) fn send(
         &self,
         request: Request<'_>,
         mailbox: &Rc<Mailbox>,
         read: bool,
+        duty: impl FnOnce() -> Option<Duty>,
         spare: &Spare,
         cx: &Context<'_>,
     ) -> bool {
@@ -166,7 +169,7 @@ impl SharedLane {
         if let State::Down(refusal) = &queue.state {
             let refusal = refusal.clone();
             queue.called = true;
-            mailbox.expect();
+            mailbox.expect(None); // it is not sent
             refuse(mailbox, &refusal, 1, spare);
             return true;
         }
@@ -177,7 +180,7 @@ impl SharedLane {
         let before = queue.journal.len();
         request.write(&mut queue.journal);
         let bytes = queue.journal.len() - before;
-        mailbox.expect();
+        mailbox.expect(duty());
         queue.commands += 1;
         match queue.runs.back_mut() {
             Some(run) if run.reads == read && !run.retried && Rc::ptr_eq(&run.mailbox, mailbox) => {
@@ -296,7 +299,7 @@ impl SharedLane {
                 run.mailbox.lose();
             }
             let missing = run.commands - run.replied;
-            run.mailbox.deliver(&TIMED_OUT.repeat(missing), missing, spare);
+            run.mailbox.deliver(&TIMED_OUT.repeat(missing), missing, false, spare);
         }
     }
 
@@ -418,7 +421,7 @@ fn refuse(mailbox: &Mailbox, refusal: &Refusal, commands: usize, spare: &Spare) 
         Refusal::Login(_) => mailbox.lose(),
         Refusal::Unreachable | Refusal::TooMany | Refusal::Request(_) => {
             let line = [b"-", &refusal.text()[..], b"\r\n"].concat();
-            mailbox.deliver(&line.repeat(commands), commands, spare);
+            mailbox.deliver(&line.repeat(commands), commands, false, spare);
         }
     }
 }

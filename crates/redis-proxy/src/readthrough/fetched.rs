@@ -1,8 +1,9 @@
 //! What the reply to a GET says, whichever connection it came by.
 
 use bytes::Bytes;
+use bytes::BytesMut;
 use cache::Facts;
-use resp::Frame;
+use resp::{Frame, Protocol};
 use upstream::Doubt;
 
 use crate::failure::Failure;
@@ -26,6 +27,40 @@ impl Fetched {
             _ => Fetched::Doubted(Failure::Garbled("not the type of a GET's reply".into())),
         }
     }
+}
+
+/// A reply as bytes of `protocol`.
+///
+/// Redis answers the ZRANGE family WITHSCORES in another shape in RESP2: without the pairs (t_zset.c,
+/// `zrangeResultEmitCBufferToClient`). Else the conversion is [`Frame::encode`]'s; a test compares it for every command.
+///
+/// # Errors
+/// It is an error, or too large.
+pub(super) fn reply(frame: &Frame, protocol: Protocol) -> Result<Bytes, Failure> {
+    match frame {
+        Frame::Error(text) => return Err(Failure::from_reply(text)),
+        Frame::Oversized { announced } => return Err(Failure::TooLarge(*announced)),
+        _ => {}
+    }
+    let mut bytes = BytesMut::new();
+    match frame {
+        Frame::Array(pairs)
+            if protocol == Protocol::Resp2 && !pairs.is_empty() && pairs.iter().all(is_pair) =>
+        {
+            let items = pairs.iter().filter_map(|pair| match pair {
+                Frame::Array(pair) => Some(pair.iter().cloned()),
+                _ => None,
+            });
+            Frame::Array(items.flatten().collect()).encode(&mut bytes, protocol);
+        }
+        frame => frame.encode(&mut bytes, protocol),
+    }
+    Ok(bytes.freeze())
+}
+
+/// A member with its score.
+fn is_pair(frame: &Frame) -> bool {
+    matches!(frame, Frame::Array(pair) if matches!(pair[..], [_, Frame::Double(_)]))
 }
 
 /// The reply to a PING, for those who probe.

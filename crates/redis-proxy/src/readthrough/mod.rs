@@ -11,18 +11,25 @@
 mod aging;
 mod fetched;
 mod link;
+mod partitions;
+mod question;
 mod waiting;
+mod written;
 
 use std::sync::Arc;
 
-use cache::{Cache, Lookup, Need};
+use cache::{Cache, Lookup, Need, Partition};
 pub(crate) use cache::{Entry, Outcome};
 use tokio::sync::oneshot;
 use upstream::Upstream;
 
 pub(crate) use self::aging::{FillSink, Ticket};
-pub(crate) use self::link::{Link, LinkCounts, LinkSettings, LinkThread};
+pub(crate) use self::link::{Link, LinkCounts, LinkSettings, LinkThread, time_left_ns};
+pub(crate) use self::partitions::{Partitions, Readers};
+pub(crate) use self::question::{Accepts, Kind, Question, Words};
+use self::waiting::Again;
 pub(crate) use self::waiting::{Answered, Waiting};
+pub(crate) use self::written::Written;
 use crate::budget::Budget;
 use crate::failure::Failure;
 use crate::stats::WorkerStats;
@@ -30,10 +37,12 @@ use crate::stats::WorkerStats;
 /// The cache as this program uses it: waiters of a failed fill get a [`Failure`].
 pub(crate) type Store = Cache<Failure>;
 
-/// A worker's way to values: the shared cache, and the connection that its misses travel on.
+/// A worker's way to what one user may read in one database: the shared cache, and the connection that its misses
+/// travel on.
 #[derive(Clone)]
 pub(crate) struct ReadThrough {
     store: Store,
+    partition: Partition,
     way: Way,
     stats: Arc<WorkerStats>,
 }
@@ -69,12 +78,12 @@ pub(crate) enum Read {
 impl ReadThrough {
     /// Mode `ttl`: misses travel on `upstream`.
     pub(crate) fn aging(store: Store, upstream: Upstream<Ticket>, stats: Arc<WorkerStats>) -> Self {
-        ReadThrough { store, way: Way::Own(upstream), stats }
+        ReadThrough { store, partition: Partition::OWN, way: Way::Own(upstream), stats }
     }
 
     /// Modes `tracking` and `strict`: a key's misses travel on one of `links`, always the same.
     pub(crate) fn linked(store: Store, links: Arc<[Arc<Link>]>, stats: Arc<WorkerStats>) -> Self {
-        ReadThrough { store, way: Way::Linked(links), stats }
+        ReadThrough { store, partition: Partition::OWN, way: Way::Linked(links), stats }
     }
 
     /// Where the replies of the worker's own connection go, in mode `ttl`.
@@ -86,17 +95,42 @@ impl ReadThrough {
         FillSink { upstream: upstream.clone(), stats: stats.clone(), budget }
     }
 
-    /// Asks for `key`. Never waits.
+    /// Asks for the value of `key`. Never waits.
     pub(crate) fn get(&self, key: &[u8], asked: Asked) -> Read {
+        self.ask(Question::value(key), asked)
+    }
+
+    /// Asks anything of a key; in mode `ttl` nothing but its value ([`keeps_replies`](Self::keeps_replies)). Never waits.
+    #[inline]
+    pub(crate) fn ask(&self, question: Question<'_>, asked: Asked) -> Read {
         match &self.way {
-            Way::Own(upstream) => self.get_aging(key, upstream, asked),
-            Way::Linked(links) => self.get_linked(key, links, asked),
+            Way::Own(upstream) => self.ask_aging(question, upstream, asked),
+            Way::Linked(links) => self.ask_linked(question, links, asked),
         }
     }
 
-    fn get_aging(&self, key: &[u8], upstream: &Upstream<Ticket>, asked: Asked) -> Read {
-        let need = if asked.no_cache { Need::since(asked.now_ns) } else { Need::NOTHING };
-        match self.store.lookup(key, need, asked.now_ns) {
+    /// What is held and answers the question, if it is proven late enough. Fetches nothing.
+    pub(crate) fn held(&self, question: Question<'_>, asked: Asked) -> Option<Entry> {
+        let need = match &self.way {
+            Way::Own(_) => Need::since(asked.min_sync_ns),
+            Way::Linked(links) => link::of_key(links, question.key).need(asked),
+        };
+        let view = question.view(self.partition);
+        self.store.find(question.key, view, question.accepts, need, asked.now_ns)
+    }
+
+    /// What is known of a key and answers the question, without counting as use.
+    pub(crate) fn peek(&self, question: Question<'_>, now_ns: u64) -> Option<Entry> {
+        self.store.peek_view(question.key, question.view(self.partition), now_ns)
+    }
+
+    fn ask_aging(&self, question: Question<'_>, upstream: &Upstream<Ticket>, asked: Asked) -> Read {
+        let need = match (asked.no_cache, asked.min_sync_ns) {
+            (true, _) => Need::since(asked.now_ns),
+            (false, 0) => Need::NOTHING,
+            (false, min_sync_ns) => Need::since(min_sync_ns),
+        };
+        match self.look_up(question, need, asked.now_ns) {
             Lookup::Hit(entry) => Read::Hit(entry),
             Lookup::Wait(waiter) => Read::Wait(Waiting::for_another(waiter)),
             Lookup::Miss(fill, waiter) => {
@@ -107,29 +141,53 @@ impl ReadThrough {
         }
     }
 
-    fn get_linked(&self, key: &[u8], links: &[Arc<Link>], asked: Asked) -> Read {
-        let link = link::of_key(links, key);
+    fn look_up(&self, question: Question<'_>, need: Need, now_ns: u64) -> Lookup<Failure> {
+        let view = question.view(self.partition);
+        self.store.lookup_view(question.key, view, question.accepts, need, now_ns)
+    }
+
+    fn ask_linked(&self, question: Question<'_>, links: &[Arc<Link>], asked: Asked) -> Read {
+        let link = link::of_key(links, question.key);
         let need = link.need(asked);
-        match self.store.lookup(key, need, asked.now_ns) {
+        match self.look_up(question, need, asked.now_ns) {
             Lookup::Hit(entry) => {
                 link.was_hit(&entry, &self.stats, asked.now_ns);
                 Read::Hit(entry)
             }
             Lookup::Wait(waiter) => {
-                Read::Wait(Waiting::for_another_of(link, &self.stats, waiter, need, asked.now_ns))
+                let again = Again::new(link, &self.stats, question.accepts, need, asked.now_ns);
+                Read::Wait(Waiting::for_another_of(again, waiter))
             }
             Lookup::Miss(fill, waiter) => {
                 link.fetch(fill, &self.stats, asked.now_ns);
                 Read::Wait(Waiting::for_own(waiter))
             }
             // The lease is that of the key's link: there is no other for it.
-            Lookup::Unproven(_) => Read::Wait(Waiting::for_proof(link, &self.stats, key, need, asked.now_ns)),
+            Lookup::Unproven(_) => {
+                let again = Again::new(link, &self.stats, question.accepts, need, asked.now_ns);
+                Read::Wait(Waiting::for_proof(again, question, self.partition))
+            }
         }
+    }
+
+    /// Whether replies to questions of any kind are kept, and not values alone.
+    pub(crate) fn keeps_replies(&self) -> bool {
+        matches!(self.way, Way::Linked(_))
     }
 
     /// Whether a connection's reads of a key are to be in the order of its writes.
     pub(crate) fn keeps_order(&self) -> bool {
         matches!(self.way, Way::Linked(_))
+    }
+
+    /// The duty that goes with a command that may change these keys.
+    pub(crate) fn writes(&self, keys: Vec<Box<[u8]>>) -> Written {
+        Written::keys(self.store.clone(), keys)
+    }
+
+    /// The duty that goes with a command that may change everything.
+    pub(crate) fn writes_everything(&self) -> Written {
+        Written::everything(self.store.clone())
     }
 
     /// What `Cache-Status` says of the mode and of its promise; nothing in mode `ttl`.

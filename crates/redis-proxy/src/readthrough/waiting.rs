@@ -5,9 +5,10 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use cache::{Entry, Lookup, Need, Outcome, Waiter};
+use cache::{Entry, Lookup, Need, Outcome, Partition, View, Waiter};
 
 use super::link::{Link, Round};
+use super::question::{Accepts, Question};
 use crate::clock::now_ns;
 use crate::failure::Failure;
 use crate::stats::WorkerStats;
@@ -26,17 +27,20 @@ enum State {
 }
 
 /// What it takes to look a key up once more.
-struct Again {
+pub(super) struct Again {
     link: Arc<Link>,
     stats: Arc<WorkerStats>,
+    accepts: Accepts,
     need: Need,
     asked_ns: u64,
 }
 
 /// An entry is held and its lease is about to be renewed; then the key is looked up once more.
 struct Proof {
-    again: Box<Again>,
+    again: Again,
     key: Box<[u8]>,
+    words: Box<[u8]>,
+    partition: Partition,
     round: Round,
 }
 
@@ -62,28 +66,15 @@ impl Waiting {
 
     /// For somebody else's fetch on a link. The key may have expired between that fetch and this request: then it is
     /// looked up once more.
-    pub(super) fn for_another_of(
-        link: &Arc<Link>,
-        stats: &Arc<WorkerStats>,
-        waiter: Waiter<Failure>,
-        need: Need,
-        asked_ns: u64,
-    ) -> Self {
-        let again = Again { link: link.clone(), stats: stats.clone(), need, asked_ns };
+    pub(super) fn for_another_of(again: Again, waiter: Waiter<Failure>) -> Self {
         Waiting(State::Fill { waiter, collapsed: true, again: Some(Box::new(again)) })
     }
 
     /// For the next proof on the key's link.
-    pub(super) fn for_proof(
-        link: &Arc<Link>,
-        stats: &Arc<WorkerStats>,
-        key: &[u8],
-        need: Need,
-        asked_ns: u64,
-    ) -> Self {
-        let again = Box::new(Again { link: link.clone(), stats: stats.clone(), need, asked_ns });
-        let round = link.prove();
-        Waiting(State::Proof(Box::new(Proof { again, key: key.into(), round })))
+    pub(super) fn for_proof(again: Again, question: Question<'_>, partition: Partition) -> Self {
+        let round = again.link.prove();
+        let (key, words) = (question.key.into(), question.words.into());
+        Waiting(State::Proof(Box::new(Proof { again, key, words, partition, round })))
     }
 }
 
@@ -96,13 +87,14 @@ impl Future for Waiting {
             let looked_up = match &mut waiting.0 {
                 State::Proof(proof) => {
                     ready!(Pin::new(&mut proof.round).poll(cx));
-                    proof.again.look_up(&proof.key)
+                    let view = View { partition: proof.partition, question: &proof.words };
+                    proof.again.look_up(&proof.key, view)
                 }
                 State::Fill { waiter, collapsed, again } => {
                     let outcome = ready!(Pin::new(waiter).poll(cx));
                     match (again, &outcome) {
                         (Some(again), Outcome::Found { entry, stored }) if again.is_due(entry, *stored) => {
-                            again.look_up(entry.key())
+                            again.look_up(entry.key(), entry.view())
                         }
                         _ => return Poll::Ready(Answered { outcome, hit: false, collapsed: *collapsed }),
                     }
@@ -117,6 +109,20 @@ impl Future for Waiting {
 }
 
 impl Again {
+    pub(super) fn new(
+        link: &Arc<Link>,
+        stats: &Arc<WorkerStats>,
+        accepts: Accepts,
+        need: Need,
+        asked_ns: u64,
+    ) -> Self {
+        Again { link: link.clone(), stats: stats.clone(), accepts, need, asked_ns }
+    }
+
+    fn once_more(&self) -> Again {
+        Again::new(&self.link, &self.stats, self.accepts, self.need, self.asked_ns)
+    }
+
     /// Whether the key may have expired when this reader asked. What was fetched after that is right in any case. Of a
     /// value that changed while it was on its way the deadline is not known: PTTL may be from before the change.
     fn is_due(&self, entry: &Entry, stored: bool) -> bool {
@@ -125,14 +131,12 @@ impl Again {
     }
 
     /// The entry, if it is there and proven now; else a fetch, for which the reader waits as after any miss.
-    fn look_up(&self, key: &[u8]) -> Result<Entry, Waiting> {
+    fn look_up(&self, key: &[u8], view: View<'_>) -> Result<Entry, Waiting> {
         let now_ns = now_ns();
         let need = Need { waits: false, ..self.need };
-        match self.link.store.lookup(key, need, now_ns) {
+        match self.link.store.lookup_view(key, view, self.accepts, need, now_ns) {
             Lookup::Hit(entry) => Ok(entry),
-            Lookup::Wait(waiter) => {
-                Err(Waiting::for_another_of(&self.link, &self.stats, waiter, self.need, self.asked_ns))
-            }
+            Lookup::Wait(waiter) => Err(Waiting::for_another_of(self.once_more(), waiter)),
             Lookup::Miss(fill, waiter) => {
                 self.link.fetch(fill, &self.stats, now_ns);
                 Err(Waiting::for_own(waiter))

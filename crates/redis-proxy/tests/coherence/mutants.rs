@@ -50,6 +50,8 @@ fn scenario(mutant: Mutant, setup: &mut Setup, workload: &mut Workload) -> Fault
                 }
             }
         }
+        // Of Redis clients: not yet.
+        Mutant::WriteKeepsEntry | Mutant::NoMinSync | Mutant::UserIgnored | Mutant::DbIgnored => Fault::Calm,
         Mutant::TwoLinksAKey => {
             // Many fetches of a key at a time, which strict reads do not share.
             crowd(workload, 50);

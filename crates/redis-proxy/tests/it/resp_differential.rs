@@ -20,11 +20,22 @@ const REASONS: [&str; 4] = [BROWSER, PENDING, NAME, HALF];
 
 #[test]
 fn the_proxy_answers_as_redis_does() {
+    let cases = std::env::var("FUZZ_CASES").map_or(20_000, |cases| cases.parse().expect("a number"));
+    run(&[("RESP_CACHE", "off")], cases);
+}
+
+/// Both servers are emptied between cases, behind the proxy: so reads are strict.
+#[test]
+fn the_proxy_answers_as_redis_does_from_its_cache() {
+    let cases = std::env::var("FUZZ_CASES").map_or(5_000, |cases| cases.parse().expect("a number"));
+    run(&[("COHERENCE", "strict")], cases);
+}
+
+fn run(settings: &[(&str, &str)], cases: usize) {
     // Redis has no limit of its own there.
-    let (behind, proxy) = start_resp(&[("RESP_MAX_ARGUMENTS", "2147483647")]);
+    let (behind, proxy) = start_resp(&[&[("RESP_MAX_ARGUMENTS", "2147483647")], settings].concat());
     let redis = RedisServer::start();
     let seed = testkit::seed();
-    let cases = std::env::var("FUZZ_CASES").map_or(20_000, |cases| cases.parse().expect("a number"));
     let direct = Side { address: redis.address(), redis: &redis };
     let through = Side { address: proxy.resp_address(), redis: &behind };
     let found = compare([direct, through], seed, cases, explain);

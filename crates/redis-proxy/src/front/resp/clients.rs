@@ -42,7 +42,7 @@ impl Connection {
                 None => error(BAD_NAME),
             },
             // Redis 7.2 and later take it; what an older one says is its own.
-            Local::ClientSetInfo => return self.share(request, Pace::Quick, false, cx),
+            Local::ClientSetInfo => return self.share(request, Pace::Quick, false, None, cx),
             Local::ClientInfo => text(self.session().entry.line()),
             Local::ClientList => match self.chosen(arguments) {
                 Ok(clients) => text(clients.iter().flat_map(|client| client.line()).collect()),
@@ -55,7 +55,7 @@ impl Connection {
                 let known = [&b"TIMEOUT"[..], b"ERROR"].iter().any(|word| how.eq_ignore_ascii_case(word));
                 let Some(id) = number::<u64>(arguments.get(2)).filter(|_| known && arguments.len() <= 4)
                 else {
-                    return self.share(request, Pace::Quick, false, cx);
+                    return self.share(request, Pace::Quick, false, None, cx);
                 };
                 // Redis knows the connection that waits, under a number of its own.
                 let Some(known) = self.registry().get(id).and_then(|client| client.upstream_id()) else {
@@ -67,9 +67,9 @@ impl Connection {
                 words[2] = known.as_bytes();
                 let mut bytes = BytesMut::new();
                 encode_command(&mut bytes, &words);
-                return self.share(Request::Raw(&bytes), Pace::Quick, false, cx);
+                return self.share(Request::Raw(&bytes), Pace::Quick, false, None, cx);
             }
-            _ => return self.share(request, Pace::Quick, false, cx),
+            _ => return self.share(request, Pace::Quick, false, None, cx),
         };
         self.say(&reply);
         true
@@ -162,7 +162,7 @@ impl Connection {
                 _ => Replies::SkipNext,
             }
         } else {
-            return self.share(request, Pace::Quick, false, cx);
+            return self.share(request, Pace::Quick, false, None, cx);
         };
         self.session_mut().replies = replies;
         if replies == Replies::On {

@@ -14,7 +14,9 @@ mod busy;
 mod commands;
 mod deadline;
 mod pins;
+mod reads;
 
+use std::collections::VecDeque;
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::rc::Rc;
@@ -31,7 +33,9 @@ use tracing::info;
 
 pub(super) use self::busy::{Busy, Hello, Login};
 pub(super) use self::commands::{client_name, number};
+use self::reads::Pending;
 use super::RespFront;
+use super::changes::Seen;
 use super::pinned::Pinned;
 use super::registry::{Entry, Registry};
 use super::session::{Replies, Session};
@@ -39,6 +43,7 @@ use crate::clock::now_ns;
 use crate::front::linger::linger;
 use crate::front::output::Output;
 use crate::lanes::{Identity, LARGE_REPLY, LaneKey, Mailbox, MailboxState, Pace, SharedLane};
+use crate::readthrough::ReadThrough;
 use crate::timer::Timer;
 
 /// Where a connection starts: the size of its replies is not known yet.
@@ -90,6 +95,11 @@ pub(super) struct Connection {
     refused: Option<Bytes>,
     /// Where its requests stopped making sense: told once all before is answered.
     broken: Option<RequestError>,
+    /// What is cached for the session's key, once asked for.
+    reader: Option<Option<Rc<ReadThrough>>>,
+    /// Reads that wait; nothing is on a lane meanwhile, but the first of them.
+    reads: VecDeque<Pending>,
+    seen: Seen,
     window: usize,
     /// No more requests are taken; the connection ends when all is answered.
     closing: bool,
@@ -126,6 +136,9 @@ impl Connection {
             busy: None,
             refused: None,
             broken: None,
+            reader: None,
+            reads: VecDeque::new(),
+            seen: Seen::default(),
             window: FIRST_WINDOW.min(front.settings.pipeline),
             closing: false,
             eof: false,
@@ -194,7 +207,7 @@ impl Connection {
             let Ok(moved) = self.poll_pinned(cx) else {
                 return Poll::Ready(End::Gone);
             };
-            if moved | self.poll_busy(cx) | self.take_kept_requests(cx) {
+            if moved | self.poll_reads(cx) | self.poll_busy(cx) | self.take_kept_requests(cx) {
                 continue;
             }
             if let Some(end) = self.ended() {
@@ -241,6 +254,7 @@ impl Connection {
     /// The session's key has changed.
     pub(super) fn forget_lanes(&mut self) {
         self.lanes = [None, None];
+        self.reader = None;
     }
 
     pub(super) fn wait_for(&mut self, busy: Busy) {
@@ -265,6 +279,7 @@ impl Connection {
     /// Takes what has come on a shared lane.
     fn collect(&mut self) {
         if self.mailbox.take_into(&mut self.output.bytes, &self.front.spare) {
+            self.has_seen_redis();
             self.window = match self.mailbox.was_large() {
                 true => 1,
                 false => (self.window * 2).min(self.front.settings.pipeline),
@@ -272,9 +287,17 @@ impl Connection {
         }
     }
 
+    /// An answer of Redis is about to be delivered: from now on this client is shown nothing older. In mode `ttl` that is
+    /// promised only after commands of which it is not known what they change.
+    fn has_seen_redis(&self) {
+        if self.front.readers.own().keeps_order() {
+            self.seen.now();
+        }
+    }
+
     /// Commands on their way, wherever.
     fn waiting(&self) -> usize {
-        self.mailbox.waiting() + self.pinned.as_ref().map_or(0, |pinned| pinned.waiting())
+        self.reads.len() + self.mailbox.waiting() + self.pinned.as_ref().map_or(0, |pinned| pinned.waiting())
     }
 
     /// Bytes that may be held unread. Half a request may be as long as it takes to understand it.
@@ -346,6 +369,7 @@ impl Connection {
         if self.input.is_empty() || self.must_wait() {
             return false;
         }
+        self.turn_ns = now_ns();
         let mut input = std::mem::take(&mut self.input);
         let used = self.process(&input, cx);
         if used < input.len() {
@@ -374,6 +398,7 @@ impl Connection {
             let rest = &bytes[used..];
             if let Some(pinned) = self.pinned.as_mut().filter(|pinned| pinned.tunnel) {
                 pinned.stream.outbox().extend_from_slice(rest);
+                pinned.may_write |= self.front.may_change(rest);
                 used = bytes.len();
                 break;
             }
@@ -402,7 +427,7 @@ impl Connection {
                         && self.may_stream(parser.arguments(rest))
                         && parser.stream()
                     {
-                        self.start_upload();
+                        self.start_upload(parser.arguments(rest));
                         continue;
                     }
                     // Redis closes without a word, too.

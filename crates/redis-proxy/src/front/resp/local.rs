@@ -68,7 +68,7 @@ impl Connection {
     /// Redis checks the number: a lane of that database is made.
     fn select(&mut self, arguments: Arguments<'_>, request: Request<'_>, cx: &mut Context<'_>) -> bool {
         let Some(db) = number::<u32>(arguments.get(1)) else {
-            return self.share(request, Pace::Quick, false, cx);
+            return self.share(request, Pace::Quick, false, None, cx);
         };
         let key = LaneKey { db, ..self.session().key.clone() };
         let lane = self.lane_of(&key);

@@ -3,6 +3,8 @@
 //! [`connection`] is the loop, the twin of the HTTP one. [`route`] says which way a command goes: answered by [`local`],
 //! along a shared lane as bytes, or on a connection of the client's own, whose state [`pinned`] follows.
 
+mod answers;
+mod changes;
 mod clients;
 mod connection;
 mod local;
@@ -12,14 +14,16 @@ mod reply;
 mod route;
 mod session;
 mod subscriptions;
+mod visibility;
 
 use std::cell::{Cell, RefCell};
+use std::hash::RandomState;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
-use command::Commands;
+use bytes::{Bytes, BytesMut};
+use command::{Command, Commands};
 use resp::{Arguments, RequestLimits};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
@@ -34,6 +38,7 @@ use crate::config::Settings;
 use crate::front::drain::Drain;
 use crate::front::linger::{PATIENCE, linger};
 use crate::lanes::{Bounds, Identity, LaneSettings, Lanes, Login, Password};
+use crate::readthrough::Readers;
 use crate::spare::Spare;
 use crate::stats::LaneStats;
 
@@ -48,6 +53,8 @@ pub(crate) struct RespSettings {
     big_request_bytes: usize,
     /// A request that must be whole before it is understood ends its connection above this.
     query_buffer_bytes: usize,
+    /// Whether reads are answered from the cache.
+    cache: bool,
     /// Commands of one client on their way.
     pipeline: usize,
     output_bytes: usize,
@@ -78,6 +85,7 @@ impl RespSettings {
             },
             big_request_bytes: settings.resp_big_request_bytes,
             query_buffer_bytes: settings.resp_query_buffer_bytes,
+            cache: settings.resp_cache,
             pipeline: settings.resp_pipeline,
             output_bytes: settings.output_buffer_bytes,
             output_limit_bytes: settings.resp_output_limit_bytes,
@@ -112,6 +120,14 @@ pub(crate) struct RespFront {
     commands: RefCell<Commands>,
     /// Whether Redis has said what commands it has.
     is_live: Cell<bool>,
+    /// The ways to what is cached.
+    readers: Readers,
+    /// Whether clients that have not logged in are the proxy's own user.
+    strangers_are_own: bool,
+    /// Room for the words of a question.
+    words: RefCell<BytesMut>,
+    /// For keys that a connection waits for.
+    hasher: RandomState,
 }
 
 impl RespFront {
@@ -122,6 +138,7 @@ impl RespFront {
         registry: Arc<Registry>,
         spare: Rc<Spare>,
         stats: Arc<LaneStats>,
+        readers: Readers,
     ) -> Rc<Self> {
         let identity = Rc::new(settings.login.clone());
         let (drain, commands) = (Drain::default(), RefCell::new(Commands::built_in()));
@@ -129,6 +146,7 @@ impl RespFront {
         Rc::new(RespFront {
             lanes,
             bounds,
+            strangers_are_own: readers.is_own_user(&identity),
             identity,
             settings,
             registry,
@@ -137,6 +155,9 @@ impl RespFront {
             drain,
             commands,
             is_live,
+            readers,
+            words: RefCell::default(),
+            hasher: RandomState::new(),
         })
     }
 
@@ -155,9 +176,9 @@ impl RespFront {
         }
     }
 
-    /// The way of a request.
-    fn route(&self, arguments: Arguments<'_>) -> Route {
-        route(&self.commands.borrow(), self.is_live.get(), arguments).0
+    /// The way of a request, and its command among `commands`.
+    fn route<'a>(&self, commands: &'a Commands, arguments: Arguments<'_>) -> (Route, Option<&'a Command>) {
+        route(commands, self.is_live.get(), arguments)
     }
 
     /// From now on a connection ends once all it was asked is answered.

@@ -8,12 +8,13 @@
 //! subscribed). Then the pin becomes a *tunnel*: bytes go both ways unread until either side closes.
 
 use std::collections::VecDeque;
+use std::rc::Rc;
 
 use resp::{DecodeError, Protocol};
 
 use super::route::Kind;
 use super::subscriptions::{Glimpse, Said, Subscriptions, What};
-use crate::lanes::{LaneKey, PinStream};
+use crate::lanes::{Duty, LaneKey, PinStream};
 
 /// What the reply to a command on its way will mean.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,6 +53,7 @@ pub(super) struct Pinned {
     pub(super) stream: PinStream,
     pub(super) key: LaneKey,
     expects: VecDeque<Expect>,
+    owed: Owed,
     /// As of the commands sent: whether the next one is queued by Redis.
     pub(super) in_multi: bool,
     /// As of the replies.
@@ -63,6 +65,8 @@ pub(super) struct Pinned {
     /// A request is being streamed to it.
     pub(super) uploading: bool,
     pub(super) tunnel: bool,
+    /// Whether what goes through the tunnel may change anything. Which answer is whose is not known there.
+    pub(super) may_write: bool,
     /// Our side of it is shut: nothing can be sent any more.
     pub(super) shut: bool,
     /// Whether subscriptions are in play: only then replies are looked into.
@@ -76,12 +80,29 @@ pub(super) struct Pinned {
     pub(super) fresh: bool,
 }
 
+/// What must be done before replies are passed on.
+#[derive(Default)]
+struct Owed {
+    /// One a command on its way, in their order.
+    duties: VecDeque<Option<Duty>>,
+    /// Of the commands that Redis queues: once more, before EXEC's reply.
+    queued: Vec<Duty>,
+}
+
+impl Drop for Owed {
+    /// What was sent may have been executed, whether its reply came or not.
+    fn drop(&mut self) {
+        self.duties.iter().flatten().chain(&self.queued).for_each(|duty| duty());
+    }
+}
+
 impl Pinned {
     pub(super) fn new(stream: PinStream, key: LaneKey) -> Box<Self> {
         Box::new(Pinned {
             stream,
             key,
             expects: VecDeque::new(),
+            owed: Owed::default(),
             in_multi: false,
             multi: false,
             watching: false,
@@ -89,6 +110,7 @@ impl Pinned {
             kept: false,
             uploading: false,
             tunnel: false,
+            may_write: false,
             shut: false,
             pubsub: false,
             glimpse: Glimpse::default(),
@@ -98,9 +120,20 @@ impl Pinned {
         })
     }
 
-    /// A command goes out whose reply means this.
-    pub(super) fn expect(&mut self, expect: Expect) {
+    /// A command goes out whose reply means this, with what must be done before that reply is passed on.
+    pub(super) fn expect(&mut self, expect: Expect, duty: Option<Duty>) {
         self.fresh = false;
+        let duty = match expect {
+            Expect::Exec if self.in_multi => {
+                let queued = std::mem::take(&mut self.owed.queued);
+                (!queued.is_empty()).then(|| Rc::new(move || queued.iter().for_each(|duty| duty())) as Duty)
+            }
+            _ => duty,
+        };
+        if self.in_multi {
+            self.owed.queued.extend(duty.clone());
+        }
+        self.owed.duties.push_back(duty);
         match expect {
             Expect::Multi => self.in_multi = true,
             Expect::Exec | Expect::Discard => self.in_multi = false,
@@ -108,6 +141,12 @@ impl Pinned {
             _ => {}
         }
         self.expects.push_back(expect);
+    }
+
+    /// From here on its bytes are not looked at.
+    pub(super) fn become_tunnel(&mut self) {
+        self.tunnel = true;
+        self.may_write = !self.owed.queued.is_empty() || self.owed.duties.iter().any(Option::is_some);
     }
 
     /// Commands on their way.
@@ -180,6 +219,11 @@ impl Pinned {
                 _ if may_tell && kind == b'*' && !self.glimpse.is_pong() => false,
                 _ => muted || self.probe_failed,
             });
+            if kind != b'>'
+                && let Some(Some(duty)) = self.owed.duties.front_mut().map(Option::take)
+            {
+                duty();
+            }
             if !hidden {
                 out.extend_from_slice(piece);
             }
@@ -209,10 +253,10 @@ impl Pinned {
             return Learned::Nothing;
         }
         if std::mem::take(&mut self.probe_failed) {
-            self.expects.pop_front();
+            self.pop();
             return Learned::Nothing;
         }
-        let learned = match self.expects.pop_front() {
+        let learned = match self.pop() {
             Some(Expect::Probe) => {
                 self.probe_failed = is_error;
                 Learned::Nothing
@@ -253,6 +297,11 @@ impl Pinned {
         learned
     }
 
+    fn pop(&mut self) -> Option<Expect> {
+        self.owed.duties.pop_front();
+        self.expects.pop_front()
+    }
+
     fn awaits_confirmation(&self) -> bool {
         matches!(self.expects.front(), Some(Expect::Subscribed(_) | Expect::UnsubscribedAll(_)))
     }
@@ -268,7 +317,7 @@ impl Pinned {
             _ => false,
         };
         if done {
-            self.expects.pop_front();
+            self.pop();
         }
     }
 }

@@ -26,6 +26,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use cache::{Entry, Fill, Lease, Need};
 use mutant::Mutant;
+use resp::{RequestLimits, RequestParser};
 use siphasher::sip::SipHasher13;
 use sync::Mutex;
 use sync::atomic::{AtomicBool, AtomicUsize};
@@ -36,8 +37,9 @@ use self::barrier::Barrier;
 pub(super) use self::barrier::Round;
 use self::promise::Promise;
 use self::sink::Ticket;
+pub(crate) use self::sink::time_left_ns;
 pub(crate) use self::tend::LinkThread;
-use super::{Asked, Store};
+use super::{Asked, Store, Words};
 use crate::budget::Budget;
 use crate::clock::now_ns;
 use crate::failure::Failure;
@@ -180,7 +182,7 @@ impl Link {
         }
     }
 
-    /// Sends PTTL and GET of a fill, or fails it at once.
+    /// Sends PTTL and GET of a fill, or what else it asks, or fails it at once.
     pub(super) fn fetch(&self, fill: Fill<Failure>, stats: &WorkerStats, now_ns: u64) {
         self.send_fill(fill, Errand::First, stats, now_ns);
     }
@@ -189,8 +191,15 @@ impl Link {
         // Before the stamp: should the connection be lost in between, the fill is not taken for one of the next.
         let lease = self.lease.lock().clone();
         fill.stamp_sent(now_ns);
-        let key: Box<[u8]> = fill.key().into();
-        let (pttl, get): (&[&[u8]], &[&[u8]]) = (&[b"PTTL", &key], &[b"GET", &key]);
+        // Borrowed from the fill that travels: one small copy, on the miss path only.
+        let (key, words): (Box<[u8]>, Box<[u8]>) = (fill.key().into(), fill.view().question.into());
+        let mut parser = RequestParser::new(RequestLimits::REDIS);
+        let asked = Words::read(&words).map(|(_, _, command)| {
+            let _ = parser.parse(command); // it is what `Words` has written
+            parser.arguments(command).iter().collect::<Vec<_>>()
+        });
+        let get: [&[u8]; 2] = [b"GET", &key];
+        let (pttl, get): (&[&[u8]], &[&[u8]]) = (&[b"PTTL", &key], asked.as_deref().unwrap_or(&get));
         let get_ticket = Ticket::Get { fill, lease, errand };
         let sent = if mutant::is_on(Mutant::PttlAfterGet) {
             self.upstream.send_after((get, get_ticket), pttl, Ticket::Deadline)
@@ -250,22 +259,22 @@ impl Link {
     pub(super) fn was_hit(&self, entry: &Entry, stats: &WorkerStats, now_ns: u64) {
         let Some(lease) = entry.lease() else { return };
         if !lease.is_live() {
-            self.refill(entry.key(), stats, now_ns);
-        } else if stats.one_hit_in(HITS_AN_AUDIT) {
+            self.refill(entry, stats, now_ns);
+        } else if entry.view().question.is_empty() && stats.one_hit_in(HITS_AN_AUDIT) {
             let ticket = Ticket::Audit { entry: entry.clone(), sent_ns: now_ns };
             // Not sent: another hit will be compared.
             let _ = self.upstream.send(&[b"GET", entry.key()], ticket);
         }
     }
 
-    fn refill(&self, key: &[u8], stats: &WorkerStats, now_ns: u64) {
+    fn refill(&self, entry: &Entry, stats: &WorkerStats, now_ns: u64) {
         if !self.in_force.load(Ordering::Relaxed) {
             return;
         }
         if self.refills.fetch_add(1, Ordering::Relaxed) >= MOST_REFILLS {
             return self.ended(Errand::Refill);
         }
-        match self.store.refetch(key, now_ns) {
+        match self.store.refetch(entry, now_ns) {
             Some(fill) => {
                 count(&self.counts.refills, 1);
                 self.send_fill(fill, Errand::Refill, stats, now_ns);

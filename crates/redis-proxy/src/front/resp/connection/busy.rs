@@ -74,7 +74,7 @@ impl Connection {
             Busy::Select(db, lane) => lane.poll_ready(cx).map(|outcome| match outcome {
                 Ok(_) => {
                     self.session.select(*db);
-                    self.lanes = [None, None];
+                    self.forget_lanes();
                     self.say(&simple("OK"));
                 }
                 Err(refusal) => self.say_refusal(&refusal),
@@ -100,7 +100,7 @@ impl Connection {
             Err(why) => return self.say(&error(why.text())),
         };
         self.session.log_in(login.identity.clone(), login.user.clone());
-        self.lanes = [None, None];
+        self.forget_lanes();
         match &login.hello {
             Some(hello) => self.greeted(&stream.facts, hello),
             None => self.say(&simple("OK")),
@@ -119,7 +119,7 @@ impl Connection {
         }
         if hello.protocol != self.session.key.protocol {
             self.session.speak(hello.protocol);
-            self.lanes = [None, None];
+            self.forget_lanes();
         }
         self.say(&hello_reply(pairs, hello.protocol, self.session.entry.id));
     }

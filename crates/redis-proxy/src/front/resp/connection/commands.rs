@@ -10,7 +10,7 @@ use crate::front::resp::pinned::Expect;
 use crate::front::resp::reply::put;
 use crate::front::resp::route::{Local, Route, Why, may_stream};
 use crate::front::resp::session::Replies;
-use crate::lanes::{Pace, Request};
+use crate::lanes::{Duty, Pace, Request};
 
 /// What goes before a WAIT, so that its connection has written (Redis 7.0: WAIT counts the replicas that have what its own
 /// connection wrote last). Nobody listens there.
@@ -53,11 +53,26 @@ impl Connection {
             self.say(&Frame::Error(text));
             return true;
         }
-        let way = self.front.route(arguments);
+        let front = self.front.clone();
+        let commands = front.commands.borrow();
+        let (way, command) = front.route(&commands, arguments);
         match way {
-            Route::Shared { pace, read } => self.share(request, pace, read, cx),
             // Redis says so itself, and no connection is made for what it refuses.
-            _ if self.must_log_in(arguments) => self.share(request, Pace::Quick, false, cx),
+            _ if self.must_log_in(arguments) => self.share(request, Pace::Quick, false, None, cx),
+            Route::Shared { pace, read } => {
+                let kept = command.and_then(|command| command.read(arguments));
+                if let Some(kept) = kept
+                    && let Some(reader) = self.may_be_cached(kept, arguments)
+                {
+                    return self.read(kept, &reader, request, arguments, cx);
+                }
+                if !self.reads.is_empty() {
+                    return false;
+                }
+                let duty = || front.duty(command, arguments, &self.seen.clone());
+                let duty = duty();
+                self.share(request, pace, read, duty, cx)
+            }
             _ if self.waiting() > 0 => false,
             Route::Local(local) => self.answer(local, arguments, request, cx),
             Route::Pinned(_) | Route::Tunnel => {
@@ -92,6 +107,7 @@ impl Connection {
         request: Request<'_>,
         pace: Pace,
         read: bool,
+        duty: Option<Duty>,
         cx: &mut Context<'_>,
     ) -> bool {
         if pace != self.pace {
@@ -106,7 +122,7 @@ impl Connection {
             Pace::Slow => (1, &front.stats.slow),
         };
         let lane = self.lanes[index].get_or_insert_with(|| front.lanes.shared(&self.session.key, pace));
-        if !lane.send(request, &self.mailbox, read, &front.spare, cx) {
+        if !lane.send(request, &self.mailbox, read, || duty, &front.spare, cx) {
             return false;
         }
         counter.add(1);
@@ -124,7 +140,9 @@ impl Connection {
         if self.mailbox.waiting() > 0 {
             return false;
         }
-        let way = self.front.route(arguments);
+        let front = self.front.clone();
+        let commands = front.commands.borrow();
+        let (way, command) = front.route(&commands, arguments);
         let resp3 = self.session.resp3();
         let Some(pinned) = self.pinned.as_mut().filter(|pinned| !pinned.shut) else {
             return false;
@@ -170,7 +188,7 @@ impl Connection {
             Route::Pinned(Why::Blocking) => Expect::Blocked,
             Route::Pinned(Why::Wait) => {
                 pinned.stream.outbox().extend_from_slice(PROBE);
-                pinned.expect(Expect::Probe);
+                pinned.expect(Expect::Probe, None);
                 Expect::Blocked
             }
             Route::Pinned(Why::State | Why::Unknown) => Expect::State,
@@ -179,7 +197,12 @@ impl Connection {
             Route::Shared { .. } => Expect::Reply,
         };
         request.write(pinned.stream.outbox());
-        pinned.expect(expect);
+        let duty = match expect {
+            // A transaction that began under a name unknown to us.
+            Expect::Exec if !pinned.in_multi => Some(front.everything()),
+            _ => front.duty(command, arguments, &self.seen),
+        };
+        pinned.expect(expect, duty);
         let (multi, blocked) = (pinned.in_multi, expect == Expect::Blocked);
         self.session.note(|details| (details.multi, details.blocked) = (multi, blocked));
         self.front.stats.pinned_commands.add(1);
@@ -216,7 +239,7 @@ impl Connection {
             encode_command(pinned.stream.outbox(), silence);
         }
         request.write(pinned.stream.outbox());
-        pinned.tunnel = true;
+        pinned.become_tunnel();
         self.session.note(|details| details.tunnel = true);
         self.front.stats.tunnels.add(1);
         true
@@ -250,10 +273,11 @@ impl Connection {
     }
 
     /// The request at hand does from now on.
-    pub(super) fn start_upload(&mut self) {
+    pub(super) fn start_upload(&mut self, arguments: Arguments<'_>) {
+        let duty = self.front.duty_of_part(arguments, &self.seen);
         if let Some(pinned) = self.pinned.as_mut() {
             pinned.uploading = true;
-            pinned.expect(Expect::Reply);
+            pinned.expect(Expect::Reply, duty);
             self.front.stats.pinned_commands.add(1);
         }
     }

@@ -77,16 +77,21 @@ impl Connection {
             return false;
         };
         pinned.stream.outbox().extend_from_slice(&self.input);
+        pinned.become_tunnel();
+        pinned.may_write |= self.front.may_change(&self.input);
         self.input.clear();
         self.broken = None;
-        pinned.tunnel = true;
         true
     }
 
     fn received(&mut self, bytes: &[u8]) -> Result<(), PinLost> {
+        self.has_seen_redis();
         let Some(pinned) = self.pinned.as_mut() else {
             return Ok(());
         };
+        if pinned.tunnel && pinned.may_write {
+            self.front.everything()();
+        }
         let mut selected = None;
         let muted = self.mailbox.is_muted();
         let received = pinned.receive(bytes, muted, &mut self.output.bytes, |learned| {
@@ -100,7 +105,7 @@ impl Connection {
         }
         if let Some(db) = selected {
             self.session.select(db);
-            self.lanes = [None, None];
+            self.forget_lanes();
         }
         if bytes.len() <= LARGE_REPLY {
             self.window = (self.window * 2).min(self.front.settings.pipeline);

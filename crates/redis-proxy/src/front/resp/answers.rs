@@ -1,0 +1,330 @@
+//! The answer to a read, made from what is cached about its key.
+//!
+//! What is cached is the key's value, the knowledge that there is no such key, or a whole reply. A reply that was kept for
+//! this very command goes out as it is; from a value, from a missing key and from a HGETALL others can be made. What those
+//! do not tell for certain, arguments with a mistake among them, is Redis' to answer: its words are the right ones.
+
+use command::Read;
+use resp::{Arguments, Protocol};
+
+use super::connection::number;
+use crate::readthrough::{Accepts, Entry, Words, time_left_ns};
+
+/// Values above this are not copied into the output.
+const LARGE_VALUE: usize = 16 * 1024;
+
+/// What has been written of an answer.
+pub(super) enum Said {
+    /// All of it.
+    Whole,
+    /// All but the entry's value and the line end behind it.
+    UpToValue,
+    /// Nothing: the entry does not tell.
+    Nothing,
+}
+
+/// Which answers to other questions will do for a read.
+pub(super) fn accepts(read: Read) -> Accepts {
+    match read {
+        Read::Get | Read::Mget | Read::Zrange | Read::Other => |_| false,
+        Read::Strlen | Read::Getrange | Read::Getbit | Read::Exists | Read::Type => is_value,
+        // Whatever came with a lease came with its key's deadline.
+        Read::Ttl | Read::Pttl => |entry| entry.lease().is_some(),
+        Read::Hget | Read::Hmget | Read::Hexists | Read::Hlen | Read::Hkeys | Read::Hvals | Read::Hstrlen => {
+            |entry| is_missing(entry) || Words::is_whole_hash(entry)
+        }
+        _ => is_missing,
+    }
+}
+
+fn is_value(entry: &Entry) -> bool {
+    entry.view().question.is_empty()
+}
+
+fn is_missing(entry: &Entry) -> bool {
+    entry.is_missing()
+}
+
+/// Writes the answer to a read of one key.
+pub(super) fn write(
+    out: &mut Vec<u8>,
+    read: Read,
+    arguments: Arguments<'_>,
+    entry: &Entry,
+    protocol: Protocol,
+    now_ns: u64,
+) -> Said {
+    if entry.is_missing() {
+        return write_missing(out, read, arguments, protocol);
+    }
+    let start = out.len();
+    let written = match read {
+        Read::Get | Read::Mget => return value(out, entry),
+        Read::Ttl | Read::Pttl if !Words::is_of_time(entry) => time_left(out, read, entry, now_ns),
+        _ if is_value(entry) => of_value(out, read, arguments, entry.value()),
+        _ if read != Read::Hgetall && Words::is_whole_hash(entry) => {
+            of_hash(out, read, arguments, entry.value(), protocol)
+        }
+        _ => {
+            out.extend_from_slice(entry.value());
+            Some(())
+        }
+    };
+    if written.is_none() {
+        out.truncate(start);
+        return Said::Nothing;
+    }
+    Said::Whole
+}
+
+fn value(out: &mut Vec<u8>, entry: &Entry) -> Said {
+    let value = entry.value();
+    if value.len() > LARGE_VALUE {
+        header(out, b'$', value.len());
+        return Said::UpToValue;
+    }
+    bulk(out, value);
+    Said::Whole
+}
+
+/// TTL in seconds rounded to the nearest, PTTL in milliseconds (Redis 7.0, expire.c, `ttlGenericCommand`).
+fn time_left(out: &mut Vec<u8>, read: Read, entry: &Entry, now_ns: u64) -> Option<()> {
+    let Some(left_ns) = time_left_ns(entry, now_ns) else {
+        return integer(out, -1);
+    };
+    let left_ms = i64::try_from(left_ns / 1_000_000).ok()?;
+    integer(out, if read == Read::Ttl { (left_ms + 500) / 1000 } else { left_ms })
+}
+
+/// Writes the answer to a read of a key that does not exist.
+pub(super) fn write_missing(
+    out: &mut Vec<u8>,
+    read: Read,
+    arguments: Arguments<'_>,
+    protocol: Protocol,
+) -> Said {
+    let start = out.len();
+    let written = match read {
+        Read::Get | Read::Mget => nil(out, protocol),
+        Read::Ttl | Read::Pttl => integer(out, -2),
+        _ => of_missing(out, read, arguments, protocol),
+    };
+    if written.is_none() {
+        out.truncate(start);
+        return Said::Nothing;
+    }
+    Said::Whole
+}
+
+/// What Redis answers for a key that does not exist.
+fn of_missing(out: &mut Vec<u8>, read: Read, arguments: Arguments<'_>, protocol: Protocol) -> Option<()> {
+    let are_numbers = || signed(arguments.get(2)).is_some() && signed(arguments.get(3)).is_some();
+    match read {
+        Read::Strlen | Read::Exists | Read::Hexists | Read::Hlen | Read::Hstrlen | Read::Scard => {
+            integer(out, 0)
+        }
+        Read::Sismember | Read::Llen | Read::Zcard => integer(out, 0),
+        Read::Getbit => bit_offset(arguments).and_then(|_| integer(out, 0)),
+        Read::Getrange if are_numbers() => bulk(out, b""),
+        Read::Lrange if are_numbers() => header(out, b'*', 0),
+        Read::Lindex => signed(arguments.get(2)).and_then(|_| nil(out, protocol)),
+        Read::Type => simple(out, b"none"),
+        Read::Hget | Read::Zscore | Read::Zrank => nil(out, protocol),
+        Read::Hkeys | Read::Hvals => header(out, b'*', 0),
+        Read::Hgetall => header(out, if protocol == Protocol::Resp3 { b'%' } else { b'*' }, 0),
+        Read::Smembers => header(out, if protocol == Protocol::Resp3 { b'~' } else { b'*' }, 0),
+        Read::Hmget | Read::Zmscore => {
+            header(out, b'*', arguments.len() - 2)?;
+            (2..arguments.len()).try_for_each(|_| nil(out, protocol))
+        }
+        Read::Smismember => {
+            header(out, b'*', arguments.len() - 2)?;
+            (2..arguments.len()).try_for_each(|_| integer(out, 0))
+        }
+        _ => None,
+    }
+}
+
+fn of_value(out: &mut Vec<u8>, read: Read, arguments: Arguments<'_>, value: &[u8]) -> Option<()> {
+    match read {
+        Read::Strlen => integer(out, i64::try_from(value.len()).ok()?),
+        Read::Exists => integer(out, 1),
+        Read::Type => simple(out, b"string"),
+        Read::Getrange => bulk(out, range(value, signed(arguments.get(2))?, signed(arguments.get(3))?)),
+        Read::Getbit => {
+            let offset = bit_offset(arguments)?;
+            let byte = value.get(usize::try_from(offset >> 3).ok()?).copied().unwrap_or(0);
+            integer(out, i64::from(byte >> (7 - (offset & 7)) & 1))
+        }
+        _ => None,
+    }
+}
+
+/// The bytes from `start` to `end`, both included, negative ones counted from the end (Redis 7.0, t_string.c,
+/// `getrangeCommand`).
+fn range(value: &[u8], start: i64, end: i64) -> &[u8] {
+    let len = i64::try_from(value.len()).unwrap_or(i64::MAX);
+    if start < 0 && end < 0 && start > end {
+        return b"";
+    }
+    let from_end = |at: i64| if at < 0 { (len + at).max(0) } else { at };
+    let (start, end) = (from_end(start), from_end(end).min(len - 1));
+    if start > end || len == 0 {
+        return b"";
+    }
+    let at = |at: i64| usize::try_from(at).unwrap_or(0);
+    &value[at(start)..=at(end)]
+}
+
+/// A bit's place: below 4 GiB of bits (Redis 7.0, bitops.c, `getBitOffsetFromArgument`).
+fn bit_offset(arguments: Arguments<'_>) -> Option<u32> {
+    number::<u32>(arguments.get(2))
+}
+
+/// From the fields and values of a whole hash.
+fn of_hash(
+    out: &mut Vec<u8>,
+    read: Read,
+    arguments: Arguments<'_>,
+    reply: &[u8],
+    protocol: Protocol,
+) -> Option<()> {
+    let pairs = || {
+        let mut bulks = Bulks(reply.get(line_end(reply)?..)?);
+        Some(std::iter::from_fn(move || Some((bulks.next()?, bulks.next()?))))
+    };
+    let of = |field: &[u8]| Some(pairs()?.find(|(name, _)| *name == field).map(|(_, value)| value));
+    let string = |out: &mut Vec<u8>, value: Option<&[u8]>| match value {
+        Some(value) => bulk(out, value),
+        None => nil(out, protocol),
+    };
+    match read {
+        Read::Hlen => integer(out, i64::try_from(pairs()?.count()).ok()?),
+        Read::Hget => string(out, of(arguments.get(2)?)?),
+        Read::Hexists => integer(out, i64::from(of(arguments.get(2)?)?.is_some())),
+        Read::Hstrlen => {
+            let len = of(arguments.get(2)?)?.map_or(0, <[u8]>::len);
+            integer(out, i64::try_from(len).ok()?)
+        }
+        Read::Hmget => {
+            pairs()?;
+            header(out, b'*', arguments.len() - 2)?;
+            (2..arguments.len()).try_for_each(|at| string(out, of(arguments.get(at)?)?))
+        }
+        Read::Hkeys => {
+            header(out, b'*', pairs()?.count())?;
+            pairs()?.try_for_each(|(field, _)| bulk(out, field))
+        }
+        Read::Hvals => {
+            header(out, b'*', pairs()?.count())?;
+            pairs()?.try_for_each(|(_, value)| bulk(out, value))
+        }
+        _ => None,
+    }
+}
+
+/// The bulk strings of an encoded array or map.
+struct Bulks<'a>(&'a [u8]);
+
+impl<'a> Iterator for Bulks<'a> {
+    type Item = &'a [u8];
+
+    fn next(&mut self) -> Option<&'a [u8]> {
+        let start = line_end(self.0)?;
+        let length: usize = std::str::from_utf8(self.0.get(1..start - 2)?).ok()?.parse().ok()?;
+        let text = self.0.get(start..start + length)?;
+        self.0 = self.0.get(start + length + 2..)?;
+        Some(text)
+    }
+}
+
+/// Where the first line is over.
+fn line_end(bytes: &[u8]) -> Option<usize> {
+    memchr::memchr(b'\n', bytes).map(|at| at + 1)
+}
+
+/// An integer as Redis reads it, with a sign.
+fn signed(word: Option<&[u8]>) -> Option<i64> {
+    match word?.strip_prefix(b"-") {
+        Some(digits) => number::<i64>(Some(digits)).filter(|number| *number > 0).map(|number| -number),
+        None => number::<i64>(word),
+    }
+}
+
+fn nil(out: &mut Vec<u8>, protocol: Protocol) -> Option<()> {
+    out.extend_from_slice(if protocol == Protocol::Resp3 { b"_\r\n" } else { b"$-1\r\n" });
+    Some(())
+}
+
+fn simple(out: &mut Vec<u8>, text: &[u8]) -> Option<()> {
+    out.push(b'+');
+    out.extend_from_slice(text);
+    out.extend_from_slice(b"\r\n");
+    Some(())
+}
+
+fn integer(out: &mut Vec<u8>, number: i64) -> Option<()> {
+    out.push(b':');
+    out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
+    out.extend_from_slice(b"\r\n");
+    Some(())
+}
+
+#[inline]
+fn bulk(out: &mut Vec<u8>, text: &[u8]) -> Option<()> {
+    out.reserve(text.len() + 32);
+    header(out, b'$', text.len());
+    out.extend_from_slice(text);
+    out.extend_from_slice(b"\r\n");
+    Some(())
+}
+
+/// The line of an array, a map, a set or a bulk string.
+pub(super) fn header(out: &mut Vec<u8>, kind: u8, count: usize) -> Option<()> {
+    out.push(kind);
+    out.extend_from_slice(itoa::Buffer::new().format(count).as_bytes());
+    out.extend_from_slice(b"\r\n");
+    Some(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_range_is_cut_as_redis_cuts_it() {
+        // redis-server 7.0.15 to GETRANGE of "This is a string".
+        let value = b"This is a string";
+        let cases: [(i64, i64, &[u8]); 9] = [
+            (0, 3, b"This"),
+            (-3, -1, b"ing"),
+            (0, -1, value),
+            (10, 100, b"string"),
+            (5, 3, b""),
+            (-1, -3, b""),
+            (-100, 1, b"Th"),
+            (16, 20, b""),
+            (-100, -17, b"T"),
+        ];
+        for (start, end, expected) in cases {
+            assert_eq!(range(value, start, end), expected, "{start} {end}");
+        }
+        assert_eq!(range(b"", 0, -1), b"");
+    }
+
+    #[test]
+    fn the_strings_of_a_reply_are_found_whatever_is_in_them() {
+        let reply = b"%2\r\n$1\r\na\r\n$4\r\n\r\n$1\r\n$0\r\n\r\n$2\r\nzz\r\n";
+        let bulks: Vec<&[u8]> = Bulks(&reply[4..]).collect();
+        assert_eq!(bulks, [&b"a"[..], b"\r\n$1", b"", b"zz"]);
+    }
+
+    #[test]
+    fn numbers_are_read_with_a_sign_and_without_ornament() {
+        let read = |word: &str| signed(Some(word.as_bytes()));
+        assert_eq!((read("7"), read("-7"), read("0")), (Some(7), Some(-7), Some(0)));
+        for word in ["", "-", "-0", "+7", "07", "7 ", "x"] {
+            assert_eq!(read(word), None, "{word}");
+        }
+    }
+}

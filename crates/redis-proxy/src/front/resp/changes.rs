@@ -1,0 +1,105 @@
+//! What a request may change, as the duty that goes with it: before its answer reaches anybody, what is cached of it leaves.
+
+use std::cell::Cell;
+use std::rc::Rc;
+
+use command::{Change, Command};
+use mutant::Mutant;
+use resp::{Arguments, Parsed, RequestParser};
+
+use super::RespFront;
+use crate::clock::now_ns;
+use crate::lanes::Duty;
+
+/// Up to when a connection has seen Redis: its reads show nothing older.
+#[derive(Clone, Default)]
+pub(super) struct Seen(Rc<Cell<u64>>);
+
+impl Seen {
+    /// An answer of Redis is about to be delivered.
+    pub(super) fn now(&self) {
+        if !mutant::is_on(Mutant::NoMinSync) {
+            self.0.set(now_ns());
+        }
+    }
+
+    pub(super) fn min_sync_ns(&self) -> u64 {
+        self.0.get()
+    }
+}
+
+impl RespFront {
+    /// The duty of a whole request; `None` if it changes nothing.
+    pub(super) fn duty(
+        &self,
+        command: Option<&Command>,
+        arguments: Arguments<'_>,
+        seen: &Seen,
+    ) -> Option<Duty> {
+        // Of a command that nobody knows, or a script, only the connection that sent it can be sure to see the outcome.
+        let unknown = || -> Option<Duty> {
+            let seen = seen.clone();
+            Some(Rc::new(move || seen.now()))
+        };
+        let Some(command) = command else { return unknown() };
+        match command.change() {
+            Change::None => None,
+            Change::All => Some(self.everything()),
+            Change::Unknown => unknown(),
+            Change::Keys => {
+                let mut keys = Vec::new();
+                let complete = command.changed(arguments, &mut keys);
+                let keys: Vec<Box<[u8]>> =
+                    keys.iter().filter_map(|key| arguments.get(key.argument)).map(Into::into).collect();
+                if keys.is_empty() {
+                    return if complete { None } else { unknown() };
+                }
+                let written = self.readers.own().writes(keys);
+                let seen = (!complete).then(|| seen.clone());
+                Some(Rc::new(move || {
+                    written.answered();
+                    seen.iter().for_each(Seen::now);
+                }))
+            }
+        }
+    }
+
+    /// The duty of a request of which only the first arguments are here.
+    pub(super) fn duty_of_part(&self, arguments: Arguments<'_>, seen: &Seen) -> Option<Duty> {
+        let commands = self.commands.borrow();
+        match commands.find(arguments) {
+            // Keys may be among the arguments that are still to come.
+            Some(command) if command.change() == Change::Keys && !command.has_one_key() => {
+                Some(self.everything())
+            }
+            command => self.duty(command, arguments, seen),
+        }
+    }
+
+    /// Whether bytes that go through a tunnel may change anything: unless they are whole requests that do not.
+    pub(super) fn may_change(&self, mut bytes: &[u8]) -> bool {
+        let commands = self.commands.borrow();
+        let mut parser = RequestParser::new(self.settings.limits);
+        while !bytes.is_empty() {
+            let len = match parser.parse(bytes) {
+                Ok(Parsed::Request { len, .. }) => {
+                    let command = commands.find(parser.arguments(bytes));
+                    if command.is_none_or(|command| command.change() != Change::None) {
+                        return true;
+                    }
+                    len
+                }
+                Ok(Parsed::Nothing { len }) => len,
+                _ => return true,
+            };
+            bytes = &bytes[len..];
+        }
+        false
+    }
+
+    /// The duty of what may change anything.
+    pub(super) fn everything(&self) -> Duty {
+        let written = self.readers.own().writes_everything();
+        Rc::new(move || written.answered())
+    }
+}

@@ -1,0 +1,360 @@
+//! Reads that are answered from memory, or wait for what will be.
+//!
+//! A hit with nothing before it is answered within its own poll. Any other read stands in a queue until those before it are
+//! answered; meanwhile its key is on its way. What cannot be answered so (an error, a reply too large to hold) goes to Redis
+//! by the client's lane, at its turn, and the client gets Redis' own bytes.
+//!
+//! Lanes and this queue are two ways: commands are on one of them at a time (see [`super`]).
+
+use std::future::Future;
+use std::hash::BuildHasher;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+
+use bytes::BytesMut;
+use command::Read;
+use resp::{Arguments, Protocol, RequestLimits, RequestParser};
+
+use super::Connection;
+use crate::clock::now_ns;
+use crate::failure::Failure;
+use crate::front::output::Output;
+use crate::front::resp::answers::{Said, accepts, header, write, write_missing};
+use crate::front::resp::session::Replies;
+use crate::lanes::{Pace, Request};
+use crate::readthrough::{
+    Answered, Asked, Entry, Kind, Outcome, Question, Read as Found, ReadThrough, Waiting, Words,
+};
+
+/// Keys longer than this are not cached.
+const KEY_MAX_BYTES: usize = 64 * 1024;
+/// Keys of one MGET; a longer one goes to Redis.
+const MGET_MAX_KEYS: usize = 128;
+
+/// A read whose answer is not in the output yet.
+pub(super) struct Pending {
+    /// The command, as every server reads it.
+    request: BytesMut,
+    read: Read,
+    parts: Vec<Part>,
+    state: State,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// Its parts are here or on their way.
+    Asked,
+    /// A read before it waits for one of its keys: asked now, it might be answered from before that one.
+    Behind,
+    /// It goes to Redis, at its turn.
+    ToLane,
+    /// It is on the client's lane, and nothing else is.
+    OnLane,
+}
+
+/// What is known of one key of a read.
+enum Part {
+    Here(Entry),
+    /// There is no such key; to MGET, none of a string.
+    Missing,
+    Waiting(Box<Waiting>, u64),
+}
+
+impl Pending {
+    fn waits_for(&self, key_hash: u64) -> bool {
+        self.state != State::Asked
+            || self.parts.iter().any(|part| matches!(part, Part::Waiting(_, hash) if *hash == key_hash))
+    }
+}
+
+impl Connection {
+    /// Whether this read may be answered from memory at all: it is of a client with nothing on its own connection, who may
+    /// read without a login, and of a kind that is kept.
+    pub(super) fn may_be_cached(&mut self, read: Read, arguments: Arguments<'_>) -> Option<Rc<ReadThrough>> {
+        let keys = if read == Read::Mget { arguments.len() - 1 } else { 1 };
+        let long = arguments.iter().skip(1).take(keys).any(|key| key.len() > KEY_MAX_BYTES);
+        let off = !self.front.settings.cache || self.session.replies != Replies::On;
+        if off || long || keys > MGET_MAX_KEYS {
+            return None;
+        }
+        // A stranger to whom Redis may say NOAUTH: a lane will tell.
+        let known = self.session.logged_in || self.front.strangers_are_own || self.front.lanes.is_open();
+        let reader = if known { self.reader()? } else { return None };
+        (reader.keeps_replies() || read.is_of_string()).then_some(reader)
+    }
+
+    /// The way to what this client may see, if anything is cached for it.
+    fn reader(&mut self) -> Option<Rc<ReadThrough>> {
+        if self.reader.is_none() {
+            let key = &self.session.key;
+            self.reader = Some(self.front.readers.of(&key.identity, key.db));
+        }
+        self.reader.clone().flatten()
+    }
+
+    /// Takes up a read. False if it must wait for commands on a lane.
+    pub(super) fn read(
+        &mut self,
+        read: Read,
+        reader: &ReadThrough,
+        request: Request<'_>,
+        arguments: Arguments<'_>,
+        cx: &mut Context<'_>,
+    ) -> bool {
+        if self.reads.is_empty() {
+            if self.mailbox.waiting() > 0 {
+                return false;
+            }
+            if let Some(taken) = self.read_at_once(read, reader, request, arguments, cx) {
+                return taken;
+            }
+        }
+        let mut bytes = BytesMut::new();
+        request.write(&mut bytes);
+        let mut pending = Pending { request: bytes, read, parts: Vec::new(), state: State::Asked };
+        let hasher = &self.front.hasher;
+        let is_behind = keys(read, arguments).any(|key| {
+            let hash = hasher.hash_one(key);
+            self.reads.iter().any(|before| before.waits_for(hash))
+        });
+        if is_behind && reader.keeps_order() {
+            pending.state = State::Behind;
+        } else {
+            let (asked, protocol) = (self.asked(self.turn_ns), self.session.key.protocol);
+            let (parts, state) = self.front.parts(reader, read, arguments, protocol, asked);
+            (pending.parts, pending.state) = (parts, state);
+        }
+        self.reads.push_back(pending);
+        true
+    }
+
+    fn asked(&self, now_ns: u64) -> Asked {
+        Asked { now_ns, min_sync_ns: self.seen.min_sync_ns(), no_cache: false }
+    }
+
+    /// A read that is answered from memory with nothing before it. `None` if it is not that simple.
+    #[inline]
+    fn read_at_once(
+        &mut self,
+        read: Read,
+        reader: &ReadThrough,
+        request: Request<'_>,
+        arguments: Arguments<'_>,
+        cx: &mut Context<'_>,
+    ) -> Option<bool> {
+        if read == Read::Mget {
+            return None;
+        }
+        let asked = self.asked(self.turn_ns);
+        let protocol = self.session.key.protocol;
+        let found = {
+            let mut words = self.front.words.borrow_mut();
+            let question = question(read, arguments, protocol, &mut words);
+            match fetches(read, reader) {
+                true => Some(reader.ask(question, asked)),
+                false => reader.held(question, asked).map(Found::Hit),
+            }
+        };
+        match found {
+            // What this mode does not fetch as a reply goes to Redis where it is not known already.
+            None => Some(self.share(request, Pace::Quick, true, None, cx)),
+            Some(Found::Hit(entry)) => {
+                let now_ns = self.turn_ns;
+                match write(&mut self.output.bytes, read, arguments, &entry, protocol, now_ns) {
+                    Said::Whole => {}
+                    Said::UpToValue => self.output.attach_line(entry),
+                    Said::Nothing => return Some(self.share(request, Pace::Quick, true, None, cx)),
+                }
+                self.front.stats.cached.add(1);
+                Some(true)
+            }
+            Some(Found::Wait(waiting)) => {
+                let mut bytes = BytesMut::new();
+                request.write(&mut bytes);
+                let hash = self.front.hasher.hash_one(arguments.get(1).unwrap_or_default());
+                let parts = vec![Part::Waiting(Box::new(waiting), hash)];
+                self.reads.push_back(Pending { request: bytes, read, parts, state: State::Asked });
+                Some(true)
+            }
+        }
+    }
+
+    /// Moves finished answers from the queue to the output, in order. Whether any moved.
+    pub(super) fn poll_reads(&mut self, cx: &mut Context<'_>) -> bool {
+        let mut moved = false;
+        while !self.output.is_full(self.front.settings.output_bytes) {
+            let Some(mut pending) = self.reads.pop_front() else { break };
+            let ended = self.poll_pending(&mut pending, cx);
+            if !ended {
+                self.reads.push_front(pending);
+                break;
+            }
+            moved = true;
+        }
+        moved
+    }
+
+    /// Whether the first read of the queue is answered.
+    fn poll_pending(&mut self, pending: &mut Pending, cx: &mut Context<'_>) -> bool {
+        let protocol = self.session.key.protocol;
+        let mut parser = RequestParser::new(RequestLimits::REDIS);
+        let _ = parser.parse(&pending.request); // it was a request before
+        if pending.state == State::Behind {
+            pending.state = State::Asked;
+            let asked = self.asked(now_ns());
+            match self.reader() {
+                Some(reader) => {
+                    let arguments = parser.arguments(&pending.request);
+                    let (parts, state) = self.front.parts(&reader, pending.read, arguments, protocol, asked);
+                    (pending.parts, pending.state) = (parts, state);
+                }
+                None => pending.state = State::ToLane,
+            }
+        }
+        if pending.state == State::Asked {
+            match self.poll_parts(pending, cx) {
+                Poll::Pending => return false,
+                Poll::Ready(Err(ToLane)) => pending.state = State::ToLane,
+                Poll::Ready(Ok(())) => {
+                    let arguments = parser.arguments(&pending.request);
+                    match self.write_parts(pending.read, &pending.parts, arguments, protocol) {
+                        Said::Nothing => pending.state = State::ToLane,
+                        _ => return true,
+                    }
+                }
+            }
+        }
+        if pending.state == State::ToLane
+            && self.share(Request::Raw(&pending.request), Pace::Quick, true, None, cx)
+        {
+            pending.state = State::OnLane;
+        }
+        // What came by the lane stands in the output already.
+        pending.state == State::OnLane && self.mailbox.waiting() == 0 && self.mailbox.len() == 0
+    }
+
+    fn poll_parts(&mut self, pending: &mut Pending, cx: &mut Context<'_>) -> Poll<Result<(), ToLane>> {
+        for part in &mut pending.parts {
+            let Part::Waiting(waiting, _) = part else { continue };
+            let Poll::Ready(Answered { outcome, .. }) = Pin::new(&mut **waiting).poll(cx) else {
+                return Poll::Pending;
+            };
+            *part = match outcome {
+                Outcome::Found { entry, stored } => {
+                    if !stored && self.front.readers.own().keeps_order() {
+                        // It may be newer than what is held.
+                        self.seen.now();
+                    }
+                    Part::Here(entry)
+                }
+                Outcome::Missing { .. } => Part::Missing,
+                Outcome::Failed(Failure::WrongType(_)) if pending.read == Read::Mget => Part::Missing,
+                Outcome::Failed(_) | Outcome::Abandoned => return Poll::Ready(Err(ToLane)),
+            };
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn write_parts(
+        &mut self,
+        read: Read,
+        parts: &[Part],
+        arguments: Arguments<'_>,
+        protocol: Protocol,
+    ) -> Said {
+        let now_ns = now_ns();
+        let Output { bytes: out, .. } = &mut self.output;
+        if read == Read::Mget {
+            header(out, b'*', parts.len());
+        }
+        let mut large = None;
+        for part in parts {
+            let said = match part {
+                Part::Here(entry) => write(out, read, arguments, entry, protocol, now_ns),
+                Part::Missing => write_missing(out, read, arguments, protocol),
+                Part::Waiting(..) => Said::Nothing,
+            };
+            match (said, part) {
+                (Said::UpToValue, Part::Here(entry)) if read == Read::Mget => {
+                    out.extend_from_slice(entry.value());
+                    out.extend_from_slice(b"\r\n");
+                }
+                (Said::UpToValue, Part::Here(entry)) => large = Some(entry.clone()),
+                (Said::Nothing, _) => return Said::Nothing,
+                _ => {}
+            }
+        }
+        if let Some(entry) = large {
+            self.output.attach_line(entry);
+        }
+        self.front.stats.cached.add(1);
+        Said::Whole
+    }
+}
+
+/// The read is Redis' to answer.
+struct ToLane;
+
+impl super::RespFront {
+    /// Asks for all keys of a read.
+    fn parts(
+        &self,
+        reader: &ReadThrough,
+        read: Read,
+        arguments: Arguments<'_>,
+        protocol: Protocol,
+        asked: Asked,
+    ) -> (Vec<Part>, State) {
+        let mut parts = Vec::new();
+        let mut words = self.words.borrow_mut();
+        for key in keys(read, arguments) {
+            let question = match read {
+                Read::Mget => Question::value(key),
+                _ => question(read, arguments, protocol, &mut words),
+            };
+            let found = match fetches(read, reader) {
+                true => Some(reader.ask(question, asked)),
+                false => reader.held(question, asked).map(Found::Hit),
+            };
+            parts.push(match found {
+                Some(Found::Hit(entry)) => Part::Here(entry),
+                Some(Found::Wait(waiting)) => Part::Waiting(Box::new(waiting), self.hasher.hash_one(key)),
+                None => return (Vec::new(), State::ToLane),
+            });
+        }
+        (parts, State::Asked)
+    }
+}
+
+/// The keys of a read.
+fn keys<'a>(read: Read, arguments: Arguments<'a>) -> impl Iterator<Item = &'a [u8]> {
+    let count = if read == Read::Mget { usize::MAX } else { 1 };
+    arguments.iter().skip(1).take(count)
+}
+
+/// Whether what is not known is fetched by this very question.
+fn fetches(read: Read, reader: &ReadThrough) -> bool {
+    reader.keeps_replies() || matches!(read, Read::Get | Read::Mget)
+}
+
+/// The question of a read of one key.
+#[inline]
+fn question<'a>(
+    read: Read,
+    arguments: Arguments<'a>,
+    protocol: Protocol,
+    words: &'a mut BytesMut,
+) -> Question<'a> {
+    let key = arguments.get(1).unwrap_or_default();
+    if read == Read::Get {
+        return Question::value(key);
+    }
+    let kind = match read {
+        Read::Ttl | Read::Pttl => Kind::Time,
+        read if read.is_of_hash() => Kind::Hash,
+        _ => Kind::Plain,
+    };
+    Words::write(words, protocol, kind, arguments.iter());
+    Question { key, words, accepts: accepts(read) }
+}
