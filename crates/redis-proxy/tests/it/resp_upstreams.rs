@@ -50,7 +50,10 @@ fn lanes_lead_over_tls() {
     let authority = Authority::new();
     let redis = start_tls(&authority, &["127.0.0.1"], "no");
     let proxy = at_tls(program_without_redis(), &redis, &authority.file("ca.pem")).set("RESP_PORT", "0");
-    serves(&proxy.set("RESP_MAX_ARGUMENTS", "2147483647").allow_warning("lost").start(), &redis);
+    serves(
+        &proxy.set("RESP_MAX_ARGUMENTS", "2147483647").set("RESP_CACHE", "off").allow_warning("lost").start(),
+        &redis,
+    );
 }
 
 #[test]
@@ -58,7 +61,10 @@ fn lanes_lead_over_a_unix_socket() {
     let redis = RedisServer::start();
     let url = format!("unix://{}", redis.socket_path().display());
     let proxy = program_without_redis().set("REDIS_URL", url).set("RESP_PORT", "0");
-    serves(&proxy.set("RESP_MAX_ARGUMENTS", "2147483647").allow_warning("lost").start(), &redis);
+    serves(
+        &proxy.set("RESP_MAX_ARGUMENTS", "2147483647").set("RESP_CACHE", "off").allow_warning("lost").start(),
+        &redis,
+    );
 }
 
 #[test]
