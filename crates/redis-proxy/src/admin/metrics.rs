@@ -138,6 +138,7 @@ impl Reading {
         let unread = bounds.unread.bytes() as u64;
         gauge(out, "resp_unread_bytes", "Replies that Redis clients have not read", unread)?;
         let commands = [
+            ("cached", self.lanes(|stats| &stats.cached)),
             ("local", self.lanes(|stats| &stats.local)),
             ("shared", self.lanes(|stats| &stats.shared)),
             ("slow", self.lanes(|stats| &stats.slow)),
@@ -232,6 +233,7 @@ impl Collector for Reading {
         counter(out, "flushes", "Flushes of the whole cache", cache.flushes)?;
         gauge(out, "entries", "Entries held", cache.entries)?;
         gauge(out, "negative_entries", "Of them, keys known to have no value", cache.negatives)?;
+        gauge(out, "other_replies", "Replies held beside the first of their key", cache.others)?;
         gauge(out, "capacity_entries", "Entries held at most", cache.capacity)?;
         gauge(out, "fills_in_flight", "Fetches on their way", cache.fills_in_flight)?;
         gauge(out, "accounted_bytes", "Bytes charged for entries, tables and lists", cache.accounted_bytes)?;

@@ -190,6 +190,11 @@ impl ReadThrough {
         Written::everything(self.store.clone())
     }
 
+    /// Drops what is held of a key, for everybody; whether there was anything.
+    pub(crate) fn drop_key(&self, key: &[u8]) -> bool {
+        self.store.invalidate(key)
+    }
+
     /// What `Cache-Status` says of the mode and of its promise; nothing in mode `ttl`.
     pub(crate) fn detail(&self) -> &'static [u8] {
         match &self.way {

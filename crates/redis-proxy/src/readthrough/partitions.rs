@@ -8,6 +8,7 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use cache::Partition;
 use mutant::Mutant;
@@ -207,6 +208,35 @@ impl Readers {
         };
         self.known.borrow_mut().insert(reader, way.clone());
         way
+    }
+
+    /// What the cache counts, and whether the mode's promise holds, by names for INFO.
+    pub(crate) fn report(&self, now_ns: u64) -> Vec<(&'static str, u64)> {
+        let stats = self.own.store.stats(now_ns);
+        let mut report = vec![
+            ("proxy_cache_keys", stats.entries),
+            ("proxy_cache_capacity", stats.capacity),
+            ("proxy_cache_other_replies", stats.others),
+            ("proxy_cache_bytes", stats.accounted_bytes),
+            ("proxy_cache_hits", stats.hits),
+            ("proxy_cache_misses", stats.misses),
+            ("proxy_cache_collapsed", stats.collapsed),
+            ("proxy_cache_unproven", stats.unproven),
+            ("proxy_cache_evictions", stats.evictions),
+            ("proxy_cache_expiries", stats.expiries),
+            ("proxy_cache_invalidations", stats.invalidations),
+            ("proxy_cache_flushes", stats.flushes),
+            ("proxy_cache_partitions", self.partitions.len() as u64),
+        ];
+        if let Way::Linked(links) = &self.own.way {
+            let in_force = links.iter().all(|link| link.holds(now_ns).is_ok());
+            let age_ns = links.iter().map(|link| link.sync_age_ns(now_ns)).max().unwrap_or(0);
+            report.push(("proxy_coherence_in_force", u64::from(in_force)));
+            report.push(("proxy_coherence_proven_ms_ago", age_ns / 1_000_000));
+            let violations = links.iter().map(|link| link.counts.violations.load(Ordering::Relaxed)).sum();
+            report.push(("proxy_coherence_violations", violations));
+        }
+        report
     }
 
     /// Whether whoever has logged in so is the proxy's own user.

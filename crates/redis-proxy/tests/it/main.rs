@@ -24,6 +24,7 @@ mod resp_pinned;
 mod resp_tools;
 mod resp_tunnels;
 mod resp_upstreams;
+mod resp_visibility;
 
 // The cache behind it.
 mod budget;

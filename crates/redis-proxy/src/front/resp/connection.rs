@@ -276,8 +276,21 @@ impl Connection {
         self.eof = true;
     }
 
+    pub(super) fn front(&self) -> &RespFront {
+        &self.front
+    }
+
+    /// Whether all that was sent along shared lanes is answered.
+    pub(super) fn is_answered(&self) -> bool {
+        self.mailbox.waiting() == 0
+    }
+
     /// Takes what has come on a shared lane.
     fn collect(&mut self) {
+        if let Some(Busy::Info(reply)) = self.busy.as_deref_mut() {
+            self.mailbox.take_into(reply, &self.front.spare);
+            return;
+        }
         if self.mailbox.take_into(&mut self.output.bytes, &self.front.spare) {
             self.has_seen_redis();
             self.window = match self.mailbox.was_large() {

@@ -1,1 +1,167 @@
-//! What the proxy says of itself to Redis clients.
+//! What the proxy tells Redis clients of its cache: a section at the end of INFO, and the command PROXY.
+
+use std::fmt::Write;
+use std::task::{Context, Poll};
+
+use bytes::BytesMut;
+use resp::{Arguments, Frame};
+
+use super::connection::{Busy, Connection};
+use super::reply::{bulk, error, integer, simple};
+use crate::clock::now_ns;
+use crate::lanes::{Pace, Request};
+use crate::readthrough::{Question, time_left_ns};
+
+/// What PROXY HELP says.
+const HELP: &[&str] = &[
+    "PROXY <subcommand> [<arg> ...]. Subcommands are:",
+    "STATS",
+    "    Return the cache's counters, as at the end of INFO.",
+    "CACHE GET <key>",
+    "    Return what is cached of the value of a key, as this client sees it.",
+    "CACHE FLUSH [<key>]",
+    "    Drop what is cached of a key; without one, everything. Redis keeps what it has.",
+    "HELP",
+    "    Print this help.",
+];
+
+/// Whether INFO is asked for sections to which that of the proxy belongs.
+fn is_wanted(arguments: Arguments<'_>) -> bool {
+    let wanted = [&b"all"[..], b"default", b"everything", b"proxy"];
+    arguments.len() == 1
+        || arguments
+            .iter()
+            .skip(1)
+            .any(|section| wanted.iter().any(|word| section.eq_ignore_ascii_case(word)))
+}
+
+impl Connection {
+    /// INFO and PROXY, once nothing is on its way. `None` if the request is neither.
+    pub(super) fn tell_of_the_proxy(
+        &mut self,
+        request: Request<'_>,
+        arguments: Arguments<'_>,
+        is_idle: bool,
+        cx: &mut Context<'_>,
+    ) -> Option<bool> {
+        let name = arguments.get(0)?;
+        let is_info = name.eq_ignore_ascii_case(b"INFO") && is_wanted(arguments);
+        if !is_info && !name.eq_ignore_ascii_case(b"PROXY") {
+            return None;
+        }
+        if !is_idle {
+            return Some(false);
+        }
+        if is_info {
+            let sent = self.share(request, Pace::Quick, true, None, cx);
+            if sent {
+                self.wait_for(Busy::Info(Vec::new()));
+            }
+            return Some(sent);
+        }
+        let answer = self.proxy_command(arguments);
+        self.say(&answer);
+        Some(true)
+    }
+
+    fn proxy_command(&self, arguments: Arguments<'_>) -> Frame {
+        let is = |at: usize, word: &str| {
+            arguments.get(at).is_some_and(|argument| argument.eq_ignore_ascii_case(word.as_bytes()))
+        };
+        match arguments.len() {
+            2 if is(1, "STATS") => {
+                Frame::Verbatim { format: *b"txt", text: self.front().section().into_bytes().into() }
+            }
+            2 if is(1, "HELP") => Frame::Array(HELP.iter().map(|line| simple(line)).collect()),
+            3 if is(1, "CACHE") && is(2, "FLUSH") => {
+                self.front().everything()();
+                simple("OK")
+            }
+            4 if is(1, "CACHE") && is(2, "FLUSH") => {
+                let held = arguments.get(3).is_some_and(|key| self.front().readers.own().drop_key(key));
+                integer(u64::from(held))
+            }
+            4 if is(1, "CACHE") && is(2, "GET") => self.cached(arguments.get(3).unwrap_or_default()),
+            _ => error("ERR unknown subcommand or wrong number of arguments for 'proxy'. Try PROXY HELP."),
+        }
+    }
+
+    /// What is known of a key's value, as pairs; nil if nothing is.
+    fn cached(&self, key: &[u8]) -> Frame {
+        let now_ns = now_ns();
+        let reader = self.front().readers.of(&self.session().key.identity, self.session().key.db);
+        let entry = reader.and_then(|reader| reader.peek(Question::value(key), now_ns));
+        let Some(entry) = entry else { return Frame::Null };
+        let ms = |since_ns: u64| integer(now_ns.saturating_sub(since_ns) / 1_000_000);
+        let mut pairs = vec![
+            (bulk(b"exists"), integer(u64::from(!entry.is_missing()))),
+            (bulk(b"bytes"), integer(entry.value().len() as u64)),
+            (bulk(b"age_ms"), ms(entry.sent_ns())),
+            (bulk(b"proven_ms_ago"), ms(entry.proven_ns())),
+        ];
+        if let Some(left_ns) = time_left_ns(&entry, now_ns) {
+            pairs.push((bulk(b"ttl_ms"), integer(left_ns / 1_000_000)));
+        }
+        Frame::Map(pairs)
+    }
+
+    /// The answer to INFO, once it is whole: with a section of ours at its end.
+    pub(super) fn poll_info(&mut self, reply: &mut Vec<u8>) -> Poll<()> {
+        if !self.is_answered() {
+            return Poll::Pending;
+        }
+        let told = with_section(reply, &self.front().section());
+        self.say_bytes(told.as_deref().unwrap_or(reply));
+        Poll::Ready(())
+    }
+}
+
+/// INFO's answer, a bulk string or a verbatim one, with more text at its end; none if it is something else.
+fn with_section(reply: &[u8], section: &str) -> Option<BytesMut> {
+    let start = memchr::memchr(b'\n', reply)? + 1;
+    let mut text = reply.get(start..)?.strip_suffix(b"\r\n")?.to_vec();
+    let blank: &[u8] = if text.is_empty() || text == b"txt:" { b"" } else { b"\r\n" };
+    text.extend_from_slice(blank);
+    text.extend_from_slice(section.as_bytes());
+    let kind = *reply.first().filter(|kind| matches!(kind, b'$' | b'='))?;
+    let mut out = BytesMut::new();
+    out.extend_from_slice(&[kind]);
+    out.extend_from_slice(itoa::Buffer::new().format(text.len()).as_bytes());
+    for piece in [&b"\r\n"[..], &text, b"\r\n"] {
+        out.extend_from_slice(piece);
+    }
+    Some(out)
+}
+
+impl super::RespFront {
+    /// The section of the whole process, in INFO's form.
+    fn section(&self) -> String {
+        let mut text = String::from("# Proxy\r\n");
+        let mut line = |name: &str, value: &dyn std::fmt::Display| {
+            let _ = write!(text, "{name}:{value}\r\n");
+        };
+        line("proxy_version", &env!("CARGO_PKG_VERSION"));
+        line("proxy_clients", &self.registry.len());
+        for (name, value) in self.readers.report(now_ns()) {
+            line(name, &value);
+        }
+        text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+
+    #[test]
+    fn a_section_is_added_to_either_kind_of_string_and_to_no_error() {
+        let told = |reply: &[u8]| with_section(reply, "# P\r\n").map(BytesMut::freeze);
+        let expect = |bytes: &'static [u8]| Some(Bytes::from_static(bytes));
+        assert_eq!(told(b"$5\r\na:1\r\n\r\n"), expect(b"$12\r\na:1\r\n\r\n# P\r\n\r\n"));
+        assert_eq!(told(b"=9\r\ntxt:a:1\r\n\r\n"), expect(b"=16\r\ntxt:a:1\r\n\r\n# P\r\n\r\n"));
+        assert_eq!(told(b"$0\r\n\r\n"), expect(b"$5\r\n# P\r\n\r\n"));
+        assert_eq!(told(b"-NOPERM no\r\n"), None);
+    }
+}

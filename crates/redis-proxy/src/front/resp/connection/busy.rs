@@ -23,6 +23,8 @@ pub(in crate::front::resp) enum Busy {
     Login(LaneKey, Opening, Login),
     /// The lane that the session would use after a SELECT.
     Select(u32, Rc<SharedLane>),
+    /// The reply to INFO, as far as it is here.
+    Info(Vec<u8>),
     /// The lane that the session would use after a HELLO.
     Hello(Rc<SharedLane>, Hello),
 }
@@ -79,6 +81,11 @@ impl Connection {
                 }
                 Err(refusal) => self.say_refusal(&refusal),
             }),
+            Busy::Info(reply) => {
+                // What came since the last look.
+                self.mailbox.take_into(reply, &self.front.spare);
+                self.poll_info(reply).map(|()| self.has_seen_redis())
+            }
             Busy::Hello(lane, hello) => lane.poll_ready(cx).map(|outcome| match outcome {
                 Ok(facts) => self.greeted(&facts, hello),
                 Err(refusal) => self.say_refusal(&refusal),

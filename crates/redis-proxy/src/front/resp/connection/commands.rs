@@ -59,6 +59,11 @@ impl Connection {
         match way {
             // Redis says so itself, and no connection is made for what it refuses.
             _ if self.must_log_in(arguments) => self.share(request, Pace::Quick, false, None, cx),
+            Route::Shared { .. } | Route::Pinned(Why::Unknown)
+                if let Some(taken) = self.tell_of_the_proxy(request, arguments, self.waiting() == 0, cx) =>
+            {
+                taken
+            }
             Route::Shared { pace, read } => {
                 let kept = command.and_then(|command| command.read(arguments));
                 if let Some(kept) = kept

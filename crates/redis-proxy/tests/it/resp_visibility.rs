@@ -1,0 +1,69 @@
+//! What Redis clients are told of the cache.
+
+use crate::support::start_resp;
+
+fn stat(text: &str, name: &str) -> u64 {
+    let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+    line.unwrap_or_else(|| panic!("no {name} in {text}")).parse().expect("a number")
+}
+
+#[test]
+fn info_ends_with_a_section_of_the_proxy() {
+    let (redis, proxy) = start_resp(&[("COHERENCE", "tracking")]);
+    redis.client().set("k", "v");
+    let mut client = proxy.resp_client();
+    for _ in 0..3 {
+        client.ask("GET k", "$1\r\nv");
+    }
+    for command in ["INFO", "INFO everything", "INFO all", "INFO default", "info Proxy"] {
+        client.send(format!("{command}\r\n"));
+        let info = String::from_utf8(client.bulk()).expect("text");
+        let (before, section) = info.split_once("# Proxy\r\n").expect("a section of ours");
+        assert_eq!(before.contains("redis_version:7"), !command.ends_with("Proxy"), "{command}");
+        assert_eq!(stat(section, "proxy_cache_keys"), 1);
+        assert_eq!(stat(section, "proxy_cache_hits") + stat(section, "proxy_cache_misses"), 3);
+        assert_eq!(stat(section, "proxy_coherence_in_force"), 1);
+    }
+    client.send("INFO server\r\n");
+    assert!(!String::from_utf8(client.bulk()).expect("text").contains("# Proxy"));
+    // In order with what stands around it, in RESP3 too.
+    client.send("SET a 1\r\nINFO\r\nGET a\r\n").expect("+OK\r\n");
+    assert!(String::from_utf8(client.bulk()).expect("text").contains("\r\n\r\n# Proxy\r\n"));
+    client.expect("$1\r\n1\r\n");
+    let mut client = proxy.resp_client();
+    client.send("HELLO 3\r\n");
+    while !client.line().starts_with("*0") {}
+    client.send("INFO\r\n");
+    assert!(client.line().starts_with('='));
+}
+
+#[test]
+fn the_command_proxy_tells_of_the_cache_and_drops_from_it() {
+    let (redis, proxy) = start_resp(&[("COHERENCE", "tracking")]);
+    redis.client().command(&["SET", "k", "value", "PX", "60000"]);
+    let mut client = proxy.resp_client();
+    client.ask("PROXY CACHE GET k", "$-1").ask("GET k", "$5\r\nvalue");
+    client.send("PROXY CACHE GET k\r\n").expect("*10\r\n$6\r\nexists\r\n:1\r\n$5\r\nbytes\r\n:5\r\n");
+    for _ in 0..9 {
+        client.line();
+    }
+    client.send("proxy stats\r\n");
+    assert_eq!(stat(&String::from_utf8(client.bulk()).expect("text"), "proxy_cache_keys"), 1);
+    client.ask("PROXY CACHE FLUSH k", ":1").ask("PROXY CACHE FLUSH k", ":0");
+    client.ask("GET k", "$5\r\nvalue").ask("PROXY CACHE FLUSH", "+OK").ask("PROXY CACHE GET k", "$-1");
+    client.ask("EXISTS k", ":1");
+    let wrong = "-ERR unknown subcommand or wrong number of arguments for 'proxy'. Try PROXY HELP.";
+    client.ask("PROXY", wrong).ask("PROXY CACHE", wrong).ask("PROXY STATS more", wrong);
+    assert_eq!(client.send("PROXY HELP\r\n").line(), "*9");
+}
+
+#[test]
+fn who_must_log_in_is_told_nothing() {
+    let redis = testkit::RedisServer::builder().password("secret").start();
+    let proxy = crate::support::program().redis(&redis).set("RESP_PORT", "0").start();
+    let mut client = proxy.resp_client();
+    client.ask("SET k v", "-NOAUTH Authentication required.");
+    let unknown = "-ERR unknown command 'PROXY', with args beginning with: 'STATS' ";
+    client.ask("PROXY STATS", unknown); // which Redis says before it asks for a password
+    client.ask("AUTH secret", "+OK").ask("PROXY CACHE GET k", "$-1");
+}
