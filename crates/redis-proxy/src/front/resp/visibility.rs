@@ -106,7 +106,7 @@ impl Connection {
     }
 
     /// The answer to INFO, once it is whole: with a section of ours at its end.
-    pub(super) fn poll_info(&mut self, reply: &mut Vec<u8>) -> Poll<()> {
+    pub(super) fn poll_info(&mut self, reply: &[u8]) -> Poll<()> {
         if !self.is_answered() {
             return Poll::Pending;
         }
