@@ -21,7 +21,9 @@ mod resp_faults;
 mod resp_identity;
 mod resp_limits;
 mod resp_pinned;
+mod resp_tcl;
 mod resp_tools;
+mod resp_tracking;
 mod resp_tunnels;
 mod resp_upstreams;
 

@@ -29,8 +29,8 @@ use tokio::net::TcpStream;
 use tokio::sync::futures::OwnedNotified;
 use tracing::info;
 
-pub(super) use self::busy::{Busy, Hello, Login};
-pub(super) use self::commands::{client_name, number};
+pub(super) use self::busy::{Busy, Hello, Login, Stay};
+pub(super) use self::commands::{client_name, is, number};
 use super::RespFront;
 use super::pinned::Pinned;
 use super::registry::{Entry, Registry};
@@ -88,6 +88,8 @@ pub(super) struct Connection {
     busy: Option<Box<Busy>>,
     /// Why the client gets no pin for the command at hand.
     refused: Option<Bytes>,
+    /// Why the transaction that it has begun will not be.
+    doomed: Option<Bytes>,
     /// Where its requests stopped making sense: told once all before is answered.
     broken: Option<RequestError>,
     window: usize,
@@ -125,6 +127,7 @@ impl Connection {
             pinned: None,
             busy: None,
             refused: None,
+            doomed: None,
             broken: None,
             window: FIRST_WINDOW.min(front.settings.pipeline),
             closing: false,
@@ -194,7 +197,7 @@ impl Connection {
             let Ok(moved) = self.poll_pinned(cx) else {
                 return Poll::Ready(End::Gone);
             };
-            if moved | self.poll_busy(cx) | self.take_kept_requests(cx) {
+            if moved | self.poll_busy(cx) | self.poll_wanted_pin() | self.take_kept_requests(cx) {
                 continue;
             }
             if let Some(end) = self.ended() {
@@ -360,6 +363,7 @@ impl Connection {
         self.closing
             || self.broken.is_some()
             || self.busy.is_some()
+            || self.pinned.is_none() && self.session.entry.is_pin_wanted()
             || self.output.is_full(self.front.settings.output_bytes)
             || self.waiting() >= self.window && !self.is_unread()
             || self.pinned.as_ref().is_some_and(|pinned| pinned.stream.backlog() > READ_AHEAD)

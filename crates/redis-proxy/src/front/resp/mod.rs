@@ -12,6 +12,7 @@ mod reply;
 mod route;
 mod session;
 mod subscriptions;
+mod tracking;
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -19,7 +20,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use command::Commands;
+use command::{Command, Commands};
 use resp::{Arguments, RequestLimits};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
@@ -29,6 +30,7 @@ pub(crate) use connection::serve;
 pub(crate) use registry::Registry;
 
 use self::route::{Route, route};
+use self::session::Session;
 use crate::clock::nanos;
 use crate::config::Settings;
 use crate::front::drain::Drain;
@@ -155,9 +157,12 @@ impl RespFront {
         }
     }
 
-    /// The way of a request.
-    fn route(&self, arguments: Arguments<'_>) -> Route {
-        route(&self.commands.borrow(), self.is_live.get(), arguments).0
+    /// The way of a request, which `session` is known by from now on.
+    fn route(&self, arguments: Arguments<'_>, session: &mut Session) -> Route {
+        let commands = self.commands.borrow();
+        let (route, command) = route(&commands, self.is_live.get(), arguments);
+        session.calls(command.map_or("NULL", Command::name));
+        route
     }
 
     /// From now on a connection ends once all it was asked is answered.
