@@ -45,11 +45,9 @@ pub enum Local {
     ClientSetName,
     /// The client to unblock is one of ours.
     ClientUnblock,
-    Echo,
     /// `POST` or `Host:` as a command: a browser led astray. Redis closes without a word (server.c, `processCommand`).
     Guard,
     Hello,
-    Ping,
     Quit,
     Reset,
     Select,
@@ -95,8 +93,6 @@ pub enum Standing {
 pub(crate) enum Rule {
     /// Nothing is special about it.
     Shared,
-    /// The proxy answers, but a client that holds a connection has the answer from there, in order with its pushes.
-    Unpinned(Local),
     /// The proxy answers, unless Redis would queue or refuse it.
     Local(Local),
     /// The proxy answers whatever the client has begun.
@@ -124,9 +120,7 @@ const RULES: &[(&str, Rule)] = &[
     ("client|setname", Rule::Local(Local::ClientSetName)),
     ("client|tracking", Rule::Pin(Pin::Tracking)),
     ("client|unblock", Rule::Local(Local::ClientUnblock)),
-    ("echo", Rule::Unpinned(Local::Echo)),
     ("hello", Rule::Local(Local::Hello)),
-    ("ping", Rule::Unpinned(Local::Ping)),
     ("quit", Rule::Always(Local::Quit)),
     ("reset", Rule::Always(Local::Reset)),
     ("select", Rule::Local(Local::Select)),
@@ -186,10 +180,9 @@ impl Rule {
             (_, Subscribed)                                     => HELD,
             (Self::Local(local), Free | Pinned)                 => Lane::Local(local),
             (Self::Tunnel, Free | Pinned)                       => Lane::Tunnel,
-            (Self::Unpinned(local), Free)                       => Lane::Local(local),
             (Self::Slow, Free)                                  => Lane::Slow,
             (Self::Shared | Self::Xread, Free)                  => Lane::Shared,
-            (Self::Unpinned(_) | Self::Slow | Self::Shared | Self::Xread, Pinned) => HELD,
+            (Self::Slow | Self::Shared | Self::Xread, Pinned)   => HELD,
         }
     }
 }
@@ -244,7 +237,8 @@ mod tests {
             ("PUBLISH c m", Lane::Shared),
             ("FLUSHALL", Lane::Shared),
             ("COMMAND DOCS", Lane::Shared),
-            ("ping", Lane::Local(Local::Ping)),
+            ("ping", Lane::Shared),
+            ("ECHO a", Lane::Shared),
             ("HELLO 3", Lane::Local(Local::Hello)),
             ("select 1", Lane::Local(Local::Select)),
             ("client Id", Lane::Local(Local::ClientId)),

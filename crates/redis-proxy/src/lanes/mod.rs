@@ -26,7 +26,7 @@ use bytes::Bytes;
 use resp::Frame;
 use tokio::sync::Notify;
 use tokio::task::spawn_local;
-use upstream::{Endpoint, OpenError, RawConnection};
+use upstream::{Endpoint, RawConnection};
 
 pub(crate) use bounds::Bounds;
 pub(crate) use duties::Duty;
@@ -34,7 +34,7 @@ pub(crate) use key::{Identity, LaneKey, Pace};
 pub(crate) use mailbox::{LARGE_REPLY, Mailbox, State as MailboxState};
 pub(crate) use pin::{KEPT_PINS, NoPin, PinStream};
 pub(crate) use shared::{Refusal, Request, SharedLane};
-pub(crate) use upstream::{Login, Password};
+pub(crate) use upstream::{Login, OpenError, Password, Step};
 
 use crate::spare::Spare;
 use crate::stats::LaneStats;
@@ -53,6 +53,7 @@ pub(crate) struct LaneSettings {
 }
 
 /// What Redis says of itself on a new connection.
+#[derive(Clone)]
 pub(crate) struct Facts {
     /// The pairs of its answer to HELLO; an error's text if it gave none.
     pub(crate) hello: Result<Vec<(Frame, Frame)>, Bytes>,

@@ -36,6 +36,18 @@ pub(crate) enum Request<'a> {
 }
 
 impl Request<'_> {
+    /// Its length as the client wrote it, or would have.
+    pub(crate) fn len(&self) -> usize {
+        match self {
+            Request::Raw(bytes) => bytes.len(),
+            Request::Encoded(_) => {
+                let mut bytes = BytesMut::new();
+                self.write(&mut bytes);
+                bytes.len()
+            }
+        }
+    }
+
     /// Appends it to what is to be written.
     pub(crate) fn write(&self, out: &mut BytesMut) {
         match self {

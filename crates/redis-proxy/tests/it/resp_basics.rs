@@ -159,6 +159,12 @@ fn client_commands_are_about_the_clients_of_the_proxy() {
     let list = String::from_utf8(two.send("CLIENT LIST\r\n").bulk()).unwrap();
     assert!(list.contains(&format!("id={first} ")) && list.contains(" name=one "), "{list}");
     assert!(list.contains(&format!("id={second} ")), "{list}");
+    // Its fields are those of the client, and it is known by its last command.
+    one.ask("MULTI", "+OK").ask("PING", "+QUEUED").ask("GET k", "+QUEUED");
+    let list = String::from_utf8(two.send(format!("CLIENT LIST ID {first}\r\n")).bulk()).unwrap();
+    assert!(list.contains(" flags=x ") && list.contains(" multi=2 ") && list.contains(" cmd=get "), "{list}");
+    one.ask("DISCARD", "+OK");
+    two.ask("CLIENT KILL USER nobody", "-ERR No such user 'nobody'").ask("CLIENT KILL TYPE replica", ":0");
     two.ask(&format!("CLIENT KILL ID {first}"), ":1");
     assert!(one.at_end());
     two.ask("CLIENT KILL ID 999999", ":0").ask(&format!("CLIENT KILL ID {second}"), ":0");

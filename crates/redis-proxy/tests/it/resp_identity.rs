@@ -88,3 +88,20 @@ fn resp_identity_proxy_lends_the_proxys_user_on_the_loopback_alone() {
     assert_eq!(refused.status.code(), Some(2));
     assert!(refused.stderr.contains("RESP_IDENTITY=proxy"), "{}", refused.stderr);
 }
+
+#[test]
+fn a_user_who_may_not_select_stays_in_the_database_where_it_logs_in() {
+    let (redis, proxy) = start_resp(&[("WORKERS", "1")]);
+    redis.client().command(&["ACL", "SETUSER", "ann", "on", ">pw", "~*", "+get", "+set", "+acl|whoami"]);
+    let (mut ann, mut other) = (proxy.resp_client(), proxy.resp_client());
+    ann.ask("SELECT 9", "+OK").ask("SET k nine", "+OK").ask("AUTH ann pw", "+OK");
+    for _ in 0..3 {
+        ann.ask("ACL WHOAMI", "$3\r\nann").ask("GET k", "$4\r\nnine");
+    }
+    ann.ask("SELECT 0", "-NOPERM this user has no permissions to run the 'select' command");
+    ann.ask("GET k", "$4\r\nnine");
+    // Her connection is nobody else's, neither before nor after.
+    other.ask("SELECT 9", "+OK").ask("WATCH k", "+OK").ask("ACL WHOAMI", "$7\r\ndefault");
+    ann.ask("RESET", "+RESET").ask("ACL WHOAMI", "$7\r\ndefault").ask("GET k", "$-1");
+    other.ask("UNWATCH", "+OK").ask("WATCH k", "+OK").ask("ACL WHOAMI", "$7\r\ndefault");
+}

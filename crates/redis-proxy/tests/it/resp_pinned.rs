@@ -43,6 +43,9 @@ fn a_watched_key_that_changes_empties_the_transaction() {
     client.ask("WATCH k", "+OK").ask("GET k", "$-1");
     redis.client().set("k", "other");
     client.ask("MULTI", "+OK").ask("SET k mine", "+QUEUED").ask("EXEC", "*-1").ask("GET k", "$5\r\nother");
+    client.ask("WATCH k", "+OK").ask("EXEC", "-ERR EXEC without MULTI");
+    redis.client().set("k", "third");
+    client.ask("MULTI", "+OK").ask("PING", "+QUEUED").ask("EXEC", "*-1").ask("SET k other", "+OK");
     client.ask("WATCH k", "+OK").ask("UNWATCH", "+OK").ask("SELECT 1", "+OK");
     wait_until(SOON, "the pin is given back", || pins(&proxy) == 0.0);
     // The database goes with a client that watches.
@@ -220,14 +223,46 @@ fn client_reply_off_silences_replies_and_no_message() {
 }
 
 #[test]
-fn tracking_reaches_the_client_that_asked_for_it() {
+fn redis_knows_that_a_client_has_quit_before_the_client_does() {
     let (redis, proxy) = start_resp(&[]);
+    for _ in 0..20 {
+        let mut client = proxy.resp_client();
+        client.send("SUBSCRIBE a\r\n").expect("*3\r\n$9\r\nsubscribe\r\n$1\r\na\r\n:1\r\n");
+        client.ask("QUIT", "+OK");
+        assert_eq!(redis.client().command(&["PUBLISH", "a", "m"]), Reply::Integer(0));
+        assert!(client.at_end());
+    }
+}
+
+#[test]
+fn hello_auth_and_client_reply_leave_a_pin_as_it_is() {
+    let (redis, proxy) = start_resp(&[]);
+    redis.client().command(&["ACL", "SETUSER", "ann", "on", ">pw", "~*", "+@all"]);
     let mut client = proxy.resp_client();
-    client.send("HELLO 3\r\n");
+    let id = client.send("CLIENT ID\r\n").line();
+    client.ask("WATCH k", "+OK").send("HELLO 3 SETNAME me\r\n");
     while client.line() != "*0" {}
-    client.ask("CLIENT TRACKING ON", "+OK").ask("GET k", "_");
-    redis.client().set("k", "v");
-    client.expect(">2\r\n$10\r\ninvalidate\r\n*1\r\n$1\r\nk\r\n").ask("GET k", "$1\r\nv");
+    client.ask("GET k", "_").ask("CLIENT GETNAME", "$2\r\nme").ask("CLIENT ID", &id);
+    client.ask("AUTH ann wrong", "-WRONGPASS invalid username-password pair or user is disabled.");
+    client.ask("ACL WHOAMI", "$7\r\ndefault").ask("AUTH ann pw", "+OK").ask("ACL WHOAMI", "$3\r\nann");
+    client.send("CLIENT REPLY OFF\r\nGET k\r\nCLIENT REPLY ON\r\n").expect("+OK\r\n");
+    redis.client().set("k", "other");
+    client.ask("MULTI", "+OK").ask("GET k", "+QUEUED").ask("EXEC", "_");
+    wait_until(SOON, "the pin is given back", || pins(&proxy) == 0.0);
+    client.ask("ACL WHOAMI", "$3\r\nann").ask("GET none", "_").ask("CLIENT ID", &id);
+    proxy.resp_client().ask("WATCH k", "+OK").ask("ACL WHOAMI", "$7\r\ndefault").ask("GET none", "$-1");
+}
+
+#[test]
+fn a_client_that_redis_lets_wait_makes_no_other_wait() {
+    let (redis, proxy) = start_resp(&[("WORKERS", "1")]);
+    let (mut writer, mut other) = (proxy.resp_client(), proxy.resp_client());
+    other.ask("CLIENT PAUSE 100000 WRITE", "+OK");
+    writer.send("INCR k\r\n");
+    wait_blocked(&redis, 1);
+    other.ask("GET k", "$-1").ask("CLIENT UNPAUSE", "+OK");
+    writer.expect(":1\r\n");
+    wait_until(SOON, "the pins are given back", || pins(&proxy) == 0.0);
 }
 
 #[test]
@@ -239,10 +274,12 @@ fn more_pins_than_max_pinned_are_refused_in_words() {
     one.ask("UNWATCH", "+OK");
     wait_until(SOON, "the pin is given back", || pins(&proxy) == 0.0);
     two.ask("BLPOP list 0.01", "*-1").ask("WATCH k", "+OK");
-    // A transaction that cannot begin must not run as single commands.
-    one.send("MULTI\r\nSET k v\r\nEXEC\r\n").expect("-ERR proxy: too many pinned connections\r\n");
-    assert!(one.at_end());
-    two.ask("EXISTS k", ":0");
+    // A transaction that gets none must not run as single commands.
+    let refused = "-ERR proxy: too many pinned connections";
+    one.ask("MULTI", "+OK").ask("SET k v", refused);
+    one.ask("EXEC", "-EXECABORT Transaction discarded because of previous errors.").ask("EXISTS k", ":0");
+    one.ask("MULTI", "+OK").ask("SET k v", refused).ask("DISCARD", "+OK").ask("EXISTS k", ":0");
+    one.ask("MULTI", "+OK").ask("SET k v", refused).ask("RESET", "+RESET").ask("EXISTS k", ":0");
 }
 
 #[test]

@@ -11,7 +11,7 @@ use super::registry::Entry;
 use super::reply::{c_text, error, integer, simple};
 use super::route::Local;
 use super::session::Replies;
-use crate::lanes::{Pace, Request};
+use crate::lanes::Request;
 
 const BAD_NAME: &str = "ERR Client names cannot contain spaces, newlines or special characters.";
 const SYNTAX: &str = "ERR syntax error";
@@ -26,8 +26,6 @@ impl Connection {
         cx: &mut Context<'_>,
     ) -> bool {
         let word = arguments.get(2).unwrap_or_default();
-        let name = arguments.get(1).unwrap_or_default().to_ascii_lowercase();
-        self.session().note(|details| details.command = format!("client|{}", name.escape_ascii()));
         let reply = match command {
             Local::ClientId => integer(self.session().entry.id),
             Local::ClientGetName => {
@@ -42,20 +40,27 @@ impl Connection {
                 None => error(BAD_NAME),
             },
             // Redis 7.2 and later take it; what an older one says is its own.
-            Local::ClientSetInfo => return self.share(request, Pace::Quick, false, None, cx),
-            Local::ClientInfo => text(self.session().entry.line()),
+            Local::ClientSetInfo => return self.pass_on(request, cx),
+            Local::ClientInfo => text(self.session().entry.line(request.len())),
             Local::ClientList => match self.chosen(arguments) {
-                Ok(clients) => text(clients.iter().flat_map(|client| client.line()).collect()),
+                Ok(clients) => {
+                    let own = self.session().entry.id;
+                    let unread = |client: &Entry| if client.id == own { request.len() } else { 0 };
+                    text(clients.iter().flat_map(|client| client.line(unread(client))).collect())
+                }
                 Err(text) => Frame::Error(text),
             },
-            Local::ClientKill => self.kill(arguments),
+            Local::ClientKill => match self.kill(arguments) {
+                Some(reply) => reply,
+                None => return self.ask_for_user(arguments, cx),
+            },
             Local::ClientReply => return self.switch_replies(word, request, cx),
             Local::ClientUnblock => {
                 let how = arguments.get(3).unwrap_or(b"TIMEOUT");
                 let known = [&b"TIMEOUT"[..], b"ERROR"].iter().any(|word| how.eq_ignore_ascii_case(word));
                 let Some(id) = number::<u64>(arguments.get(2)).filter(|_| known && arguments.len() <= 4)
                 else {
-                    return self.share(request, Pace::Quick, false, None, cx);
+                    return self.pass_on(request, cx);
                 };
                 // Redis knows the connection that waits, under a number of its own.
                 let Some(known) = self.registry().get(id).and_then(|client| client.upstream_id()) else {
@@ -67,9 +72,9 @@ impl Connection {
                 words[2] = known.as_bytes();
                 let mut bytes = BytesMut::new();
                 encode_command(&mut bytes, &words);
-                return self.share(Request::Raw(&bytes), Pace::Quick, false, None, cx);
+                return self.pass_on(Request::Raw(&bytes), cx);
             }
-            _ => return self.share(request, Pace::Quick, false, None, cx),
+            _ => return self.pass_on(request, cx),
         };
         self.say(&reply);
         true
@@ -88,60 +93,75 @@ impl Connection {
             let ids: Option<Vec<u64>> =
                 arguments.iter().skip(3).map(|word| number(Some(word)).filter(|id| *id > 0)).collect();
             let ids = ids.ok_or(Bytes::from_static(b"ERR Invalid client ID"))?;
-            clients.retain(|client| ids.contains(&client.id));
+            clients = ids.iter().filter_map(|id| self.registry().get(*id)).collect();
         } else {
             return Err(SYNTAX.into());
         }
         Ok(clients)
     }
 
-    /// `CLIENT KILL address`, or with filters that must all hold.
-    fn kill(&mut self, arguments: Arguments<'_>) -> Frame {
+    /// Nobody here is the user whose clients are to be killed. Redis is asked whether there is such a user, and to kill
+    /// nobody.
+    fn ask_for_user(&mut self, arguments: Arguments<'_>, cx: &mut Context<'_>) -> bool {
+        let nobody = i64::MAX.to_string();
+        let mut words: Vec<&[u8]> = arguments.iter().collect();
+        words.extend([&b"ID"[..], nobody.as_bytes()]);
+        let mut bytes = BytesMut::new();
+        encode_command(&mut bytes, &words);
+        self.pass_on(Request::Raw(&bytes), cx)
+    }
+
+    /// `CLIENT KILL address`, or with filters that must all hold. `None` if only Redis knows the answer.
+    fn kill(&mut self, arguments: Arguments<'_>) -> Option<Frame> {
         let mut victims = self.registry().all();
         let own = self.session().entry.id;
         if arguments.len() == 3 {
             let address = String::from_utf8_lossy(arguments.get(2).unwrap_or_default()).into_owned();
             let Some(victim) = victims.iter().find(|client| client.address == address) else {
-                return error("ERR No such client");
+                return Some(error("ERR No such client"));
             };
             self.end_client(victim);
-            return simple("OK");
+            return Some(simple("OK"));
         }
-        let mut skip_me = true;
+        let (mut skip_me, mut unknown) = (true, false);
         let mut at = 3;
         while at < arguments.len() + 1 {
             let (Some(option), Some(word)) = (arguments.get(at - 1), arguments.get(at)) else {
-                return error(SYNTAX);
+                return Some(error(SYNTAX));
             };
             let text = String::from_utf8_lossy(word);
             if option.eq_ignore_ascii_case(b"ID") {
                 let Some(id) = number::<u64>(Some(word)).filter(|id| *id > 0) else {
-                    return error("ERR client-id should be greater than 0");
+                    return Some(error("ERR client-id should be greater than 0"));
                 };
                 victims.retain(|client| client.id == id);
             } else if option.eq_ignore_ascii_case(b"TYPE") {
                 match kind_of(word) {
                     Ok(kind) => victims.retain(|client| client.kind() == kind),
-                    Err(text) => return Frame::Error(text),
+                    Err(text) => return Some(Frame::Error(text)),
                 }
             } else if option.eq_ignore_ascii_case(b"ADDR") {
                 victims.retain(|client| client.address == text);
             } else if option.eq_ignore_ascii_case(b"LADDR") {
                 victims.retain(|client| client.local_address == text);
             } else if option.eq_ignore_ascii_case(b"USER") {
+                unknown |= !self.registry().all().iter().any(|client| client.details.lock().user == word);
                 victims.retain(|client| client.details.lock().user == word);
             } else if option.eq_ignore_ascii_case(b"SKIPME") && word.eq_ignore_ascii_case(b"yes") {
                 skip_me = true;
             } else if option.eq_ignore_ascii_case(b"SKIPME") && word.eq_ignore_ascii_case(b"no") {
                 skip_me = false;
             } else {
-                return error(SYNTAX);
+                return Some(error(SYNTAX));
             }
             at += 2;
         }
+        if unknown {
+            return None;
+        }
         victims.retain(|client| client.id != own || !skip_me);
         victims.iter().for_each(|victim| self.end_client(victim));
-        integer(victims.len() as u64)
+        Some(integer(victims.len() as u64))
     }
 
     /// Itself after the reply, another at once.
@@ -151,6 +171,8 @@ impl Connection {
 
     /// ON, OFF or SKIP: only ON has a reply of its own.
     fn switch_replies(&mut self, word: &[u8], request: Request<'_>, cx: &mut Context<'_>) -> bool {
+        // Redis reads it as a C string; what it took for one of these must not get on a shared lane.
+        let word = c_text(word);
         let replies = if word.eq_ignore_ascii_case(b"ON") {
             Replies::On
         } else if word.eq_ignore_ascii_case(b"OFF") {
@@ -162,7 +184,7 @@ impl Connection {
                 _ => Replies::SkipNext,
             }
         } else {
-            return self.share(request, Pace::Quick, false, None, cx);
+            return self.pass_on(request, cx);
         };
         self.session_mut().replies = replies;
         if replies == Replies::On {
@@ -180,9 +202,16 @@ fn text(lines: Vec<u8>) -> Frame {
 
 /// The kinds of clients that there can be here, and those that there cannot (networking.c, `getClientTypeByName`).
 fn kind_of(word: &[u8]) -> Result<&'static str, Bytes> {
-    let kinds = ["normal", "pubsub", "replica", "master", "slave"];
+    let kinds = [
+        ("normal", "normal"),
+        ("pubsub", "pubsub"),
+        ("replica", "replica"),
+        ("slave", "replica"),
+        ("master", "master"),
+    ];
     kinds
         .into_iter()
-        .find(|kind| word.eq_ignore_ascii_case(kind.as_bytes()))
+        .find(|(name, _)| word.eq_ignore_ascii_case(name.as_bytes()))
+        .map(|(_, kind)| kind)
         .ok_or_else(|| [b"ERR Unknown client type '", c_text(word), b"'"].concat().into())
 }

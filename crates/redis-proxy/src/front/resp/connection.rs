@@ -31,8 +31,8 @@ use tokio::net::TcpStream;
 use tokio::sync::futures::OwnedNotified;
 use tracing::info;
 
-pub(super) use self::busy::{Busy, Hello, Login};
-pub(super) use self::commands::{client_name, number};
+pub(super) use self::busy::{Busy, Hello, Login, Stay};
+pub(super) use self::commands::{client_name, is, number};
 use self::reads::Pending;
 use super::RespFront;
 use super::changes::Seen;
@@ -93,6 +93,8 @@ pub(super) struct Connection {
     busy: Option<Box<Busy>>,
     /// Why the client gets no pin for the command at hand.
     refused: Option<Bytes>,
+    /// Why the transaction that it has begun will not be.
+    doomed: Option<Bytes>,
     /// Where its requests stopped making sense: told once all before is answered.
     broken: Option<RequestError>,
     /// What is cached for the session's key, once asked for.
@@ -135,6 +137,7 @@ impl Connection {
             pinned: None,
             busy: None,
             refused: None,
+            doomed: None,
             broken: None,
             reader: None,
             reads: VecDeque::new(),
@@ -207,7 +210,12 @@ impl Connection {
             let Ok(moved) = self.poll_pinned(cx) else {
                 return Poll::Ready(End::Gone);
             };
-            if moved | self.poll_reads(cx) | self.poll_busy(cx) | self.take_kept_requests(cx) {
+            if moved
+                | self.poll_reads(cx)
+                | self.poll_busy(cx)
+                | self.poll_wanted_pin()
+                | self.take_kept_requests(cx)
+            {
                 continue;
             }
             if let Some(end) = self.ended() {
@@ -310,7 +318,12 @@ impl Connection {
 
     /// Commands on their way, wherever.
     fn waiting(&self) -> usize {
-        self.reads.len() + self.mailbox.waiting() + self.pinned.as_ref().map_or(0, |pinned| pinned.waiting())
+        self.reads.len() + self.on_their_way()
+    }
+
+    /// Commands on their way to Redis along a lane or on a pin.
+    fn on_their_way(&self) -> usize {
+        self.mailbox.waiting() + self.pinned.as_ref().map_or(0, |pinned| pinned.waiting())
     }
 
     /// Bytes that may be held unread. Half a request may be as long as it takes to understand it.
@@ -397,6 +410,7 @@ impl Connection {
         self.closing
             || self.broken.is_some()
             || self.busy.is_some()
+            || self.pinned.is_none() && self.session.entry.is_pin_wanted()
             || self.output.is_full(self.front.settings.output_bytes)
             || self.waiting() >= self.window && !self.is_unread()
             || self.pinned.as_ref().is_some_and(|pinned| pinned.stream.backlog() > READ_AHEAD)

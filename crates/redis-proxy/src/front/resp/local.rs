@@ -9,11 +9,11 @@ use std::task::Context;
 use bytes::Bytes;
 use resp::{Arguments, Frame, Protocol};
 
-use super::connection::{Busy, Connection, Hello, Login, client_name, number};
-use super::reply::{bulk, c_text, error, integer, simple};
+use super::connection::{Busy, Connection, Hello, Login, Stay, client_name, number};
+use super::reply::{c_text, error, integer, simple};
 use super::route::Local;
 use super::session::Replies;
-use crate::lanes::{LaneKey, Login as Credentials, Pace, Password, Request};
+use crate::lanes::{LaneKey, Login as Credentials, Password, Request};
 
 /// Redis 7.0, networking.c, `helloCommand`.
 const BAD_NAME: &str = "ERR Client names cannot contain spaces, newlines or special characters.";
@@ -29,13 +29,11 @@ impl Connection {
         cx: &mut Context<'_>,
     ) -> bool {
         match local {
-            Local::Ping => match arguments.get(1) {
-                Some(text) => self.say(&bulk(text)),
-                None => self.say(&simple("PONG")),
-            },
-            Local::Echo => self.say(&bulk(arguments.get(1).unwrap_or_default())),
             Local::Quit => {
-                self.say(&simple("OK"));
+                // Redis is to know before the client does.
+                if !self.pass_to_pin(request) {
+                    self.say(&simple("OK"));
+                }
                 self.end();
             }
             Local::Reset => {
@@ -59,6 +57,7 @@ impl Connection {
     /// As a client that has just come, whatever it was.
     fn reset(&mut self) {
         self.unpin(false);
+        self.session().entry.refuse_pin();
         let (identity, user) = self.stranger();
         self.session_mut().reset(identity, user);
         self.unmute();
@@ -68,7 +67,7 @@ impl Connection {
     /// Redis checks the number: a lane of that database is made.
     fn select(&mut self, arguments: Arguments<'_>, request: Request<'_>, cx: &mut Context<'_>) -> bool {
         let Some(db) = number::<u32>(arguments.get(1)) else {
-            return self.share(request, Pace::Quick, false, None, cx);
+            return self.pass_on(request, cx);
         };
         let key = LaneKey { db, ..self.session().key.clone() };
         let lane = self.lane_of(&key);
@@ -94,8 +93,13 @@ impl Connection {
             None => Credentials::Password(password),
         });
         let protocol = hello.as_ref().map_or(self.session().key.protocol, |hello| hello.protocol);
-        let key = LaneKey { identity: identity.clone(), db: self.session().key.db, protocol };
-        self.prove(key, Login { identity, user: name, hello });
+        let login = Login { identity: identity.clone(), user: name, hello };
+        if self.has_pin() {
+            self.ask_to_log_in(&login);
+            return self.wait_for(Busy::PinnedLogin(login, Stay::AsLong));
+        }
+        let key = LaneKey { identity, db: self.session().key.db, protocol };
+        self.prove(key, login);
     }
 
     /// `HELLO [2|3 [AUTH user password] [SETNAME name]]`, in the order of checks of Redis 7.0 (networking.c, `helloCommand`).
@@ -135,6 +139,10 @@ impl Connection {
         let hello = Hello { protocol, name };
         match login {
             Some((user, password)) => self.log_in(Some(user), password, Some(hello)),
+            None if self.has_pin() => {
+                self.ask_to_be(&[b"HELLO", hello.version()]);
+                self.wait_for(Busy::PinnedHello(hello));
+            }
             None => {
                 let key = LaneKey { protocol, ..self.session().key.clone() };
                 let lane = self.lane_of(&key);

@@ -14,6 +14,7 @@ mod reply;
 mod route;
 mod session;
 mod subscriptions;
+mod tracking;
 mod visibility;
 
 use std::cell::{Cell, RefCell};
@@ -33,6 +34,7 @@ pub(crate) use connection::serve;
 pub(crate) use registry::Registry;
 
 use self::route::{Route, route};
+use self::session::Session;
 use crate::clock::nanos;
 use crate::config::Settings;
 use crate::front::drain::Drain;
@@ -176,9 +178,16 @@ impl RespFront {
         }
     }
 
-    /// The way of a request, and its command among `commands`.
-    fn route<'a>(&self, commands: &'a Commands, arguments: Arguments<'_>) -> (Route, Option<&'a Command>) {
-        route(commands, self.is_live.get(), arguments)
+    /// The way of a request, which `session` is known by from now on, and its command among `commands`.
+    fn route<'a>(
+        &self,
+        commands: &'a Commands,
+        arguments: Arguments<'_>,
+        session: &mut Session,
+    ) -> (Route, Option<&'a Command>) {
+        let (route, command) = route(commands, self.is_live.get(), arguments);
+        session.calls(command.map_or("NULL", Command::name));
+        (route, command)
     }
 
     /// From now on a connection ends once all it was asked is answered.

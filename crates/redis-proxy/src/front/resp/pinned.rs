@@ -14,6 +14,7 @@ use resp::{DecodeError, Protocol};
 
 use super::route::Kind;
 use super::subscriptions::{Glimpse, Said, Subscriptions, What};
+use super::tracking::Redirect;
 use crate::lanes::{Duty, LaneKey, PinStream};
 
 /// What the reply to a command on its way will mean.
@@ -35,6 +36,12 @@ pub(super) enum Expect {
     Select(u32),
     /// The connection is in a state that no later reply ends.
     State,
+    /// CLIENT TRACKING on, or off.
+    Tracking(bool, Option<Redirect>),
+    /// HELLO or AUTH of a client that waits for it. Only an error is the client's to see.
+    Granted,
+    /// A number in it is the one by which Redis knows the client that invalidations are redirected to.
+    Redirected,
     /// So many confirmations.
     Subscribed(usize),
     /// Confirmations until nothing of this kind is left.
@@ -46,6 +53,9 @@ pub(super) enum Expect {
 pub(super) enum Learned {
     Nothing,
     Selected(u32),
+    Tracking(bool, Option<Redirect>),
+    /// Whether Redis has granted what HELLO or AUTH asks for.
+    Granted(bool),
 }
 
 /// A pin in use.
@@ -58,10 +68,19 @@ pub(super) struct Pinned {
     pub(super) in_multi: bool,
     /// As of the replies.
     multi: bool,
+    /// Commands since MULTI.
+    queued: usize,
     watching: bool,
     subscriptions: Subscriptions,
+    tracking: bool,
+    /// Whom invalidations go to: by our number and by that of Redis.
+    redirect: Option<Redirect>,
+    /// A reply that is looked into before its client sees it.
+    held: Vec<u8>,
     /// It has state that no reply undoes: it ends with its client.
     pub(super) kept: bool,
+    /// No other client may have it afterwards.
+    pub(super) used: bool,
     /// A request is being streamed to it.
     pub(super) uploading: bool,
     pub(super) tunnel: bool,
@@ -105,9 +124,14 @@ impl Pinned {
             owed: Owed::default(),
             in_multi: false,
             multi: false,
+            queued: 0,
             watching: false,
             subscriptions: Subscriptions::default(),
+            tracking: false,
+            redirect: None,
+            held: Vec::new(),
             kept: false,
+            used: false,
             uploading: false,
             tunnel: false,
             may_write: false,
@@ -135,9 +159,10 @@ impl Pinned {
         }
         self.owed.duties.push_back(duty);
         match expect {
-            Expect::Multi => self.in_multi = true,
+            Expect::Multi => (self.in_multi, self.queued) = (true, 0),
             Expect::Exec | Expect::Discard => self.in_multi = false,
             Expect::Subscribed(_) | Expect::UnsubscribedAll(_) => self.pubsub = true,
+            _ if self.in_multi => self.queued += 1,
             _ => {}
         }
         self.expects.push_back(expect);
@@ -147,6 +172,11 @@ impl Pinned {
     pub(super) fn become_tunnel(&mut self) {
         self.tunnel = true;
         self.may_write = !self.owed.queued.is_empty() || self.owed.duties.iter().any(Option::is_some);
+    }
+
+    /// How many commands the transaction has, if one is open.
+    pub(super) fn queued(&self) -> Option<usize> {
+        self.in_multi.then_some(self.queued)
     }
 
     /// Commands on their way.
@@ -181,7 +211,8 @@ impl Pinned {
 
     /// Whether nothing is left on it.
     pub(super) fn is_free(&self) -> bool {
-        let state = self.multi || self.in_multi || self.watching || self.subscriptions.any() || self.kept;
+        let state = self.multi || self.in_multi || self.watching || self.subscriptions.any();
+        let state = state || self.tracking || self.kept;
         !self.fresh && self.expects.is_empty() && !state && !self.uploading && !self.tunnel
     }
 
@@ -214,7 +245,7 @@ impl Pinned {
             let hidden = *self.hidden.get_or_insert_with(|| match self.expects.front() {
                 _ if kind == b'>' => false,
                 // An error of a probe goes out, and the reply behind it does not.
-                Some(Expect::Probe) => !is_error,
+                Some(Expect::Probe | Expect::Granted) => !is_error,
                 // What CLIENT REPLY silences are replies; messages and confirmations are none, nor in RESP2.
                 _ if may_tell && kind == b'*' && !self.glimpse.is_pong() => false,
                 _ => muted || self.probe_failed,
@@ -225,7 +256,15 @@ impl Pinned {
                 duty();
             }
             if !hidden {
-                out.extend_from_slice(piece);
+                match self.expects.front() {
+                    Some(Expect::Redirected) if kind != b'>' => {
+                        self.held.extend_from_slice(piece);
+                        if scanned.whole {
+                            self.give_held(out);
+                        }
+                    }
+                    _ => out.extend_from_slice(piece),
+                }
             }
             if scanned.whole {
                 learned(self.replied(kind, is_error));
@@ -265,7 +304,8 @@ impl Pinned {
                 self.multi |= !is_error;
                 Learned::Nothing
             }
-            Some(Expect::Exec) => {
+            // EXEC without MULTI leaves the watched keys watched; within it, any error discards all.
+            Some(Expect::Exec) if !is_error || self.multi => {
                 (self.multi, self.watching) = (false, false);
                 Learned::Nothing
             }
@@ -285,6 +325,13 @@ impl Pinned {
                 self.kept |= !is_error;
                 Learned::Nothing
             }
+            Some(Expect::Tracking(on, redirect)) if !is_error => {
+                (self.tracking, self.redirect) = (on, redirect);
+                // Keys are still noted for the connection: it is not for another client.
+                self.used |= on;
+                Learned::Tracking(on, redirect)
+            }
+            Some(Expect::Granted) => Learned::Granted(!is_error),
             Some(Expect::Select(db)) if !is_error => {
                 self.key.db = db;
                 Learned::Selected(db)
@@ -300,6 +347,15 @@ impl Pinned {
     fn pop(&mut self) -> Option<Expect> {
         self.owed.duties.pop_front();
         self.expects.pop_front()
+    }
+
+    /// Hands out a reply in which Redis names a client.
+    fn give_held(&mut self, out: &mut Vec<u8>) {
+        let mut held = std::mem::take(&mut self.held);
+        if let Some(redirect) = &self.redirect {
+            redirect.translate(&mut held);
+        }
+        out.append(&mut held);
     }
 
     fn awaits_confirmation(&self) -> bool {

@@ -6,7 +6,7 @@ use std::fmt::Write;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
-use std::task::{Context, Waker};
+use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
 use resp::Protocol;
@@ -18,6 +18,8 @@ use crate::clock::now_ns;
 #[derive(Default)]
 pub(crate) struct Registry {
     next_id: AtomicU64,
+    /// Until when Redis lets clients wait, as far as was asked for here.
+    paused_until_ns: AtomicU64,
     // Taken when a client comes or goes and by CLIENT commands; never across an await.
     clients: Mutex<BTreeMap<u64, Arc<Entry>>>,
 }
@@ -32,6 +34,10 @@ pub(crate) struct Entry {
     last_ns: AtomicU64,
     /// The id that Redis knows its pin by; 0 without a pin.
     upstream_id: AtomicI64,
+    /// Another client needs it to have a pin, and to keep it.
+    pin_wanted: AtomicBool,
+    /// Those who wait for that.
+    pin_waiters: Mutex<Vec<Waker>>,
     killed: AtomicBool,
     waker: Mutex<Option<Waker>>,
     pub(super) details: Mutex<Details>,
@@ -45,10 +51,22 @@ pub(super) struct Details {
     pub(super) db: u32,
     pub(super) protocol: Protocol,
     pub(super) command: String,
-    pub(super) multi: bool,
+    /// Commands queued in its transaction.
+    pub(super) multi: Option<usize>,
     pub(super) blocked: bool,
-    pub(super) tunnel: bool,
+    pub(super) tunnel: Option<Tunnel>,
     pub(super) subscriptions: [i64; 3],
+    /// The client that its invalidations go to, itself if 0; `None` if it does not track.
+    pub(super) redirect: Option<u64>,
+}
+
+/// What a client does whose bytes are not looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Tunnel {
+    Monitor,
+    Replica,
+    /// What a client does, in a state that is not followed.
+    Any,
 }
 
 impl Registry {
@@ -63,6 +81,8 @@ impl Registry {
             created_ns: now_ns,
             last_ns: AtomicU64::new(now_ns),
             upstream_id: AtomicI64::new(0),
+            pin_wanted: AtomicBool::new(false),
+            pin_waiters: Mutex::default(),
             killed: AtomicBool::new(false),
             waker: Mutex::new(None),
             details: Mutex::new(Details {
@@ -71,10 +91,11 @@ impl Registry {
                 db: 0,
                 protocol: Protocol::Resp2,
                 command: String::new(),
-                multi: false,
+                multi: None,
                 blocked: false,
-                tunnel: false,
+                tunnel: None,
                 subscriptions: [0; 3],
+                redirect: None,
             }),
         });
         self.clients.lock().insert(id, entry.clone());
@@ -83,6 +104,7 @@ impl Registry {
 
     pub(super) fn leave(&self, entry: &Entry) {
         self.clients.lock().remove(&entry.id);
+        entry.refuse_pin();
     }
 
     /// Everybody, in the order of their coming.
@@ -92,6 +114,18 @@ impl Registry {
 
     pub(super) fn get(&self, id: u64) -> Option<Arc<Entry>> {
         self.clients.lock().get(&id).cloned()
+    }
+
+    /// CLIENT PAUSE or UNPAUSE goes by: from here on a command may wait in Redis that others must not wait for.
+    pub(super) fn pause_until(&self, ns: u64) {
+        self.paused_until_ns.store(ns, Ordering::Relaxed);
+    }
+
+    pub(super) fn is_paused(&self) -> bool {
+        match self.paused_until_ns.load(Ordering::Relaxed) {
+            0 => false,
+            until => now_ns() < until,
+        }
     }
 
     /// How many there are.
@@ -107,6 +141,40 @@ impl Entry {
 
     pub(super) fn set_upstream_id(&self, id: Option<i64>) {
         self.upstream_id.store(id.unwrap_or(0), Ordering::Relaxed);
+        self.wake_pin_waiters();
+    }
+
+    /// From now on the client has a pin, whatever it does with it.
+    pub(super) fn want_pin(&self) {
+        self.pin_wanted.store(true, Ordering::Relaxed);
+        if let Some(waker) = &*self.waker.lock() {
+            waker.wake_by_ref();
+        }
+    }
+
+    pub(super) fn is_pin_wanted(&self) -> bool {
+        self.pin_wanted.load(Ordering::Relaxed)
+    }
+
+    /// It has none, and will not get one.
+    pub(super) fn refuse_pin(&self) {
+        self.pin_wanted.store(false, Ordering::Relaxed);
+        self.wake_pin_waiters();
+    }
+
+    /// Ready once it has a pin, or will have none.
+    pub(super) fn poll_pin(&self, cx: &Context<'_>) -> Poll<bool> {
+        self.pin_waiters.lock().push(cx.waker().clone());
+        // Both are stored before the waiters are woken: what is not seen here is followed by a wake.
+        match (self.upstream_id(), self.is_pin_wanted()) {
+            (Some(_), _) => Poll::Ready(true),
+            (None, false) => Poll::Ready(false),
+            (None, true) => Poll::Pending,
+        }
+    }
+
+    fn wake_pin_waiters(&self) {
+        self.pin_waiters.lock().drain(..).for_each(Waker::wake);
     }
 
     /// The id that Redis knows its pin by.
@@ -121,10 +189,10 @@ impl Entry {
 
     /// Makes the client's own worker close it.
     pub(super) fn kill(&self) {
-        // Pairs with the load in `is_killed`: the waker's lock orders them, a kill seen late is seen at the wake.
+        // The waker's lock orders this with the load in `is_killed`: a kill seen late is seen at the wake.
         self.killed.store(true, Ordering::Relaxed);
-        if let Some(waker) = self.waker.lock().take() {
-            waker.wake();
+        if let Some(waker) = &*self.waker.lock() {
+            waker.wake_by_ref();
         }
     }
 
@@ -134,21 +202,28 @@ impl Entry {
 
     /// Its kind, as `CLIENT LIST TYPE` has it.
     pub(super) fn kind(&self) -> &'static str {
-        if self.details.lock().subscriptions == [0; 3] { "normal" } else { "pubsub" }
+        let details = self.details.lock();
+        match details.tunnel {
+            Some(Tunnel::Replica) => "replica",
+            _ if details.subscriptions != [0; 3] => "pubsub",
+            _ => "normal",
+        }
     }
 
     /// Its line in CLIENT LIST, in the form of Redis 7.0 (networking.c, `catClientInfoString`). Figures that the proxy does
-    /// not have are 0.
-    pub(super) fn line(&self) -> Vec<u8> {
+    /// not have are 0; `unread` is what is held of its requests.
+    pub(super) fn line(&self, unread: usize) -> Vec<u8> {
         let now_ns = now_ns();
         let seconds = |since: u64| now_ns.saturating_sub(since) / 1_000_000_000;
         let details = self.details.lock().clone();
         let mut flags = String::new();
         for (flag, set) in [
-            ('x', details.multi),
-            ('b', details.blocked),
-            ('O', details.tunnel),
+            ('O', details.tunnel == Some(Tunnel::Monitor)),
+            ('S', details.tunnel == Some(Tunnel::Replica)),
             ('P', details.subscriptions != [0; 3]),
+            ('x', details.multi.is_some()),
+            ('b', details.blocked),
+            ('t', details.redirect.is_some()),
         ] {
             if set {
                 flags.push(flag);
@@ -165,18 +240,19 @@ impl Entry {
         let [channels, patterns, shards] = details.subscriptions;
         let _ = write!(
             rest,
-            " age={} idle={} flags={flags} db={} sub={channels} psub={patterns} ssub={shards} multi={} qbuf=0 \
+            " age={} idle={} flags={flags} db={} sub={channels} psub={patterns} ssub={shards} multi={} qbuf={unread} \
              qbuf-free=0 argv-mem=0 multi-mem=0 rbs=0 rbp=0 obl=0 oll=0 omem=0 tot-mem=0 events=r cmd={} user=",
             seconds(self.created_ns),
             seconds(self.last_ns.load(Ordering::Relaxed)),
             details.db,
-            if details.multi { 0 } else { -1 },
+            details.multi.map_or(-1, |queued| i64::try_from(queued).unwrap_or(i64::MAX)),
             if details.command.is_empty() { "NULL" } else { &details.command },
         );
         line.extend_from_slice(rest.as_bytes());
         line.extend_from_slice(&details.user);
         let version = if details.protocol == Protocol::Resp3 { 3 } else { 2 };
-        line.extend_from_slice(format!(" redir=-1 resp={version}\n").as_bytes());
+        let redirect = details.redirect.map_or(-1, |id| i64::try_from(id).unwrap_or(i64::MAX));
+        line.extend_from_slice(format!(" redir={redirect} resp={version}\n").as_bytes());
         line
     }
 }

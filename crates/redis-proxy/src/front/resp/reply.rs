@@ -13,10 +13,6 @@ pub(super) fn error(text: impl Into<Bytes>) -> Frame {
     Frame::Error(text.into())
 }
 
-pub(super) fn bulk(text: &[u8]) -> Frame {
-    Frame::Bulk(Bytes::copy_from_slice(text))
-}
-
 pub(super) fn integer(number: u64) -> Frame {
     Frame::Integer(i64::try_from(number).unwrap_or(i64::MAX))
 }

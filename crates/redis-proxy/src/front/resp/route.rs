@@ -3,6 +3,7 @@
 use command::{Command, Commands, Flags, Lane, Pin, Standing};
 use resp::Arguments;
 
+use super::tracking;
 use crate::lanes::Pace;
 
 pub(super) use command::Local;
@@ -35,6 +36,10 @@ pub(super) enum Why {
     Unsubscribe(Kind),
     /// Redis has not named it: if it succeeds nevertheless, it may have done anything to its connection.
     Unknown,
+    /// Redis may let it wait for the end of a CLIENT PAUSE.
+    Paused,
+    /// CLIENT TRACKING ON.
+    Tracking,
     /// It changes something of its connection that only the end of the connection undoes for certain.
     State,
 }
@@ -79,7 +84,10 @@ pub(super) fn route<'a>(
                 Some("sunsubscribe") => Why::Unsubscribe(Kind::Shard),
                 _ => Why::Subscribe,
             }),
-            Pin::Tracking | Pin::State | Pin::Held => Route::Pinned(Why::State),
+            Pin::Tracking if tracking::wanted(arguments) == Some(true) => Route::Pinned(Why::Tracking),
+            // Of a client that tracks nothing it changes nothing.
+            Pin::Tracking => Route::Shared { pace: Pace::Quick, read },
+            Pin::State | Pin::Held => Route::Pinned(Why::State),
         },
         _ => Route::Shared { pace: Pace::Quick, read },
     };
@@ -89,17 +97,12 @@ pub(super) fn route<'a>(
 /// Whether a request of which only the first arguments are here can be sent on as it comes: its reply changes nothing that
 /// is remembered of its client.
 pub(super) fn may_stream(commands: &Commands, arguments: Arguments<'_>) -> bool {
-    !arguments.is_empty()
-        && matches!(
-            commands.route(arguments, Standing::Free).1,
-            Lane::Shared | Lane::Slow | Lane::Local(Local::Ping | Local::Echo)
-        )
+    !arguments.is_empty() && matches!(commands.route(arguments, Standing::Free).1, Lane::Shared | Lane::Slow)
 }
 
 /// What the table of commands does not tell of their arity.
 fn is_understood(local: Local, arguments: Arguments<'_>) -> bool {
     match local {
-        Local::Ping => arguments.len() <= 2,
         Local::Auth => arguments.len() <= 3,
         _ => true,
     }

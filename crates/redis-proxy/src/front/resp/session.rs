@@ -18,6 +18,8 @@ pub(super) struct Session {
     pub(super) entry: Arc<Entry>,
     /// CLIENT REPLY.
     pub(super) replies: Replies,
+    /// The command that it called last, as `entry` has it.
+    called: String,
 }
 
 /// What CLIENT REPLY has asked for.
@@ -38,6 +40,15 @@ impl Session {
             logged_in: false,
             entry,
             replies: Replies::On,
+            called: String::new(),
+        }
+    }
+
+    /// It calls a command. Others hear of it only if it is another one than the time before.
+    pub(super) fn calls(&mut self, command: &str) {
+        if self.called != command {
+            command.clone_into(&mut self.called);
+            self.note(|details| command.clone_into(&mut details.command));
         }
     }
 

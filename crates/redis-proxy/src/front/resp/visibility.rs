@@ -3,11 +3,11 @@
 use std::fmt::Write;
 use std::task::{Context, Poll};
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use resp::{Arguments, Frame};
 
 use super::connection::{Busy, Connection};
-use super::reply::{bulk, error, integer, simple};
+use super::reply::{error, integer, simple};
 use crate::clock::now_ns;
 use crate::lanes::{Pace, Request};
 use crate::readthrough::{Question, time_left_ns};
@@ -94,13 +94,13 @@ impl Connection {
         let Some(entry) = entry else { return Frame::Null };
         let ms = |since_ns: u64| integer(now_ns.saturating_sub(since_ns) / 1_000_000);
         let mut pairs = vec![
-            (bulk(b"exists"), integer(u64::from(!entry.is_missing()))),
-            (bulk(b"bytes"), integer(entry.value().len() as u64)),
-            (bulk(b"age_ms"), ms(entry.sent_ns())),
-            (bulk(b"proven_ms_ago"), ms(entry.proven_ns())),
+            (bulk("exists"), integer(u64::from(!entry.is_missing()))),
+            (bulk("bytes"), integer(entry.value().len() as u64)),
+            (bulk("age_ms"), ms(entry.sent_ns())),
+            (bulk("proven_ms_ago"), ms(entry.proven_ns())),
         ];
         if let Some(left_ns) = time_left_ns(&entry, now_ns) {
-            pairs.push((bulk(b"ttl_ms"), integer(left_ns / 1_000_000)));
+            pairs.push((bulk("ttl_ms"), integer(left_ns / 1_000_000)));
         }
         Frame::Map(pairs)
     }
@@ -114,6 +114,10 @@ impl Connection {
         self.say_bytes(told.as_deref().unwrap_or(reply));
         Poll::Ready(())
     }
+}
+
+fn bulk(text: &'static str) -> Frame {
+    Frame::Bulk(Bytes::from_static(text.as_bytes()))
 }
 
 /// INFO's answer, a bulk string or a verbatim one, with more text at its end; none if it is something else.
@@ -151,8 +155,6 @@ impl super::RespFront {
 
 #[cfg(test)]
 mod tests {
-    use bytes::Bytes;
-
     use super::*;
 
     #[test]

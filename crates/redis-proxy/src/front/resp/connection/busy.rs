@@ -2,6 +2,7 @@
 
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
@@ -10,8 +11,14 @@ use resp::Protocol;
 use super::Connection;
 use crate::front::resp::local::hello_reply;
 use crate::front::resp::pinned::Pinned;
+use crate::front::resp::registry::Entry;
 use crate::front::resp::reply::{error, simple};
-use crate::lanes::{Facts, Identity, LaneKey, NoPin, PinStream, Refusal, SharedLane};
+use crate::lanes::{
+    Facts, Identity, LaneKey, Login as Credentials, NoPin, OpenError, PinStream, Refusal, SharedLane, Step,
+};
+
+/// A client that is to hear of invalidations, and cannot have a connection.
+const NO_TARGET: &str = "ERR proxy: no connection for the client to redirect to";
 
 type Opening = Pin<Box<dyn Future<Output = Result<PinStream, NoPin>>>>;
 
@@ -21,15 +28,33 @@ pub(in crate::front::resp) enum Busy {
     Pin(LaneKey, Opening),
     /// A fresh connection that shows whether the credentials are right.
     Login(LaneKey, Opening, Login),
+    /// A connection of the old user's, on which the credentials go too: the new one may not choose the database in which
+    /// it would find itself.
+    Change(LaneKey, Opening, Login),
     /// The lane that the session would use after a SELECT.
     Select(u32, Rc<SharedLane>),
     /// The reply to INFO, as far as it is here.
     Info(Vec<u8>),
     /// The lane that the session would use after a HELLO.
     Hello(Rc<SharedLane>, Hello),
+    /// The reply to an AUTH, or a HELLO with one, that went to the client's pin.
+    PinnedLogin(Login, Stay),
+    /// The reply to a HELLO that went to the client's pin.
+    PinnedHello(Hello),
+    /// A pin for the client that invalidations are to go to.
+    Redirect(Arc<Entry>),
+}
+
+/// How long a client stays on the connection on which it logs in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::front::resp) enum Stay {
+    /// As long as something else holds it there.
+    AsLong,
+    Always,
 }
 
 /// What follows from credentials that are right.
+#[derive(Clone)]
 pub(in crate::front::resp) struct Login {
     pub(in crate::front::resp) identity: Identity,
     pub(in crate::front::resp) user: Bytes,
@@ -38,9 +63,17 @@ pub(in crate::front::resp) struct Login {
 }
 
 /// What HELLO asks for beside a login.
+#[derive(Clone)]
 pub(in crate::front::resp) struct Hello {
     pub(in crate::front::resp) protocol: Protocol,
     pub(in crate::front::resp) name: Option<Bytes>,
+}
+
+impl Hello {
+    /// As a request names it.
+    pub(in crate::front::resp) fn version(&self) -> &'static [u8] {
+        if self.protocol == Protocol::Resp3 { b"3" } else { b"2" }
+    }
 }
 
 impl Connection {
@@ -57,6 +90,19 @@ impl Connection {
         self.busy = Some(Box::new(Busy::Login(key, opening, login)));
     }
 
+    /// Sends the credentials along the client's pin.
+    pub(in crate::front::resp) fn ask_to_log_in(&mut self, login: &Login) {
+        let words: &[&[u8]] = match (&*login.identity, &login.hello) {
+            (Credentials::None, _) => return,
+            (Credentials::User(user, password), Some(hello)) => {
+                &[b"HELLO", hello.version(), b"AUTH", user, &password.0]
+            }
+            (Credentials::User(user, password), None) => &[b"AUTH", user, &password.0],
+            (Credentials::Password(password), _) => &[b"AUTH", &password.0],
+        };
+        self.ask_to_be(words);
+    }
+
     /// Goes on with what is under way. Whether it is done.
     pub(super) fn poll_busy(&mut self, cx: &mut Context<'_>) -> bool {
         let Some(mut busy) = self.busy.take() else {
@@ -68,11 +114,17 @@ impl Connection {
                     self.session.entry.set_upstream_id(stream.upstream_id);
                     self.pinned = Some(Pinned::new(stream, key.clone()));
                 }
+                // The command at hand, if there is one, asks again.
+                Err(_) if self.session.entry.is_pin_wanted() => self.session.entry.refuse_pin(),
                 Err(why) => self.refused = Some(why.text()),
             }),
             Busy::Login(key, opening, login) => {
                 opening.as_mut().poll(cx).map(|outcome| self.logged_in(key, outcome, login))
             }
+            Busy::Change(key, opening, login) => opening.as_mut().poll(cx).map(|outcome| match outcome {
+                Ok(stream) => self.change(key, stream, login),
+                Err(why) => self.say(&error(why.text())),
+            }),
             Busy::Select(db, lane) => lane.poll_ready(cx).map(|outcome| match outcome {
                 Ok(_) => {
                     self.session.select(*db);
@@ -90,11 +142,27 @@ impl Connection {
                 Ok(facts) => self.greeted(&facts, hello),
                 Err(refusal) => self.say_refusal(&refusal),
             }),
+            // What the pin says ends it.
+            Busy::PinnedLogin(..) | Busy::PinnedHello(_) => Poll::Pending,
+            Busy::Redirect(target) => target.poll_pin(cx).map(|pinned| {
+                if !pinned {
+                    self.refused = Some(NO_TARGET.into());
+                }
+            }),
         };
         if done.is_pending() {
             self.busy = Some(busy);
         }
         matches!(done, Poll::Ready(()))
+    }
+
+    /// Redis has said whether it grants the HELLO or AUTH on the pin. An error has gone to the client already.
+    pub(super) fn judged(&mut self, granted: bool) {
+        match self.busy.take().filter(|_| granted).map(|busy| *busy) {
+            Some(Busy::PinnedLogin(login, stay)) => self.logged_in_pinned(&login, stay),
+            Some(Busy::PinnedHello(hello)) => self.greet_pinned(&hello),
+            _ => {}
+        }
     }
 
     fn say_refusal(&mut self, refusal: &Refusal) {
@@ -104,6 +172,12 @@ impl Connection {
     fn logged_in(&mut self, key: &LaneKey, outcome: Result<PinStream, NoPin>, login: &Login) {
         let stream = match outcome {
             Ok(stream) => stream,
+            Err(NoPin::Open(OpenError::Refused(Step::Select, _))) => {
+                let key = self.session.key.clone();
+                let opening = Box::pin(self.front.lanes.clone().pin(key.clone()));
+                self.busy = Some(Box::new(Busy::Change(key, opening, login.clone())));
+                return;
+            }
             Err(why) => return self.say(&error(why.text())),
         };
         self.session.log_in(login.identity.clone(), login.user.clone());
@@ -113,6 +187,45 @@ impl Connection {
             None => self.say(&simple("OK")),
         }
         self.front.lanes.unpin(key, stream);
+    }
+
+    /// Logs in where the client's database is selected already. From then on it lives there, for no other connection has
+    /// both.
+    fn change(&mut self, key: &LaneKey, stream: PinStream, login: &Login) {
+        self.session.entry.set_upstream_id(stream.upstream_id);
+        self.pinned = Some(Pinned::new(stream, key.clone()));
+        self.ask_to_log_in(login);
+        self.busy = Some(Box::new(Busy::PinnedLogin(login.clone(), Stay::Always)));
+    }
+
+    /// Redis has taken the credentials on the client's own connection.
+    fn logged_in_pinned(&mut self, login: &Login, stay: Stay) {
+        if let Some(pinned) = self.pinned.as_mut() {
+            pinned.kept |= stay == Stay::Always;
+        }
+        self.session.log_in(login.identity.clone(), login.user.clone());
+        match &login.hello {
+            Some(hello) => self.greet_pinned(hello),
+            None => {
+                self.say(&simple("OK"));
+                self.follow_session();
+            }
+        }
+    }
+
+    fn greet_pinned(&mut self, hello: &Hello) {
+        if let Some(facts) = self.pinned.as_ref().map(|pinned| pinned.stream.facts.clone()) {
+            self.greeted(&facts, hello);
+        }
+        self.follow_session();
+    }
+
+    /// The pin is what the session has become.
+    fn follow_session(&mut self) {
+        self.forget_lanes();
+        if let Some(pinned) = self.pinned.as_mut() {
+            pinned.key = self.session.key.clone();
+        }
     }
 
     /// HELLO succeeds, if Redis says of itself what its reply must say.

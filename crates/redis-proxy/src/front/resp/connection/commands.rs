@@ -2,19 +2,24 @@
 
 use std::task::Context;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use resp::{Arguments, Form, Frame, encode_command};
 
 use super::Connection;
+use crate::clock::now_ns;
 use crate::front::resp::pinned::Expect;
-use crate::front::resp::reply::put;
+use crate::front::resp::registry::Tunnel;
+use crate::front::resp::reply::{c_text, error, put, simple};
 use crate::front::resp::route::{Local, Route, Why, may_stream};
 use crate::front::resp::session::Replies;
+use crate::front::resp::tracking::{Told, shows_redirect, wanted};
 use crate::lanes::{Duty, Pace, Request};
 
 /// What goes before a WAIT, so that its connection has written (Redis 7.0: WAIT counts the replicas that have what its own
 /// connection wrote last). Nobody listens there.
 const PROBE: &[u8] = b"*3\r\n$7\r\nPUBLISH\r\n$20\r\n__redis_proxy_wait__\r\n$0\r\n\r\n";
+/// What EXEC says of a transaction in which something was wrong.
+const ABORTED: &str = "EXECABORT Transaction discarded because of previous errors.";
 
 impl Connection {
     /// Takes up a whole request. False if it must wait for those before it, or for a connection: then it is parsed again.
@@ -44,18 +49,28 @@ impl Connection {
             Form::Strict => Request::Raw(raw),
             Form::Loose => Request::Encoded(arguments),
         };
+        if let Some(text) = self.refused.take() {
+            if is(arguments, b"MULTI") && self.pinned.is_none() {
+                self.say(&simple("OK"));
+                self.doomed = Some(text);
+            } else {
+                self.say(&Frame::Error(text));
+            }
+            return true;
+        }
+        self.note_pause(arguments);
         if self.pinned.is_some() {
             return self.command_pinned(request, arguments, cx);
         }
-        if let Some(text) = self.refused.take() {
-            // Commands meant for a transaction that could not begin must not run without it.
-            self.closing |= is(arguments, b"MULTI");
-            self.say(&Frame::Error(text));
-            return true;
+        if self.doomed.is_some() {
+            return self.command_doomed(arguments, request, cx);
         }
         let front = self.front.clone();
         let commands = front.commands.borrow();
-        let (way, command) = front.route(&commands, arguments);
+        let (mut way, command) = front.route(&commands, arguments, &mut self.session);
+        if matches!(way, Route::Shared { .. }) && self.front.registry.is_paused() {
+            way = Route::Pinned(Why::Paused);
+        }
         match way {
             // Redis says so itself, and no connection is made for what it refuses.
             _ if self.must_log_in(arguments) => self.share(request, Pace::Quick, false, None, cx),
@@ -84,6 +99,20 @@ impl Connection {
                 self.get_pin();
                 false
             }
+        }
+    }
+
+    /// While Redis lets clients wait, each has a connection of its own, so that it waits for nobody else's command.
+    fn note_pause(&self, arguments: Arguments<'_>) {
+        let Some(word) = arguments.get(1).filter(|_| is(arguments, b"CLIENT")) else {
+            return;
+        };
+        if word.eq_ignore_ascii_case(b"PAUSE")
+            && let Some(milliseconds) = number::<u64>(arguments.get(2))
+        {
+            self.front.registry.pause_until(now_ns().saturating_add(milliseconds.saturating_mul(1_000_000)));
+        } else if word.eq_ignore_ascii_case(b"UNPAUSE") {
+            self.front.registry.pause_until(0);
         }
     }
 
@@ -116,7 +145,7 @@ impl Connection {
         cx: &mut Context<'_>,
     ) -> bool {
         if pace != self.pace {
-            if self.waiting() > 0 {
+            if self.on_their_way() > 0 {
                 return false;
             }
             self.pace = pace;
@@ -134,6 +163,37 @@ impl Connection {
         true
     }
 
+    /// A command of a transaction that got no connection: the client must neither run it alone nor be closed for it. EXEC
+    /// ends it with the words of Redis.
+    fn command_doomed(
+        &mut self,
+        arguments: Arguments<'_>,
+        request: Request<'_>,
+        cx: &mut Context<'_>,
+    ) -> bool {
+        let front = self.front.clone();
+        let way = front.route(&front.commands.borrow(), arguments, &mut self.session).0;
+        match way {
+            Route::Local(local @ (Local::Quit | Local::Reset | Local::Guard)) => {
+                self.doomed = None;
+                return self.answer(local, arguments, request, cx);
+            }
+            _ if is(arguments, b"EXEC") => {
+                self.doomed = None;
+                self.say(&error(ABORTED));
+            }
+            _ if is(arguments, b"DISCARD") => {
+                self.doomed = None;
+                self.say(&simple("OK"));
+            }
+            _ => {
+                let text = self.doomed.clone().unwrap_or_default();
+                self.say(&Frame::Error(text));
+            }
+        }
+        true
+    }
+
     /// Onto the client's own connection, or to the end of its having one.
     fn command_pinned(
         &mut self,
@@ -147,8 +207,10 @@ impl Connection {
         }
         let front = self.front.clone();
         let commands = front.commands.borrow();
-        let (way, command) = front.route(&commands, arguments);
+        let (way, command) = front.route(&commands, arguments, &mut self.session);
         let resp3 = self.session.resp3();
+        let translated;
+        let mut request = request;
         let Some(pinned) = self.pinned.as_mut().filter(|pinned| !pinned.shut) else {
             return false;
         };
@@ -157,7 +219,6 @@ impl Connection {
             Route::Local(Local::Quit | Local::Reset | Local::Guard) => {
                 return self.answer_pinned(request, arguments, way, cx);
             }
-            Route::Local(Local::Ping | Local::Echo) => Expect::Reply,
             _ if pinned.in_multi => match way {
                 _ if is(arguments, b"EXEC") => Expect::Exec,
                 _ if is(arguments, b"DISCARD") => Expect::Discard,
@@ -166,7 +227,9 @@ impl Connection {
                     Expect::Reply
                 }
                 // Queued, these change the connection in ways that only EXEC's reply tells.
-                Route::Local(_) | Route::Pinned(_) | Route::Tunnel => return self.tunnel(request),
+                Route::Local(_) | Route::Pinned(_) | Route::Tunnel => {
+                    return self.tunnel(request, arguments);
+                }
             },
             Route::Pinned(Why::Unsubscribe(kind)) if arguments.len() == 1 => Expect::UnsubscribedAll(kind),
             Route::Pinned(Why::Subscribe | Why::Unsubscribe(_)) => {
@@ -182,12 +245,14 @@ impl Connection {
                 Some(db) => Expect::Select(db),
                 None => Expect::Reply,
             },
-            Route::Local(Local::Auth | Local::Hello | Local::ClientReply) | Route::Tunnel => {
-                return self.tunnel(request);
-            }
+            Route::Tunnel => return self.tunnel(request, arguments),
+            // Only Redis knows whether the command behind it will block.
+            Route::Local(Local::ClientReply) if is_skip(arguments) => return self.tunnel(request, arguments),
             Route::Local(_) => return self.answer_pinned(request, arguments, way, cx),
             // Commands that are silent from the first to the last may as well be so in Redis.
-            Route::Pinned(Why::Multi) if self.session.replies == Replies::Off => return self.tunnel(request),
+            Route::Pinned(Why::Multi) if self.session.replies == Replies::Off => {
+                return self.tunnel(request, arguments);
+            }
             Route::Pinned(Why::Multi) => Expect::Multi,
             Route::Pinned(Why::Watch) => Expect::Watch,
             Route::Pinned(Why::Blocking) => Expect::Blocked,
@@ -197,21 +262,65 @@ impl Connection {
                 Expect::Blocked
             }
             Route::Pinned(Why::State | Why::Unknown) => Expect::State,
+            Route::Pinned(Why::Paused) => Expect::Reply,
+            Route::Pinned(Why::Tracking) => match self.redirect(arguments) {
+                Told::Plain => Expect::Tracking(true, None),
+                Told::Translated(bytes, redirect) => {
+                    translated = bytes;
+                    request = Request::Raw(&translated);
+                    Expect::Tracking(true, redirect)
+                }
+                Told::Wait => return false,
+            },
+            Route::Shared { .. } if wanted(arguments) == Some(false) => Expect::Tracking(false, None),
+            Route::Shared { .. } if shows_redirect(arguments) => Expect::Redirected,
             Route::Shared { .. } if is(arguments, b"UNWATCH") => Expect::Unwatch,
             Route::Shared { .. } if is(arguments, b"EXEC") => Expect::Exec,
             Route::Shared { .. } => Expect::Reply,
         };
-        request.write(pinned.stream.outbox());
         let duty = match expect {
             // A transaction that began under a name unknown to us.
-            Expect::Exec if !pinned.in_multi => Some(front.everything()),
+            Expect::Exec if !self.pinned.as_ref().is_some_and(|pinned| pinned.in_multi) => {
+                Some(front.everything())
+            }
             _ => front.duty(command, arguments, &self.seen),
         };
+        self.ask_pin(request, expect, duty);
+        true
+    }
+
+    /// Onto the pin, if there is one.
+    fn ask_pin(&mut self, request: Request<'_>, expect: Expect, duty: Option<Duty>) {
+        let Some(pinned) = self.pinned.as_mut() else {
+            return;
+        };
+        request.write(pinned.stream.outbox());
         pinned.expect(expect, duty);
-        let (multi, blocked) = (pinned.in_multi, expect == Expect::Blocked);
+        let (multi, blocked) = (pinned.queued(), expect == Expect::Blocked);
         self.session.note(|details| (details.multi, details.blocked) = (multi, blocked));
         self.front.stats.pinned_commands.add(1);
-        true
+    }
+
+    pub(in crate::front::resp) fn has_pin(&self) -> bool {
+        self.pinned.is_some()
+    }
+
+    /// Onto the pin. False if there is none.
+    pub(in crate::front::resp) fn pass_to_pin(&mut self, request: Request<'_>) -> bool {
+        self.ask_pin(request, Expect::Reply, None);
+        self.has_pin()
+    }
+
+    /// A command of which only Redis knows what it answers, although it is about the client. Nothing is on its way.
+    pub(in crate::front::resp) fn pass_on(&mut self, request: Request<'_>, cx: &mut Context<'_>) -> bool {
+        self.pass_to_pin(request) || self.share(request, Pace::Quick, false, None, cx)
+    }
+
+    /// Has Redis change who the client is, or what it speaks, on the client's own connection.
+    pub(in crate::front::resp) fn ask_to_be(&mut self, words: &[&[u8]]) {
+        let mut bytes = BytesMut::new();
+        encode_command(&mut bytes, words);
+        self.ask_pin(Request::Raw(&bytes), Expect::Granted, None);
     }
 
     /// A command that the proxy answers although the client has a pin: once nothing is on its way there.
@@ -230,7 +339,7 @@ impl Connection {
 
     /// From here on the client's bytes and those of its pin are not looked at. What is on its way is read as before; the
     /// tunnel begins behind it.
-    fn tunnel(&mut self, request: Request<'_>) -> bool {
+    fn tunnel(&mut self, request: Request<'_>, arguments: Arguments<'_>) -> bool {
         let Some(pinned) = self.pinned.as_mut().filter(|pinned| pinned.waiting() == 0) else {
             return false;
         };
@@ -245,7 +354,12 @@ impl Connection {
         }
         request.write(pinned.stream.outbox());
         pinned.become_tunnel();
-        self.session.note(|details| details.tunnel = true);
+        let kind = match () {
+            () if is(arguments, b"MONITOR") => Tunnel::Monitor,
+            () if is(arguments, b"SYNC") || is(arguments, b"PSYNC") => Tunnel::Replica,
+            () => Tunnel::Any,
+        };
+        self.session.note(|details| details.tunnel = Some(kind));
         self.front.stats.tunnels.add(1);
         true
     }
@@ -330,6 +444,11 @@ impl Connection {
     pub(in crate::front::resp) fn say_bytes(&mut self, bytes: &[u8]) {
         self.output.bytes.extend_from_slice(bytes);
     }
+}
+
+/// Whether CLIENT REPLY asks for SKIP.
+fn is_skip(arguments: Arguments<'_>) -> bool {
+    arguments.get(2).is_some_and(|word| c_text(word).eq_ignore_ascii_case(b"SKIP"))
 }
 
 /// Whether the command has this name.

@@ -49,6 +49,7 @@ impl Connection {
                     self.broken = None;
                 }
                 self.unpin(false);
+                self.busy = None;
                 self.closing = true;
                 moved = true;
                 Ok(())
@@ -59,8 +60,14 @@ impl Connection {
         if outcome.is_err() {
             return self.pin_lost();
         }
-        if self.pinned.as_ref().is_some_and(|pinned| pinned.is_free()) {
-            let clean = self.pinned.as_ref().is_some_and(|pinned| !pinned.shut);
+        let Some(pinned) = self.pinned.as_ref() else {
+            return Ok(moved);
+        };
+        if self.closing && pinned.waiting() == 0 && !pinned.tunnel {
+            // Redis is to know before the client does.
+            self.unpin(false);
+        } else if pinned.is_free() && self.busy.is_none() && !self.session.entry.is_pin_wanted() {
+            let clean = !pinned.shut;
             self.unpin(clean);
             moved = true;
         }
@@ -93,15 +100,24 @@ impl Connection {
             self.front.everything()();
         }
         let mut selected = None;
+        let mut told = None;
         let muted = self.mailbox.is_muted();
-        let received = pinned.receive(bytes, muted, &mut self.output.bytes, |learned| {
-            if let Learned::Selected(db) = learned {
-                selected = Some(db);
-            }
+        let received = pinned.receive(bytes, muted, &mut self.output.bytes, |learned| match learned {
+            Learned::Selected(db) => selected = Some(db),
+            Learned::Nothing => {}
+            learned => told = Some(learned),
         });
         if pinned.pubsub {
             let subscriptions = pinned.subscriptions();
             self.session.note(|details| details.subscriptions = subscriptions);
+        }
+        match told {
+            Some(Learned::Granted(granted)) => self.judged(granted),
+            Some(Learned::Tracking(on, redirect)) => {
+                let redirect = on.then_some(redirect.map_or(0, |redirect| redirect.own));
+                self.session.note(|details| details.redirect = redirect);
+            }
+            _ => {}
         }
         if let Some(db) = selected {
             self.session.select(db);
@@ -113,6 +129,16 @@ impl Connection {
         received.map_err(|_| PinLost)
     }
 
+    /// Gets a pin that another client asks for: what is redirected to this one needs it. Whether anything has changed.
+    pub(super) fn poll_wanted_pin(&mut self) -> bool {
+        let wanted = self.session.entry.is_pin_wanted() && self.pinned.is_none() && !self.closing;
+        let ready = wanted && self.busy.is_none() && self.waiting() == 0;
+        if ready {
+            self.get_pin();
+        }
+        ready
+    }
+
     /// The client keeps nothing on its pin any more. A clean one may serve another client.
     pub(in crate::front::resp) fn unpin(&mut self, clean: bool) {
         let Some(pinned) = self.pinned.take() else {
@@ -120,10 +146,11 @@ impl Connection {
         };
         self.session.entry.set_upstream_id(None);
         self.session.note(|details| {
-            (details.multi, details.blocked, details.subscriptions) = (false, false, [0; 3]);
+            (details.multi, details.blocked, details.subscriptions) = (None, false, [0; 3]);
+            details.redirect = None;
         });
-        let Pinned { stream, key, kept, .. } = *pinned;
-        if clean && !kept {
+        let Pinned { stream, key, kept, used, .. } = *pinned;
+        if clean && !kept && !used {
             self.front.lanes.unpin(&key, stream);
         }
     }
@@ -132,6 +159,7 @@ impl Connection {
     fn pin_lost(&mut self) -> Result<bool, PinLost> {
         self.front.stats.lost_clients.add(1);
         self.unpin(false);
+        self.busy = None;
         if self.output.is_empty() {
             return Err(PinLost);
         }

@@ -1,0 +1,45 @@
+//! Redis' own suite through the RESP port.
+
+use std::path::Path;
+use std::sync::Mutex;
+use std::time::Duration;
+
+use testkit::TclSuite;
+
+use crate::support::start_resp;
+
+/// Two suites at a time would look for ports among the same.
+static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+
+/// Runs these units, or all, and judges them by `docs/tcl-exceptions.txt`.
+fn run(units: &[&str], timeout: Duration) {
+    if std::env::var("TCL_SUITE").is_ok_and(|off| off == "off") {
+        eprintln!("SKIPPED: TCL_SUITE=off, Redis' own suite is not run");
+        return;
+    }
+    let repository = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let suite = TclSuite::fetch(&repository).unwrap_or_else(|error| {
+        panic!("Redis' own suite cannot be had (TCL_SUITE=off leaves it out): {error}")
+    });
+    let _turn = ONE_AT_A_TIME.lock();
+    // The suite reads what Redis counts and shows of its connections: none is to be opened or closed meanwhile without need.
+    let (_redis, proxy) = start_resp(&[("WORKERS", "1"), ("RESP_LANE_IDLE", "1h")]);
+    let run = suite.run(proxy.resp_address(), units, timeout);
+    let exceptions = std::fs::read_to_string(repository.join("docs/tcl-exceptions.txt")).expect("the list");
+    println!("{}", run.summary());
+    run.judge(&exceptions).unwrap_or_else(|wrong| panic!("{wrong}"));
+}
+
+#[test]
+fn quick_units_of_redis_own_suite_pass_through_the_proxy() {
+    let mut units = TclSuite::QUICK_UNITS.to_vec();
+    // Its tests block one client and let another write without a look whether the first has arrived.
+    units.retain(|unit| *unit != "unit/type/stream-cgroups");
+    run(&units, Duration::from_secs(600));
+}
+
+#[test]
+#[ignore = "all units take some ten minutes; make soak runs them"]
+fn redis_own_suite_passes_through_the_proxy() {
+    run(&[], Duration::from_secs(3600));
+}
