@@ -1,5 +1,7 @@
 //! What Redis clients are told of the cache.
 
+use std::time::Duration;
+
 use crate::support::start_resp;
 
 fn stat(text: &str, name: &str) -> u64 {
@@ -10,6 +12,8 @@ fn stat(text: &str, name: &str) -> u64 {
 #[test]
 fn info_ends_with_a_section_of_the_proxy() {
     let (redis, proxy) = start_resp(&[("COHERENCE", "tracking")]);
+    let in_force = || proxy.metrics().value("redis_proxy_coherence_in_force") == 1.0;
+    testkit::wait_until(Duration::from_secs(10), "the mode to be in force", in_force);
     redis.client().set("k", "v");
     let mut client = proxy.resp_client();
     for _ in 0..3 {
@@ -40,6 +44,8 @@ fn info_ends_with_a_section_of_the_proxy() {
 #[test]
 fn the_command_proxy_tells_of_the_cache_and_drops_from_it() {
     let (redis, proxy) = start_resp(&[("COHERENCE", "tracking")]);
+    let in_force = || proxy.metrics().value("redis_proxy_coherence_in_force") == 1.0;
+    testkit::wait_until(Duration::from_secs(10), "the mode to be in force", in_force);
     redis.client().command(&["SET", "k", "value", "PX", "60000"]);
     let mut client = proxy.resp_client();
     client.ask("PROXY CACHE GET k", "$-1").ask("GET k", "$5\r\nvalue");
