@@ -423,7 +423,12 @@ impl Connection {
         parser.set_auth_required(!self.session.logged_in && self.front.lanes.auth_required());
         while used < bytes.len() && !self.must_wait() {
             let rest = &bytes[used..];
-            if let Some(pinned) = self.pinned.as_mut().filter(|pinned| pinned.tunnel) {
+            if self.pinned.as_ref().is_some_and(|pinned| pinned.tunnel) {
+                if let Some(len) = self.leave_monitor(rest, cx) {
+                    used += len;
+                    continue;
+                }
+                let Some(pinned) = self.pinned.as_mut() else { break };
                 pinned.stream.outbox().extend_from_slice(rest);
                 pinned.may_write |= self.front.may_change(rest);
                 used = bytes.len();

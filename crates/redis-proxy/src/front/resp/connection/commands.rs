@@ -3,7 +3,7 @@
 use std::task::Context;
 
 use bytes::{Bytes, BytesMut};
-use resp::{Arguments, Form, Frame, encode_command};
+use resp::{Arguments, Form, Frame, Parsed, RequestParser, encode_command};
 
 use super::Connection;
 use crate::clock::now_ns;
@@ -362,6 +362,18 @@ impl Connection {
         self.session.note(|details| details.tunnel = Some(kind));
         self.front.stats.tunnels.add(1);
         true
+    }
+
+    /// RESET from a client that watches by MONITOR ends that, and its tunnel. How many bytes it took, if it is that.
+    pub(super) fn leave_monitor(&mut self, bytes: &[u8], cx: &mut Context<'_>) -> Option<usize> {
+        let watches = self.session.entry.details.lock().tunnel == Some(Tunnel::Monitor);
+        let mut parser = RequestParser::new(self.front.settings.limits);
+        let Ok(Parsed::Request { len, .. }) = parser.parse(bytes) else { return None };
+        let arguments = parser.arguments(bytes);
+        if !watches || !is(arguments, b"RESET") || arguments.len() != 1 {
+            return None;
+        }
+        self.answer(Local::Reset, arguments, Request::Raw(&bytes[..len]), cx).then_some(len)
     }
 
     /// Whether a request that is not whole may be sent on as it comes. If not yet, the connection for it is on its way.

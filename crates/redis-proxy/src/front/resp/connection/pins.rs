@@ -147,7 +147,7 @@ impl Connection {
         self.session.entry.set_upstream_id(None);
         self.session.note(|details| {
             (details.multi, details.blocked, details.subscriptions) = (None, false, [0; 3]);
-            details.redirect = None;
+            (details.redirect, details.tunnel) = (None, None);
         });
         let Pinned { stream, key, kept, used, .. } = *pinned;
         if clean && !kept && !used {
