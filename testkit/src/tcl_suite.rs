@@ -17,6 +17,7 @@ use std::time::Duration;
 use tempfile::TempDir;
 
 use crate::child::{Process, command, find_program};
+use crate::{Random, seed};
 
 /// What the tests must not ask for: a debug command that a server as packaged refuses, and hours.
 const TAGS: &str = "-slow -needs:debug";
@@ -114,6 +115,9 @@ impl TclSuite {
         suite.args(["--host", &address.ip().to_string(), "--port", &address.port().to_string()]);
         // durable: an error in a test fails that test, not the suite.
         suite.args(["--verbose", "--no-latency", "--durable", "--tags", TAGS]);
+        // Below the ports that the kernel gives out, and not those of another run.
+        let port = 12_000 + Random::new(seed()).next_u64() % 200 * 64;
+        suite.args(["--baseport", &port.to_string(), "--portcount", "32"]);
         for unit in units {
             suite.args(["--single", unit]);
         }
