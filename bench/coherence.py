@@ -38,7 +38,7 @@ class Proxy:
 
     def __init__(self, redis, mode):
         self.port, self.admin = free_port(), free_port()
-        settings = {"PATH": os.environ["PATH"], "REDIS_PORT": redis.port, "PORT": self.port, "ADMIN_PORT": self.admin,
+        settings = {"PATH": os.environ["PATH"], "REDIS_PORT": redis.port, "PORT": self.port, "ADMIN_PORT": self.admin, "RESP_PORT": "off",
                     "COHERENCE": mode, "CAPACITY": 1_000_000, "GLOBAL_EXPIRY": "1h", "LOG": "error"}
         self.process = subprocess.Popen([PROGRAM], env={name: str(value) for name, value in settings.items()})
         wait_for(self.port, self.process)

@@ -17,7 +17,7 @@ from workloads import FLASK, LUA, NGINX, NOOP, OURS, VALUES
 HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parent
 BUILT = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")) / "release"
-PROGRAM = BUILT / "redis-proxy"
+PROGRAM = pathlib.Path(os.environ.get("PROGRAM", BUILT / "redis-proxy"))
 SERVER_CORE, LOAD_CORE = "0", "1"
 # What nginx says by itself.
 NGINX_HEADERS = {"content-type", "content-length", "connection", "date", "server"}
@@ -156,7 +156,7 @@ def _ours(server, redis, port, pinned):
     admin_port = free_port()
     # A user's own settings would be measured with it.
     settings = {
-        "PATH": os.environ["PATH"], "REDIS_PORT": redis.port, "PORT": port, "ADMIN_PORT": admin_port,
+        "PATH": os.environ["PATH"], "REDIS_PORT": redis.port, "PORT": port, "ADMIN_PORT": admin_port, "RESP_PORT": "off",
         "WORKERS": server.workers, "CAPACITY": server.capacity, "GLOBAL_EXPIRY": "1h", "LOG": "warn",
     }
     process = subprocess.Popen([*pinned, PROGRAM], env={name: str(value) for name, value in settings.items()})

@@ -53,7 +53,12 @@ class Figure(NamedTuple):
     count: int
     targets: tuple = ("/100",)
     settings: dict = {}
+    # Over RESP: the words of a command, and its reply.
+    command: tuple = ()
+    reply: bytes = b""
 
+
+VALUE = b"$100\r\n" + b"v" * 100 + b"\r\n"
 
 # Values of 100 bytes. With room for one key, two that take turns always miss and evict.
 FIGURES = (
@@ -63,6 +68,11 @@ FIGURES = (
     # A hit that a lease proves: at most 5 % more than one that its age proves.
     Figure("hit-depth-1-tracking", 1, 8_000, settings=TRACKING),
     Figure("hit-depth-16-tracking", 16, 64_000, settings=TRACKING),
+    Figure("resp-hit-depth-1", 1, 8_000, command=("GET", "100"), reply=VALUE),
+    Figure("resp-hit-depth-16", 16, 64_000, command=("GET", "100"), reply=VALUE),
+    # Passed through to Redis: a read that is never kept, and a write, whose key leaves the cache.
+    Figure("resp-pass-depth-16", 16, 32_000, command=("TOUCH", "100"), reply=b":1\r\n"),
+    Figure("resp-set-depth-16", 16, 32_000, command=("SET", "other", "value"), reply=b"+OK\r\n"),
 )
 
 
@@ -76,7 +86,8 @@ def total(figure, count, redis, work):
     """Instructions of a whole run with `count` requests."""
     port = free_port()
     profile = work / f"{figure.name}-{count}.callgrind"
-    settings = {"PATH": "/usr/bin:/bin", "PORT": port, "ADMIN_PORT": "off", "REDIS_PORT": redis.port, "WORKERS": 1,
+    resp_port = free_port() if figure.command else "off"
+    settings = {"PATH": "/usr/bin:/bin", "PORT": port, "RESP_PORT": resp_port, "ADMIN_PORT": "off", "REDIS_PORT": redis.port, "WORKERS": 1,
                 "GLOBAL_EXPIRY": "1h", "LOG": "warn", **LONG, **figure.settings}
     command = [program("valgrind"), "--tool=callgrind", "--quiet", "--separate-threads=yes",
                f"--callgrind-out-file={profile}", PROGRAM]
@@ -85,7 +96,10 @@ def total(figure, count, redis, work):
         wait_for(port, process, PATIENCE_SECONDS)
         if "miss" not in figure.name:
             wait_for_hits(port)
-        ask(port, figure, WARM + count)
+        if figure.command:
+            ask_resp(resp_port, figure, WARM + count)
+        else:
+            ask(port, figure, WARM + count)
         process.terminate()
         if process.wait(PATIENCE_SECONDS):
             raise BenchError(f"the program ended with {process.returncode}")
@@ -122,6 +136,25 @@ def ask(port, figure, count):
                 answers += part
             if answers.count(ANSWER + b"200 OK") != figure.depth:
                 raise BenchError(f"not a value: {answers[:200]!r}")
+
+
+def ask_resp(port, figure, count):
+    """The same over RESP."""
+    words = [f"${len(word)}\r\n{word}\r\n" for word in figure.command]
+    batch = (f"*{len(words)}\r\n" + "".join(words)).encode() * figure.depth
+    expected = figure.reply * figure.depth
+    with socket.create_connection(("127.0.0.1", port), PATIENCE_SECONDS) as client:
+        client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for _ in range(0, count, figure.depth):
+            client.sendall(batch)
+            answers = b""
+            while len(answers) < len(expected):
+                part = client.recv(1 << 16)
+                if not part:
+                    raise BenchError("the program closed the connection")
+                answers += part
+            if answers != expected:
+                raise BenchError(f"not the reply: {answers[:200]!r}")
 
 
 def baselines(text):

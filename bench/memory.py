@@ -30,7 +30,7 @@ class Proxy:
 
     def __init__(self, redis_port, **settings):
         self.port = free_port()
-        names = dict(os.environ, REDIS_PORT=str(redis_port), PORT=str(self.port), ADMIN_PORT="off", LOG="warn",
+        names = dict(os.environ, REDIS_PORT=str(redis_port), PORT=str(self.port), ADMIN_PORT="off", RESP_PORT="off", LOG="warn",
                      GLOBAL_EXPIRY="1h")
         names.update({name: str(value) for name, value in settings.items()})
         self.process = subprocess.Popen([str(PROGRAM)], env=names)

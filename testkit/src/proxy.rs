@@ -82,7 +82,13 @@ impl ProxyBuilder {
     pub fn start(self) -> Proxy {
         let mut program = command(&self.program);
         program.args(&self.arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
-        let defaults = [("PORT", "0"), ("ADMIN_PORT", "0"), ("LOG_FORMAT", "json"), ("LOG", "info")];
+        let defaults = [
+            ("PORT", "0"),
+            ("RESP_PORT", "off"),
+            ("ADMIN_PORT", "0"),
+            ("LOG_FORMAT", "json"),
+            ("LOG", "info"),
+        ];
         program.envs(defaults).envs(self.settings);
         let (process, stderr) = Process::spawn(program, |child| child.stderr.take());
         let log = Log::collect(stderr.expect("a piped stderr"));
@@ -106,7 +112,7 @@ impl ProxyBuilder {
 
 impl Proxy {
     /// The program at this path: `env!("CARGO_BIN_EXE_redis-proxy")`. It will see PATH, its settings, and these
-    /// defaults: `PORT=0`, `ADMIN_PORT=0`, `LOG_FORMAT=json`, `LOG=info`.
+    /// defaults: `PORT=0`, `RESP_PORT=off`, `ADMIN_PORT=0`, `LOG_FORMAT=json`, `LOG=info`.
     pub fn builder(program: impl AsRef<Path>) -> ProxyBuilder {
         ProxyBuilder {
             program: program.as_ref().to_owned(),

@@ -294,8 +294,8 @@ pub(super) const SECTIONS: &[Section] = &[
             row(
                 "RESP_PORT",
                 Accepts::Port,
-                "off",
-                "The port for Redis clients, which speak RESP2 or RESP3. 0 is any free port, which the log names.",
+                "6380",
+                "The port for Redis clients, which speak RESP2 or RESP3; `off`: none. 0 is any free port, which the log names.",
             ),
             row(
                 "RESP_IDENTITY",
