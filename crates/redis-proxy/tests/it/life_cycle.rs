@@ -291,7 +291,13 @@ fn a_text_log_is_for_people() {
     let redis = RedisServer::start();
     let mut child = std::process::Command::new(env!("CARGO_BIN_EXE_redis-proxy"))
         .env_clear()
-        .envs([("PORT", "0"), ("ADMIN_PORT", "0"), ("LOG_FORMAT", "text"), ("REDIS_URL", &redis.url())])
+        .envs([
+            ("PORT", "0"),
+            ("ADMIN_PORT", "0"),
+            ("RESP_PORT", "off"),
+            ("LOG_FORMAT", "text"),
+            ("REDIS_URL", &redis.url()),
+        ])
         .stderr(std::process::Stdio::piped())
         .spawn()
         .unwrap();

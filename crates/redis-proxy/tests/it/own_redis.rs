@@ -48,7 +48,8 @@ fn auto_starts_one_only_where_no_address_is_set() {
 
 #[test]
 fn an_address_beside_it_is_refused() {
-    let environment = [("REDIS_URL", "redis://127.0.0.1:6379"), ("PORT", "0"), ("ADMIN_PORT", "0")];
+    let environment =
+        [("REDIS_URL", "redis://127.0.0.1:6379"), ("PORT", "0"), ("RESP_PORT", "off"), ("ADMIN_PORT", "0")];
     let output = run_to_end(env!("CARGO_BIN_EXE_redis-proxy"), &environment, &["--with-redis"], PATIENCE);
     assert_eq!(output.status.code(), Some(2), "{output:?}");
     assert_eq!(output.stderr.lines().count(), 1, "{output:?}");

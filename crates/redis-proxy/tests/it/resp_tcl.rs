@@ -28,6 +28,7 @@ fn run(cached: bool, units: &[&str], timeout: Duration) {
     // Scripts of the suite keep Redis busy for seconds.
     proxy.allow_warning("coherence is not in force");
     proxy.allow_warning("connection to redis lost");
+    proxy.allow_warning("redis unavailable");
     let run = suite.run(proxy.resp_address(), units, timeout);
     let exceptions = std::fs::read_to_string(repository.join("docs/tcl-exceptions.txt")).expect("the list");
     // Those of this class are about reads from the cache.
