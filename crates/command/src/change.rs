@@ -47,6 +47,12 @@ impl Change {
 }
 
 impl Command {
+    /// Whether it neither changes anything nor is a read that may be kept.
+    #[inline]
+    pub fn is_plain(&self) -> bool {
+        self.plain
+    }
+
     /// What a request of this command may change.
     pub fn change(&self) -> Change {
         self.change

@@ -28,6 +28,8 @@ pub struct Command {
     pub(crate) read: Option<Read>,
     /// Follows from the name, the flags and the keys.
     pub(crate) change: Change,
+    /// Follows from both.
+    pub(crate) plain: bool,
 }
 
 /// All commands that are known.
@@ -57,6 +59,7 @@ impl Command {
             rule: Rule::of(name, flags),
             read: Read::of(name),
             change,
+            plain: change == Change::None && Read::of(name).is_none(),
         }
     }
 

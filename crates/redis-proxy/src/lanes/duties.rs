@@ -18,6 +18,7 @@ pub(crate) struct Duties {
 
 impl Duties {
     /// A command is sent.
+    #[inline]
     pub(crate) fn sent(&mut self, duty: Option<Duty>) {
         if let Some(duty) = duty {
             self.waiting.push_back((self.sent, duty));
@@ -26,8 +27,15 @@ impl Duties {
     }
 
     /// `whole` answers are here, and with `partly` the beginning of the next.
+    #[inline]
     pub(crate) fn answered(&mut self, whole: usize, partly: bool) {
         self.answered += whole as u64;
+        if !self.waiting.is_empty() {
+            self.work(partly);
+        }
+    }
+
+    fn work(&mut self, partly: bool) {
         let begun = self.answered + u64::from(partly);
         while self.waiting.front().is_some_and(|(number, _)| *number < begun) {
             if let Some((_, duty)) = self.waiting.pop_front() {

@@ -180,9 +180,9 @@ impl ReadThrough {
         matches!(self.way, Way::Linked(_))
     }
 
-    /// The duty that goes with a command that may change these keys.
-    pub(crate) fn writes(&self, keys: Vec<Box<[u8]>>) -> Written {
-        Written::keys(self.store.clone(), keys)
+    /// The duty that goes with a command that may change this key, and perhaps others.
+    pub(crate) fn writes(&self, key: Box<[u8]>, others: Vec<Box<[u8]>>) -> Written {
+        Written::keys(self.store.clone(), key, others)
     }
 
     /// The duty that goes with a command that may change everything.

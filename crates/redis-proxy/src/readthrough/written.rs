@@ -14,14 +14,14 @@ pub(crate) struct Written {
 }
 
 enum What {
-    Keys(Vec<Box<[u8]>>),
+    Keys(Box<[u8]>, Vec<Box<[u8]>>),
     Everything,
 }
 
 impl Written {
-    /// A command that may have changed these keys.
-    pub(super) fn keys(store: Store, keys: Vec<Box<[u8]>>) -> Self {
-        Written { store, what: What::Keys(keys) }
+    /// A command that may have changed this key, and perhaps others.
+    pub(super) fn keys(store: Store, key: Box<[u8]>, others: Vec<Box<[u8]>>) -> Self {
+        Written { store, what: What::Keys(key, others) }
     }
 
     /// One that may have changed everything.
@@ -35,8 +35,9 @@ impl Written {
             return;
         }
         match &self.what {
-            What::Keys(keys) => {
-                for key in keys {
+            What::Keys(key, others) => {
+                self.store.invalidate(key);
+                for key in others {
                     self.store.invalidate(key);
                 }
             }

@@ -47,18 +47,21 @@ impl RespFront {
             Change::All => Some(self.everything()),
             Change::Unknown => unknown(),
             Change::Keys => {
-                let mut keys = Vec::new();
+                let mut keys = self.keys.borrow_mut();
+                keys.clear();
                 let complete = command.changed(arguments, &mut keys);
-                let keys: Vec<Box<[u8]>> =
-                    keys.iter().filter_map(|key| arguments.get(key.argument)).map(Into::into).collect();
-                if keys.is_empty() {
+                let mut keys = keys.iter().filter_map(|key| arguments.get(key.argument));
+                let Some(first) = keys.next() else {
                     return if complete { None } else { unknown() };
+                };
+                let written = self.readers.own().writes(first.into(), keys.map(Into::into).collect());
+                if complete {
+                    return Some(Rc::new(move || written.answered()));
                 }
-                let written = self.readers.own().writes(keys);
-                let seen = (!complete).then(|| seen.clone());
+                let seen = seen.clone();
                 Some(Rc::new(move || {
                     written.answered();
-                    seen.iter().for_each(Seen::now);
+                    seen.now();
                 }))
             }
         }

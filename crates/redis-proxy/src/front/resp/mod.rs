@@ -24,7 +24,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use command::{Command, Commands};
+use command::{Command, Commands, Key};
 use resp::{Arguments, RequestLimits};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
@@ -126,8 +126,9 @@ pub(crate) struct RespFront {
     readers: Readers,
     /// Whether clients that have not logged in are the proxy's own user.
     strangers_are_own: bool,
-    /// Room for the words of a question.
+    /// Room for the words of a question, and for the keys of a write.
     words: RefCell<BytesMut>,
+    keys: RefCell<Vec<Key>>,
     /// For keys that a connection waits for.
     hasher: RandomState,
 }
@@ -159,6 +160,7 @@ impl RespFront {
             is_live,
             readers,
             words: RefCell::default(),
+            keys: RefCell::default(),
             hasher: RandomState::new(),
         })
     }
