@@ -271,7 +271,7 @@ fn a_hit_waits_for_nothing_upstream() {
         let asked = Instant::now();
         for _ in 0..20 {
             client.ask("GET k", "$5\r\nvalue").ask("STRLEN k", ":5").ask("MGET k", "*1\r\n$5\r\nvalue");
-            large.send("GET large\r\nPING\r\n").skip(100_011).ask("PING", "+PONG\r\n+PONG");
+            large.send("GET large\r\n").skip(100_011);
         }
         let elapsed = asked.elapsed();
         redis.resume_process();
