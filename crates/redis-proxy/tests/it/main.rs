@@ -17,6 +17,7 @@ mod verbs;
 mod resp_basics;
 mod resp_cached;
 mod resp_cached_differential;
+mod resp_cached_valkey;
 mod resp_clients;
 mod resp_differential;
 mod resp_faults;
