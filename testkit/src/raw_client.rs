@@ -55,28 +55,55 @@ impl RawClient {
         self.send(command(arguments))
     }
 
+    /// Sends commands, all in one write.
+    #[track_caller]
+    pub fn send_commands<'a, A: AsRef<[u8]> + 'a>(
+        &mut self,
+        commands: impl IntoIterator<Item = &'a [A]>,
+    ) -> &mut Self {
+        self.send(commands.into_iter().flat_map(command).collect::<Vec<u8>>())
+    }
+
     /// Reads exactly these bytes.
     ///
     /// # Panics
     /// When others come, or none.
     #[track_caller]
     pub fn expect(&mut self, expected: impl AsRef<[u8]>) -> &mut Self {
-        let expected = expected.as_ref();
+        if let Some(difference) = self.difference(expected.as_ref()) {
+            panic!("{difference}");
+        }
+        self
+    }
+
+    /// Reads these bytes, or tells what came instead of them.
+    pub fn difference(&mut self, expected: &[u8]) -> Option<String> {
         let (mut found, mut room) = (Vec::new(), [0; 64 * 1024]);
         while found.len() < expected.len() {
             let most = (expected.len() - found.len()).min(room.len());
             match self.stream.read(&mut room[..most]) {
-                Ok(0) => panic!("the connection ended after {:?}", shown(&found)),
+                Ok(0) => return Some(format!("the connection ended after {:?}", shown(&found))),
                 Ok(count) => found.extend_from_slice(&room[..count]),
                 Err(error) => {
-                    panic!("{error} after {:?}, expected {:?}", shown(&found), shown(expected))
+                    return Some(format!(
+                        "{error} after {:?}, expected {:?}",
+                        shown(&found),
+                        shown(expected)
+                    ));
                 }
             }
             if !expected.starts_with(&found) {
                 found.extend(self.rest());
-                panic!("found {:?}, expected {:?}", shown(&found), shown(expected));
+                return Some(format!("found {:?}, expected {:?}", shown(&found), shown(expected)));
             }
         }
+        None
+    }
+
+    /// Speaks RESP3 from now on.
+    #[track_caller]
+    pub fn resp3(&mut self) -> &mut Self {
+        self.send("HELLO 3\r\n").reply();
         self
     }
 
@@ -90,15 +117,48 @@ impl RawClient {
     #[track_caller]
     pub fn line(&mut self) -> String {
         let mut line = Vec::new();
-        while !line.ends_with(b"\r\n") {
+        self.line_into(&mut line);
+        line.truncate(line.len() - 2);
+        String::from_utf8_lossy(&line).into_owned()
+    }
+
+    /// Reads one reply of either protocol, as it comes.
+    #[track_caller]
+    pub fn reply(&mut self) -> Vec<u8> {
+        let (mut reply, mut left) = (Vec::new(), 1_usize);
+        while left > 0 {
+            left -= 1;
+            let start = reply.len();
+            self.line_into(&mut reply);
+            let header = String::from_utf8_lossy(&reply[start..reply.len() - 2]).into_owned();
+            let (kind, count) = header.split_at(1);
+            // That of a null is negative.
+            let count = count.parse::<usize>().unwrap_or(0);
+            match kind {
+                "$" | "=" | "!" if !header.ends_with("-1") => {
+                    let end = reply.len();
+                    reply.resize(end + count + 2, 0);
+                    let bytes = &mut reply[end..];
+                    self.stream.read_exact(bytes).unwrap_or_else(|error| panic!("{error} in a bulk string"));
+                }
+                "*" | "~" | ">" => left += count,
+                "%" => left += 2 * count,
+                _ => {}
+            }
+        }
+        reply
+    }
+
+    #[track_caller]
+    fn line_into(&mut self, line: &mut Vec<u8>) {
+        let start = line.len();
+        while !line[start..].ends_with(b"\r\n") {
             let mut byte = [0];
             self.stream.read_exact(&mut byte).unwrap_or_else(|error| {
-                panic!("{error} after {:?}", shown(&line));
+                panic!("{error} after {:?}", shown(&line[start..]));
             });
             line.extend_from_slice(&byte);
         }
-        line.truncate(line.len() - 2);
-        String::from_utf8_lossy(&line).into_owned()
     }
 
     /// Reads one bulk string.

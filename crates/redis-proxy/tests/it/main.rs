@@ -15,6 +15,9 @@ mod verbs;
 
 // The RESP contract.
 mod resp_basics;
+mod resp_cached;
+mod resp_cached_differential;
+mod resp_cached_valkey;
 mod resp_clients;
 mod resp_differential;
 mod resp_faults;
@@ -27,6 +30,7 @@ mod resp_tracking;
 mod resp_tunnels;
 mod resp_upstreams;
 mod resp_visibility;
+mod resp_writes;
 
 // The cache behind it.
 mod budget;

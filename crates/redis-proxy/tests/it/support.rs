@@ -1,6 +1,8 @@
 //! What every test starts with.
 
-use testkit::{Proxy, ProxyBuilder, RedisServer};
+use std::time::Duration;
+
+use testkit::{Proxy, ProxyBuilder, RedisServer, wait_until};
 
 /// The built program, not yet started.
 pub(crate) fn program() -> ProxyBuilder {
@@ -25,6 +27,14 @@ pub(crate) fn start_with(settings: &[(&str, &str)]) -> (RedisServer, Proxy) {
 /// A Redis of its own and the program in front of it with a port for Redis clients.
 pub(crate) fn start_resp(settings: &[(&str, &str)]) -> (RedisServer, Proxy) {
     start_with(&[&[("RESP_PORT", "0")], settings].concat())
+}
+
+/// Waits until hits are what the mode promises.
+#[track_caller]
+pub(crate) fn wait_in_force(proxy: &Proxy) {
+    wait_until(Duration::from_secs(10), "the promise in force", || {
+        proxy.metrics().value("redis_proxy_coherence_in_force") == 1.0
+    });
 }
 
 /// Threads of the program that serve clients, where a test is about more than one of them.

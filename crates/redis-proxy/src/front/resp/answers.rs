@@ -150,7 +150,7 @@ fn of_value(out: &mut Vec<u8>, read: Read, arguments: Arguments<'_>, value: &[u8
         Read::Strlen => integer(out, i64::try_from(value.len()).ok()?),
         Read::Exists => integer(out, 1),
         Read::Type => simple(out, b"string"),
-        Read::Getrange => bulk(out, range(value, signed(arguments.get(2))?, signed(arguments.get(3))?)),
+        Read::Getrange => bulk(out, range(value, signed(arguments.get(2))?, signed(arguments.get(3))?)?),
         Read::Getbit => {
             let offset = bit_offset(arguments)?;
             let byte = value.get(usize::try_from(offset >> 3).ok()?).copied().unwrap_or(0);
@@ -161,19 +161,18 @@ fn of_value(out: &mut Vec<u8>, read: Read, arguments: Arguments<'_>, value: &[u8
 }
 
 /// The bytes from `start` to `end`, both included, negative ones counted from the end (Redis 7.0, t_string.c,
-/// `getrangeCommand`).
-fn range(value: &[u8], start: i64, end: i64) -> &[u8] {
-    let len = i64::try_from(value.len()).unwrap_or(i64::MAX);
-    if start < 0 && end < 0 && start > end {
-        return b"";
+/// `getrangeCommand`). Of an end before the first byte versions differ: up to Redis 7 it is the first byte, then none.
+fn range(value: &[u8], start: i64, end: i64) -> Option<&[u8]> {
+    let len = i64::try_from(value.len()).ok()?;
+    if len > 0 && end < -len {
+        return None;
     }
     let from_end = |at: i64| if at < 0 { (len + at).max(0) } else { at };
     let (start, end) = (from_end(start), from_end(end).min(len - 1));
-    if start > end || len == 0 {
-        return b"";
+    if start > end {
+        return Some(b"");
     }
-    let at = |at: i64| usize::try_from(at).unwrap_or(0);
-    &value[at(start)..=at(end)]
+    value.get(usize::try_from(start).ok()?..=usize::try_from(end).ok()?)
 }
 
 /// A bit's place: below 4 GiB of bits (Redis 7.0, bitops.c, `getBitOffsetFromArgument`).
@@ -295,7 +294,7 @@ mod tests {
     fn a_range_is_cut_as_redis_cuts_it() {
         // redis-server 7.0.15 to GETRANGE of "This is a string".
         let value = b"This is a string";
-        let cases: [(i64, i64, &[u8]); 9] = [
+        let cases: [(i64, i64, &[u8]); 10] = [
             (0, 3, b"This"),
             (-3, -1, b"ing"),
             (0, -1, value),
@@ -304,12 +303,14 @@ mod tests {
             (-1, -3, b""),
             (-100, 1, b"Th"),
             (16, 20, b""),
-            (-100, -17, b"T"),
+            (-100, -16, b"T"),
+            (3, -14, b""),
         ];
         for (start, end, expected) in cases {
-            assert_eq!(range(value, start, end), expected, "{start} {end}");
+            assert_eq!(range(value, start, end), Some(expected), "{start} {end}");
         }
-        assert_eq!(range(b"", 0, -1), b"");
+        assert_eq!((range(b"", 0, -1), range(b"", -2, -3)), (Some(&b""[..]), Some(&b""[..])));
+        assert_eq!(range(value, -100, -17), None, "versions differ");
     }
 
     #[test]

@@ -93,12 +93,15 @@ enum Deadline {
     In(u64),
 }
 
+/// The time that a key may have left to be kept: above that no count of nanoseconds tells it.
+const FARTHEST_MS: i64 = i64::MAX / 1_000_000;
+
 impl Deadline {
     fn of(reply: &Frame) -> Deadline {
         match reply {
             Frame::Integer(-2) => Deadline::Missing,
             Frame::Integer(-1) => Deadline::Never,
-            Frame::Integer(ms) => u64::try_from(*ms).map_or(Deadline::Unknown, Deadline::In),
+            Frame::Integer(ms @ 0..=FARTHEST_MS) => Deadline::In(ms.unsigned_abs()),
             _ => Deadline::Unknown,
         }
     }
@@ -433,6 +436,10 @@ mod tests {
         let of = |number| Deadline::of(&Frame::Integer(number));
         assert_eq!((of(-2), of(-1)), (Deadline::Missing, Deadline::Never));
         assert_eq!((of(0), of(9), of(-3)), (Deadline::In(0), Deadline::In(9), Deadline::Unknown));
+        assert_eq!(
+            (of(FARTHEST_MS), of(FARTHEST_MS + 1)),
+            (Deadline::In(9_223_372_036_854), Deadline::Unknown)
+        );
         assert_eq!(Deadline::of(&Frame::Error("ERR".into())), Deadline::Unknown);
     }
 }
