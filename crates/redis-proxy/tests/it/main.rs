@@ -21,6 +21,7 @@ mod resp_faults;
 mod resp_identity;
 mod resp_limits;
 mod resp_pinned;
+mod resp_queue;
 mod resp_tools;
 mod resp_tunnels;
 mod resp_upstreams;

@@ -116,7 +116,8 @@ impl Connection {
         cx: &mut Context<'_>,
     ) -> bool {
         if pace != self.pace {
-            if self.waiting() > 0 {
+            // Reads that wait behind the one at hand are on no lane.
+            if self.waiting() > self.reads.len() {
                 return false;
             }
             self.pace = pace;
