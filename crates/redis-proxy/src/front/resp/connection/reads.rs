@@ -242,18 +242,28 @@ impl Connection {
             };
             *part = match outcome {
                 Outcome::Found { entry, stored } => {
-                    if !stored && self.front.readers.own().keeps_order() {
-                        // It may be newer than what is held.
-                        self.seen.now();
-                    }
+                    self.has_seen(stored);
                     Part::Here(entry)
                 }
-                Outcome::Missing { .. } => Part::Missing,
-                Outcome::Failed(Failure::WrongType(_)) if pending.read == Read::Mget => Part::Missing,
+                Outcome::Missing { stored } => {
+                    self.has_seen(stored);
+                    Part::Missing
+                }
+                Outcome::Failed(Failure::WrongType(_)) if pending.read == Read::Mget => {
+                    self.has_seen(false);
+                    Part::Missing
+                }
                 Outcome::Failed(_) | Outcome::Abandoned => return Poll::Ready(Err(ToLane)),
             };
         }
         Poll::Ready(Ok(()))
+    }
+
+    /// An answer that was not stored may be newer than others that are held about its key.
+    fn has_seen(&self, stored: bool) {
+        if !stored {
+            self.has_seen_redis();
+        }
     }
 
     fn write_parts(
