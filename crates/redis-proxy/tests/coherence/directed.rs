@@ -4,7 +4,7 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-use testkit::{HttpClient, Proxy, RedisServer, Response, wait_until};
+use testkit::{HttpClient, Proxy, RedisServer, Reply, Response, wait_until};
 
 use crate::fault::Fault;
 use crate::outcome::HEALED;
@@ -110,6 +110,24 @@ fn a_read_behind_a_strict_one_on_its_connection_is_not_older() {
         );
         let (strict, plain) = (number(client.read_response()), number(client.read_response()));
         assert!(plain >= strict, "round {round}: {plain} behind {strict}");
+    }
+}
+
+#[test]
+fn another_question_by_the_next_link_leaves_no_answer_of_the_lost_one() {
+    let stand = start(Mode::Tracking);
+    let (mut redis, mut client) = (stand.redis.client(), stand.proxy.redis_client());
+    for round in 0..10 {
+        let (key, [old, new]) = (format!("h{round}"), ["old", "new"].map(|value| Reply::Bulk(value.into())));
+        redis.command(&["HSET", &key, "f", "old"]);
+        assert_eq!(client.command(&["HGET", &key, "f"]), old);
+        // Of this the link does not hear; for a while what it brought is served all the same.
+        stand.link.reset();
+        redis.command(&["HSET", &key, "f", "new"]);
+        let whole = Reply::Array(vec![Reply::Bulk(b"f".to_vec()), new.clone()]);
+        wait_until(PATIENCE, "a link", || is_in_force(&stand.proxy));
+        assert_eq!(client.command(&["HGETALL", &key]), whole);
+        assert_eq!(client.command(&["HGET", &key, "f"]), new, "round {round}: it has seen the new one");
     }
 }
 
