@@ -132,6 +132,26 @@ fn another_question_by_the_next_link_leaves_no_answer_of_the_lost_one() {
 }
 
 #[test]
+fn a_read_behind_one_that_redis_answered_itself_is_not_older() {
+    let mut setup = Setup::new(Mode::Tracking, Fault::Calm);
+    setup.settings.push(("MAX_REPLY_BYTES", "1MiB".to_owned()));
+    let stand = setup.start();
+    let (mut redis, mut client) = (stand.redis.client(), stand.proxy.resp_client());
+    redis.set("large", vec![b'x'; (1 << 20) + 1]);
+    redis.set("k", "old");
+    client.ask("GET k", "$3\r\nold");
+    // The value of the second key is too large to be fetched, so that the whole MGET is Redis' to answer; meanwhile the
+    // GET behind it has found what is held.
+    stand.link.delay(Duration::from_millis(30));
+    client.send("MGET k large\r\nGET k\r\n");
+    thread::sleep(Duration::from_millis(10));
+    redis.set("k", "new");
+    assert_eq!(client.line(), "*2");
+    let [by_redis, _, behind] = [(); 3].map(|()| client.bulk());
+    assert_eq!((&by_redis[..], &behind[..]), (&b"new"[..], &b"new"[..]));
+}
+
+#[test]
 fn a_request_for_no_cache_is_a_new_fetch_in_ttl() {
     let stand = start(Mode::Ttl);
     let (mut redis, mut client) = (stand.redis.client(), stand.proxy.client());

@@ -8,7 +8,7 @@ use std::ops::Range;
 use std::time::Duration;
 
 use testkit::Run;
-use testkit::history::Verdict;
+use testkit::history::{History, Read, Verdict, Violation};
 
 use crate::fault::Fault;
 use crate::stand::{Enough, Mode};
@@ -37,6 +37,9 @@ impl Outcome {
         self.record();
         let Outcome { run, verdict, .. } = self;
         let total = verdict.violations.len();
+        if let Some(first) = verdict.violations.first() {
+            eprintln!("around the first of them:\n{}", self.around(first));
+        }
         let some_of = |rule| {
             let of_rule = verdict.violations.iter().filter(move |violation| violation.rule == rule);
             of_rule.take(3).map(|violation| format!("\n  {violation}"))
@@ -51,6 +54,19 @@ impl Outcome {
             "{self}\nthe program refuses after the fault is over"
         );
         assert!(run.cut == 0, "{self}\nthe program cut its clients");
+    }
+
+    /// The writes of the key in the second before, and what the connection saw of it.
+    fn around(&self, violation: &Violation) -> String {
+        let read = violation.read;
+        let History { writes, reads } = &self.run.history;
+        let since = read.start.saturating_sub(1_000_000_000);
+        let writes = writes[read.key as usize].iter().enumerate();
+        let near = writes.filter(|(_, write)| (since..read.end).contains(&write.begin));
+        let told = near.map(|(number, write)| format!("  write {}: {write:?}\n", number + 1));
+        let same = |other: &&Read| (other.key, other.connection) == (read.key, read.connection);
+        let seen = reads.iter().filter(same).filter(|other| (since..=read.end).contains(&other.end));
+        told.chain(seen.map(|read| format!("  {read:?}\n"))).collect()
     }
 
     /// How long after the end of the last injection a read began that was refused.

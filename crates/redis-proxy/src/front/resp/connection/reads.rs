@@ -45,7 +45,7 @@ pub(super) struct Pending {
 enum State {
     /// Its parts are here or on their way.
     Asked,
-    /// A read before it waits for one of its keys: asked now, it might be answered from before that one.
+    /// A read before it waits for one of its keys, or for Redis: asked now, it might be answered from before that one.
     Behind,
     /// It goes to Redis, at its turn.
     ToLane,
@@ -215,11 +215,11 @@ impl Connection {
         if pending.state == State::Asked {
             match self.poll_parts(pending, cx) {
                 Poll::Pending => return false,
-                Poll::Ready(Err(ToLane)) => pending.state = State::ToLane,
+                Poll::Ready(Err(ToLane)) => self.leave_to_lane(pending),
                 Poll::Ready(Ok(())) => {
                     let arguments = parser.arguments(&pending.request);
                     match self.write_parts(pending.read, &pending.parts, arguments, protocol) {
-                        Said::Nothing => pending.state = State::ToLane,
+                        Said::Nothing => self.leave_to_lane(pending),
                         _ => return true,
                     }
                 }
@@ -232,6 +232,17 @@ impl Connection {
         }
         // What came by the lane stands in the output already.
         pending.state == State::OnLane && self.mailbox.waiting() == 0 && self.mailbox.len() == 0
+    }
+
+    /// The first read of the queue goes to Redis after all. What those behind it have found may be older than what Redis
+    /// will say: they are asked again.
+    fn leave_to_lane(&mut self, pending: &mut Pending) {
+        pending.state = State::ToLane;
+        if self.front.readers.own().keeps_order() {
+            for behind in &mut self.reads {
+                (behind.state, behind.parts) = (State::Behind, Vec::new());
+            }
+        }
     }
 
     fn poll_parts(&mut self, pending: &mut Pending, cx: &mut Context<'_>) -> Poll<Result<(), ToLane>> {
