@@ -151,6 +151,30 @@ fn a_read_behind_one_that_redis_answered_itself_is_not_older() {
     assert_eq!((&by_redis[..], &behind[..]), (&b"new"[..], &b"new"[..]));
 }
 
+/// Whether a user is refused what another one has read.
+pub(crate) fn users_are_apart(stand: &Stand) -> bool {
+    let mut redis = stand.redis.client();
+    redis.set("closed", "v");
+    redis.set("open", "v");
+    redis.command(&["ACL", "SETUSER", "other", "on", ">secret", "~open", "+@all"]);
+    let [mut all, mut other] = [(); 2].map(|()| stand.proxy.redis_client());
+    assert_eq!(other.command(&["AUTH", "other", "secret"]), Reply::Simple("OK".to_owned()));
+    let refused = |reply: &Reply| matches!(reply, Reply::Error(text) if text.starts_with("NOPERM"));
+    (0..3).all(|_| {
+        let [open, closed] = ["open", "closed"].map(|key| {
+            assert_eq!(all.get(key), Some(b"v".to_vec()));
+            other.command(&["GET", key])
+        });
+        open == Reply::Bulk(b"v".to_vec()) && refused(&closed)
+    })
+}
+
+#[test]
+fn what_one_user_has_read_is_no_answer_to_another() {
+    assert!(users_are_apart(&start(Mode::Tracking)));
+    assert!(users_are_apart(&start(Mode::Ttl)));
+}
+
 #[test]
 fn a_request_for_no_cache_is_a_new_fetch_in_ttl() {
     let stand = start(Mode::Ttl);
