@@ -15,7 +15,7 @@ use std::time::Duration;
 use crate::child::{PATIENCE, Process, command};
 use crate::log::Log;
 use crate::metrics::metrics;
-use crate::{HttpClient, LogLine, Metrics, RawClient, RedisServer, Response, Signal};
+use crate::{HttpClient, LogLine, Metrics, RawClient, RedisClient, RedisServer, Response, Signal};
 
 /// The running program, killed when dropped.
 ///
@@ -138,6 +138,12 @@ impl Proxy {
     #[track_caller]
     pub fn resp_client(&self) -> RawClient {
         RawClient::connect(self.resp_address())
+    }
+
+    /// The same, for whole commands and replies.
+    #[track_caller]
+    pub fn redis_client(&self) -> RedisClient {
+        RedisClient::connect(self.resp_address())
     }
 
     /// The admin port.

@@ -7,6 +7,7 @@ use std::time::Duration;
 use rustix::net::sockopt::set_socket_recv_buffer_size;
 
 use crate::child::PATIENCE;
+use crate::redis_client::encode_command;
 
 /// One connection. Whatever does not come within 10 s ends the test.
 pub struct RawClient {
@@ -225,13 +226,8 @@ impl RawClient {
 
 /// A command as an array of bulk strings.
 fn command<A: AsRef<[u8]>>(arguments: &[A]) -> Vec<u8> {
-    let mut bytes = format!("*{}\r\n", arguments.len()).into_bytes();
-    for argument in arguments {
-        let argument = argument.as_ref();
-        bytes.extend_from_slice(format!("${}\r\n", argument.len()).as_bytes());
-        bytes.extend_from_slice(argument);
-        bytes.extend_from_slice(b"\r\n");
-    }
+    let mut bytes = Vec::new();
+    encode_command(&mut bytes, arguments);
     bytes
 }
 

@@ -1,9 +1,10 @@
 //! A small blocking client: what a test itself says to Redis.
 
 use std::io::{self, BufReader, Read, Write};
-use std::net::{TcpStream, ToSocketAddrs};
+use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
+use std::time::Duration;
 
 use crate::Reply;
 use crate::child::PATIENCE;
@@ -36,6 +37,14 @@ impl RedisClient {
             .unwrap_or_else(|error| panic!("cannot connect to Redis at {}: {error}", path.as_ref().display()))
     }
 
+    /// Over TCP, with the most that a reply may take.
+    pub(crate) fn try_connect(address: SocketAddr, patience: Duration) -> io::Result<RedisClient> {
+        let stream = TcpStream::connect(address)?;
+        stream.set_nodelay(true)?;
+        stream.set_read_timeout(Some(patience))?;
+        Ok(RedisClient { stream: BufReader::new(Box::new(stream)) })
+    }
+
     pub(crate) fn try_connect_unix(path: &Path) -> io::Result<RedisClient> {
         let stream = UnixStream::connect(path)?;
         stream.set_read_timeout(Some(PATIENCE))?;
@@ -56,14 +65,19 @@ impl RedisClient {
     /// # Errors
     /// When the connection is lost, no reply comes within 10 s, or it is malformed.
     pub fn try_command<A: AsRef<[u8]>>(&mut self, arguments: &[A]) -> io::Result<Reply> {
-        let mut bytes = format!("*{}\r\n", arguments.len()).into_bytes();
-        for argument in arguments {
-            let argument = argument.as_ref();
-            bytes.extend_from_slice(format!("${}\r\n", argument.len()).as_bytes());
-            bytes.extend_from_slice(argument);
-            bytes.extend_from_slice(b"\r\n");
-        }
-        self.stream.get_mut().write_all(&bytes)?;
+        let mut bytes = Vec::new();
+        encode_command(&mut bytes, arguments);
+        self.try_send(&bytes)?;
+        self.try_read()
+    }
+
+    /// Sends commands, as [`encode_command`] writes them.
+    pub(crate) fn try_send(&mut self, commands: &[u8]) -> io::Result<()> {
+        self.stream.get_mut().write_all(commands)
+    }
+
+    /// The next reply.
+    pub(crate) fn try_read(&mut self) -> io::Result<Reply> {
         read_reply(&mut self.stream)
     }
 
@@ -97,5 +111,16 @@ impl RedisClient {
     #[track_caller]
     pub fn flushall(&mut self) {
         assert_eq!(self.command(&["FLUSHALL"]), Reply::Simple("OK".to_owned()), "the reply to FLUSHALL");
+    }
+}
+
+/// Appends a command as an array of bulk strings.
+pub(crate) fn encode_command<A: AsRef<[u8]>>(out: &mut Vec<u8>, arguments: &[A]) {
+    out.extend_from_slice(format!("*{}\r\n", arguments.len()).as_bytes());
+    for argument in arguments {
+        let argument = argument.as_ref();
+        out.extend_from_slice(format!("${}\r\n", argument.len()).as_bytes());
+        out.extend_from_slice(argument);
+        out.extend_from_slice(b"\r\n");
     }
 }

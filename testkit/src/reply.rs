@@ -1,8 +1,9 @@
-//! A RESP2 value as a blocking stream delivers it: replies for the client, commands for the scripted Redis.
+//! A RESP2 value as a blocking stream delivers it: replies for the client, commands for the scripted Redis. Of RESP3,
+//! what HELLO and reads of strings and hashes answer is understood too.
 
 use std::io::{self, BufRead, ErrorKind};
 
-/// A reply of Redis, RESP2.
+/// A reply of Redis.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reply {
     /// `+OK`.
@@ -13,9 +14,9 @@ pub enum Reply {
     Integer(i64),
     /// `$5`, five bytes.
     Bulk(Vec<u8>),
-    /// `$-1` or `*-1`.
+    /// `$-1`, `*-1` or `_`.
     Nil,
-    /// `*2` and two replies.
+    /// `*2` and two replies; of a map, `%1` and two replies, its keys and values in turn.
     Array(Vec<Reply>),
 }
 
@@ -29,6 +30,7 @@ pub(crate) fn read_reply(reader: &mut impl BufRead) -> io::Result<Reply> {
         "-" => Ok(Reply::Error(rest.to_owned())),
         ":" => Ok(Reply::Integer(number()?)),
         "$" | "*" if rest == "-1" => Ok(Reply::Nil),
+        "_" => Ok(Reply::Nil),
         "$" => {
             let length = usize::try_from(number()?).map_err(|_| malformed(&line))?;
             let mut bytes = vec![0; length + 2];
@@ -39,7 +41,10 @@ pub(crate) fn read_reply(reader: &mut impl BufRead) -> io::Result<Reply> {
             bytes.truncate(length);
             Ok(Reply::Bulk(bytes))
         }
-        "*" => (0..number()?).map(|_| read_reply(reader)).collect::<io::Result<_>>().map(Reply::Array),
+        "*" | "%" => {
+            let each = if kind == "%" { 2 } else { 1 };
+            (0..each * number()?).map(|_| read_reply(reader)).collect::<io::Result<_>>().map(Reply::Array)
+        }
         _ => Err(malformed(&line)),
     }
 }
@@ -55,7 +60,7 @@ fn read_line(reader: &mut impl BufRead) -> io::Result<String> {
 }
 
 fn malformed(what: &str) -> io::Error {
-    io::Error::new(ErrorKind::InvalidData, format!("not RESP2: {what:?}"))
+    io::Error::new(ErrorKind::InvalidData, format!("no reply: {what:?}"))
 }
 
 #[cfg(test)]
@@ -78,6 +83,12 @@ mod tests {
             Reply::Array(Vec::new()),
         ];
         assert_eq!(array, Reply::Array(expected.to_vec()));
+    }
+
+    #[test]
+    fn a_nil_and_a_map_of_resp3_are_read() {
+        let map = read(b"%1\r\n$1\r\nf\r\n_\r\n").unwrap();
+        assert_eq!(map, Reply::Array(vec![Reply::Bulk(b"f".to_vec()), Reply::Nil]));
     }
 
     #[test]

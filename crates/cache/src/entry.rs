@@ -193,6 +193,16 @@ impl Entry {
         header.lease.as_ref().map_or(header.sent_ns, |lease| lease.sync_ns())
     }
 
+    /// Whether this came by a later connection than `other`, which the same readers may be shown: to whoever has seen the
+    /// one, the other is the past, whatever each of them answers.
+    pub(crate) fn outlasts(&self, other: &Entry) -> bool {
+        let are_leased_apart = match (self.lease(), other.lease()) {
+            (Some(lease), Some(before)) => !Arc::ptr_eq(lease, before),
+            _ => false,
+        };
+        are_leased_apart && self.partition() == other.partition()
+    }
+
     /// The lease that proves it.
     pub fn lease(&self) -> Option<&Arc<Lease>> {
         self.0.header.header.lease.as_ref()

@@ -78,6 +78,22 @@ impl Others {
         Some(gone)
     }
 
+    /// Removes the answers about the key of `entry` that it outlasts.
+    pub(crate) fn take_outlasted(&mut self, entry: &Entry, hash: u32) -> Vec<Entry> {
+        if self.keys.is_empty() {
+            return Vec::new();
+        }
+        let is_of = |held: &Key| held.is_of(entry.key(), hash);
+        let Ok(mut found) = self.keys.find_entry(spread(hash), is_of) else { return Vec::new() };
+        let answers = &mut found.get_mut().answers;
+        let gone: Vec<Entry> = answers.extract_if(.., |held| entry.outlasts(held)).collect();
+        self.len -= gone.len();
+        if answers.is_empty() {
+            found.remove();
+        }
+        gone
+    }
+
     /// Removes all answers about a key.
     pub(crate) fn take(&mut self, key: &[u8], hash: u32) -> Option<Vec<Entry>> {
         if self.keys.is_empty() {

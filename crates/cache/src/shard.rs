@@ -59,7 +59,6 @@ pub(crate) enum Touch {
 pub(crate) struct Gone {
     pub(crate) first: Entry,
     /// What stood beside it.
-    #[expect(dead_code, reason = "held for its drop")]
     pub(crate) others: Option<Vec<Entry>>,
 }
 
@@ -163,11 +162,28 @@ impl<E> Shard<E> {
     }
 
     /// Keeps an entry, its key as the most recently used, and returns what it replaces. Beside a live answer of another
-    /// view it is one more about its key.
+    /// view it is one more about its key, unless it [outlasts](Entry::outlasts) that.
     pub(crate) fn insert(&mut self, entry: Entry, hash: u64, at: &Moment) -> Option<Gone> {
+        let mut outlasted = self.take_outlasted(&entry, short(hash));
+        let mut gone = self.insert_newest(entry, hash, at);
+        if let Some(first) = outlasted.pop() {
+            let gone = gone.get_or_insert(Gone { first, others: None });
+            gone.others.get_or_insert_default().append(&mut outlasted);
+        }
+        gone
+    }
+
+    fn take_outlasted(&mut self, entry: &Entry, hash: u32) -> Vec<Entry> {
+        let outlasted = self.others.take_outlasted(entry, hash);
+        self.charged -= outlasted.iter().map(|other| charge_beside(other.payload_len())).sum::<u64>();
+        self.stats.others_left += outlasted.len() as u64;
+        outlasted
+    }
+
+    fn insert_newest(&mut self, entry: Entry, hash: u64, at: &Moment) -> Option<Gone> {
         let tick = self.tick(at);
-        let found =
-            self.find(entry.key(), hash).map(|(slot, old)| (slot, at.death(old), old.view() == entry.view()));
+        let replaces = |old: &Entry| old.view() == entry.view() || entry.outlasts(old);
+        let found = self.find(entry.key(), hash).map(|(slot, old)| (slot, at.death(old), replaces(old)));
         if let Some((slot, None, false)) = found {
             self.list.promote(slot, tick);
             return self.insert_beside(entry, short(hash));

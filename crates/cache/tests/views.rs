@@ -158,3 +158,37 @@ fn that_a_key_does_not_exist_is_kept_in_place_of_a_reply() {
     assert!(cache.peek(b"k", 3).expect("held").is_missing());
     assert_eq!(cache.stats(3).negatives, 1);
 }
+
+#[test]
+fn what_came_by_a_later_connection_stands_beside_nothing_of_an_earlier_one() {
+    let cache = cache(2);
+    let leases = [(); 3].map(|()| Arc::new(Lease::default()));
+    leases.iter().for_each(|lease| lease.renew(1));
+    let put = |view: View<'_>, lease: &Arc<Lease>, at: u64| {
+        let Lookup::Miss(mut fill, _) = find(&cache, b"k", view, at) else { panic!("a miss") };
+        fill.stamp_sent(at);
+        let keep = Keep::Leased { lease: lease.clone(), deadline_ns: None };
+        match view.question {
+            b"" => fill.found(b"v", Facts::default(), keep, at),
+            _ => fill.replied(b"r", keep, at),
+        }
+    };
+    let (whole, field, other) = (view(0, b"HGETALL"), view(0, b"HGET"), view(1, b"HGETALL"));
+    let which = || [VALUE, whole, field, other].map(|view| held(&cache, b"k", view, 9).is_some());
+    put(whole, &leases[0], 1);
+    put(field, &leases[0], 2);
+    // Another reader's, by a connection of its own.
+    put(other, &leases[2], 3);
+    assert_eq!(which(), [false, true, true, true]);
+    put(VALUE, &leases[1], 4);
+    assert_eq!(which(), [true, false, false, true]);
+    put(whole, &leases[1], 5);
+    assert_eq!(which(), [true, true, false, true]);
+    assert_eq!(cache.stats(9).others, 2);
+    // The first answer leaves like the others.
+    put(field, &leases[0], 6);
+    assert_eq!(which(), [false, false, true, true]);
+    assert_eq!((cache.stats(9).entries, cache.stats(9).others), (1, 1));
+    cache.invalidate(b"k");
+    assert_eq!((cache.stats(9).entries, cache.stats(9).others), (0, 0));
+}

@@ -79,6 +79,9 @@ impl Key<'_> {
         }
         if read.start > state.own_until {
             broken(Rule::OwnWrites, format!("written through the program by {}", millis(state.own_until)));
+        } else if read.after > state.write {
+            let why = format!("its connection had made write {} of this key before it", read.after);
+            broken(Rule::OwnWrites, why);
         }
         let staleness = if is_strict { &mut verdict.strict } else { &mut verdict.plain };
         staleness.add(behind);

@@ -79,12 +79,26 @@ pub struct Deadline {
 /// How a write reached Redis.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cause {
-    /// Behind the program's back.
+    /// Behind the program's back, or through it by a command that does not name the key.
     Direct,
     /// Through the program, which knows which key it wrote.
     Through,
     /// With all other keys: FLUSHALL, FLUSHDB.
     Flush,
+    /// The same, through the program.
+    FlushThrough,
+}
+
+impl Cause {
+    /// Whether everything went.
+    pub(crate) fn is_flush(self) -> bool {
+        matches!(self, Cause::Flush | Cause::FlushThrough)
+    }
+
+    /// Whether the program knew, and all of its readers see it from its answer on.
+    pub(crate) fn is_known(self) -> bool {
+        matches!(self, Cause::Through | Cause::FlushThrough)
+    }
 }
 
 /// An answered read.
@@ -100,6 +114,9 @@ pub struct Read {
     pub connection: u32,
     /// Whether it asked for the newest value.
     pub strict: bool,
+    /// How many of the key's writes there were up to the last that its own connection had put before it and that was
+    /// successful: it sees the outcome of that one or of a later one, whether the program knew of it or not.
+    pub after: usize,
     /// What it saw.
     pub seen: Seen,
 }
@@ -161,7 +178,7 @@ pub enum Rule {
     Integrity,
     /// C1 (and C6, whose bound is the expiry): behind by more than the bound.
     Bound,
-    /// C3: behind a write that the program itself had acknowledged.
+    /// C3: behind a write that the program itself had acknowledged, or that its own connection had sent before it.
     OwnWrites,
     /// C4: behind what the same connection had seen before.
     Monotonic,

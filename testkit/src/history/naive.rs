@@ -113,8 +113,8 @@ impl Naive<'_> {
             });
         }
         let through =
-            |place: Place| !place.1 && self.write(place).is_some_and(|write| write.cause == Cause::Through);
-        if read.start > self.until(*best, through) {
+            |place: Place| !place.1 && self.write(place).is_some_and(|write| write.cause.is_known());
+        if read.start > self.until(*best, through) || read.after > best.0 {
             rules.insert(Rule::OwnWrites);
         }
         rules
@@ -187,7 +187,7 @@ fn judge_naively(history: &History, promise: &Promise) -> BTreeSet<(usize, Rule)
 /// Gaps and spans in milliseconds, the kind of write, a time to live.
 fn histories() -> impl Strategy<Value = History> {
     let writes = vec((1u64..40, 0u64..20, 0u8..10, 1u64..120, any::<bool>()), 0..12);
-    let reads = vec((0u64..400, 0u64..20, 0u64..14, any::<bool>(), 0u32..3), 0..24);
+    let reads = vec((0u64..400, 0u64..20, 0u64..14, any::<bool>(), 0u32..3, 0usize..40), 0..24);
     (writes, reads).prop_map(|(writes, reads)| {
         let (mut now, mut number, mut history) =
             (100, 0, History { writes: vec![Vec::new()], ..History::default() });
@@ -206,10 +206,12 @@ fn histories() -> impl Strategy<Value = History> {
                 cause: if through { Cause::Through } else { Cause::Direct },
             });
         }
-        for (start, span, number, strict, connection) in reads {
+        for (start, span, number, strict, connection, after) in reads {
             let seen = if number == 0 { Seen::Nothing } else { Seen::Number(number) };
             let (start, end) = ((100 + start) * MS, (100 + start + span) * MS);
-            history.reads.push(Read { start, end, key: 0, connection, strict, seen });
+            // Most are of connections that write nothing.
+            let after = if after < 12 { after } else { 0 };
+            history.reads.push(Read { start, end, key: 0, connection, strict, after, seen });
         }
         history
     })

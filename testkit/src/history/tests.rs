@@ -41,7 +41,7 @@ fn open(begin: u64, settled: u64, value: impl Into<Option<u64>>) -> Write {
 /// A read from `start` to `end`, in milliseconds, on connection 0.
 fn read(start: u64, end: u64, number: impl Into<Option<u64>>) -> Read {
     let seen = number.into().map_or(Seen::Nothing, Seen::Number);
-    Read { start: start * MS, end: end * MS, key: 0, connection: 0, strict: false, seen }
+    Read { start: start * MS, end: end * MS, key: 0, connection: 0, strict: false, after: 0, seen }
 }
 
 fn strict(start: u64, end: u64, number: impl Into<Option<u64>>) -> Read {
@@ -221,6 +221,30 @@ fn a_write_through_the_program_is_seen_by_all() {
     assert_broken(&writes, &[read(20, 21, 1)], &[]);
     assert_broken(&writes, &[read(21, 22, 1)], &[Rule::OwnWrites]);
     assert_broken(&writes, &[read(100, 101, 2)], &[]);
+}
+
+#[test]
+fn a_flush_through_the_program_is_seen_by_all() {
+    let flush = Write { cause: Cause::FlushThrough, ..write(10, 20, None) };
+    let writes = [write(0, 1, 1), flush];
+    assert_broken(&writes, &[read(20, 21, 1)], &[]);
+    assert_broken(&writes, &[read(21, 22, 1)], &[Rule::OwnWrites]);
+    assert_broken(&writes, &[read(121, 122, 1)], &[Rule::OwnWrites, Rule::Flush]);
+}
+
+#[test]
+fn what_a_connection_wrote_before_it_reads() {
+    let after = |after, read| Read { after, ..read };
+    let writes = [write(0, 1, 1), write(10, 20, 2), write(30, 40, None)];
+    // In one pipeline: the read began before the write was answered.
+    assert_broken(&writes, &[after(2, read(10, 21, 1))], &[Rule::OwnWrites]);
+    assert_broken(&writes, &[after(2, read(10, 21, 2)), after(2, read(22, 41, None))], &[]);
+    assert_broken(&writes, &[after(3, read(30, 41, 2))], &[Rule::OwnWrites]);
+    // Others are not concerned.
+    assert_broken(&writes, &[read(10, 21, 1)], &[]);
+    // A deadline that passed comes after the write that set it.
+    let passing = [write(0, 1, 1), write_px(10, 11, 2, 20)];
+    assert_broken(&passing, &[after(2, read(33, 34, None))], &[]);
 }
 
 #[test]

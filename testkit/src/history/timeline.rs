@@ -23,7 +23,7 @@ pub(super) struct Timeline {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct State {
     /// The number of writes up to and with the one it comes from; 0 is what was there before all.
-    write: usize,
+    pub(super) write: usize,
     pub(super) value: Option<u64>,
     /// It cannot have begun before.
     pub(super) from: u64,
@@ -55,9 +55,9 @@ impl Timeline {
         for state in states.iter_mut().rev() {
             (state.until, state.own_until, state.flushed) = (until, own_until, flushed);
             if state.certain_by < until {
-                (until, flushed) = (state.certain_by, state.cause == Cause::Flush);
+                (until, flushed) = (state.certain_by, state.cause.is_flush());
             }
-            if state.cause == Cause::Through {
+            if state.cause.is_known() {
                 own_until = own_until.min(state.certain_by);
             }
         }

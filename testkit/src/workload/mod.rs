@@ -1,16 +1,21 @@
-//! Writers at a Redis and readers at the program, for as long as faults are injected, all of it noted.
+//! Writers at a Redis and at the program, and readers on both of its fronts, for as long as faults are injected; all of
+//! it noted.
 //!
 //! Everything random comes from one seed; the interleaving does not, so a failure repeats with its seed often, not
 //! always.
 
+mod ask;
+mod harvest;
+mod keyspace;
 mod operation;
 mod primary;
 mod reader;
+mod resp_reader;
+mod session;
 mod value;
 mod writer;
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::thread;
@@ -18,10 +23,12 @@ use std::time::Duration;
 
 pub use primary::Primary;
 
-use crate::Random;
 use crate::child::PATIENCE;
 use crate::history::History;
-use reader::{Harvest, Reader};
+use crate::{Proxy, Random};
+use harvest::Harvest;
+use reader::Reader;
+use resp_reader::RespReader;
 use writer::Writer;
 
 /// How long every second reader waits for an answer.
@@ -36,8 +43,15 @@ pub struct Workload {
     pub keys: usize,
     /// Threads that write, each to keys of its own.
     pub writers: usize,
-    /// Threads that read, each on a connection of its own.
+    /// Threads that read over HTTP, each on a connection of its own.
     pub readers: usize,
+    /// Threads that read as Redis clients. With any, keys are of two databases and of two kinds.
+    pub resp_readers: usize,
+    /// How many writes of a hundred go through the program.
+    pub through_percent: usize,
+    /// How many reads of Redis clients of a hundred are by scripts, which go past the cache: what they show is shown from
+    /// then on.
+    pub script_percent: usize,
     /// The most requests sent at once.
     pub depth: usize,
     /// How many reads of a hundred ask for the newest value, by `Cache-Control: no-cache`.
@@ -56,26 +70,38 @@ pub struct Workload {
 pub struct Run {
     /// Every write, every answered read.
     pub history: History,
-    /// Reads answered from memory, as the program says.
+    /// Reads over HTTP, and those of them answered from memory, as the program says.
+    pub told: usize,
+    /// See `told`.
     pub hits: usize,
-    /// Connections that the program ended.
+    /// Connections over HTTP that the program ended.
     pub cut: usize,
+    /// Connections of Redis clients that it ended, as it must where it cannot know whether a command was executed.
+    pub closed: usize,
     /// Connections that readers left because an answer took long.
     pub given_up: usize,
-    /// Reads that were refused, by status.
-    pub errors: BTreeMap<u16, usize>,
+    /// Reads that were refused, by status or code.
+    pub errors: BTreeMap<String, usize>,
     /// When each refused read began and ended.
     pub refused: Vec<Range<u64>>,
 }
 
 impl Workload {
-    /// Some 10,000 reads a second on an idle core, and a write every millisecond.
+    /// The same over HTTP and as Redis clients, with half of the writes through the program.
+    pub fn on_both_fronts(seed: u64) -> Workload {
+        Workload { resp_readers: 3, through_percent: 50, script_percent: 8, ..Workload::new(seed) }
+    }
+
+    /// Over HTTP alone: some 10,000 reads a second on an idle core, and a write every millisecond.
     pub fn new(seed: u64) -> Workload {
         Workload {
             seed,
             keys: 24,
             writers: 3,
             readers: 4,
+            resp_readers: 0,
+            through_percent: 0,
+            script_percent: 0,
             depth: 8,
             strict_percent: 10,
             mixed: true,
@@ -85,17 +111,20 @@ impl Workload {
         }
     }
 
-    /// Reads at `address` and writes to `primary` until `during` returns. No key of it may exist before.
+    /// Reads at `proxy` and writes to `primary` until `during` returns. No key of it may exist before.
     ///
     /// # Panics
     /// When a reader or a writer meets what cannot happen: an answer without a length, no answer within 10 s.
-    pub fn run(&self, primary: &Primary, address: SocketAddr, during: impl FnOnce()) -> Run {
+    pub fn run(&self, primary: &Primary, proxy: &Proxy, during: impl FnOnce()) -> Run {
         let mut random = Random::new(self.seed);
         let (stop, connections) = (AtomicBool::new(false), AtomicU32::new(0));
+        let (address, resp) = (proxy.address(), self.is_resp().then(|| proxy.resp_address()));
         let mut run = Run {
             history: History { writes: vec![Vec::new(); self.keys], reads: Vec::new() },
+            told: 0,
             hits: 0,
             cut: 0,
+            closed: 0,
             given_up: 0,
             errors: BTreeMap::new(),
             refused: Vec::new(),
@@ -107,27 +136,52 @@ impl Workload {
             let writers: Vec<_> = (0..self.writers)
                 .map(|number| {
                     let keys = (number..self.keys).step_by(self.writers);
-                    let writer = Writer::new(self, primary, keys, Random::new(random.next_u64()));
-                    scope.spawn(move || writer.run(stop).collect::<Vec<_>>())
+                    let random = Random::new(random.next_u64());
+                    let writer = Writer::new(self, primary, resp, &connections, keys, random);
+                    scope.spawn(move || writer.run(stop))
                 })
                 .collect();
-            let readers: Vec<_> = (0..self.readers)
+            let patience = |number| if number % 2 == 0 { PATIENCE } else { IMPATIENT };
+            let mut readers: Vec<_> = (0..self.readers)
                 .map(|number| {
-                    let patience = if number % 2 == 0 { PATIENCE } else { IMPATIENT };
-                    let random = Random::new(random.next_u64());
+                    let (random, patience) = (Random::new(random.next_u64()), patience(number));
                     let reader =
                         Reader { workload: self, address, connections: &connections, random, patience };
                     scope.spawn(move || reader.run(stop))
                 })
                 .collect();
+            readers.extend((0..self.resp_readers).map(|number| {
+                let (random, patience) = (Random::new(random.next_u64()), patience(number));
+                let address = resp.expect("the port for Redis clients");
+                let reader = RespReader::new(self, address, &connections, random, patience);
+                scope.spawn(move || reader.run(stop))
+            }));
             during();
             drop(stopping);
-            for (key, writes) in writers.into_iter().flat_map(|writer| writer.join().expect("a writer")) {
-                run.history.writes[key] = writes;
+            for writer in writers {
+                let (writes, harvest) = writer.join().expect("a writer");
+                writes.into_iter().for_each(|(key, writes)| run.history.writes[key] = writes);
+                run.add(harvest);
             }
             readers.into_iter().for_each(|reader| run.add(reader.join().expect("a reader")));
         });
         run
+    }
+}
+
+impl Workload {
+    /// Whether it is for the port of Redis clients too.
+    fn is_resp(&self) -> bool {
+        self.resp_readers > 0 || self.through_percent > 0
+    }
+}
+
+/// Sleeps for so long on average, or not at all: the system makes a short sleep a long one.
+fn pause(random: &mut Random, mean: Duration) {
+    let most = 2 * usize::try_from(mean.as_micros()).unwrap_or(0);
+    match random.below(most + 1) {
+        0..60 => {}
+        micros => thread::sleep(Duration::from_micros(micros as u64)),
     }
 }
 
@@ -139,8 +193,10 @@ impl Run {
 
     fn add(&mut self, harvest: Harvest) {
         self.history.reads.extend(harvest.reads);
+        self.told += harvest.told;
         self.hits += harvest.hits;
         self.cut += harvest.cut;
+        self.closed += harvest.closed;
         self.given_up += harvest.given_up;
         self.refused.extend(harvest.refused);
         for (error, count) in harvest.errors {

@@ -1,7 +1,8 @@
 //! The ways to change a key, and what each leaves behind.
 
 use crate::history::Deadline;
-use crate::workload::value::{encode, key_name};
+use crate::workload::keyspace::{FIELD, Keyspace};
+use crate::workload::value::encode;
 use crate::{Random, Reply};
 
 /// What a writer knows of a key that it alone writes.
@@ -21,6 +22,8 @@ pub(super) struct Operation {
     pub(super) prepare: Vec<Vec<Vec<u8>>>,
     pub(super) act: Vec<Vec<u8>>,
     pub(super) effects: Vec<(usize, Effect)>,
+    /// Whether its arguments say which keys it changes.
+    pub(super) is_declared: bool,
 }
 
 /// What a command does to a key.
@@ -30,6 +33,8 @@ pub(super) enum Effect {
     Value(u64, Option<u64>),
     /// A new number, with the deadline that is there.
     KeepTtl(u64),
+    /// The same of a hash, whose reply counts the fields that were not there.
+    Field(u64),
     Delete,
     /// Another deadline for what is there.
     Expire(u64),
@@ -40,12 +45,16 @@ impl Operation {
     /// Any operation that these keys allow: the first is changed, the second maybe.
     pub(super) fn draw(
         random: &mut Random,
+        keyspace: Keyspace,
         scratch: &str,
         keys: [usize; 2],
         known: [&Known; 2],
     ) -> Operation {
+        if keyspace.is_hash(keys[0]) {
+            return Operation::draw_of_hash(random, keyspace, scratch, keys[0], known[0]);
+        }
         let [(key, before), (other, before_other)] = [(keys[0], known[0]), (keys[1], known[1])];
-        let (name, number) = (key_name(key), before.last + 1);
+        let (name, number) = (keyspace.name(key), before.last + 1);
         let value = encode(key, number);
         let px = u64::try_from(random.between(15, 400)).unwrap_or(15);
         let px_text = px.to_string();
@@ -77,8 +86,8 @@ impl Operation {
             81..84 if is_there && before.deadline.is_none() => {
                 one(vec![b"RENAME", n, scratch.as_bytes()], Effect::Delete)
             }
-            84..92 if key != other => {
-                let (other_name, other_number) = (key_name(other), before_other.last + 1);
+            84..92 if key != other && !keyspace.is_hash(other) => {
+                let (other_name, other_number) = (keyspace.name(other), before_other.last + 1);
                 let other_value = encode(other, other_number);
                 let is_atomic = random.percent(50);
                 let sets = [vec![n, v], vec![other_name.as_bytes(), &other_value]];
@@ -97,25 +106,82 @@ impl Operation {
                 both.effects.push((other, Effect::Value(other_number, None)));
                 both
             }
+            92..95 => {
+                let mut copied = one(vec![b"COPY", scratch.as_bytes(), n, b"REPLACE"], set);
+                copied.prepare.push(vec![b"SET".to_vec(), scratch.into(), value]);
+                copied
+            }
+            95..98 => Operation::undeclared(key, &name, "'SET', '{}', ARGV[1]", v, set),
             _ => one(vec![b"SET", n, v], set),
         }
     }
 
+    /// Any operation that a hash allows.
+    fn draw_of_hash(
+        random: &mut Random,
+        keyspace: Keyspace,
+        scratch: &str,
+        key: usize,
+        before: &Known,
+    ) -> Operation {
+        let (name, number) = (keyspace.name(key), before.last + 1);
+        let value = encode(key, number);
+        let px = u64::try_from(random.between(15, 400)).unwrap_or(15);
+        let px_text = px.to_string();
+        let (n, v) = (name.as_bytes(), value.as_slice());
+        let is_there = before.value.is_some() && !before.is_doubtful;
+        let one = |act: Vec<&[u8]>, effect| Operation::one(key, act, effect);
+        // What HSET leaves depends on what is there.
+        match random.below(if before.is_doubtful { 10 } else { 100 }) {
+            0..10 => one(vec![b"DEL", n], Effect::Delete),
+            10..20 => one(vec![b"HDEL", n, FIELD], Effect::Delete),
+            20..30 if is_there => one(vec![b"PEXPIRE", n, px_text.as_bytes()], Effect::Expire(px)),
+            30..36 if is_there && before.deadline.is_some() => one(vec![b"PERSIST", n], Effect::Persist),
+            36..48 => {
+                let set = Effect::Value(number, None);
+                let mut renamed = one(vec![b"RENAME", scratch.as_bytes(), n], set);
+                // Something of a transaction before it may have left another.
+                renamed.prepare.push(vec![b"DEL".to_vec(), scratch.into()]);
+                renamed.prepare.push(vec![b"HSET".to_vec(), scratch.into(), FIELD.to_vec(), value]);
+                renamed
+            }
+            48..54 => {
+                Operation::undeclared(key, &name, "'HSET', '{}', 'v', ARGV[1]", v, Effect::Field(number))
+            }
+            _ => one(vec![b"HSET", n, FIELD, v], Effect::Field(number)),
+        }
+    }
+
+    /// By a script that does not say which key it changes.
+    fn undeclared(key: usize, name: &str, call: &str, value: &[u8], effect: Effect) -> Operation {
+        let script = format!("return redis.call({})", call.replace("{}", name));
+        let act = vec![b"EVAL".as_slice(), script.as_bytes(), b"0", value];
+        Operation { is_declared: false, ..Operation::one(key, act, effect) }
+    }
+
     /// A value with a short time to live.
-    pub(super) fn set_px(random: &mut Random, key: usize, known: &Known) -> Operation {
+    pub(super) fn set_px(random: &mut Random, keyspace: Keyspace, key: usize, known: &Known) -> Operation {
         let (number, px) = (known.last + 1, u64::try_from(random.between(15, 60)).unwrap_or(15));
-        let (name, value, text) = (key_name(key), encode(key, number), px.to_string());
+        let (name, value, text) = (keyspace.name(key), encode(key, number), px.to_string());
         let act = vec![b"SET".as_slice(), name.as_bytes(), &value, b"PX", text.as_bytes()];
         Operation::one(key, act, Effect::Value(number, Some(px)))
     }
 
     fn one(key: usize, act: Vec<&[u8]>, effect: Effect) -> Operation {
         let act = act.into_iter().map(<[u8]>::to_vec).collect();
-        Operation { prepare: Vec::new(), act, effects: vec![(key, effect)] }
+        Operation { prepare: Vec::new(), act, effects: vec![(key, effect)], is_declared: true }
     }
 }
 
 impl Effect {
+    /// The number that it brings.
+    pub(super) fn number(self) -> Option<u64> {
+        match self {
+            Effect::Value(number, _) | Effect::KeepTtl(number) | Effect::Field(number) => Some(number),
+            Effect::Delete | Effect::Expire(_) | Effect::Persist => None,
+        }
+    }
+
     /// What the key holds after a command that was sent at `begin` and answered by `end`; without a reply, if it was
     /// executed at all.
     pub(super) fn apply(self, before: &Known, reply: Option<&Reply>, begin: u64, end: u64) -> Known {
@@ -123,15 +189,15 @@ impl Effect {
             let px = px * 1_000_000;
             Some(Deadline { earliest: begin + px, latest: end.saturating_add(px) })
         };
-        let was_missing = matches!(reply, Some(Reply::Integer(0) | Reply::Nil));
-        let last = match self {
-            Effect::Value(number, _) | Effect::KeepTtl(number) => number,
-            Effect::Delete | Effect::Expire(_) | Effect::Persist => before.last,
+        let was_missing = match self {
+            Effect::Field(_) => reply == Some(&Reply::Integer(1)),
+            _ => matches!(reply, Some(Reply::Integer(0) | Reply::Nil)),
         };
+        let last = self.number().unwrap_or(before.last);
         let (value, deadline) = match self {
             Effect::Value(number, px) => (Some(number), px.and_then(deadline)),
-            Effect::KeepTtl(number) if was_missing => (Some(number), None),
-            Effect::KeepTtl(number) => {
+            Effect::KeepTtl(number) | Effect::Field(number) if was_missing => (Some(number), None),
+            Effect::KeepTtl(number) | Effect::Field(number) => {
                 // Unanswered, it may have found nothing and kept no deadline.
                 let kept = |kept: Deadline| match reply {
                     Some(_) => kept,

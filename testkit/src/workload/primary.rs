@@ -6,6 +6,7 @@
 use std::path::PathBuf;
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
+use crate::history::Cause;
 use crate::{RedisServer, now_ns};
 
 /// Where writers write; it can be flushed and replaced while they do.
@@ -17,8 +18,8 @@ pub(super) struct State {
     pub(super) socket: PathBuf,
     /// Another one for another server.
     pub(super) generation: u64,
-    /// The start and the end of each flush.
-    pub(super) flushes: Vec<(u64, u64)>,
+    /// The start and the end of each flush, and how it came about.
+    pub(super) flushes: Vec<(u64, u64, Cause)>,
 }
 
 impl Primary {
@@ -30,10 +31,19 @@ impl Primary {
 
     /// Deletes all keys by `flush`, between the writes.
     pub fn flush(&self, flush: impl FnOnce()) {
+        self.flush_for(Cause::Flush, flush);
+    }
+
+    /// The same through the program.
+    pub fn flush_through(&self, flush: impl FnOnce()) {
+        self.flush_for(Cause::FlushThrough, flush);
+    }
+
+    fn flush_for(&self, cause: Cause, flush: impl FnOnce()) {
         let mut state = self.shut();
         let begin = now_ns();
         flush();
-        state.flushes.push((begin, now_ns()));
+        state.flushes.push((begin, now_ns(), cause));
     }
 
     /// Makes `next` the primary by `promote`, between the writes. It has all that was acknowledged.

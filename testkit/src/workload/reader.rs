@@ -1,9 +1,7 @@
 //! One reading connection: pipelined GETs over HTTP, parsed no further than the judge needs.
 
-use std::collections::BTreeMap;
 use std::io::{self, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
-use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::thread;
 use std::time::Duration;
@@ -12,23 +10,11 @@ use memchr::memmem;
 
 use crate::child::PATIENCE;
 use crate::history::{Read, Seen};
-use crate::workload::Workload;
-use crate::workload::value::{decode, key_name};
+use crate::workload::harvest::Harvest;
+use crate::workload::keyspace::Keyspace;
+use crate::workload::value::decode;
+use crate::workload::{Workload, pause};
 use crate::{Random, now_ns};
-
-/// What one reader brings back.
-#[derive(Default)]
-pub(super) struct Harvest {
-    pub(super) reads: Vec<Read>,
-    pub(super) hits: usize,
-    /// Connections that the program ended, and that the reader did.
-    pub(super) cut: usize,
-    pub(super) given_up: usize,
-    /// Refusals by status.
-    pub(super) errors: BTreeMap<u16, usize>,
-    /// When each refused read began and ended.
-    pub(super) refused: Vec<Range<u64>>,
-}
 
 pub(super) struct Reader<'a> {
     pub(super) workload: &'a Workload,
@@ -77,25 +63,21 @@ impl Reader<'_> {
                     thread::sleep(Duration::from_millis(1));
                 }
             }
-            let pause = 2 * usize::try_from(self.workload.read_pause.as_micros()).unwrap_or(0);
-            match self.random.below(pause + 1) {
-                0..60 => {}
-                micros => thread::sleep(Duration::from_micros(micros as u64)),
-            }
+            pause(&mut self.random, self.workload.read_pause);
         }
         harvest
     }
 
     /// Some keys; half of the reads are of the first quarter.
     fn ask(&mut self) -> Vec<Asked> {
-        let Workload { keys, depth, strict_percent, mixed, .. } = *self.workload;
+        let Workload { depth, strict_percent, mixed, .. } = *self.workload;
+        let keys = Keyspace::of(self.workload).keys_in(0, false);
         let alone = !mixed && self.random.percent(strict_percent);
         let count = if alone { 1 } else { self.random.between(1, depth) };
         (0..count)
             .map(|_| {
-                let among = if self.random.percent(50) { keys.div_ceil(4) } else { keys };
-                let strict = alone || (mixed && self.random.percent(strict_percent));
-                Asked { key: self.random.below(among), strict }
+                let key = draw_key(&mut self.random, &keys);
+                Asked { key, strict: alone || (mixed && self.random.percent(strict_percent)) }
             })
             .collect()
     }
@@ -115,10 +97,11 @@ impl Reader<'_> {
         asked: &[Asked],
         harvest: &mut Harvest,
     ) -> io::Result<Connection> {
+        let keyspace = Keyspace::of(self.workload);
         let mut requests = Vec::with_capacity(64 * asked.len());
         for Asked { key, strict } in asked {
             let fresh = if *strict { "Cache-Control: no-cache\r\n" } else { "" };
-            write!(requests, "GET /{} HTTP/1.1\r\nHost: h\r\n{fresh}\r\n", key_name(*key))?;
+            write!(requests, "GET /{} HTTP/1.1\r\nHost: h\r\n{fresh}\r\n", keyspace.name(*key))?;
         }
         let start = now_ns();
         open.stream.write_all(&requests)?;
@@ -144,20 +127,35 @@ impl Reader<'_> {
                     200 => Some(decode(key, answer.body)),
                     404 => Some(Seen::Nothing),
                     status => {
-                        *harvest.errors.entry(status).or_default() += 1;
-                        harvest.refused.push(start..end);
+                        harvest.refuse(status.to_string(), start..end);
                         None
                     }
                 };
+                let is_answered = seen.is_some();
                 let (key, connection) = (u32::try_from(key).unwrap_or(u32::MAX), open.number);
                 harvest.hits += usize::from(answer.is_hit);
-                harvest.reads.extend(seen.map(|seen| Read { start, end, key, connection, strict, seen }));
+                harvest.reads.extend(seen.map(|seen| Read {
+                    start,
+                    end,
+                    key,
+                    connection,
+                    strict,
+                    after: 0,
+                    seen,
+                }));
+                harvest.told += usize::from(is_answered);
                 taken += answer.length;
             }
             open.unread.drain(..taken);
         }
         Ok(open)
     }
+}
+
+/// One of these keys; half of the time of the first quarter.
+pub(super) fn draw_key(random: &mut Random, keys: &[usize]) -> usize {
+    let among = if random.percent(50) { keys.len().div_ceil(4) } else { keys.len() };
+    keys[random.below(among)]
 }
 
 impl Answer<'_> {

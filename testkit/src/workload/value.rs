@@ -6,11 +6,6 @@ use crate::history::Seen;
 const LARGE_EVERY: u64 = 251;
 const LARGE_BYTES: usize = 20_000;
 
-/// The name of a key.
-pub(super) fn key_name(key: usize) -> String {
-    format!("k{key}")
-}
-
 /// What the key's writer writes for this number.
 pub(super) fn encode(key: usize, number: u64) -> Vec<u8> {
     let mut value = format!("k{key}={number} ").into_bytes();
@@ -20,12 +15,19 @@ pub(super) fn encode(key: usize, number: u64) -> Vec<u8> {
 
 /// What a reader of the key makes of a value.
 pub(super) fn decode(key: usize, value: &[u8]) -> Seen {
+    decode_start(key, value, usize::MAX)
+}
+
+/// What a reader makes of the first `length` bytes of a value: enough to hold its number.
+pub(super) fn decode_start(key: usize, start: &[u8], length: usize) -> Seen {
     let number = || {
-        let rest = value.strip_prefix(b"k")?.strip_prefix(key.to_string().as_bytes())?.strip_prefix(b"=")?;
+        let rest = start.strip_prefix(b"k")?.strip_prefix(key.to_string().as_bytes())?.strip_prefix(b"=")?;
         let end = memchr::memchr(b' ', rest)?;
         let number = std::str::from_utf8(&rest[..end]).ok()?.parse().ok()?;
         let tail = &rest[end + 1..];
-        (tail.len() == filling(number) && tail.iter().all(|&byte| byte == b'x')).then_some(number)
+        let before = start.len() - tail.len();
+        let expected = (before + filling(number)).min(length).checked_sub(before)?;
+        (tail.len() == expected && tail.iter().all(|&byte| byte == b'x')).then_some(number)
     };
     number().map_or(Seen::Foreign, Seen::Number)
 }
@@ -51,6 +53,11 @@ mod tests {
         let whole = encode(7, 251);
         for cut in [0, 1, 5, whole.len() - 1] {
             assert_eq!(decode(7, &whole[..cut]), Seen::Foreign);
+        }
+        for number in [1, 60, 251] {
+            let whole = encode(7, number);
+            assert_eq!(decode_start(7, &whole[..whole.len().min(41)], 41), Seen::Number(number));
+            assert_eq!(decode_start(7, &whole[..whole.len().min(41) - 1], 41), Seen::Foreign);
         }
         let mut damaged = whole;
         *damaged.last_mut().unwrap() = b'y';

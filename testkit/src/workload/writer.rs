@@ -5,30 +5,48 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::child::PATIENCE;
 use crate::history::{Cause, Outcome, Write};
-use crate::workload::Workload;
+use crate::redis_client::encode_command;
+use crate::workload::ask::Ask;
+use crate::workload::harvest::Harvest;
+use crate::workload::keyspace::Keyspace;
 use crate::workload::operation::{Known, Operation};
 use crate::workload::primary::{Primary, State};
+use crate::workload::session::Session;
+use crate::workload::{Workload, pause};
 use crate::{Random, RedisClient, Reply, now_ns};
 
 /// Refusals that say that nothing was done, and that faults lead to.
 const REFUSALS: [&str; 6] = ["LOADING", "READONLY", "OOM", "MASTERDOWN", "EXECABORT", "ERR no such key"];
+/// After this, nothing of a connection that the program has lost is on its way any more: it lies in Redis' socket, if
+/// anywhere.
+const ON_ITS_WAY: Duration = Duration::from_millis(20);
 
 pub(super) struct Writer<'a> {
     workload: &'a Workload,
     primary: &'a Primary,
+    /// Where Redis clients of the program connect to.
+    resp: Option<SocketAddr>,
+    connections: &'a AtomicU32,
+    keyspace: Keyspace,
     random: Random,
     scratch: String,
     keys: BTreeMap<usize, Key>,
     redis: Option<RedisClient>,
+    session: Option<Session>,
     generation: u64,
     flushes: usize,
+    harvest: Harvest,
 }
+
+/// The writes of each key, and what was read between them.
+pub(super) type Written = (Vec<(usize, Vec<Write>)>, Harvest);
 
 #[derive(Default)]
 struct Key {
@@ -36,27 +54,49 @@ struct Key {
     writes: Vec<Write>,
 }
 
+/// What became of an operation.
+enum Sent {
+    /// It was refused, or never sent.
+    Nothing,
+    Answered {
+        begin: u64,
+        ack: u64,
+        reply: Reply,
+    },
+    /// Its connection was lost.
+    Lost {
+        begin: u64,
+    },
+}
+
 impl<'a> Writer<'a> {
     pub(super) fn new(
         workload: &'a Workload,
         primary: &'a Primary,
+        resp: Option<SocketAddr>,
+        connections: &'a AtomicU32,
         keys: impl Iterator<Item = usize>,
         mut random: Random,
     ) -> Writer<'a> {
         Writer {
             workload,
             primary,
+            resp,
+            connections,
+            keyspace: Keyspace::of(workload),
             scratch: format!("scratch-{:x}", random.next_u64()),
             random,
             keys: keys.map(|key| (key, Key::default())).collect(),
             redis: None,
+            session: None,
             generation: 0,
             flushes: 0,
+            harvest: Harvest::default(),
         }
     }
 
-    /// Writes until it is told to stop; the writes of each key.
-    pub(super) fn run(mut self, stop: &AtomicBool) -> impl Iterator<Item = (usize, Vec<Write>)> {
+    /// Writes until it is told to stop.
+    pub(super) fn run(mut self, stop: &AtomicBool) -> Written {
         let all: Vec<usize> = self.keys.keys().copied().collect();
         while !stop.load(Ordering::Relaxed) {
             let few: Vec<usize> =
@@ -64,11 +104,7 @@ impl<'a> Writer<'a> {
             for _ in 0..self.random.between(5, 40) {
                 let keys = [(); 2].map(|()| few[self.random.below(few.len())]);
                 self.write(keys);
-                let micros = usize::try_from(self.workload.write_pause.as_micros()).unwrap_or(0);
-                match self.random.below(2 * micros + 1) {
-                    0..60 => {}
-                    pause => thread::sleep(Duration::from_micros(pause as u64)),
-                }
+                pause(&mut self.random, self.workload.write_pause);
                 if stop.load(Ordering::Relaxed) {
                     break;
                 }
@@ -76,7 +112,7 @@ impl<'a> Writer<'a> {
         }
         let primary = self.primary;
         self.note_flushes(&primary.open());
-        self.keys.into_iter().map(|(key, Key { writes, .. })| (key, writes))
+        (self.keys.into_iter().map(|(key, Key { writes, .. })| (key, writes)).collect(), self.harvest)
     }
 
     /// One operation, unless the server refuses it.
@@ -86,21 +122,51 @@ impl<'a> Writer<'a> {
         self.note_flushes(&state);
         if self.redis.is_none() || self.generation != state.generation {
             self.generation = state.generation;
-            self.redis = connect(&state);
+            self.redis = connect(&state, self.db());
         }
-        let Some(redis) = &mut self.redis else { return };
         let known = keys.map(|key| &self.keys[&key].known);
         let operation = match self.random.percent(self.workload.px_percent) {
-            true => Operation::set_px(&mut self.random, keys[0], known[0]),
-            false => Operation::draw(&mut self.random, &self.scratch, keys, known),
+            true => Operation::set_px(&mut self.random, self.keyspace, keys[0], known[0]),
+            false => Operation::draw(&mut self.random, self.keyspace, &self.scratch, keys, known),
         };
+        if let Some(resp) = self.resp.filter(|_| self.random.percent(self.workload.through_percent)) {
+            return self.write_through(&operation, resp, &state);
+        }
+        match self.send(&operation) {
+            Sent::Nothing => {}
+            Sent::Answered { begin, ack, reply } => {
+                self.note(&operation, begin, Outcome::Done(ack), Cause::Direct, Some(&reply));
+            }
+            Sent::Lost { begin } => {
+                // Only a server that died cuts us, and once another answers in its place nothing of it can follow.
+                drop(state);
+                self.redis = connect(&primary.open(), self.db());
+                let settled = if self.redis.is_some() { now_ns() } else { u64::MAX };
+                self.note(&operation, begin, Outcome::Open(settled), Cause::Direct, None);
+            }
+        }
+    }
+
+    /// The database of this writer's keys.
+    fn db(&self) -> u32 {
+        self.keys.keys().next().map_or(0, |&key| self.keyspace.db(key))
+    }
+
+    /// Behind the program's back.
+    fn send(&mut self, operation: &Operation) -> Sent {
+        let Some(redis) = &mut self.redis else { return Sent::Nothing };
         for command in &operation.prepare {
             match redis.try_command(command) {
-                Ok(Reply::Error(text)) => assert_refusal(&text),
+                Ok(Reply::Error(text)) => {
+                    assert_refusal(&text);
+                    // Of a transaction nothing may remain.
+                    self.redis = None;
+                    return Sent::Nothing;
+                }
                 Ok(_) => {}
                 Err(_) => {
                     self.redis = None;
-                    return;
+                    return Sent::Nothing;
                 }
             }
         }
@@ -108,35 +174,139 @@ impl<'a> Writer<'a> {
         let reply = redis.try_command(&operation.act);
         let ack = now_ns();
         match reply {
-            Ok(Reply::Error(text)) => assert_refusal(&text),
-            Ok(reply) => self.note(&operation, begin, Outcome::Done(ack), Some(&reply)),
+            Ok(Reply::Error(text)) => {
+                assert_refusal(&text);
+                Sent::Nothing
+            }
+            Ok(reply) => Sent::Answered { begin, ack, reply },
             Err(error) => {
                 assert!(error.kind() != io::ErrorKind::WouldBlock, "Redis was silent for {PATIENCE:?}");
-                // Only a server that died cuts us, and once another answers in its place nothing of it can follow.
-                drop(state);
-                self.redis = connect(&primary.open());
-                let settled = if self.redis.is_some() { now_ns() } else { u64::MAX };
-                self.note(&operation, begin, Outcome::Open(settled), None);
+                Sent::Lost { begin }
             }
         }
     }
 
-    fn note(&mut self, operation: &Operation, begin: u64, outcome: Outcome, reply: Option<&Reply>) {
+    /// As a client of the program, with reads in the same pipeline. The gate stays open until nothing can follow.
+    fn write_through(&mut self, operation: &Operation, resp: SocketAddr, state: &State) {
+        let session = self.session.take().map_or_else(
+            || {
+                let is_resp3 = self.random.percent(50);
+                Session::open(resp, self.connections, self.db(), is_resp3, PATIENCE)
+            },
+            Ok,
+        );
+        let Ok(mut session) = session else {
+            self.harvest.closed += 1;
+            return;
+        };
+        let sent = self.pipeline(operation, &mut session);
+        match sent {
+            Ok(()) => self.session = Some(session).filter(|_| !self.random.percent(1)),
+            Err(Cut { begin, late }) => {
+                assert!(!late, "the program was silent for {PATIENCE:?}");
+                self.harvest.closed += 1;
+                let settled = self.settle(state);
+                if let Some(begin) = begin {
+                    self.note(operation, begin, Outcome::Open(settled), Cause::Direct, None);
+                }
+            }
+        }
+    }
+
+    /// Some reads, the write, and some more.
+    fn pipeline(&mut self, operation: &Operation, session: &mut Session) -> Result<(), Cut> {
+        for command in &operation.prepare {
+            let mut bytes = Vec::new();
+            encode_command(&mut bytes, command);
+            session.send(&bytes).map_err(Cut::before)?;
+            if let Reply::Error(text) = session.reply().map_err(Cut::before)? {
+                assert_refusal(&text);
+                return Err(Cut { begin: None, late: false });
+            }
+        }
+        // Within a transaction they would be queued.
+        let is_exec = operation.act[0] == b"EXEC";
+        let before = if is_exec { Vec::new() } else { self.asks(operation, 30) };
+        let behind = self.asks(operation, 60);
+        let mut commands = Vec::new();
+        before.iter().for_each(|ask| ask.encode(self.keyspace, &mut commands));
+        encode_command(&mut commands, &operation.act);
+        behind.iter().for_each(|ask| ask.encode(self.keyspace, &mut commands));
+        let begin = now_ns();
+        let cut = |error| Cut::after(begin, &error);
+        session.send(&commands).map_err(cut)?;
+        let future: Vec<_> = operation.effects.iter().map(|(key, effect)| (*key, effect.number())).collect();
+        for ask in &before {
+            let reply = session.reply().map_err(cut)?;
+            session.note(&mut self.harvest, ask, &reply, begin, &future);
+        }
+        let reply = session.reply().map_err(cut)?;
+        let ack = now_ns();
+        if let Reply::Error(text) = &reply {
+            assert_refusal(text);
+        } else {
+            let cause = if operation.is_declared { Cause::Through } else { Cause::Direct };
+            self.note(operation, begin, Outcome::Done(ack), cause, Some(&reply));
+            for (key, _) in &operation.effects {
+                session.has_written(*key, self.keys.get(key).map_or(0, |key| key.writes.len()));
+            }
+        }
+        for ask in &behind {
+            let reply = session.reply().map_err(Cut::before)?;
+            session.note(&mut self.harvest, ask, &reply, begin, &[]);
+        }
+        Ok(())
+    }
+
+    /// Reads of the keys that are written, or of others of this writer's, or none.
+    fn asks(&mut self, operation: &Operation, percent: usize) -> Vec<Ask> {
+        let keys: Vec<usize> = self.keys.keys().copied().collect();
+        let count = if self.random.percent(percent) { self.random.between(1, 3) } else { 0 };
+        (0..count)
+            .map(|_| {
+                let (written, _) = operation.effects[self.random.below(operation.effects.len())];
+                let key = if self.random.percent(70) { written } else { keys[self.random.below(keys.len())] };
+                Ask::draw(self.workload, &mut self.random, key, &keys)
+            })
+            .collect()
+    }
+
+    /// What the program had sent on a connection that it lost is in Redis' socket by now, and Redis has seen to that after
+    /// two turns of its loop; or it has died.
+    fn settle(&mut self, state: &State) -> u64 {
+        thread::sleep(ON_ITS_WAY);
+        let answers = |redis: &mut RedisClient| {
+            (0..3).all(|_| matches!(redis.try_command(&["PING"]), Ok(Reply::Simple(_))))
+        };
+        if !self.redis.as_mut().is_some_and(answers) {
+            self.redis = connect(state, self.db());
+        }
+        if self.redis.is_some() { now_ns() } else { u64::MAX }
+    }
+
+    fn note(
+        &mut self,
+        operation: &Operation,
+        begin: u64,
+        outcome: Outcome,
+        cause: Cause,
+        reply: Option<&Reply>,
+    ) {
         let (Outcome::Done(end) | Outcome::Open(end)) = outcome;
         for (key, effect) in &operation.effects {
             let Some(key) = self.keys.get_mut(key) else { continue };
             let after = effect.apply(&key.known, reply, begin, end);
             let (value, deadline) = (after.value, after.deadline);
-            key.writes.push(Write { begin, outcome, value, deadline, cause: Cause::Direct });
+            key.writes.push(Write { begin, outcome, value, deadline, cause });
             key.known = after;
         }
     }
 
     fn note_flushes(&mut self, state: &State) {
-        for &(begin, end) in &state.flushes[self.flushes..] {
+        for &(begin, end, cause) in &state.flushes[self.flushes..] {
             for key in self.keys.values_mut() {
                 let outcome = Outcome::Done(end);
-                key.writes.push(Write { begin, outcome, value: None, deadline: None, cause: Cause::Flush });
+                key.writes.push(Write { begin, outcome, value: None, deadline: None, cause });
                 key.known = Known { last: key.known.last, ..Known::default() };
             }
         }
@@ -144,12 +314,33 @@ impl<'a> Writer<'a> {
     }
 }
 
+/// How the program ended a connection.
+struct Cut {
+    /// When the write was sent, if it was and has no answer.
+    begin: Option<u64>,
+    /// It did not: it was silent.
+    late: bool,
+}
+
+impl Cut {
+    /// There is no doubt about the write: it was not sent, or it is answered.
+    #[expect(clippy::needless_pass_by_value, reason = "for map_err")]
+    fn before(error: io::Error) -> Cut {
+        Cut { begin: None, late: error.kind() == io::ErrorKind::WouldBlock }
+    }
+
+    fn after(begin: u64, error: &io::Error) -> Cut {
+        Cut { begin: Some(begin), late: error.kind() == io::ErrorKind::WouldBlock }
+    }
+}
+
 /// Connects to a server that may be about to start again.
-fn connect(state: &State) -> Option<RedisClient> {
+fn connect(state: &State, db: u32) -> Option<RedisClient> {
+    let select = ["SELECT".to_owned(), db.to_string()];
     let deadline = Instant::now() + PATIENCE;
     while Instant::now() < deadline {
         let connected = RedisClient::try_connect_unix(&state.socket).and_then(|mut redis| {
-            let reply = redis.try_command(&["PING"])?;
+            let reply = redis.try_command(&select)?;
             Ok((redis, reply))
         });
         match connected {

@@ -4,7 +4,7 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-use testkit::{HttpClient, Proxy, RedisServer, Response, wait_until};
+use testkit::{HttpClient, Proxy, RedisServer, Reply, Response, wait_until};
 
 use crate::fault::Fault;
 use crate::outcome::HEALED;
@@ -111,6 +111,68 @@ fn a_read_behind_a_strict_one_on_its_connection_is_not_older() {
         let (strict, plain) = (number(client.read_response()), number(client.read_response()));
         assert!(plain >= strict, "round {round}: {plain} behind {strict}");
     }
+}
+
+#[test]
+fn another_question_by_the_next_link_leaves_no_answer_of_the_lost_one() {
+    let stand = start(Mode::Tracking);
+    let (mut redis, mut client) = (stand.redis.client(), stand.proxy.redis_client());
+    for round in 0..10 {
+        let (key, [old, new]) = (format!("h{round}"), ["old", "new"].map(|value| Reply::Bulk(value.into())));
+        redis.command(&["HSET", &key, "f", "old"]);
+        assert_eq!(client.command(&["HGET", &key, "f"]), old);
+        // Of this the link does not hear; for a while what it brought is served all the same.
+        stand.link.reset();
+        redis.command(&["HSET", &key, "f", "new"]);
+        let whole = Reply::Array(vec![Reply::Bulk(b"f".to_vec()), new.clone()]);
+        wait_until(PATIENCE, "a link", || is_in_force(&stand.proxy));
+        assert_eq!(client.command(&["HGETALL", &key]), whole);
+        assert_eq!(client.command(&["HGET", &key, "f"]), new, "round {round}: it has seen the new one");
+    }
+}
+
+#[test]
+fn a_read_behind_one_that_redis_answered_itself_is_not_older() {
+    let mut setup = Setup::new(Mode::Tracking, Fault::Calm);
+    setup.settings.push(("MAX_REPLY_BYTES", "1MiB".to_owned()));
+    let stand = setup.start();
+    let (mut redis, mut client) = (stand.redis.client(), stand.proxy.resp_client());
+    redis.set("large", vec![b'x'; (1 << 20) + 1]);
+    redis.set("k", "old");
+    client.ask("GET k", "$3\r\nold");
+    // The value of the second key is too large to be fetched, so that the whole MGET is Redis' to answer; meanwhile the
+    // GET behind it has found what is held.
+    stand.link.delay(Duration::from_millis(30));
+    client.send("MGET k large\r\nGET k\r\n");
+    thread::sleep(Duration::from_millis(10));
+    redis.set("k", "new");
+    assert_eq!(client.line(), "*2");
+    let [by_redis, _, behind] = [(); 3].map(|()| client.bulk());
+    assert_eq!((&by_redis[..], &behind[..]), (&b"new"[..], &b"new"[..]));
+}
+
+/// Whether a user is refused what another one has read.
+pub(crate) fn users_are_apart(stand: &Stand) -> bool {
+    let mut redis = stand.redis.client();
+    redis.set("closed", "v");
+    redis.set("open", "v");
+    redis.command(&["ACL", "SETUSER", "other", "on", ">secret", "~open", "+@all"]);
+    let [mut all, mut other] = [(); 2].map(|()| stand.proxy.redis_client());
+    assert_eq!(other.command(&["AUTH", "other", "secret"]), Reply::Simple("OK".to_owned()));
+    let refused = |reply: &Reply| matches!(reply, Reply::Error(text) if text.starts_with("NOPERM"));
+    (0..3).all(|_| {
+        let [open, closed] = ["open", "closed"].map(|key| {
+            assert_eq!(all.get(key), Some(b"v".to_vec()));
+            other.command(&["GET", key])
+        });
+        open == Reply::Bulk(b"v".to_vec()) && refused(&closed)
+    })
+}
+
+#[test]
+fn what_one_user_has_read_is_no_answer_to_another() {
+    assert!(users_are_apart(&start(Mode::Tracking)));
+    assert!(users_are_apart(&start(Mode::Ttl)));
 }
 
 #[test]

@@ -50,7 +50,7 @@ pub(crate) enum Fault {
     Demote,
     /// Redis may track 4 keys.
     TinyTable,
-    /// FLUSHALL.
+    /// FLUSHALL, directly and through the program.
     Flush,
     /// Redis evicts all keys.
     Evict,
@@ -156,7 +156,10 @@ impl Fault {
             }
             Fault::Flush => {
                 for _ in 0..random.between(1, 30) {
-                    primary.flush(|| redis.client().flushall());
+                    match random.percent(50) {
+                        true => primary.flush(|| redis.client().flushall()),
+                        false => primary.flush_through(|| proxy.redis_client().flushall()),
+                    }
                     thread::sleep(Duration::from_millis(3));
                 }
             }

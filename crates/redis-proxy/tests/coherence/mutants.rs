@@ -6,13 +6,15 @@ use std::time::{Duration, Instant};
 use mutant::Mutant;
 use testkit::{Random, Workload, seed};
 
+use crate::directed::users_are_apart;
 use crate::fault::Fault;
-use crate::stand::{Enough, Mode, Setup};
+use crate::stand::{Enough, Mode, Setup, Stand};
 
 /// A mutant is noticed within this many short histories.
 const ROUNDS: usize = 30;
 
-/// The fault that brings a mutant out, and what else it takes.
+/// The fault that brings a mutant out, and what else it takes. Most are of reads over HTTP and writes behind the program's
+/// back; those of Redis clients and of writes through it take both fronts.
 fn scenario(mutant: Mutant, setup: &mut Setup, workload: &mut Workload) -> Fault {
     workload.strict_percent = 30;
     match mutant {
@@ -50,8 +52,22 @@ fn scenario(mutant: Mutant, setup: &mut Setup, workload: &mut Workload) -> Fault
                 }
             }
         }
-        // Of Redis clients: not yet.
-        Mutant::WriteKeepsEntry | Mutant::NoMinSync | Mutant::UserIgnored | Mutant::DbIgnored => Fault::Calm,
+        Mutant::WriteKeepsEntry => {
+            // Where Redis says nothing of it.
+            setup.mode = Mode::Ttl;
+            *workload = Workload::on_both_fronts(workload.seed);
+            Fault::Calm
+        }
+        Mutant::NoMinSync => {
+            // What Redis itself has shown must come before the invalidation.
+            *workload = Workload { script_percent: 40, ..Workload::on_both_fronts(workload.seed) };
+            Fault::Jitter
+        }
+        Mutant::DbIgnored => {
+            *workload = Workload::on_both_fronts(workload.seed);
+            Fault::Calm
+        }
+        Mutant::UserIgnored => unreachable!("a history has one user"),
         Mutant::TwoLinksAKey => {
             // Many fetches of a key at a time, which strict reads do not share.
             crowd(workload, 50);
@@ -68,9 +84,22 @@ fn crowd(workload: &mut Workload, strict_percent: usize) {
     workload.read_pause = Duration::from_micros(200);
 }
 
+/// A fill must be on its way while its key is written through the program.
+fn writes_among_fills(setup: &mut Setup, workload: &mut Workload) -> Fault {
+    setup.mode = Mode::Ttl;
+    *workload =
+        Workload { keys: 4, writers: 2, through_percent: 100, ..Workload::on_both_fronts(workload.seed) };
+    Fault::Jitter
+}
+
 /// Runs the program as this mutant until a read breaks the promise.
 #[track_caller]
 fn assert_noticed(mutant: Mutant) {
+    assert_noticed_by(mutant, |setup, workload| scenario(mutant, setup, workload));
+}
+
+#[track_caller]
+fn assert_noticed_by(mutant: Mutant, scenario: impl Fn(&mut Setup, &mut Workload) -> Fault) {
     if !cfg!(debug_assertions) {
         // A release build has no mutants.
         return;
@@ -80,8 +109,8 @@ fn assert_noticed(mutant: Mutant) {
     for round in 1..=ROUNDS {
         let mut workload = Workload::new(random.next_u64());
         let mut setup = Setup::new(Mode::Tracking, Fault::Calm);
-        setup.fault = scenario(mutant, &mut setup, &mut workload);
-        setup.settings.push(("REDIS_PROXY_MUTANT", mutant.name().to_owned()));
+        setup.fault = scenario(&mut setup, &mut workload);
+        setup.settings.push(mutant_setting(mutant));
         let stand = setup.start();
         stand.proxy.allow_warning("a fault is switched on");
         let outcome =
@@ -100,11 +129,28 @@ fn assert_noticed(mutant: Mutant) {
     panic!("nobody noticed {} in {ROUNDS} histories", mutant.name());
 }
 
+fn mutant_setting(mutant: Mutant) -> (&'static str, String) {
+    ("REDIS_PROXY_MUTANT", mutant.name().to_owned())
+}
+
 #[test]
 fn every_mutant_has_its_test() {
     for mutant in Mutant::ALL {
-        let call = format!("assert_noticed(Mutant::{mutant:?});");
-        assert!(include_str!("mutants.rs").contains(&call), "no test of {mutant:?}");
+        let calls = ["assert_noticed", "assert_shown"].map(|name| format!("{name}(Mutant::{mutant:?}"));
+        let is_tested = calls.iter().any(|call| include_str!("mutants.rs").contains(call));
+        assert!(is_tested, "no test of {mutant:?}");
+    }
+}
+
+/// The program as this mutant fails what it passes otherwise.
+#[track_caller]
+fn assert_shown(mutant: Mutant, is_kept: impl Fn(&Stand) -> bool) {
+    if cfg!(debug_assertions) {
+        let mut setup = Setup::new(Mode::Tracking, Fault::Calm);
+        setup.settings.push(mutant_setting(mutant));
+        let stand = setup.start();
+        stand.proxy.allow_warning("a fault is switched on");
+        assert!(!is_kept(&stand), "nobody noticed {}", mutant.name());
     }
 }
 
@@ -177,4 +223,29 @@ fn two_links_a_key_is_noticed() {
 #[test]
 fn role_ignored_is_noticed() {
     assert_noticed(Mutant::RoleIgnored);
+}
+
+#[test]
+fn write_keeps_entry_is_noticed() {
+    assert_noticed(Mutant::WriteKeepsEntry);
+}
+
+#[test]
+fn a_write_that_keeps_fills_is_noticed() {
+    assert_noticed_by(Mutant::PushKeepsFills, writes_among_fills);
+}
+
+#[test]
+fn no_min_sync_is_noticed() {
+    assert_noticed(Mutant::NoMinSync);
+}
+
+#[test]
+fn db_ignored_is_noticed() {
+    assert_noticed(Mutant::DbIgnored);
+}
+
+#[test]
+fn user_ignored_is_noticed() {
+    assert_shown(Mutant::UserIgnored, users_are_apart);
 }

@@ -72,7 +72,7 @@ impl Enough {
     pub(crate) fn for_a_fault() -> Enough {
         match is_soak() {
             true => Enough { time: Duration::from_secs(110), injections: 100, reads: 80_000 },
-            false => Enough { time: Duration::from_millis(1500), injections: 3, reads: 2_000 },
+            false => Enough { time: Duration::from_millis(1500), injections: 3, reads: 1_000 },
         }
     }
 }
@@ -146,10 +146,11 @@ impl Setup {
         }
         let link = FaultProxy::start(redis.address());
         let program = Proxy::builder(env!("CARGO_BIN_EXE_redis-proxy"));
-        let program = mode.set(program.redis_at(link.address()).set("WORKERS", "2"));
+        let program = program.redis_at(link.address()).set("WORKERS", "2").set("RESP_PORT", "0");
+        let program = mode.set(program);
         let program = settings.iter().fold(program, |program, (name, value)| program.set(name, value));
         // Faults are told, each in its own words.
-        let proxy = program.allow_warning("redis").allow_warning("coherence").start();
+        let proxy = program.allow_warning("redis").allow_warning("coherence").allow_warning("lane").start();
         wait_until(PATIENCE, "readiness", || {
             let ready = HttpClient::connect(proxy.admin_address()).get("/readyz");
             ready.status == 200 && !ready.text().contains("not in force")
@@ -164,7 +165,7 @@ impl Stand {
     pub(crate) fn run(&self, workload: &Workload, enough: Enough) -> Outcome {
         let mut random = Random::new(!workload.seed);
         let mut injections = Vec::new();
-        let mut run = workload.run(&self.primary, self.proxy.address(), || {
+        let mut run = workload.run(&self.primary, &self.proxy, || {
             let begun = Instant::now();
             while begun.elapsed() < enough.time || injections.len() < enough.injections {
                 thread::sleep(Duration::from_millis(random.between(30, 250) as u64));
@@ -180,13 +181,14 @@ impl Stand {
         }
         let verdict = run.history.check(&self.fault.promise(self.mode));
         let (mode, fault, seed) = (self.mode, self.fault, workload.seed);
-        Outcome { mode, fault, run, verdict, injections, seed, enough }
+        let cached = self.proxy.metrics().value("redis_proxy_resp_commands_total{lane=\"cached\"}");
+        Outcome { mode, fault, run, verdict, injections, cached, seed, enough }
     }
 }
 
-/// A workload with a seed of its own, or that of `SEED`.
+/// A workload on both fronts with a seed of its own, or that of `SEED`.
 pub(crate) fn workload() -> Workload {
-    Workload::new(seed())
+    Workload::on_both_fronts(seed())
 }
 
 /// Whether to run for minutes.

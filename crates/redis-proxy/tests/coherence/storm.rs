@@ -32,7 +32,7 @@ fn a_storm_of_invalidations_delays_none_beyond_the_bound() {
     read_all(&mut client);
     let resident = stand.proxy.resident_bytes();
     let workload = workload();
-    let run = workload.run(&stand.primary, stand.proxy.address(), || {
+    let run = workload.run(&stand.primary, &stand.proxy, || {
         for _ in 0..if is_soak() { 20 } else { 1 } {
             let before = invalidations();
             let begun = Instant::now();

@@ -24,6 +24,7 @@ mod resp_faults;
 mod resp_identity;
 mod resp_limits;
 mod resp_pinned;
+mod resp_queue;
 mod resp_tcl;
 mod resp_tools;
 mod resp_tracking;

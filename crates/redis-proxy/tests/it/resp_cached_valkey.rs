@@ -65,7 +65,7 @@ fn what_an_expiring_field_would_change_is_not_kept() {
         while start.elapsed() < Duration::from_millis(600) {
             for question in questions {
                 // What Redis says may change between the two.
-                let mut ask = |client: &mut RawClient| client.send(format!("{question}\r\n")).reply();
+                let ask = |client: &mut RawClient| client.send(format!("{question}\r\n")).reply();
                 let before = ask(&mut direct);
                 let found = ask(&mut client);
                 let after = ask(&mut direct);

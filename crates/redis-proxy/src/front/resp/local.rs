@@ -62,6 +62,7 @@ impl Connection {
         self.session_mut().reset(identity, user);
         self.unmute();
         self.forget_lanes();
+        self.has_seen_redis();
     }
 
     /// Redis checks the number: a lane of that database is made.

@@ -182,6 +182,8 @@ impl Connection {
         };
         self.session.log_in(login.identity.clone(), login.user.clone());
         self.forget_lanes();
+        // What this client read as another user came by another link.
+        self.has_seen_redis();
         match &login.hello {
             Some(hello) => self.greeted(&stream.facts, hello),
             None => self.say(&simple("OK")),

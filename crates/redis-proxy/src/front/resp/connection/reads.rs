@@ -45,7 +45,7 @@ pub(super) struct Pending {
 enum State {
     /// Its parts are here or on their way.
     Asked,
-    /// A read before it waits for one of its keys: asked now, it might be answered from before that one.
+    /// A read before it waits for one of its keys, or for Redis: asked now, it might be answered from before that one.
     Behind,
     /// It goes to Redis, at its turn.
     ToLane,
@@ -215,11 +215,11 @@ impl Connection {
         if pending.state == State::Asked {
             match self.poll_parts(pending, cx) {
                 Poll::Pending => return false,
-                Poll::Ready(Err(ToLane)) => pending.state = State::ToLane,
+                Poll::Ready(Err(ToLane)) => self.leave_to_lane(pending),
                 Poll::Ready(Ok(())) => {
                     let arguments = parser.arguments(&pending.request);
                     match self.write_parts(pending.read, &pending.parts, arguments, protocol) {
-                        Said::Nothing => pending.state = State::ToLane,
+                        Said::Nothing => self.leave_to_lane(pending),
                         _ => return true,
                     }
                 }
@@ -234,6 +234,17 @@ impl Connection {
         pending.state == State::OnLane && self.mailbox.waiting() == 0 && self.mailbox.len() == 0
     }
 
+    /// The first read of the queue goes to Redis after all. What those behind it have found may be older than what Redis
+    /// will say: they are asked again.
+    fn leave_to_lane(&mut self, pending: &mut Pending) {
+        pending.state = State::ToLane;
+        if self.front.readers.own().keeps_order() {
+            for behind in &mut self.reads {
+                (behind.state, behind.parts) = (State::Behind, Vec::new());
+            }
+        }
+    }
+
     fn poll_parts(&mut self, pending: &mut Pending, cx: &mut Context<'_>) -> Poll<Result<(), ToLane>> {
         for part in &mut pending.parts {
             let Part::Waiting(waiting, _) = part else { continue };
@@ -242,18 +253,28 @@ impl Connection {
             };
             *part = match outcome {
                 Outcome::Found { entry, stored } => {
-                    if !stored && self.front.readers.own().keeps_order() {
-                        // It may be newer than what is held.
-                        self.seen.now();
-                    }
+                    self.has_seen(stored);
                     Part::Here(entry)
                 }
-                Outcome::Missing { .. } => Part::Missing,
-                Outcome::Failed(Failure::WrongType(_)) if pending.read == Read::Mget => Part::Missing,
+                Outcome::Missing { stored } => {
+                    self.has_seen(stored);
+                    Part::Missing
+                }
+                Outcome::Failed(Failure::WrongType(_)) if pending.read == Read::Mget => {
+                    self.has_seen(false);
+                    Part::Missing
+                }
                 Outcome::Failed(_) | Outcome::Abandoned => return Poll::Ready(Err(ToLane)),
             };
         }
         Poll::Ready(Ok(()))
+    }
+
+    /// An answer that was not stored may be newer than others that are held about its key.
+    fn has_seen(&self, stored: bool) {
+        if !stored {
+            self.has_seen_redis();
+        }
     }
 
     fn write_parts(
