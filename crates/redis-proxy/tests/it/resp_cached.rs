@@ -3,20 +3,12 @@
 
 use std::time::{Duration, Instant};
 
-use testkit::{Proxy, RawClient, RedisServer, Reply, wait_until};
+use testkit::{RawClient, RedisServer, Reply, wait_until};
 
-use crate::support::{start_resp, wait_in_force};
+use crate::support::start_resp_in;
 
 const MODES: [&str; 3] = ["ttl", "tracking", "strict"];
 const SOON: Duration = Duration::from_secs(5);
-
-fn start(mode: &str, settings: &[(&str, &str)]) -> (RedisServer, Proxy) {
-    let (redis, proxy) = start_resp(&[&[("COHERENCE", mode)], settings].concat());
-    if mode != "ttl" {
-        wait_in_force(&proxy);
-    }
-    (redis, proxy)
-}
 
 /// Commands that Redis has been asked to read by.
 fn reads(redis: &RedisServer) -> u64 {
@@ -38,7 +30,7 @@ fn warm(redis: &RedisServer, client: &mut RawClient, line: &str, reply: &str) {
 
 #[test]
 fn a_value_and_a_whole_hash_answer_what_derives_from_them() {
-    let (redis, proxy) = start("tracking", &[]);
+    let (redis, proxy) = start_resp_in("tracking", &[]);
     redis.client().set("k", "value");
     redis.client().command(&["HSET", "h", "f", "v", "g", "ww"]);
     let (mut client, mut other) = (proxy.resp_client(), proxy.resp_client());
@@ -63,8 +55,24 @@ fn a_value_and_a_whole_hash_answer_what_derives_from_them() {
 }
 
 #[test]
+fn a_big_hash_answers_for_itself_alone() {
+    let (redis, proxy) = start_resp_in("tracking", &[]);
+    let value = "v".repeat(20_000);
+    redis.client().command(&["HSET", "h", "f", &value]);
+    let mut client = proxy.resp_client();
+    let whole = format!("*2\r\n$1\r\nf\r\n$20000\r\n{value}");
+    warm(&redis, &mut client, "HGETALL h", &whole);
+    redis.reset_stats();
+    for _ in 0..3 {
+        client.ask("HGET h g", "$-1").ask("HMGET h g x", "*2\r\n$-1\r\n$-1").ask("HGETALL h", &whole);
+    }
+    assert_eq!((redis.command_calls("hget"), redis.command_calls("hmget")), (1, 1));
+    assert_eq!(redis.command_calls("hgetall"), 0);
+}
+
+#[test]
 fn in_ttl_mode_a_value_answers_what_needs_no_deadline_and_collections_are_asked_for() {
-    let (redis, proxy) = start("ttl", &[]);
+    let (redis, proxy) = start_resp_in("ttl", &[]);
     redis.client().set("k", "value");
     redis.client().command(&["HSET", "h", "f", "v"]);
     let mut client = proxy.resp_client();
@@ -85,7 +93,7 @@ fn in_ttl_mode_a_value_answers_what_needs_no_deadline_and_collections_are_asked_
 
 #[test]
 fn the_time_a_key_has_left_is_told_to_two_milliseconds_and_never_too_long() {
-    let (redis, proxy) = start("tracking", &[]);
+    let (redis, proxy) = start_resp_in("tracking", &[]);
     let mut direct = redis.client();
     let mut left = |command: &str, key: &str| match direct.command(&[command, key]) {
         Reply::Integer(left) => left,
@@ -95,8 +103,14 @@ fn the_time_a_key_has_left_is_told_to_two_milliseconds_and_never_too_long() {
         client.send(format!("{line}\r\n")).line()[1..].parse().expect("a number")
     };
     let mut client = proxy.resp_client();
-    for (ms, primer) in [(900_i64, "GET"), (50_000, "STRLEN"), (1_000_000, "GET"), (31_536_000_000, "EXISTS")]
-    {
+    for (ms, primer) in [
+        (900_i64, "GET"),
+        (50_000, "STRLEN"),
+        (1_000_000, "GET"),
+        (31_536_000_000, "EXISTS"),
+        (70_000, "PTTL"),
+        (80_000, "TTL"),
+    ] {
         let key = format!("k{ms}");
         redis.client().command(&["SET", &key, "v", "PX", &ms.to_string()]);
         let asked = Instant::now();
@@ -112,6 +126,7 @@ fn the_time_a_key_has_left_is_told_to_two_milliseconds_and_never_too_long() {
             let after = (left("PTTL", &key) - late + 500) / 1000;
             assert!(found <= before && found >= after, "{key}: {before} {found} {after}");
         }
+        client.ask(&format!("GET {key}"), "$1\r\nv");
         redis.reset_stats();
         client.send(format!("PTTL {key}\r\nTTL {key}\r\n")).line();
         client.line();
@@ -136,7 +151,7 @@ fn the_time_a_key_has_left_is_told_to_two_milliseconds_and_never_too_long() {
 #[test]
 fn the_nil_of_mget_is_not_that_of_get() {
     for mode in MODES {
-        let (redis, proxy) = start(mode, &[]);
+        let (redis, proxy) = start_resp_in(mode, &[]);
         redis.client().command(&["RPUSH", "list", "e"]);
         redis.client().command(&["RPUSH", "other", "e"]);
         redis.client().set("k", "v");
@@ -156,7 +171,7 @@ fn the_nil_of_mget_is_not_that_of_get() {
 #[test]
 fn an_error_is_never_kept() {
     for mode in MODES {
-        let (redis, proxy) = start(mode, &[]);
+        let (redis, proxy) = start_resp_in(mode, &[]);
         redis.client().command(&["RPUSH", "k", "e"]);
         let mut client = proxy.resp_client();
         let wrong = "-WRONGTYPE Operation against a key holding the wrong kind of value";
@@ -179,7 +194,7 @@ fn an_error_is_never_kept() {
 #[test]
 fn one_user_never_sees_what_only_another_may_read() {
     for mode in MODES {
-        let (redis, proxy) = start(mode, &[("WORKERS", "1")]);
+        let (redis, proxy) = start_resp_in(mode, &[("WORKERS", "1")]);
         for name in ["ann", "bob"] {
             redis.client().command(&["ACL", "SETUSER", name, "on", ">pw", &format!("~{name}:*"), "+@all"]);
             redis.client().set(format!("{name}:k"), name);
@@ -214,9 +229,26 @@ fn one_user_never_sees_what_only_another_may_read() {
 }
 
 #[test]
+fn a_user_who_may_do_no_more_than_read_is_served_all_the_same() {
+    for mode in MODES {
+        let (redis, proxy) = start_resp_in(mode, &[]);
+        redis.client().command(&["ACL", "SETUSER", "few", "on", ">pw", "~*", "-@all", "+get", "+strlen"]);
+        proxy.allow_warning("coherence is not in force");
+        let mut few = proxy.resp_client();
+        few.ask("AUTH few pw", "+OK");
+        for value in ["one", "two"] {
+            proxy.resp_client().ask(&format!("SET k {value}"), "+OK");
+            for _ in 0..3 {
+                few.ask("GET k", &format!("$3\r\n{value}")).ask("STRLEN k", ":3").ask("GET none", "$-1");
+            }
+        }
+    }
+}
+
+#[test]
 fn rights_taken_away_through_the_proxy_are_gone_at_once() {
     for mode in MODES {
-        let (redis, proxy) = start(mode, &[]);
+        let (redis, proxy) = start_resp_in(mode, &[]);
         redis.client().command(&["ACL", "SETUSER", "ann", "on", ">pw", "~*", "+@all"]);
         redis.client().set("k", "v");
         let (mut ann, mut admin) = (proxy.resp_client(), proxy.resp_client());
@@ -234,7 +266,7 @@ fn rights_taken_away_through_the_proxy_are_gone_at_once() {
 #[test]
 fn each_database_has_its_own_answers() {
     for mode in MODES {
-        let (redis, proxy) = start(mode, &[]);
+        let (redis, proxy) = start_resp_in(mode, &[]);
         let mut direct = redis.client();
         for (db, value) in [("5", "five"), ("0", "zero")] {
             direct.command(&["SELECT", db]);
@@ -260,7 +292,7 @@ fn each_database_has_its_own_answers() {
 #[test]
 fn a_hit_waits_for_nothing_upstream() {
     for (mode, wait) in [("tracking", Duration::ZERO), ("ttl", Duration::from_millis(700))] {
-        let (redis, proxy) = start(mode, &[("MAX_STALENESS", if mode == "ttl" { "500ms" } else { "5s" })]);
+        let (redis, proxy) = start_resp_in(mode, &[]);
         redis.client().set("k", "value");
         redis.client().set("large", vec![b'x'; 100_000]);
         let (mut client, mut large) = (proxy.resp_client(), proxy.resp_client());
@@ -282,7 +314,7 @@ fn a_hit_waits_for_nothing_upstream() {
 #[test]
 fn with_resp_cache_off_everything_goes_to_redis() {
     for mode in MODES {
-        let (redis, proxy) = start(mode, &[("RESP_CACHE", "off")]);
+        let (redis, proxy) = start_resp_in(mode, &[("RESP_CACHE", "off")]);
         redis.client().set("k", "v");
         // Known to the other front.
         assert_eq!((proxy.get("/k").text(), proxy.get("/k").text()), ("v", "v"));
@@ -320,7 +352,7 @@ fn users_and_databases_beyond_64_are_served_by_redis() {
 
 #[test]
 fn a_key_has_at_most_16_answers_and_the_oldest_makes_room() {
-    let (redis, proxy) = start("tracking", &[]);
+    let (redis, proxy) = start_resp_in("tracking", &[]);
     redis.client().command(&["RPUSH", "list", "e"]);
     let mut client = proxy.resp_client();
     warm(&redis, &mut client, "LINDEX list 0", "$1\r\ne");
@@ -338,7 +370,7 @@ fn a_key_has_at_most_16_answers_and_the_oldest_makes_room() {
 
 #[test]
 fn clients_that_watch_or_are_in_a_transaction_read_from_redis() {
-    let (redis, proxy) = start("ttl", &[]);
+    let (redis, proxy) = start_resp_in("ttl", &[]);
     redis.client().set("k", "old");
     let (mut client, mut other) = (proxy.resp_client(), proxy.resp_client());
     warm(&redis, &mut client, "GET k", "$3\r\nold");

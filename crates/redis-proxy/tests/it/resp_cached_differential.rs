@@ -5,7 +5,7 @@
 
 use testkit::{Proxy, Random, RawClient, RedisServer, Reply};
 
-use crate::support::{start_resp, wait_in_force};
+use crate::support::start_resp_in;
 
 /// The proxy keeps nothing larger here.
 const MAX_VALUE_BYTES: usize = 65_536;
@@ -170,10 +170,7 @@ struct Stand {
 impl Stand {
     fn new(mode: &'static str) -> Stand {
         let largest = MAX_VALUE_BYTES.to_string();
-        let (redis, proxy) = start_resp(&[("COHERENCE", mode), ("MAX_VALUE_BYTES", &largest)]);
-        if mode != "ttl" {
-            wait_in_force(&proxy);
-        }
+        let (redis, proxy) = start_resp_in(mode, &[("MAX_VALUE_BYTES", &largest)]);
         let keys = load(&redis);
         let mut direct = [RawClient::connect(redis.address()), RawClient::connect(redis.address())];
         direct[1].resp3();

@@ -4,20 +4,12 @@
 
 use std::time::Duration;
 
-use testkit::{FaultProxy, Proxy, RawClient, RedisServer, Reply, wait_until};
+use testkit::{FaultProxy, RawClient, RedisServer, Reply, wait_until};
 
-use crate::support::{program, start_resp, wait_in_force};
+use crate::support::{program, start_resp_in, wait_in_force};
 
 const MODES: [&str; 3] = ["ttl", "tracking", "strict"];
 const SOON: Duration = Duration::from_secs(5);
-
-fn start(mode: &str, settings: &[(&str, &str)]) -> (RedisServer, Proxy) {
-    let (redis, proxy) = start_resp(&[&[("COHERENCE", mode)], settings].concat());
-    if mode != "ttl" {
-        wait_in_force(&proxy);
-    }
-    (redis, proxy)
-}
 
 fn bulk(value: &str) -> String {
     format!("${}\r\n{value}", value.len())
@@ -62,7 +54,7 @@ const WRITES: &[(&str, &str, Option<&str>)] = &[
 #[test]
 fn a_write_is_seen_at_once_by_everyone_on_both_fronts() {
     for mode in MODES {
-        let (redis, proxy) = start(mode, &[("WORKERS", "2")]);
+        let (redis, proxy) = start_resp_in(mode, &[("WORKERS", "2")]);
         let (mut writer, mut direct) = (proxy.resp_client(), redis.client());
         let mut readers: Vec<RawClient> = (0..4).map(|_| proxy.resp_client()).collect();
         let mut http = [proxy.client(), proxy.client()];
@@ -104,7 +96,7 @@ fn a_write_is_seen_at_once_by_everyone_on_both_fronts() {
 #[test]
 fn what_a_write_does_to_a_deadline_or_a_collection_is_seen_at_once() {
     for mode in ["tracking", "strict"] {
-        let (_redis, proxy) = start(mode, &[]);
+        let (_redis, proxy) = start_resp_in(mode, &[]);
         let (mut writer, mut reader) = (proxy.resp_client(), proxy.resp_client());
         writer.ask("SET k v", "+OK").ask("HSET h f v", ":1").ask("RPUSH l a", ":1").ask("ZADD z 1 m", ":1");
         for _ in 0..50 {
@@ -145,7 +137,7 @@ fn what_a_write_does_to_a_deadline_or_a_collection_is_seen_at_once() {
 #[test]
 fn what_a_script_changes_undeclared_is_seen_at_once_by_its_own_client() {
     for mode in MODES {
-        let (redis, proxy) = start(mode, &[]);
+        let (redis, proxy) = start_resp_in(mode, &[]);
         let (mut client, mut other) = (proxy.resp_client(), proxy.resp_client());
         for n in 0..50 {
             redis.client().set("k", "old");
@@ -167,7 +159,7 @@ fn what_a_script_changes_undeclared_is_seen_at_once_by_its_own_client() {
 #[test]
 fn a_transaction_is_seen_at_once_whoever_has_read_meanwhile() {
     for mode in MODES {
-        let (_redis, proxy) = start(mode, &[]);
+        let (_redis, proxy) = start_resp_in(mode, &[]);
         let (mut writer, mut reader) = (proxy.resp_client(), proxy.resp_client());
         for n in 0..30 {
             writer.ask("MSET a old b old c old", "+OK");
@@ -187,7 +179,7 @@ fn a_transaction_is_seen_at_once_whoever_has_read_meanwhile() {
 #[test]
 fn a_flush_within_a_transaction_empties_the_cache() {
     for mode in MODES {
-        let (_redis, proxy) = start(mode, &[]);
+        let (_redis, proxy) = start_resp_in(mode, &[]);
         let (mut writer, mut reader) = (proxy.resp_client(), proxy.resp_client());
         writer.ask("SET a old", "+OK");
         writer.ask("MULTI", "+OK").ask("SET b x", "+QUEUED").ask("FLUSHALL", "+QUEUED");
@@ -200,7 +192,7 @@ fn a_flush_within_a_transaction_empties_the_cache() {
 #[test]
 fn a_write_whose_client_never_reads_or_has_gone_counts_as_well() {
     for mode in MODES {
-        let (redis, proxy) = start(mode, &[]);
+        let (redis, proxy) = start_resp_in(mode, &[]);
         let mut reader = proxy.resp_client();
         for how in ["unread", "gone", "silent", "gone in a transaction"] {
             redis.client().set("k", "old");
@@ -256,7 +248,7 @@ fn a_fill_that_a_write_overtakes_is_not_kept() {
 #[test]
 fn a_connection_reads_what_it_has_written_in_one_pipeline() {
     for mode in MODES {
-        let (_redis, proxy) = start(mode, &[]);
+        let (_redis, proxy) = start_resp_in(mode, &[]);
         let mut client = proxy.resp_client();
         let (mut pipeline, mut expected) = (String::new(), String::new());
         for n in 0..500 {
@@ -285,7 +277,7 @@ fn a_connection_reads_what_it_has_written_in_one_pipeline() {
 
 #[test]
 fn a_streamed_write_drops_its_key_and_nothing_else() {
-    let (redis, proxy) = start("ttl", &[("RESP_BIG_REQUEST_BYTES", "65536")]);
+    let (redis, proxy) = start_resp_in("ttl", &[("RESP_BIG_REQUEST_BYTES", "65536")]);
     let (mut writer, mut reader) = (proxy.resp_client(), proxy.resp_client());
     writer.ask("MSET a old b old", "+OK");
     reader.ask("MGET a b", "*2\r\n$3\r\nold\r\n$3\r\nold").ask("GET a", "$3\r\nold");
@@ -311,7 +303,7 @@ fn a_streamed_write_drops_its_key_and_nothing_else() {
 
 #[test]
 fn what_a_tunnel_carries_is_taken_for_a_write() {
-    let (_redis, proxy) = start("ttl", &[]);
+    let (_redis, proxy) = start_resp_in("ttl", &[]);
     let (mut writer, mut reader) = (proxy.resp_client(), proxy.resp_client());
     writer.ask("SET k old", "+OK");
     reader.ask("GET k", "$3\r\nold").ask("GET k", "$3\r\nold");

@@ -37,6 +37,16 @@ pub(crate) fn wait_in_force(proxy: &Proxy) {
     });
 }
 
+/// The same in a mode of coherence, with its promise in force. How late a proof may be is no matter of these tests.
+#[track_caller]
+pub(crate) fn start_resp_in(mode: &str, settings: &[(&str, &str)]) -> (RedisServer, Proxy) {
+    let (redis, proxy) = start_resp(&[&[("COHERENCE", mode), ("MAX_STALENESS", "5s")], settings].concat());
+    if mode != "ttl" {
+        wait_in_force(&proxy);
+    }
+    (redis, proxy)
+}
+
 /// Threads of the program that serve clients, where a test is about more than one of them.
 pub(crate) const WORKERS: usize = 2;
 

@@ -4,6 +4,8 @@
 //! this very command goes out as it is; from a value, from a missing key and from a HGETALL others can be made. What those
 //! do not tell for certain, arguments with a mistake among them, is Redis' to answer: its words are the right ones.
 
+use std::collections::HashMap;
+
 use command::Read;
 use resp::{Arguments, Protocol};
 
@@ -12,6 +14,9 @@ use crate::readthrough::{Accepts, Entry, Words, time_left_ns};
 
 /// Values above this are not copied into the output.
 const LARGE_VALUE: usize = 16 * 1024;
+
+/// A reply to HGETALL above this answers nothing else: to look for a field is to read it from its start.
+const HASH_MAX_BYTES: usize = 16 * 1024;
 
 /// What has been written of an answer.
 pub(super) enum Said {
@@ -31,7 +36,7 @@ pub(super) fn accepts(read: Read) -> Accepts {
         // Whatever came with a lease came with its key's deadline.
         Read::Ttl | Read::Pttl => |entry| entry.lease().is_some(),
         Read::Hget | Read::Hmget | Read::Hexists | Read::Hlen | Read::Hkeys | Read::Hvals | Read::Hstrlen => {
-            |entry| is_missing(entry) || Words::is_whole_hash(entry)
+            |entry| is_missing(entry) || Words::is_whole_hash(entry) && entry.value().len() <= HASH_MAX_BYTES
         }
         _ => is_missing,
     }
@@ -206,9 +211,9 @@ fn of_hash(
             integer(out, i64::try_from(len).ok()?)
         }
         Read::Hmget => {
-            pairs()?;
+            let values: HashMap<&[u8], &[u8]> = pairs()?.collect();
             header(out, b'*', arguments.len() - 2)?;
-            (2..arguments.len()).try_for_each(|at| string(out, of(arguments.get(at)?)?))
+            arguments.iter().skip(2).try_for_each(|field| string(out, values.get(field).copied()))
         }
         Read::Hkeys => {
             header(out, b'*', pairs()?.count())?;
