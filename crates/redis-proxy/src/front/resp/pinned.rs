@@ -245,7 +245,7 @@ impl Pinned {
             let hidden = *self.hidden.get_or_insert_with(|| match self.expects.front() {
                 _ if kind == b'>' => false,
                 // An error of a probe goes out, and the reply behind it does not.
-                Some(Expect::Probe | Expect::Granted) => !is_error,
+                Some(Expect::Probe | Expect::Granted) => muted || !is_error,
                 // What CLIENT REPLY silences are replies; messages and confirmations are none, nor in RESP2.
                 _ if may_tell && kind == b'*' && !self.glimpse.is_pong() => false,
                 _ => muted || self.probe_failed,
