@@ -29,6 +29,7 @@ use crate::{Proxy, Random};
 use harvest::Harvest;
 use reader::Reader;
 use resp_reader::RespReader;
+use session::SESSION_PATIENCE;
 use writer::Writer;
 
 /// How long every second reader waits for an answer.
@@ -141,17 +142,18 @@ impl Workload {
                     scope.spawn(move || writer.run(stop))
                 })
                 .collect();
-            let patience = |number| if number % 2 == 0 { PATIENCE } else { IMPATIENT };
+            let patience = |number, most| if number % 2 == 0 { most } else { IMPATIENT };
             let mut readers: Vec<_> = (0..self.readers)
                 .map(|number| {
-                    let (random, patience) = (Random::new(random.next_u64()), patience(number));
+                    let (random, patience) = (Random::new(random.next_u64()), patience(number, PATIENCE));
                     let reader =
                         Reader { workload: self, address, connections: &connections, random, patience };
                     scope.spawn(move || reader.run(stop))
                 })
                 .collect();
             readers.extend((0..self.resp_readers).map(|number| {
-                let (random, patience) = (Random::new(random.next_u64()), patience(number));
+                let patience = patience(number, SESSION_PATIENCE);
+                let random = Random::new(random.next_u64());
                 let address = resp.expect("the port for Redis clients");
                 let reader = RespReader::new(self, address, &connections, random, patience);
                 scope.spawn(move || reader.run(stop))

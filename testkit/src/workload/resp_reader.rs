@@ -6,12 +6,11 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use crate::child::PATIENCE;
 use crate::workload::ask::Ask;
 use crate::workload::harvest::Harvest;
 use crate::workload::keyspace::Keyspace;
 use crate::workload::reader::draw_key;
-use crate::workload::session::Session;
+use crate::workload::session::{SESSION_PATIENCE, Session};
 use crate::workload::{Workload, pause};
 use crate::{Random, now_ns};
 
@@ -48,7 +47,10 @@ impl<'a> RespReader<'a> {
                 Ok(open) => session = Some(open).filter(|_| !self.random.percent(1)),
                 Err(error) => {
                     let gave_up = error.kind() == io::ErrorKind::WouldBlock;
-                    assert!(!gave_up || self.patience < PATIENCE, "a reply did not come within {PATIENCE:?}");
+                    assert!(
+                        !gave_up || self.patience < SESSION_PATIENCE,
+                        "no reply within {SESSION_PATIENCE:?}"
+                    );
                     harvest.given_up += usize::from(gave_up);
                     harvest.closed += usize::from(!gave_up);
                     thread::sleep(Duration::from_millis(1));

@@ -11,6 +11,9 @@ use crate::workload::ask::Ask;
 use crate::workload::harvest::Harvest;
 use crate::{RedisClient, Reply, now_ns};
 
+/// How long a reply may take: longer than the program waits for Redis.
+pub(super) const SESSION_PATIENCE: Duration = Duration::from_secs(15);
+
 /// One connection, in one database and in either protocol.
 pub(super) struct Session {
     redis: RedisClient,

@@ -18,7 +18,7 @@ use crate::workload::harvest::Harvest;
 use crate::workload::keyspace::Keyspace;
 use crate::workload::operation::{Known, Operation};
 use crate::workload::primary::{Primary, State};
-use crate::workload::session::Session;
+use crate::workload::session::{SESSION_PATIENCE, Session};
 use crate::workload::{Workload, pause};
 use crate::{Random, RedisClient, Reply, now_ns};
 
@@ -191,7 +191,7 @@ impl<'a> Writer<'a> {
         let session = self.session.take().map_or_else(
             || {
                 let is_resp3 = self.random.percent(50);
-                Session::open(resp, self.connections, self.db(), is_resp3, PATIENCE)
+                Session::open(resp, self.connections, self.db(), is_resp3, SESSION_PATIENCE)
             },
             Ok,
         );
@@ -203,7 +203,7 @@ impl<'a> Writer<'a> {
         match sent {
             Ok(()) => self.session = Some(session).filter(|_| !self.random.percent(1)),
             Err(Cut { begin, late }) => {
-                assert!(!late, "the program was silent for {PATIENCE:?}");
+                assert!(!late, "the program was silent for {SESSION_PATIENCE:?}");
                 self.harvest.closed += 1;
                 let settled = self.settle(state);
                 if let Some(begin) = begin {

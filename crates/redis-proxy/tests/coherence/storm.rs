@@ -2,10 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use testkit::{Reply, wait_until};
+use testkit::{Reply, Workload, seed, wait_until};
 
 use crate::fault::Fault;
-use crate::stand::{Mode, Setup, is_soak, workload};
+use crate::stand::{Mode, Setup, is_soak};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 const KEYS: usize = 100_000;
@@ -31,7 +31,7 @@ fn a_storm_of_invalidations_delays_none_beyond_the_bound() {
     };
     read_all(&mut client);
     let resident = stand.proxy.resident_bytes();
-    let workload = workload();
+    let workload = Workload::new(seed());
     let run = workload.run(&stand.primary, &stand.proxy, || {
         for _ in 0..if is_soak() { 20 } else { 1 } {
             let before = invalidations();
