@@ -15,6 +15,8 @@ use crate::stand::{Enough, Mode};
 
 /// Errors end this soon after Redis is back.
 pub(crate) const HEALED: Duration = Duration::from_millis(250);
+/// The same beside a dozen threads that read and write all the time: it is a bound for what goes wrong, not a measure.
+const HEALED_UNDER_LOAD: Duration = Duration::from_millis(500);
 
 /// What came of a run.
 pub(crate) struct Outcome {
@@ -47,10 +49,10 @@ impl Outcome {
         let some: String = verdict.broken().into_iter().flat_map(some_of).collect();
         assert!(total == 0, "{self}\n{total} reads broke {:?}, among them:{some}", verdict.broken());
         let reads = run.history.reads.len();
-        assert!(reads >= self.enough.reads && run.hits * 10 > run.told, "{self}\ntoo few reads or hits");
+        assert!(reads >= self.enough.reads && run.hits * 30 > run.told, "{self}\ntoo few reads or hits");
         assert!(run.writes() > 50, "{self}\ntoo few writes");
         assert!(
-            u128::from(self.last_refusal_ns()) <= HEALED.as_nanos(),
+            u128::from(self.last_refusal_ns()) <= HEALED_UNDER_LOAD.as_nanos(),
             "{self}\nthe program refuses after the fault is over"
         );
         assert!(run.cut == 0, "{self}\nthe program cut its clients");
