@@ -47,7 +47,7 @@ impl Change {
 }
 
 impl Command {
-    /// Whether it neither changes anything nor is a read that may be kept.
+    /// Whether it neither changes anything nor is a read that may be kept, nor INFO, to which more is to be said.
     #[inline]
     pub fn is_plain(&self) -> bool {
         self.plain

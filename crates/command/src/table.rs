@@ -59,7 +59,7 @@ impl Command {
             rule: Rule::of(name, flags),
             read: Read::of(name),
             change,
-            plain: change == Change::None && Read::of(name).is_none(),
+            plain: change == Change::None && Read::of(name).is_none() && name != "info",
         }
     }
 

@@ -2,51 +2,56 @@
 //!
 //! Answers come in the order of the commands, so a duty needs no more than its command's number.
 
+use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::rc::Rc;
 
 /// Done when the answer's first byte is here, or when it is sure that none will come. Doing it again does no harm.
 pub(crate) type Duty = Rc<dyn Fn()>;
 
-/// The duties of the commands on one way.
+/// The duties of the commands on one way. A command without one costs an addition.
 #[derive(Default)]
 pub(crate) struct Duties {
-    sent: u64,
-    answered: u64,
-    waiting: VecDeque<(u64, Duty)>,
+    answered: Cell<u64>,
+    /// Whether any is left.
+    owing: Cell<bool>,
+    /// Each with the number of its command.
+    left: RefCell<VecDeque<(u64, Duty)>>,
 }
 
 impl Duties {
-    /// A command is sent.
+    /// A command is sent, behind so many that have no answer yet.
     #[inline]
-    pub(crate) fn sent(&mut self, duty: Option<Duty>) {
+    pub(crate) fn sent(&self, behind: usize, duty: Option<Duty>) {
         if let Some(duty) = duty {
-            self.waiting.push_back((self.sent, duty));
+            self.owing.set(true);
+            self.left.borrow_mut().push_back((self.answered.get() + behind as u64, duty));
         }
-        self.sent += 1;
     }
 
     /// `whole` answers are here, and with `partly` the beginning of the next.
     #[inline]
-    pub(crate) fn answered(&mut self, whole: usize, partly: bool) {
-        self.answered += whole as u64;
-        if !self.waiting.is_empty() {
-            self.work(partly);
-        }
-    }
-
-    fn work(&mut self, partly: bool) {
-        let begun = self.answered + u64::from(partly);
-        while self.waiting.front().is_some_and(|(number, _)| *number < begun) {
-            if let Some((_, duty)) = self.waiting.pop_front() {
-                duty();
-            }
+    pub(crate) fn answered(&self, whole: usize, partly: bool) {
+        self.answered.set(self.answered.get() + whole as u64);
+        if self.owing.get() {
+            self.work(self.answered.get() + u64::from(partly));
         }
     }
 
     /// No further answer will come.
-    pub(crate) fn lost(&mut self) {
-        self.waiting.drain(..).for_each(|(_, duty)| duty());
+    pub(crate) fn lost(&self) {
+        self.work(u64::MAX);
+    }
+
+    /// Does those of the commands before number `end`.
+    fn work(&self, end: u64) {
+        let mut left = self.left.borrow_mut();
+        while left.front().is_some_and(|(number, _)| *number < end) {
+            if let Some((_, duty)) = left.pop_front() {
+                duty();
+            }
+        }
+        self.owing.set(!left.is_empty());
     }
 }
 
@@ -59,8 +64,6 @@ impl Drop for Duties {
 
 #[cfg(test)]
 mod tests {
-    use std::cell::RefCell;
-
     use super::*;
 
     #[test]
@@ -70,18 +73,18 @@ mod tests {
             let done = done.clone();
             Some(Rc::new(move || done.borrow_mut().push(number)))
         };
-        let mut duties = Duties::default();
-        duties.sent(duty(0));
-        duties.sent(None);
-        duties.sent(duty(2));
-        duties.sent(duty(3));
-        duties.sent(duty(4));
+        let duties = Duties::default();
+        duties.sent(0, duty(0));
+        duties.sent(1, None);
+        duties.sent(2, duty(2));
+        duties.sent(3, duty(3));
         duties.answered(0, false);
         assert!(done.borrow().is_empty());
         duties.answered(0, true);
         assert_eq!(*done.borrow(), [0]);
         duties.answered(2, false);
         assert_eq!(*done.borrow(), [0]);
+        duties.sent(2, duty(4));
         duties.answered(1, true);
         assert_eq!(*done.borrow(), [0, 2, 3]);
         drop(duties);

@@ -30,7 +30,7 @@ pub(crate) struct Mailbox {
     counted: Cell<usize>,
     unread: Arc<Unread>,
     waker: RefCell<Option<Waker>>,
-    duties: RefCell<Duties>,
+    duties: Duties,
     /// Bytes of the reply at hand.
     partial: Cell<usize>,
     /// Whether a large reply has come since the last question.
@@ -63,7 +63,7 @@ impl Mailbox {
             counted: Cell::new(0),
             unread: bounds.unread.clone(),
             waker: RefCell::default(),
-            duties: RefCell::default(),
+            duties: Duties::default(),
             partial: Cell::new(0),
             large: Cell::new(false),
         }
@@ -150,13 +150,14 @@ impl Mailbox {
 
     /// A command is sent, with what is to be done before its reply is delivered.
     pub(super) fn expect(&self, duty: Option<Duty>) {
-        self.waiting.set(self.waiting.get() + 1);
-        self.duties.borrow_mut().sent(duty);
+        let waiting = self.waiting.get();
+        self.duties.sent(waiting, duty);
+        self.waiting.set(waiting + 1);
     }
 
     /// The next bytes of its replies: the ends of `whole` of them, and with `partly` the beginning of one more.
     pub(super) fn deliver(&self, reply: &[u8], whole: usize, partly: bool, spare: &Spare) {
-        self.duties.borrow_mut().answered(whole, partly);
+        self.duties.answered(whole, partly);
         self.waiting.set(self.waiting.get().saturating_sub(whole));
         let here = self.partial.get() + reply.len();
         if here > LARGE_REPLY * whole.max(1) {
@@ -182,7 +183,7 @@ impl Mailbox {
 
     /// A reply will never come, or cannot be held: the client is to be closed.
     pub(super) fn lose(&self) {
-        self.duties.borrow_mut().lost();
+        self.duties.lost();
         if self.state.get() == State::Open {
             self.state.set(State::Lost);
             self.wake();

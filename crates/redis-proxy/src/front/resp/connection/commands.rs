@@ -76,7 +76,7 @@ impl Connection {
             // Redis says so itself, and no connection is made for what it refuses.
             _ if self.must_log_in(arguments) => self.share(request, Pace::Quick, false, None, cx),
             Route::Shared { .. } | Route::Pinned(Why::Unknown)
-                if command.is_none_or(|command| command.name() == "info")
+                if command.is_none_or(|command| !command.is_plain())
                     && let Some(taken) =
                         self.tell_of_the_proxy(request, arguments, self.waiting() == 0, cx) =>
             {

@@ -22,13 +22,15 @@ use crate::failure::Failure;
 use crate::front::output::Output;
 use crate::front::resp::answers::{Said, accepts, header, write, write_missing};
 use crate::front::resp::session::Replies;
-use crate::lanes::{Pace, Request};
+use crate::lanes::{LARGE_REPLY, Pace, Request};
 use crate::readthrough::{
     Answered, Asked, Entry, Kind, Outcome, Question, Read as Found, ReadThrough, Waiting, Words,
 };
 
 /// Keys longer than this are not cached.
 const KEY_MAX_BYTES: usize = 64 * 1024;
+/// A value that is not kept and larger than this sends its MGET to Redis.
+const MGET_LARGE_VALUE: usize = 1 << 20;
 /// Keys of one MGET; a longer one goes to Redis.
 const MGET_MAX_KEYS: usize = 128;
 
@@ -252,6 +254,12 @@ impl Connection {
                 return Poll::Pending;
             };
             *part = match outcome {
+                // Many of them at a time would be memory; along a lane they pass.
+                Outcome::Found { entry, stored: false }
+                    if pending.read == Read::Mget && entry.value().len() > MGET_LARGE_VALUE =>
+                {
+                    return Poll::Ready(Err(ToLane));
+                }
                 Outcome::Found { entry, stored } => {
                     self.has_seen(stored);
                     Part::Here(entry)
@@ -286,6 +294,7 @@ impl Connection {
     ) -> Said {
         let now_ns = now_ns();
         let Output { bytes: out, .. } = &mut self.output;
+        let start = out.len();
         if read == Read::Mget {
             header(out, b'*', parts.len());
         }
@@ -302,10 +311,18 @@ impl Connection {
                     out.extend_from_slice(b"\r\n");
                 }
                 (Said::UpToValue, Part::Here(entry)) => large = Some(entry.clone()),
-                (Said::Nothing, _) => return Said::Nothing,
+                (Said::Nothing, _) => {
+                    out.truncate(start);
+                    return Said::Nothing;
+                }
                 _ => {}
             }
         }
+        // What waits for a slow reader is memory: one large answer at a time.
+        self.window = match large.is_some() || self.output.bytes.len() - start > LARGE_REPLY {
+            true => 1,
+            false => (self.window * 2).min(self.front.settings.pipeline),
+        };
         if let Some(entry) = large {
             self.output.attach_line(entry);
         }
