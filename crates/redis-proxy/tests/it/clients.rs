@@ -176,8 +176,10 @@ fn without_files_accepting_rests_instead_of_spinning_and_goes_on_when_there_are_
     proxy.allow_warning("cannot accept a connection");
     let mut before = proxy.client();
     assert_eq!(before.get("/k").status, 404);
-    // Its thread has its files once it answers.
-    assert_eq!(HttpClient::connect(proxy.admin_address()).get("/livez").status, 200);
+    // All threads have their files once each is connected, and this one answers.
+    wait_until(PATIENCE, "all workers to be connected", || {
+        HttpClient::connect(proxy.admin_address()).get("/readyz").status == 200
+    });
     let set_limit = |files: usize| {
         let pid = proxy.pid().to_string();
         let limit = format!("--nofile={files}:");

@@ -211,14 +211,14 @@ fn subscriptions_are_delivered_and_counted_in_both_protocols() {
 #[test]
 fn client_reply_off_silences_replies_and_no_message() {
     let (redis, proxy) = start_resp(&[]);
-    for (hello, mark) in [("HELLO 2", '*'), ("HELLO 3", '>')] {
+    for (hello, mark, channel) in [("HELLO 2", '*', 'a'), ("HELLO 3", '>', 'b')] {
         let mut client = proxy.resp_client();
         client.send(format!("{hello}\r\n"));
         while client.line() != "*0" {}
-        client.send("CLIENT REPLY OFF\r\nSUBSCRIBE a\r\nLRANGE none 0 -1\r\n");
-        client.expect(format!("{mark}3\r\n$9\r\nsubscribe\r\n$1\r\na\r\n:1\r\n"));
-        assert_eq!(redis.client().command(&["PUBLISH", "a", "hi"]), Reply::Integer(1));
-        client.expect(format!("{mark}3\r\n$7\r\nmessage\r\n$1\r\na\r\n$2\r\nhi\r\n"));
+        client.send(format!("CLIENT REPLY OFF\r\nSUBSCRIBE {channel}\r\nLRANGE none 0 -1\r\n"));
+        client.expect(format!("{mark}3\r\n$9\r\nsubscribe\r\n$1\r\n{channel}\r\n:1\r\n"));
+        assert_eq!(redis.client().command(&["PUBLISH", &channel.to_string(), "hi"]), Reply::Integer(1));
+        client.expect(format!("{mark}3\r\n$7\r\nmessage\r\n$1\r\n{channel}\r\n$2\r\nhi\r\n"));
     }
 }
 
