@@ -53,6 +53,12 @@ impl Command {
         self.plain
     }
 
+    /// Whether it is INFO.
+    #[inline]
+    pub fn is_info(&self) -> bool {
+        !self.plain && self.change == Change::None && self.read.is_none()
+    }
+
     /// What a request of this command may change.
     pub fn change(&self) -> Change {
         self.change

@@ -73,28 +73,31 @@ impl Connection {
             way = Route::Pinned(Why::Paused);
         }
         match way {
+            // Reads that wait stand before it.
+            Route::Shared { pace, read } if command.is_some_and(Command::is_plain) => {
+                self.reads.is_empty() && self.share(request, pace, read, None, cx)
+            }
             // Redis says so itself, and no connection is made for what it refuses.
             _ if self.must_log_in(arguments) => self.share(request, Pace::Quick, false, None, cx),
             Route::Shared { .. } | Route::Pinned(Why::Unknown)
-                if command.is_none_or(|command| !command.is_plain())
+                if command.is_none_or(Command::is_info)
                     && let Some(taken) =
                         self.tell_of_the_proxy(request, arguments, self.waiting() == 0, cx) =>
             {
                 taken
             }
             Route::Shared { pace, read } => {
-                let mut duty = None;
-                if !command.is_some_and(Command::is_plain) {
-                    let kept = command.and_then(|command| command.read(arguments));
-                    if let Some(kept) = kept
-                        && let Some(reader) = self.may_be_cached(kept, arguments)
-                    {
-                        return self.read(kept, &reader, request, arguments, cx);
-                    }
-                    duty = front.duty(command, arguments, &self.seen);
+                let kept = command.and_then(|command| command.read(arguments));
+                if let Some(kept) = kept
+                    && let Some(reader) = self.may_be_cached(kept, arguments)
+                {
+                    return self.read(kept, &reader, request, arguments, cx);
                 }
-                // Reads that wait stand before it.
-                self.reads.is_empty() && self.share(request, pace, read, duty, cx)
+                if !self.reads.is_empty() {
+                    return false;
+                }
+                let duty = front.duty(command, arguments, &self.seen);
+                self.share(request, pace, read, duty, cx)
             }
             _ if self.waiting() > 0 => false,
             Route::Local(local) => self.answer(local, arguments, request, cx),
