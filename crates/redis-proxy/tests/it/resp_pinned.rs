@@ -222,6 +222,28 @@ fn client_reply_off_silences_replies_and_no_message() {
     }
 }
 
+/// Redis takes them once the client is unsubscribed, which it may be before its client, and we, know.
+#[test]
+fn what_follows_an_unsubscribe_in_a_pipeline_changes_nobody_elses_connection() {
+    let (redis, proxy) = start_resp(&[("WORKERS", "1")]);
+    for command in ["SELECT 5", "HELLO 3", "AUTH ann pw"] {
+        redis.client().command(&["FLUSHALL"]);
+        redis.client().command(&["ACL", "SETUSER", "ann", "on", ">pw", "~*", "+@all"]);
+        let mut client = proxy.resp_client();
+        client.ask("SUBSCRIBE a", "*3\r\n$9\r\nsubscribe\r\n$1\r\na\r\n:1");
+        client.send(format!("UNSUBSCRIBE\r\n{command}\r\nSET k v\r\nECHO end\r\n"));
+        while client.line() != "end" {}
+        if command == "SELECT 5" {
+            assert_eq!(redis.client().command(&["EXISTS", "k"]), Reply::Integer(0), "it is in db 5");
+        }
+        // Whoever gets the connection next finds it as it should be.
+        let mut other = proxy.resp_client();
+        other.ask("WATCH x", "+OK").ask("ACL WHOAMI", "$7\r\ndefault").ask("GET none", "$-1");
+        let key = if command == "SELECT 5" { ":0" } else { ":1" };
+        other.ask("EXISTS k", key);
+    }
+}
+
 #[test]
 fn redis_knows_that_a_client_has_quit_before_the_client_does() {
     let (redis, proxy) = start_resp(&[]);

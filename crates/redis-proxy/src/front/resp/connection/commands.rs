@@ -241,12 +241,14 @@ impl Connection {
             Route::Pinned(Why::Subscribe | Why::Unsubscribe(_)) => {
                 Expect::Subscribed(arguments.len().saturating_sub(1).max(1))
             }
-            // Redis refuses these to a subscribed client of RESP2; whether it is one may not be known yet.
-            Route::Local(_) if subscribed => Expect::Reply,
-            Route::Pinned(_) | Route::Tunnel if pinned.pubsub && !resp3 && pinned.waiting() > 0 => {
+            // Redis refuses these to a subscribed client of RESP2. Whether it is one is known once all before is answered:
+            // behind an UNSUBSCRIBE they would change the connection unseen.
+            Route::Local(_) | Route::Pinned(_) | Route::Tunnel
+                if pinned.pubsub && !resp3 && pinned.waiting() > 0 =>
+            {
                 return false;
             }
-            Route::Pinned(_) | Route::Tunnel if subscribed => Expect::Reply,
+            Route::Local(_) | Route::Pinned(_) | Route::Tunnel if subscribed => Expect::Reply,
             Route::Local(Local::Select) => match number(arguments.get(1)) {
                 Some(db) => Expect::Select(db),
                 None => Expect::Reply,
