@@ -29,9 +29,13 @@ run: build ## run the proxy on port 5000, with a Redis of its own unless an addr
 stop: ## end the proxy that `make run` started
 	@scripts/stop
 
+# Tests that could not try what they are for, a line each.
+test: export NOT_RUN = $(CURDIR)/target/not-run.txt
 test: deps ## run all tests; needs neither root nor Docker
+	@mkdir -p target && : >$(NOT_RUN)
 	$(CARGO) test --workspace --locked --no-fail-fast -- --quiet
 	@$(MAKE) --no-print-directory schedules
+	@cat $(NOT_RUN) && echo "$$(wc -l <$(NOT_RUN)) tests not run"
 
 # A build of its own: `redis-proxy/shuttle` makes every lock one of shuttle's. `cache` and `upstream` are named only so
 # that the libraries are built as above, and not once more.
@@ -50,6 +54,7 @@ fmt: ## format the code
 soak: export SOAK ?= 1
 soak: export FUZZ_CASES ?= 1000000
 soak: export PROPTEST_CASES ?= 20000
+soak: export SERVERS_REQUIRED ?= 1
 soak: deps ## run the tests for longer, with many more random cases
 	$(CARGO) test --workspace --locked --release --no-fail-fast -- --include-ignored
 	@$(MAKE) --no-print-directory schedules

@@ -213,8 +213,9 @@ impl RedisServer {
         // The log of an earlier attempt or run must not be taken for this one's.
         let _ = fs::remove_file(&log);
         let mut redis = command(&self.program);
-        let tls_port = self.tls_port.as_ref().map_or(0, |port| port.number);
-        redis.args(["--port", &self.port().to_string(), "--tls-port", &tls_port.to_string()]);
+        redis.args(["--port", &self.port().to_string()]);
+        // A server that was built without TLS knows no such word.
+        redis.args(self.tls_port.iter().flat_map(|port| ["--tls-port".into(), port.number.to_string()]));
         redis.args(["--bind", "127.0.0.1", "--unixsocket", path_text(&self.socket_path())]);
         redis.args(["--dir", path_text(folder), "--logfile", path_text(&log)]);
         redis.args(["--save", "", "--appendonly", "no", "--daemonize", "no"]);

@@ -1,17 +1,15 @@
 //! Redis' own tools, through the proxy.
 
-use std::io::{self, Write};
 use std::time::Duration;
 
-use testkit::{Proxy, RedisServer, find_program, run_to_end};
+use testkit::{Proxy, RedisServer, find_program, not_run, run_to_end};
 
 use crate::support::start_resp;
 
 /// What a tool prints, without progress; `None` if it is not installed.
 fn run(tool: &str, port: u16, arguments: &[&str]) -> Option<String> {
     let Some(program) = find_program(tool) else {
-        // Not by eprintln: that is kept from whoever runs tests that pass.
-        let _ = writeln!(io::stderr(), "NOT RUN: {tool} is not installed");
+        not_run(&format!("{tool} is not installed"));
         return None;
     };
     let port = port.to_string();
