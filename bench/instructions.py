@@ -43,6 +43,7 @@ LONG = {name: "1h" for name in ("HEAD_TIMEOUT", "IDLE_TIMEOUT", "WRITE_TIMEOUT",
 
 # Under callgrind threads take turns, so that the link is late.
 TRACKING = {"COHERENCE": "tracking", "MAX_STALENESS": "10m"}
+STRICT = {"COHERENCE": "strict", "MAX_STALENESS": "10m"}
 
 
 class Figure(NamedTuple):
@@ -70,6 +71,11 @@ FIGURES = (
     Figure("hit-depth-16-tracking", 16, 64_000, settings=TRACKING),
     Figure("resp-hit-depth-1", 1, 8_000, command=("GET", "100"), reply=VALUE),
     Figure("resp-hit-depth-16", 16, 64_000, command=("GET", "100"), reply=VALUE),
+    Figure("resp-hit-depth-1-tracking", 1, 8_000, settings=TRACKING, command=("GET", "100"), reply=VALUE),
+    Figure("resp-hit-depth-16-tracking", 16, 64_000, settings=TRACKING, command=("GET", "100"), reply=VALUE),
+    # Each waits for a PING of the link; it shares one with those that came with it.
+    Figure("resp-hit-depth-1-strict", 1, 4_000, settings=STRICT, command=("GET", "100"), reply=VALUE),
+    Figure("resp-hit-depth-16-strict", 16, 32_000, settings=STRICT, command=("GET", "100"), reply=VALUE),
     # Passed through to Redis: a read that is never kept, and a write, whose key leaves the cache.
     Figure("resp-pass-depth-16", 16, 32_000, command=("TOUCH", "100"), reply=b":1\r\n"),
     Figure("resp-set-depth-16", 16, 32_000, command=("SET", "other", "value"), reply=b"+OK\r\n"),
