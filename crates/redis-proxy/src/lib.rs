@@ -1,7 +1,8 @@
-//! redis-proxy: a read-through LRU cache in front of Redis, over HTTP.
+//! redis-proxy: a read-through LRU cache in front of Redis, over HTTP and for Redis clients.
 //!
-//! [`run`] joins the parts: the listener accepts clients and gives them to workers, a worker's front turns bytes into
-//! keys, readthrough answers from the cache or from Redis, the admin port watches.
+//! [`run`] joins the parts: the listener accepts clients and gives them to workers, a worker's fronts turn bytes into
+//! reads, which readthrough answers from the cache or from Redis, and into other commands, which lanes pass on; the admin
+//! port watches.
 
 mod admin;
 mod budget;

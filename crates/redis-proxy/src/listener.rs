@@ -1,4 +1,4 @@
-//! The data port's door: one acceptor, MAX_CLIENTS places, a bounded queue for those who come later.
+//! The door of both data ports: an acceptor each, MAX_CLIENTS places together, a bounded queue for those who come later.
 //!
 //! ```text
 //!   accept -> a place is free        -> the worker with the fewest clients

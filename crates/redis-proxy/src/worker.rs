@@ -1,6 +1,7 @@
-//! A worker: one thread, one single-threaded runtime, one connection to Redis, and the clients given to it.
+//! A worker: one thread, one single-threaded runtime, and the clients of both fronts that were given to it.
 //!
-//! A client stays on its worker, and a miss travels on that worker's connection: no request crosses threads.
+//! A client stays on its worker, with its lanes and its pin. In mode `ttl` a miss travels on a connection of the worker's own,
+//! so that no request crosses threads; in the coherent modes it travels on a link, whose thread wakes those who wait.
 
 use std::io;
 use std::net::TcpStream;

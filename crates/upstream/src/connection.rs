@@ -21,7 +21,7 @@ const READ_CHUNK: usize = 16 * 1024;
 const KEPT_BUFFER: usize = 256 * 1024;
 /// A line (status, error, number) above this is no Redis reply.
 const MAX_LINE: usize = 64 * 1024;
-/// Elements of one reply, all levels together: HELLO's map and invalidation pushes are far below.
+/// Elements of one reply, all levels together: HELLO's map and invalidation pushes are far below; a range or a set may be above.
 const MAX_ELEMENTS: usize = 1024 * 1024;
 const MAX_DEPTH: usize = 32;
 
