@@ -45,6 +45,7 @@ use crate::front::{Refusals, Speaks};
 pub use crate::health::check_health;
 use crate::lanes::Bounds;
 use crate::listener::{Door, accept, bind};
+pub use crate::logging::last_word;
 use crate::maintenance::maintain;
 use crate::readthrough::{Link, LinkSettings, LinkThread, Partitions, Store};
 use crate::shutdown::{Draining, Signals};
@@ -57,9 +58,15 @@ const TRACKED_KEYS: usize = 1_000_000;
 ///
 /// # Errors
 /// [`Error`] when the program cannot start: an address in use, no thread, no redis-server to start.
-pub fn run(mut settings: Settings) -> Result<Ended, Error> {
+pub fn run(settings: Settings) -> Result<Ended, Error> {
     logging::start(&settings.log, settings.log_format)
         .map_err(|error| Error::setting("LOG", &settings.log, &error.to_string()))?;
+    let ended = start(settings);
+    logging::finish();
+    ended
+}
+
+fn start(mut settings: Settings) -> Result<Ended, Error> {
     mutate()?;
     let files = files::raise_limit();
     let mut links = 0;

@@ -1,9 +1,10 @@
 //! The program: settings in, exit code out.
 
+use std::io::{self, ErrorKind, Write, stdout};
 use std::process::ExitCode;
 
 use redis_proxy::config::{Command, load};
-use redis_proxy::{Ended, check_health, run};
+use redis_proxy::{Ended, check_health, last_word, run};
 
 /// Gives freed pages back at once (.cargo/config.toml), which keeps the resident size within CAPACITY_BYTES when the
 /// sizes of values shift. docs/decisions.md has the numbers.
@@ -19,10 +20,7 @@ const SIGNALLED: u8 = 128;
 
 fn main() -> ExitCode {
     match load(std::env::args_os(), |name| std::env::var_os(name)) {
-        Ok(Command::Done(text)) => {
-            println!("{}", text.trim_end());
-            ExitCode::SUCCESS
-        }
+        Ok(Command::Done(text)) => print(&text, ExitCode::SUCCESS),
         Ok(Command::CheckHealth(settings)) => match check_health(&settings) {
             Ok(()) => ExitCode::SUCCESS,
             Err(why) => fail(&why, FAILED),
@@ -40,15 +38,28 @@ fn main() -> ExitCode {
 fn bench(options: &loadgen::Options) -> ExitCode {
     match loadgen::run(options) {
         Ok(report) => {
-            println!("{}", if options.json { report.json() } else { report.to_string() }.trim_end());
+            let text = if options.json { report.json() } else { report.to_string() };
             // Whoever looks only at the code must not take a broken run for a result.
-            if report.is_sound() { ExitCode::SUCCESS } else { ExitCode::from(FAILED) }
+            let code = if report.is_sound() { ExitCode::SUCCESS } else { ExitCode::from(FAILED) };
+            print(&text, code)
         }
         Err(error) => fail(&error, FAILED),
     }
 }
 
+/// Prints on standard output and ends with `code`.
+fn print(text: &str, code: ExitCode) -> ExitCode {
+    let mut out = stdout().lock();
+    let written: io::Result<()> = writeln!(out, "{}", text.trim_end()).and_then(|()| out.flush());
+    match written {
+        Ok(()) => code,
+        // Whoever reads has seen enough, as `head` has.
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => code,
+        Err(error) => fail(&format!("standard output: {error}"), FAILED),
+    }
+}
+
 fn fail(error: &dyn std::fmt::Display, code: u8) -> ExitCode {
-    eprintln!("redis-proxy: {error}");
+    last_word(&format!("redis-proxy: {error}"));
     ExitCode::from(code)
 }

@@ -12,6 +12,7 @@ use super::Watched;
 use crate::budget::resident_bytes;
 use crate::clock::now_ns;
 use crate::failure::KINDS;
+use crate::logging;
 use crate::readthrough::{Link, LinkCounts};
 use crate::stats::{BOUNDS_NS, Counter, Histogram, LaneStats, WorkerStats};
 use crate::worker::clients;
@@ -282,6 +283,12 @@ impl Collector for Reading {
             "rejected_requests",
             "Requests answered without a lookup: malformed, over a limit, not GET or HEAD, the banner",
             self.sum(|worker| worker.rejected.get()),
+        )?;
+        counter(
+            out,
+            "log_lines_dropped",
+            "Log lines that did not fit the queue or could not be written",
+            logging::dropped(),
         )?;
         self.coherence(out)?;
         self.encode_resp(out)?;

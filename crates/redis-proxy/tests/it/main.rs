@@ -50,6 +50,7 @@ mod admin;
 mod bench;
 mod clients;
 mod life_cycle;
+mod output;
 mod own_redis;
 mod settings;
 

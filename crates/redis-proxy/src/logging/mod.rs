@@ -1,0 +1,76 @@
+//! The log: one line an event on standard error, for a person or as JSON.
+//!
+//! Whoever logs only queues a line; a thread of its own writes it ([`queue`]). A log that cannot be written, or that
+//! nobody reads, costs lines and nothing else.
+
+mod queue;
+
+use std::backtrace::{Backtrace, BacktraceStatus};
+use std::io::{self, IsTerminal, Write, stderr};
+use std::panic::PanicHookInfo;
+use std::thread;
+use std::time::Duration;
+
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::ParseError;
+
+use crate::config::LogFormat;
+use queue::{Line, QUEUE};
+
+/// How long the end of the program waits for lines that are queued.
+const LAST_WRITES: Duration = Duration::from_secs(1);
+
+/// Starts logging. Later calls in one process change nothing.
+///
+/// # Errors
+/// `filter` is not a filter of `tracing`.
+pub(crate) fn start(filter: &str, format: LogFormat) -> Result<(), ParseError> {
+    let filter = EnvFilter::builder().parse(filter)?;
+    // Without this a line that cannot be written is told on standard error, by a macro that panics there.
+    let lines = tracing_subscriber::fmt().with_env_filter(filter).log_internal_errors(false);
+    let lines = lines.with_writer(|| Line);
+    // A second subscriber is refused: the first one goes on.
+    let started = match format {
+        LogFormat::Text => lines.with_ansi(stderr().is_terminal()).try_init(),
+        LogFormat::Json => lines.json().with_current_span(true).with_span_list(false).try_init(),
+    };
+    if started.is_ok() {
+        QUEUE.start();
+        std::panic::set_hook(Box::new(tell_panic));
+    }
+    Ok(())
+}
+
+/// Lines that did not fit the queue or could not be written.
+pub(crate) fn dropped() -> u64 {
+    QUEUE.dropped()
+}
+
+/// Waits for the lines that are queued, a second at most.
+pub(crate) fn finish() {
+    QUEUE.wait_written(Some(LAST_WRITES));
+}
+
+/// Says on standard error why the program ends, behind all that was logged. Waits until that is written, as any program
+/// does with its last line: nobody else knows it.
+pub fn last_word(line: &str) {
+    if QUEUE.runs() {
+        QUEUE.push_always(format!("{line}\n").as_bytes());
+        QUEUE.wait_written(None);
+    } else {
+        // Whom it was for is not there.
+        let _: io::Result<()> = writeln!(stderr(), "{line}");
+    }
+}
+
+/// The standard hook writes to standard error itself: it would wait for a reader, holding the lock that all writers take.
+fn tell_panic(panic: &PanicHookInfo<'_>) {
+    let thread = thread::current();
+    let name = thread.name().unwrap_or("<unnamed>");
+    let place = panic.location().map_or(String::new(), |location| format!(" at {location}"));
+    let why = panic.payload_as_str().unwrap_or("for an unknown reason");
+    let trace = Backtrace::capture();
+    let trace =
+        if trace.status() == BacktraceStatus::Captured { format!("\n{trace}") } else { String::new() };
+    QUEUE.push(format!("thread '{name}' panicked{place}: {why}{trace}\n").as_bytes());
+}

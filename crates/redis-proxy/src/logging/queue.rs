@@ -1,0 +1,195 @@
+//! Lines on their way to standard error: a bounded queue and the one thread that writes it.
+//!
+//! The thread writes by the descriptor, not through the lock of the standard library's stderr, so that a reader who has
+//! stopped holds up nobody but this thread.
+
+use std::collections::VecDeque;
+use std::io::{self, Write, stderr};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::{Errno, write};
+
+/// Lines that wait at most.
+const MOST_LINES: usize = 4096;
+/// And their bytes.
+const MOST_BYTES: usize = 1 << 20;
+
+/// The log is the process's, as standard error is.
+pub(super) static QUEUE: Queue = Queue::new();
+
+pub(super) struct Queue {
+    // Taken to add a line and to take one, never while one is written.
+    lines: Mutex<Lines>,
+    came: Condvar,
+    all_written: Condvar,
+    dropped: AtomicU64,
+}
+
+struct Lines {
+    waiting: VecDeque<Box<[u8]>>,
+    /// Of those that wait, and of the one that is being written.
+    bytes: usize,
+    runs: bool,
+}
+
+impl Queue {
+    const fn new() -> Self {
+        Queue {
+            lines: Mutex::new(Lines { waiting: VecDeque::new(), bytes: 0, runs: false }),
+            came: Condvar::new(),
+            all_written: Condvar::new(),
+            dropped: AtomicU64::new(0),
+        }
+    }
+
+    /// Starts the thread. Where the system has none to give, lines are dropped, and the start fails elsewhere.
+    pub(super) fn start(&'static self) {
+        let started = thread::Builder::new().name("log".into()).spawn(|| self.write_all());
+        self.lock().runs = started.is_ok();
+    }
+
+    pub(super) fn runs(&self) -> bool {
+        self.lock().runs
+    }
+
+    pub(super) fn dropped(&self) -> u64 {
+        self.dropped.load(Ordering::Relaxed)
+    }
+
+    /// Adds a line, if there is room for it.
+    pub(super) fn push(&self, line: &[u8]) {
+        let lines = self.lock();
+        if lines.waiting.len() < MOST_LINES && lines.bytes + line.len() <= MOST_BYTES {
+            self.add(lines, line);
+        } else {
+            drop(lines);
+            self.dropped.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Adds a line that comes once in the life of a program.
+    pub(super) fn push_always(&self, line: &[u8]) {
+        self.add(self.lock(), line);
+    }
+
+    fn add(&self, mut lines: MutexGuard<'_, Lines>, line: &[u8]) {
+        lines.bytes += line.len();
+        lines.waiting.push_back(line.into());
+        drop(lines);
+        self.came.notify_one();
+    }
+
+    /// Waits until everything is written, or for `limit`.
+    pub(super) fn wait_written(&self, limit: Option<Duration>) {
+        let lines = self.lock();
+        if !lines.runs {
+            return;
+        }
+        let unwritten = |lines: &mut Lines| lines.bytes > 0;
+        match limit {
+            Some(limit) => drop(self.all_written.wait_timeout_while(lines, limit, unwritten)),
+            None => drop(self.all_written.wait_while(lines, unwritten)),
+        }
+    }
+
+    /// The thread: writes lines for as long as the process lives.
+    fn write_all(&self) {
+        loop {
+            let empty = |lines: &mut Lines| lines.waiting.is_empty();
+            let waited = self.came.wait_while(self.lock(), empty);
+            let mut lines = waited.unwrap_or_else(PoisonError::into_inner);
+            let Some(line) = lines.waiting.pop_front() else { continue };
+            drop(lines);
+            if write_line(stderr().as_fd(), &line).is_err() {
+                self.dropped.fetch_add(1, Ordering::Relaxed);
+            }
+            let mut lines = self.lock();
+            lines.bytes -= line.len();
+            if lines.bytes == 0 {
+                self.all_written.notify_all();
+            }
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Lines> {
+        self.lines.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Writes a whole line, waiting for a reader where there is one.
+fn write_line(to: BorrowedFd<'_>, mut line: &[u8]) -> Result<(), Errno> {
+    while !line.is_empty() {
+        match write(to, line) {
+            Ok(written) => line = &line[written..],
+            Err(Errno::INTR) => {}
+            // Whoever shares a pipe or a terminal with us may have made it so.
+            Err(Errno::AGAIN) => match poll(&mut [PollFd::from_borrowed_fd(to, PollFlags::OUT)], None) {
+                Ok(_) | Err(Errno::INTR) => {}
+                Err(error) => return Err(error),
+            },
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+/// What the subscriber writes a line to; it comes whole, in one call.
+pub(super) struct Line;
+
+impl Write for Line {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        QUEUE.push(line);
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_does_not_fit_is_dropped_and_counted() {
+        let queue = Queue::new();
+        (0..MOST_LINES + 2).for_each(|_| queue.push(b"line\n"));
+        assert_eq!((queue.lock().waiting.len(), queue.dropped()), (MOST_LINES, 2));
+        queue.push_always(b"the last\n");
+        assert_eq!(queue.lock().waiting.len(), MOST_LINES + 1);
+
+        let queue = Queue::new();
+        queue.push(&[b'x'; MOST_BYTES]);
+        queue.push(b"x");
+        assert_eq!((queue.lock().bytes, queue.dropped()), (MOST_BYTES, 1));
+    }
+
+    #[test]
+    fn a_reader_that_is_gone_or_a_full_disk_is_an_error_and_no_panic() {
+        let (reader, writer) = io::pipe().unwrap();
+        drop(reader);
+        assert_eq!(write_line(writer.as_fd(), b"line\n"), Err(Errno::PIPE));
+        let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+        assert_eq!(write_line(full.as_fd(), b"line\n"), Err(Errno::NOSPC));
+    }
+
+    #[test]
+    fn a_pipe_that_does_not_block_is_waited_for() {
+        let (mut reader, writer) = io::pipe().unwrap();
+        rustix::io::ioctl_fionbio(&writer, true).unwrap();
+        let line = vec![b'x'; 1 << 20];
+        let read = thread::spawn(move || {
+            let mut bytes = Vec::new();
+            io::Read::read_to_end(&mut reader, &mut bytes).map(|_| bytes.len())
+        });
+        assert_eq!(write_line(writer.as_fd(), &line), Ok(()));
+        drop(writer);
+        assert_eq!(read.join().unwrap().unwrap(), 1 << 20);
+    }
+}
