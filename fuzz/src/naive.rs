@@ -8,6 +8,11 @@ use resp::{DecodeError, Frame, Limits};
 
 use crate::replies::Outcome;
 
+/// Most values that an aggregate may announce.
+const MAX_ANNOUNCED: u128 = 1 << 40;
+/// Most levels that are passed over.
+const DEEPEST: usize = 8_192;
+
 /// What a stream that consists of `data` means.
 pub(crate) fn decode(limits: Limits, data: &[u8]) -> Outcome {
     let mut frames = Vec::new();
@@ -44,9 +49,14 @@ impl<'a> Reply<'a> {
     /// One value `depth` levels down.
     fn value(&mut self, depth: usize, in_attribute: bool) -> Result<Frame, Stop> {
         let (kind, text) = self.line()?;
+        self.value_of(kind, text, depth, in_attribute)
+    }
+
+    /// The value that begins with this line.
+    fn value_of(&mut self, kind: u8, text: &[u8], depth: usize, in_attribute: bool) -> Result<Frame, Stop> {
         self.elements += 1;
         if self.elements > self.limits.max_elements {
-            return refuse(DecodeError::TooManyElements { limit: self.limits.max_elements });
+            self.drop_all(DecodeError::TooManyElements { limit: self.limits.max_elements })?;
         }
         match kind {
             b'+' => Ok(Frame::Simple(self.pay(text, in_attribute)?)),
@@ -91,12 +101,9 @@ impl<'a> Reply<'a> {
     }
 
     fn aggregate(&mut self, kind: u8, count: u64, depth: usize, in_attribute: bool) -> Result<Frame, Stop> {
-        if depth >= self.limits.max_depth {
-            return refuse(DecodeError::TooDeep { limit: self.limits.max_depth });
-        }
         let values = if matches!(kind, b'%' | b'|') { u128::from(count) * 2 } else { u128::from(count) };
-        if values + self.elements as u128 > self.limits.max_elements as u128 {
-            return refuse(DecodeError::TooManyElements { limit: self.limits.max_elements });
+        if values > MAX_ANNOUNCED {
+            return refuse(DecodeError::TooManyElements { limit: usize::MAX });
         }
         if kind == b'>' {
             if in_attribute || self.over {
@@ -104,9 +111,20 @@ impl<'a> Reply<'a> {
             }
             self.push = true;
         }
+        let too_deep = depth >= self.limits.max_depth;
+        if too_deep {
+            self.drop_all(DecodeError::TooDeep { limit: self.limits.max_depth })?;
+        }
+        if values + self.elements as u128 > self.limits.max_elements as u128 {
+            self.drop_all(DecodeError::TooManyElements { limit: self.limits.max_elements })?;
+        }
         let mut items = Vec::new();
-        for _ in 0..values {
-            items.push(self.value(depth + 1, in_attribute || kind == b'|')?);
+        if too_deep {
+            self.pass_over(depth, values, in_attribute || kind == b'|')?;
+        } else {
+            for _ in 0..values {
+                items.push(self.value(depth + 1, in_attribute || kind == b'|')?);
+            }
         }
         match kind {
             b'|' => self.value(depth, in_attribute), // the attribute is dropped; its value follows
@@ -115,6 +133,37 @@ impl<'a> Reply<'a> {
             b'%' => Ok(Frame::Map(items.chunks(2).map(|pair| (pair[0].clone(), pair[1].clone())).collect())),
             _ => Ok(Frame::Array(items)),
         }
+    }
+
+    /// The values of an aggregate that lies too deep, without recursion.
+    fn pass_over(&mut self, depth: usize, values: u128, in_attribute: bool) -> Result<(), Stop> {
+        let mut levels = vec![(values, in_attribute)];
+        while let Some((left, in_attribute)) = levels.last_mut() {
+            if *left == 0 {
+                levels.pop();
+                continue;
+            }
+            let in_attribute = *in_attribute;
+            let (kind, text) = self.line()?;
+            *left -= u128::from(kind != b'|');
+            if !b"*%~>|".contains(&kind) || text == b"-1" {
+                self.value_of(kind, text, usize::MAX, in_attribute)?;
+                continue;
+            }
+            self.elements += 1;
+            let values = u128::from(length(text)?) * if matches!(kind, b'%' | b'|') { 2 } else { 1 };
+            if values > MAX_ANNOUNCED {
+                return refuse(DecodeError::TooManyElements { limit: usize::MAX });
+            }
+            if kind == b'>' {
+                return refuse(DecodeError::PushTooLarge { limit: self.limits.max_frame_bytes });
+            }
+            if depth + levels.len() >= DEEPEST {
+                return refuse(DecodeError::TooDeep { limit: self.limits.max_depth });
+            }
+            levels.push((values, in_attribute || kind == b'|'));
+        }
+        Ok(())
     }
 
     /// The type and text of the next line.
@@ -155,12 +204,17 @@ impl<'a> Reply<'a> {
         let length = usize::try_from(length).unwrap_or(usize::MAX);
         self.kept = self.kept.saturating_add(length);
         if self.kept > self.limits.max_frame_bytes {
-            if self.push {
-                return refuse(DecodeError::PushTooLarge { limit: self.limits.max_frame_bytes });
-            }
-            self.over = true;
+            self.drop_all(DecodeError::PushTooLarge { limit: self.limits.max_frame_bytes })?;
         }
         Ok(!self.over)
+    }
+
+    fn drop_all(&mut self, refusal: DecodeError) -> Result<(), Stop> {
+        if self.push {
+            return refuse(refusal);
+        }
+        self.over = true;
+        Ok(())
     }
 
     fn count(&mut self, length: u64, in_attribute: bool) -> bool {

@@ -276,6 +276,8 @@ fn link_settings(settings: &Settings) -> Option<LinkSettings> {
         strict: *mode == Mode::Strict,
         max_staleness_ns: nanos(*max_staleness),
         canary_key: canary_key.as_ref().map(|key| key.as_bytes().into()),
+        large_bytes: settings.max_value_bytes,
+        large_life_ns: nanos(settings.global_expiry),
     })
 }
 

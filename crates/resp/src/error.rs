@@ -27,12 +27,13 @@ pub enum DecodeError {
         /// `max_line_bytes`.
         limit: usize,
     },
-    /// Aggregates are nested deeper than `max_depth`.
+    /// A push, or a reply with a push in it, is nested deeper than `max_depth`.
     TooDeep {
         /// `max_depth`.
         limit: usize,
     },
-    /// A reply has more than `max_elements` values, or announces that it will.
+    /// A push, or a reply with a push in it, has more than `max_elements` values, or announces that it will; or an
+    /// aggregate announces more than any server holds.
     TooManyElements {
         /// `max_elements`.
         limit: usize,

@@ -6,8 +6,9 @@ pub const MAX_DEPTH: usize = 512;
 
 /// What a peer may make us hold for one reply or push.
 ///
-/// A string over `max_bulk_bytes` and a reply over `max_frame_bytes` are dropped as they arrive, and
-/// [`crate::Frame::Oversized`] stands in their place. The other limits end the connection, see [`crate::DecodeError`].
+/// A string over `max_bulk_bytes` and a reply over any limit but that of lines are dropped as they arrive, and
+/// [`crate::Frame::Oversized`] stands in their place. A line that is too long, and a push over a limit, end the
+/// connection, see [`crate::DecodeError`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
     /// Longest string (`$`, `!`, `=`) that is kept. Redis' own limit, `proto-max-bulk-len`, is 512 MiB.

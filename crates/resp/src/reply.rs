@@ -1,6 +1,12 @@
 //! The reply being put together: its open aggregates on a stack, and what it has used of the limits.
 
-use crate::{DecodeError, Frame, Limits};
+use crate::{DecodeError, Frame, Limits, MAX_DEPTH};
+
+/// Most values that an aggregate may announce. No server holds as many; below it no sum of them overflows.
+const MAX_ANNOUNCED: u64 = 1 << 40;
+/// A reply above `max_depth` is dropped; one above this, which no server sends, is refused. The deepest that Redis' scripts can
+/// make have fewer levels than Lua's stack has slots, 8,000 (Redis 7.0, `deps/lua/src/luaconf.h`, LUAI_MAXCSTACK).
+const DEEPEST: usize = 8_192;
 
 /// One reply or push on its way from the first value to the last.
 #[derive(Debug)]
@@ -16,7 +22,7 @@ pub(crate) struct Reply {
     kept: usize,
     /// Payload so far, kept or not, without that of attributes.
     payload: u64,
-    /// It went over `max_frame_bytes`: nothing of it is kept any more.
+    /// It went over a limit: nothing of it is kept any more.
     over: bool,
     /// It has a push in it. No push is ever dropped: an invalidation not read is an invalidation lost.
     has_push: bool,
@@ -55,8 +61,8 @@ impl Reply {
 
     /// Counts one more value, of any type.
     pub(crate) fn count_value(&mut self) -> Result<(), DecodeError> {
-        self.elements += 1;
-        if self.elements > self.limits.max_elements { Err(self.too_many()) } else { Ok(()) }
+        self.elements = self.elements.saturating_add(1);
+        if self.elements > self.limits.max_elements { self.drop_all(self.too_many()) } else { Ok(()) }
     }
 
     /// Whether `length` more bytes of payload may be kept. The ones that are one too many drop the whole reply.
@@ -69,14 +75,22 @@ impl Reply {
             self.kept += length;
             return Ok(true);
         }
-        if self.has_push {
-            return Err(self.push_too_large());
-        }
-        self.over = true;
-        for open in &mut self.open {
-            open.items = Items::Dropped;
-        }
+        self.drop_all(self.push_too_large())?;
         Ok(false)
+    }
+
+    /// Lets go of the whole reply, whose values are passed over from here on; `refusal` if it must not be dropped.
+    fn drop_all(&mut self, refusal: DecodeError) -> Result<(), DecodeError> {
+        if self.has_push {
+            return Err(refusal);
+        }
+        if !self.over {
+            self.over = true;
+            for open in &mut self.open {
+                open.items = Items::Dropped;
+            }
+        }
+        Ok(())
     }
 
     /// Counts payload that is dropped whatever the reply has kept so far.
@@ -88,18 +102,25 @@ impl Reply {
 
     /// Opens an aggregate of `count` values or pairs. Answers it at once if it is empty.
     pub(crate) fn open(&mut self, kind: u8, count: u64) -> Result<Option<Frame>, DecodeError> {
-        if self.open.len() >= self.limits.max_depth {
-            return Err(DecodeError::TooDeep { limit: self.limits.max_depth });
-        }
         let left = if matches!(kind, b'%' | b'|') { count.saturating_mul(2) } else { count };
-        if left > (self.limits.max_elements - self.elements) as u64 {
-            return Err(self.too_many());
+        if left > MAX_ANNOUNCED {
+            return Err(DecodeError::TooManyElements { limit: usize::MAX });
         }
         if kind == b'>' {
             if !self.keeping() {
                 return Err(self.push_too_large());
             }
             self.has_push = true;
+        }
+        if self.open.len() >= self.limits.max_depth {
+            let too_deep = DecodeError::TooDeep { limit: self.limits.max_depth };
+            if self.open.len() >= DEEPEST {
+                return Err(too_deep);
+            }
+            self.drop_all(too_deep)?;
+        }
+        if left > self.limits.max_elements.saturating_sub(self.elements) as u64 {
+            self.drop_all(self.too_many())?;
         }
         let items = match kind {
             b'|' => Items::Dropped,
@@ -152,6 +173,9 @@ impl Reply {
         self.payload = 0;
         self.over = false;
         self.has_push = false;
+        if self.open.capacity() > MAX_DEPTH {
+            self.open = Vec::new();
+        }
         frame
     }
 

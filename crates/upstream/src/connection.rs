@@ -21,7 +21,7 @@ const READ_CHUNK: usize = 16 * 1024;
 const KEPT_BUFFER: usize = 256 * 1024;
 /// A line (status, error, number) above this is no Redis reply.
 const MAX_LINE: usize = 64 * 1024;
-/// Elements of one reply, all levels together: HELLO's map and invalidation pushes are far below; a range or a set may be above.
+/// Elements of one reply, all levels together, before it is passed over as one that is too large.
 const MAX_ELEMENTS: usize = 1024 * 1024;
 const MAX_DEPTH: usize = 32;
 
@@ -29,7 +29,8 @@ const MAX_DEPTH: usize = 32;
 pub(crate) fn decoder_limits(endpoint: &Endpoint) -> Limits {
     Limits {
         max_bulk_bytes: endpoint.max_reply_bytes,
-        max_frame_bytes: endpoint.max_reply_bytes.max(MAX_LINE),
+        // A push must fit, whatever the limit of replies: it names a key that was read.
+        max_frame_bytes: endpoint.max_reply_bytes.max(2 * MAX_LINE),
         max_elements: MAX_ELEMENTS,
         max_depth: MAX_DEPTH,
         max_line_bytes: MAX_LINE,

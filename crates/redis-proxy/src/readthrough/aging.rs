@@ -65,6 +65,8 @@ pub(crate) struct FillSink {
     pub(super) upstream: Upstream<Ticket>,
     pub(super) stats: Arc<WorkerStats>,
     pub(super) budget: Option<Arc<Budget>>,
+    /// Whether what it brings is held for its age; else it answers those who wait, and no more.
+    keeps: bool,
 }
 
 impl Sink for FillSink {
@@ -112,6 +114,24 @@ impl Sink for FillSink {
 }
 
 impl FillSink {
+    /// Of connections whose answers are kept for their age.
+    pub(super) fn new(
+        upstream: &Upstream<Ticket>,
+        stats: &Arc<WorkerStats>,
+        budget: Option<Arc<Budget>>,
+    ) -> Self {
+        FillSink { upstream: upstream.clone(), stats: stats.clone(), budget, keeps: true }
+    }
+
+    /// Of a connection whose answers are not kept.
+    pub(super) fn past_the_cache(upstream: &Upstream<Ticket>, stats: &Arc<WorkerStats>) -> Self {
+        FillSink { upstream: upstream.clone(), stats: stats.clone(), budget: None, keeps: false }
+    }
+
+    fn keep(&self) -> Keep {
+        if self.keeps { Keep::ForItsAge } else { Keep::Not }
+    }
+
     fn commit(&self, fill: Fill<Failure>, frame: Frame) -> Result<(), Doubt> {
         let now_ns = now_ns();
         if let Some(sent_ns) = fill.sent_ns() {
@@ -119,14 +139,14 @@ impl FillSink {
         }
         let (failure, doubt) = match Fetched::of(frame) {
             Fetched::Value(value) => {
-                fill.found(&value, facts(&value), Keep::ForItsAge, now_ns);
+                fill.found(&value, facts(&value), self.keep(), now_ns);
                 if let Some(budget) = &self.budget {
                     budget.fetched(value.len());
                 }
                 return Ok(());
             }
             Fetched::Missing => {
-                fill.missing(Keep::ForItsAge, now_ns);
+                fill.missing(self.keep(), now_ns);
                 return Ok(());
             }
             Fetched::Failed(failure) => (failure, Ok(())),

@@ -92,7 +92,7 @@ impl ReadThrough {
         stats: &Arc<WorkerStats>,
         budget: Option<Arc<Budget>>,
     ) -> FillSink {
-        FillSink { upstream: upstream.clone(), stats: stats.clone(), budget }
+        FillSink::new(upstream, stats, budget)
     }
 
     /// Asks for the value of `key`. Never waits.

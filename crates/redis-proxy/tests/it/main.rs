@@ -38,6 +38,7 @@ mod budget;
 mod coalescing;
 mod coherence_modes;
 mod expiry;
+mod link_replies;
 mod lru;
 
 // Redis, and what can happen to it.

@@ -218,29 +218,55 @@ fn error_texts_name_the_limit() {
     );
 }
 
+/// Stands for a reply that was dropped, of which `payload` bytes were counted.
+fn oversized(payload: u64) -> Frame {
+    Frame::Oversized { announced: payload }
+}
+
 #[test]
-fn depth_is_limited_exactly() {
+fn a_reply_that_is_too_deep_is_dropped_and_the_next_is_right() {
     let limits = Limits { max_depth: 3, ..LIMITS };
-    let nested = |depth| [b"*1\r\n".repeat(depth), b":1\r\n".to_vec()].concat();
-    assert!(decode_in_pieces(limits, &nested(3), 5).is_ok());
-    assert_eq!(decode_in_pieces(limits, &nested(4), 5), Err(DecodeError::TooDeep { limit: 3 }));
-    assert_eq!(
-        decode_in_pieces(limits, b"*1\r\n*1\r\n*1\r\n*0\r\n", 5),
-        Err(DecodeError::TooDeep { limit: 3 })
-    );
+    let nested = |depth| [b"*1\r\n".repeat(depth), b"+a\r\n".to_vec()].concat();
+    let then = |reply: &[u8]| [reply, b":7\r\n"].concat();
+    for piece in [1, 5, 100] {
+        let decoded = |bytes: &[u8]| decode_in_pieces(limits, &then(bytes), piece).expect("no push");
+        assert!(!decoded(&nested(3)).contains(&oversized(1)));
+        for (too_deep, payload) in [
+            (&nested(4)[..], 1),
+            (&nested(8_192), 1),
+            (b"*1\r\n*1\r\n*1\r\n*0\r\n", 0),
+            (b"*1\r\n*1\r\n*2\r\n%2\r\n+a\r\n*0\r\n+b\r\n|1\r\n+c\r\n~1\r\n+d\r\n_\r\n:1\r\n", 2),
+            (b"*1\r\n*1\r\n*2\r\n|1\r\n+a\r\n*1\r\n+b\r\n:1\r\n:2\r\n", 0),
+        ] {
+            let frames = decoded(too_deep);
+            assert_eq!(frames, [oversized(payload), Frame::Integer(7)], "{}", too_deep.escape_ascii());
+        }
+        let push = [b">1\r\n".to_vec(), nested(3)].concat();
+        assert_eq!(decode_in_pieces(limits, &push, piece), Err(DecodeError::TooDeep { limit: 3 }));
+        let within = b"*1\r\n*1\r\n*1\r\n*1\r\n>1\r\n:1\r\n";
+        assert_eq!(
+            decode_in_pieces(limits, within, piece),
+            Err(DecodeError::PushTooLarge { limit: 5000 }),
+            "a push is never dropped"
+        );
+    }
     let flat = Limits { max_depth: 0, ..LIMITS };
-    assert!(decode_in_pieces(flat, b":1\r\n", 1).is_ok());
-    assert_eq!(decode_in_pieces(flat, b"*0\r\n", 1), Err(DecodeError::TooDeep { limit: 0 }));
+    assert_eq!(decode_in_pieces(flat, b":1\r\n*0\r\n", 1), Ok(vec![Frame::Integer(1), oversized(0)]));
 }
 
 #[test]
 fn nesting_of_any_kind_and_size_cannot_overflow_the_stack() {
-    for header in [&b"*1\r\n"[..], b"~1\r\n", b">1\r\n", b"%1\r\n:1\r\n", b"|1\r\n:1\r\n"] {
-        assert_eq!(refusal(&header.repeat(10_000)), DecodeError::TooDeep { limit: 20 });
+    for header in [&b"*1\r\n"[..], b"~1\r\n", b"%1\r\n:1\r\n", b"|1\r\n:1\r\n"] {
         let boundless = Limits { max_depth: usize::MAX, max_elements: usize::MAX, ..LIMITS };
-        let refused = decode_in_pieces(boundless, &header.repeat(10_000), 4096);
-        assert_eq!(refused, Err(DecodeError::TooDeep { limit: MAX_DEPTH }));
+        for limits in [LIMITS, boundless] {
+            let whole = [header.repeat(8_000), b":1\r\n".repeat(8_001)].concat();
+            let frames = decode_in_pieces(limits, &whole, 4096).expect("no server sends more");
+            assert_eq!(frames[0], oversized(0), "{}", header.escape_ascii());
+            let refused = decode_in_pieces(limits, &header.repeat(10_000), 4096);
+            assert_eq!(refused, Err(DecodeError::TooDeep { limit: limits.max_depth.min(MAX_DEPTH) }));
+        }
     }
+    assert_eq!(refusal(&b">1\r\n".repeat(10_000)), DecodeError::TooDeep { limit: 20 });
 }
 
 #[test]
@@ -257,20 +283,37 @@ fn the_deepest_frame_can_be_dropped_compared_printed_and_encoded() {
 }
 
 #[test]
-fn elements_are_limited_over_all_levels() {
+fn a_reply_with_too_many_elements_is_dropped_and_the_next_is_right() {
     let limits = Limits { max_elements: 5, ..LIMITS };
-    let too_many = Err(DecodeError::TooManyElements { limit: 5 });
-    assert!(
-        decode_in_pieces(limits, b"*2\r\n*1\r\n:1\r\n*0\r\n*1\r\n:1\r\n", 100).is_ok(),
-        "counted for each reply"
-    );
-    assert_eq!(decode_in_pieces(limits, b"*2\r\n*2\r\n:1\r\n:1\r\n*1\r\n:1\r\n", 100), too_many);
-    assert_eq!(decode_in_pieces(limits, b"*5\r\n", 100), too_many, "already when announced");
-    assert_eq!(decode_in_pieces(limits, b"%3\r\n", 100), too_many);
-    assert_eq!(decode_in_pieces(limits, b"*18446744073709551615\r\n", 100), too_many);
-    assert_eq!(decode_in_pieces(limits, b"%18446744073709551615\r\n", 100), too_many);
-    assert_eq!(decode_in_pieces(limits, &b"|0\r\n".repeat(6), 100), too_many, "attributes without end");
+    let whole = b"*2\r\n*1\r\n:1\r\n*0\r\n*1\r\n:1\r\n";
+    let many = [b"*1000\r\n".to_vec(), b"+ab\r\n".repeat(1000)].concat();
+    let attributes = [b"|0\r\n".repeat(6), b"+abc\r\n".to_vec()].concat();
+    for piece in [1, 7, 100_000] {
+        let decoded =
+            |bytes: &[u8]| decode_in_pieces(limits, &[bytes, b":7\r\n"].concat(), piece).expect("no push");
+        assert_eq!(decoded(whole).len(), 3, "counted for each reply");
+        for (bytes, payload) in [
+            (&b"*2\r\n*2\r\n+a\r\n+b\r\n*1\r\n+c\r\n"[..], 3),
+            (b"*5\r\n:1\r\n:2\r\n:3\r\n:4\r\n$1\r\na\r\n", 1),
+            (b"%3\r\n:1\r\n:2\r\n:3\r\n:4\r\n:5\r\n:6\r\n", 0),
+            (&many, 2000),
+            (&attributes, 3),
+        ] {
+            assert_eq!(decoded(bytes), [oversized(payload), Frame::Integer(7)]);
+        }
+        let too_many = Err(DecodeError::TooManyElements { limit: 5 });
+        assert_eq!(decode_in_pieces(limits, b">5\r\n", piece), too_many, "a push is never dropped");
+        assert_eq!(decode_in_pieces(limits, b"*2\r\n>1\r\n:1\r\n*2\r\n", piece), too_many);
+    }
     assert_eq!(decode_in_pieces(limits, &b"*0\r\n".repeat(6), 100).map(|frames| frames.len()), Ok(6));
+}
+
+#[test]
+fn a_count_that_no_server_holds_is_refused() {
+    for bytes in [&b"*18446744073709551615\r\n"[..], b"%9223372036854775807\r\n", b"~1099511627777\r\n"] {
+        assert_eq!(refusal(bytes), DecodeError::TooManyElements { limit: usize::MAX });
+    }
+    assert_eq!(decode(b"*1099511627776\r\n"), Ok(vec![]));
 }
 
 #[test]
@@ -305,7 +348,7 @@ fn an_announced_length_allocates_nothing() {
 fn an_announced_count_allocates_nothing() {
     let mut reply = Reply::new(Limits { max_elements: usize::MAX, ..LIMITS });
     for kind in *b"*%~>" {
-        assert_eq!(reply.open(kind, 1 << 60), Ok(None), "with_capacity would have aborted");
+        assert_eq!(reply.open(kind, 1 << 38), Ok(None), "with_capacity would have aborted");
     }
 }
 

@@ -13,6 +13,7 @@
 
 mod barrier;
 mod canary;
+mod large;
 mod promise;
 #[cfg(all(test, feature = "shuttle"))]
 mod schedules;
@@ -30,16 +31,17 @@ use resp::{RequestLimits, RequestParser};
 use siphasher::sip::SipHasher13;
 use sync::Mutex;
 use sync::atomic::{AtomicBool, AtomicUsize};
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 use upstream::{Loss, Upstream};
 
 use self::barrier::Barrier;
 pub(super) use self::barrier::Round;
+use self::large::Large;
 use self::promise::Promise;
 use self::sink::Ticket;
 pub(crate) use self::sink::time_left_ns;
 pub(crate) use self::tend::LinkThread;
-use super::{Asked, Store, Words};
+use super::{Asked, FillSink, Store, Ticket as PlainTicket, Words, aging};
 use crate::budget::Budget;
 use crate::clock::now_ns;
 use crate::failure::Failure;
@@ -61,6 +63,9 @@ pub(crate) struct LinkSettings {
     pub(crate) max_staleness_ns: u64,
     /// The key by which delivery is tried; none: it is not.
     pub(crate) canary_key: Option<Box<[u8]>>,
+    /// A reply above this many bytes keeps its question off the links for so long.
+    pub(crate) large_bytes: usize,
+    pub(crate) large_life_ns: u64,
 }
 
 /// A tracked link, as all workers share it.
@@ -71,6 +76,10 @@ pub(crate) struct Link {
     pub(super) store: Store,
     budget: Option<Arc<Budget>>,
     upstream: Upstream<Ticket>,
+    /// An ordinary connection, for values that would hold the link up; opened when the first of them is asked for.
+    detour: Upstream<PlainTicket>,
+    detour_wanted: Notify,
+    large: Large,
     settings: LinkSettings,
     /// The lease of the connection that is up, or of the next one. A short lock, on the miss path.
     lease: Mutex<Arc<Lease>>,
@@ -148,7 +157,7 @@ impl Link {
         number: usize,
         store: Store,
         budget: Option<Arc<Budget>>,
-        upstream: Upstream<Ticket>,
+        (upstream, detour): (Upstream<Ticket>, Upstream<PlainTicket>),
         settings: LinkSettings,
     ) -> Self {
         Link {
@@ -157,6 +166,9 @@ impl Link {
             store,
             budget,
             upstream,
+            detour,
+            detour_wanted: Notify::new(),
+            large: Large::new(settings.large_bytes, settings.large_life_ns),
             settings,
             lease: Mutex::default(),
             promise: Mutex::new(Promise::Lost("there is no connection yet".into())),
@@ -188,6 +200,10 @@ impl Link {
     }
 
     fn send_fill(&self, mut fill: Fill<Failure>, errand: Errand, stats: &WorkerStats, now_ns: u64) {
+        if self.large.has(fill.key(), fill.view().question, now_ns) {
+            self.ended(errand);
+            return self.pass_by(fill, stats, now_ns);
+        }
         // Before the stamp: should the connection be lost in between, the fill is not taken for one of the next.
         let lease = self.lease.lock().clone();
         fill.stamp_sent(now_ns);
@@ -211,6 +227,22 @@ impl Link {
         {
             self.give_up(fill, errand, Failure::from_unsent(&unsent.loss), stats);
         }
+    }
+
+    /// Fetches past the link what was too large for it before. Its answer is not kept, so nothing has to prove it.
+    fn pass_by(&self, fill: Fill<Failure>, stats: &WorkerStats, now_ns: u64) {
+        if fill.view().question.is_empty() {
+            self.detour_wanted.notify_one();
+            aging::fetch(&self.detour, stats, fill, false, now_ns);
+        } else {
+            // Asked by Redis clients alone: they have lanes for what cannot be answered so.
+            fill.fail(Failure::TooLarge(0));
+        }
+    }
+
+    /// Where the replies of the detour go.
+    fn detour_sink(&self) -> FillSink {
+        FillSink::past_the_cache(&self.detour, &self.stats)
     }
 
     fn give_up(&self, fill: Fill<Failure>, errand: Errand, failure: Failure, stats: &WorkerStats) {

@@ -181,6 +181,7 @@ impl LinkSink {
         }
         let (failure, doubt) = match Fetched::of(frame) {
             Fetched::Value(value) => {
+                link.large.note(fill.key(), b"", Some(value.len()), now_ns);
                 let keep = self.keep(lease, sent_ns, false);
                 if mutant::is_on(Mutant::InsertInWaiter) {
                     sync::later(move || fill.found(&value, facts(&value), keep, now_ns));
@@ -199,7 +200,12 @@ impl LinkSink {
                 self.proves(sent_ns);
                 return Ok(());
             }
-            Fetched::Failed(failure) => (failure, Ok(())),
+            Fetched::Failed(failure) => {
+                if matches!(failure, Failure::TooLarge(_)) {
+                    link.large.note(fill.key(), b"", None, now_ns);
+                }
+                (failure, Ok(()))
+            }
             Fetched::Doubted(failure) => (failure, Err(Doubt::WRONG_TYPE)),
         };
         link.stats.failed(&failure);
@@ -222,6 +228,8 @@ impl LinkSink {
         let sent_ns = fill.sent_ns().unwrap_or(0);
         match fetched::reply(frame, protocol) {
             Ok(reply) => {
+                let words = fill.view().question;
+                self.link.large.note(fill.key(), words, Some(reply.len()), now_ns);
                 let missing = self.deadline.get() == Deadline::Missing;
                 let keep = match (kind, self.keep(lease, sent_ns, missing)) {
                     (Kind::Time, _) => Keep::Not,
@@ -239,6 +247,9 @@ impl LinkSink {
                 }
             }
             Err(failure) => {
+                if matches!(failure, Failure::TooLarge(_)) {
+                    self.link.large.note(fill.key(), fill.view().question, None, now_ns);
+                }
                 self.link.stats.failed(&failure);
                 fill.fail(failure);
             }
@@ -335,15 +346,16 @@ impl Sink for LinkSink {
             return;
         }
         let canary = self.link.settings.canary_key.as_deref();
+        // A key above MAX_REPLY_BYTES comes without its name: then it may be any.
+        let names = |key: &Frame| matches!(key, Frame::Bulk(_));
         match keys {
-            Frame::Array(keys) => {
+            Frame::Array(keys) if keys.iter().all(names) => {
                 for key in keys {
-                    if let Frame::Bulk(key) = key {
-                        self.link.store.invalidate(key);
-                        count(&self.link.counts.invalidations, 1);
-                        if canary == Some(&key[..]) {
-                            self.tell(News::CanaryPushed { at_ns: now_ns() });
-                        }
+                    let Frame::Bulk(key) = key else { continue };
+                    self.link.store.invalidate(key);
+                    count(&self.link.counts.invalidations, 1);
+                    if canary == Some(&key[..]) {
+                        self.tell(News::CanaryPushed { at_ns: now_ns() });
                     }
                 }
             }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use tokio::runtime::{Builder, LocalOptions};
+use tokio::runtime::{Builder, LocalOptions, LocalRuntime};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::spawn_local;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until};
@@ -19,7 +19,7 @@ use super::touch::Touch;
 use super::{Link, LinkSettings, Promise};
 use crate::budget::Budget;
 use crate::clock::now_ns;
-use crate::readthrough::Store;
+use crate::readthrough::{Store, Ticket as PlainTicket};
 
 /// Heartbeats in the time that a hit may be old: the lease is renewed well before a hit would be refused.
 const BEATS_A_BOUND: u32 = 4;
@@ -53,13 +53,16 @@ impl LinkThread {
     ) -> io::Result<(Arc<Link>, LinkThread)> {
         let (upstream, driver) = upstream::connect(tracked);
         let (writer, writer_driver) = upstream::connect(plain);
-        let link = Arc::new(Link::new(number, store.clone(), budget.cloned(), upstream, settings));
+        let (detour, detour_driver) = upstream::connect(plain);
+        let ways = (upstream, detour);
+        let link = Arc::new(Link::new(number, store.clone(), budget.cloned(), ways, settings));
         let (stop, stopped) = oneshot::channel();
         let runtime = {
             let link = link.clone();
             move || -> io::Result<()> {
                 let runtime =
                     Builder::new_current_thread().enable_all().build_local(LocalOptions::default())?;
+                spawn_detour(&runtime, number, link.clone(), detour_driver);
                 runtime.block_on(live(number, link, driver, writer, writer_driver, stopped));
                 runtime.shutdown_background();
                 Ok(())
@@ -79,6 +82,14 @@ impl LinkThread {
         // One that panicked has said so.
         let _ = self.thread.join();
     }
+}
+
+/// Drives the connection past the link once somebody wants it.
+fn spawn_detour(runtime: &LocalRuntime, number: usize, link: Arc<Link>, driver: Driver<PlainTicket>) {
+    runtime.spawn_local(async move {
+        link.detour_wanted.notified().await;
+        driver.run(link.detour_sink()).instrument(error_span!("detour", number)).await;
+    });
 }
 
 async fn live(

@@ -65,8 +65,16 @@ impl World {
         };
         let store = Cache::new(limits);
         let (upstream, driver) = upstream::connect(&Target::tracked(endpoint(), 1_000));
-        let settings = LinkSettings { links: 1, strict, max_staleness_ns: BOUND_NS, canary_key: None };
-        let link = Arc::new(Link::new(0, store.clone(), None, upstream, settings));
+        let (detour, _) = upstream::connect(&Target::new(endpoint(), 1_000));
+        let settings = LinkSettings {
+            links: 1,
+            strict,
+            max_staleness_ns: BOUND_NS,
+            canary_key: None,
+            large_bytes: 64,
+            large_life_ns: 0,
+        };
+        let link = Arc::new(Link::new(0, store.clone(), None, (upstream, detour), settings));
         let reads = ReadThrough::linked(store, Arc::new([link.clone()]), Arc::default());
         World {
             redis: Arc::default(),

@@ -1,0 +1,111 @@
+//! What Redis may send on a tracked link: nothing of it ends the link, and what holds it up does so once.
+
+use std::time::Duration;
+
+use testkit::{RedisServer, Reply, wait_until};
+
+use crate::support::{start_resp_in, wait_in_force};
+
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// A list of `length` short elements.
+fn push_list(redis: &RedisServer, key: &str, length: usize) {
+    let script = "for i = 1, ARGV[1] do redis.call('RPUSH', KEYS[1], i % 10) end return 0";
+    let reply = redis.client().command(&["EVAL", script, "1", key, &length.to_string()]);
+    assert_eq!(reply, Reply::Integer(0));
+}
+
+#[test]
+fn a_reply_of_a_million_elements_ends_no_link_and_takes_the_lane_from_then_on() {
+    let (redis, proxy) = start_resp_in("tracking", &[("UPSTREAM_TIMEOUT", "30s")]);
+    let length = 1_048_577;
+    push_list(&redis, "big", length);
+    let mut client = proxy.redis_client();
+    let loops = 4;
+    redis.reset_stats();
+    for _ in 0..loops {
+        let Reply::Array(elements) = client.command(&["LRANGE", "big", "0", "-1"]) else {
+            panic!("not a list")
+        };
+        assert_eq!(elements.len(), length);
+    }
+    let metrics = proxy.metrics();
+    assert_eq!(metrics.value("redis_proxy_redis_disconnects_total"), 0.0);
+    wait_in_force(&proxy);
+    assert_eq!(redis.command_calls("lrange"), loops + 1, "once on the link, and each time by a lane");
+    assert_eq!(redis.command_calls("pttl"), 1);
+}
+
+#[test]
+fn a_question_whose_reply_was_not_kept_for_its_size_goes_by_a_lane_in_whatever_protocol() {
+    let (redis, proxy) = start_resp_in("strict", &[("MAX_VALUE_BYTES", "1KiB"), ("GLOBAL_EXPIRY", "60s")]);
+    push_list(&redis, "list", 1_000);
+    let (mut client, mut other) = (proxy.resp_client(), proxy.resp_client());
+    other.resp3();
+    redis.reset_stats();
+    for _ in 0..3 {
+        for client in [&mut client, &mut other] {
+            let list = client.send("LRANGE list 0 -1\r\n").reply();
+            assert!(list.starts_with(b"*1000\r\n"));
+        }
+        client.ask("LLEN list", ":1000");
+    }
+    assert_eq!(redis.command_calls("lrange"), 6);
+    assert_eq!((redis.command_calls("llen"), redis.command_calls("pttl")), (1, 2), "the others stay");
+}
+
+#[test]
+fn a_value_too_large_to_keep_goes_past_the_link_until_global_expiry() {
+    let (redis, proxy) = start_resp_in("strict", &[("MAX_VALUE_BYTES", "1KiB"), ("GLOBAL_EXPIRY", "2s")]);
+    let mut client = proxy.redis_client();
+    redis.reset_stats();
+    for size in 2_000..2_005 {
+        redis.client().set("k", "v".repeat(size));
+        assert_eq!(proxy.get("/k").body.len(), size);
+        assert_eq!(client.get("k").map(|value| value.len()), Some(size));
+    }
+    assert_eq!((redis.command_calls("get"), redis.command_calls("pttl")), (10, 1));
+    redis.client().set("k", "small");
+    assert_eq!(proxy.get("/k").text(), "small");
+    wait_until(PATIENCE, "a hit", || {
+        let calls = redis.command_calls("get");
+        assert_eq!(proxy.get("/k").text(), "small");
+        redis.command_calls("get") == calls
+    });
+}
+
+#[test]
+fn a_value_above_max_reply_bytes_holds_the_link_up_once() {
+    let (redis, proxy) =
+        start_resp_in("tracking", &[("MAX_REPLY_BYTES", "1KiB"), ("MAX_VALUE_BYTES", "1KiB")]);
+    redis.client().set("k", "v".repeat(5_000));
+    redis.reset_stats();
+    for _ in 0..3 {
+        assert_eq!(proxy.get("/k").status, 502);
+        assert_eq!(proxy.redis_client().get("k").map(|value| value.len()), Some(5_000));
+    }
+    assert_eq!(redis.command_calls("pttl"), 1);
+    redis.client().set("k", "small");
+    assert_eq!(proxy.get("/k").text(), "small", "no error is kept");
+    assert_eq!(proxy.metrics().value("redis_proxy_redis_disconnects_total"), 0.0);
+}
+
+#[test]
+fn a_change_of_a_key_longer_than_any_reply_is_seen() {
+    let (redis, proxy) =
+        start_resp_in("tracking", &[("MAX_REPLY_BYTES", "1KiB"), ("MAX_VALUE_BYTES", "1KiB")]);
+    let mut client = proxy.redis_client();
+    for length in [1_100, 60_000] {
+        let key = "k".repeat(length);
+        redis.client().set(&key, "one");
+        wait_until(PATIENCE, "a hit", || {
+            assert_eq!(client.get(&key), Some(b"one".to_vec()));
+            let calls = redis.command_calls("get");
+            client.get(&key);
+            redis.command_calls("get") == calls
+        });
+        redis.client().set(&key, "two");
+        wait_until(PATIENCE, "the new value", || client.get(&key) == Some(b"two".to_vec()));
+    }
+    assert_eq!(proxy.metrics().value("redis_proxy_redis_disconnects_total"), 0.0);
+}
