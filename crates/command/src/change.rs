@@ -11,31 +11,31 @@ pub enum Change {
     None,
     /// The keys that it names ([`Command::changed`]).
     Keys,
-    /// Everything: databases as a whole, or who may read what.
+    /// Everything: databases as a whole.
     All,
+    /// Who may read what, and who is let in without a login.
+    Rights,
+    /// Perhaps who is let in without a login.
+    Login,
     /// It is not known what.
     Unknown,
 }
 
-/// Commands after which nothing that was read before may be relied on. Those of ACL take rights away, which shows in no key.
-const ALL: &[&str] = &[
-    "acl|deluser",
-    "acl|load",
-    "acl|setuser",
-    "debug",
-    "failover",
-    "flushall",
-    "flushdb",
-    "function|flush",
-    "replicaof",
-    "slaveof",
-    "swapdb",
-];
+/// Commands that take rights away, which shows in no key.
+const RIGHTS: &[&str] = &["acl|deluser", "acl|load", "acl|setuser"];
+
+/// Commands after which nothing that was read before may be relied on.
+const ALL: &[&str] =
+    &["debug", "failover", "flushall", "flushdb", "function|flush", "replicaof", "slaveof", "swapdb"];
 
 impl Change {
     pub(crate) fn of(name: &str, flags: Flags, names_keys: bool) -> Change {
         if ALL.contains(&name) {
             Change::All
+        } else if RIGHTS.contains(&name) {
+            Change::Rights
+        } else if name == "config|set" {
+            Change::Login
         } else if names_keys {
             Change::Keys
         } else if flags.has(Flags::WRITE) {
@@ -116,8 +116,10 @@ mod tests {
         assert_eq!(changed("EVAL \"return 1\" 1 a b"), (Change::Keys, vec!["a".into()], false));
         assert_eq!(changed("GET a").0, Change::None);
         assert_eq!(changed("PUBLISH a b").0, Change::None);
-        for line in ["FLUSHALL", "FLUSHDB ASYNC", "SWAPDB 0 1", "ACL SETUSER u", "FUNCTION FLUSH"] {
+        for line in ["FLUSHALL", "FLUSHDB ASYNC", "SWAPDB 0 1", "FUNCTION FLUSH"] {
             assert_eq!(changed(line).0, Change::All, "{line}");
         }
+        assert_eq!(changed("ACL SETUSER u").0, Change::Rights);
+        assert_eq!(changed("CONFIG SET requirepass p").0, Change::Login);
     }
 }

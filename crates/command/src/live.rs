@@ -27,7 +27,13 @@ impl Commands {
     /// The reply has another shape (a server that has no COMMAND, or denies it to this user): nothing is changed.
     pub fn merge(&mut self, reply: &Frame) -> Result<(), BadReply> {
         let commands = items(reply)?.iter().map(command).collect::<Result<Vec<_>, _>>()?;
-        for command in commands {
+        for mut command in commands {
+            // Servers before Redis 7 name none, and have them all the same.
+            if command.subcommands.is_empty()
+                && let Some(known) = self.named(command.name.as_bytes())
+            {
+                command.subcommands.clone_from(&known.subcommands);
+            }
             self.insert(command);
         }
         Ok(())
@@ -177,6 +183,20 @@ mod tests {
             );
         });
         with_request(b"SET a b\n", |arguments| assert!(commands.find(arguments).is_some()));
+    }
+
+    #[test]
+    fn a_server_that_names_no_subcommands_has_them_all_the_same() {
+        let mut commands = Commands::built_in();
+        let reply =
+            Frame::Array(vec![entry("client", &["admin"], [0, 0, 0]), entry("acl", &["admin"], [0, 0, 0])]);
+        assert_eq!(commands.merge(&reply), Ok(()));
+        with_request(b"CLIENT TRACKING ON\n", |arguments| {
+            assert_eq!(commands.route(arguments, Standing::Free).1, Lane::Pinned(Pin::Tracking));
+        });
+        with_request(b"ACL SETUSER default off\n", |arguments| {
+            assert_eq!(commands.find(arguments).map(Command::change), Some(crate::Change::Rights));
+        });
     }
 
     #[test]

@@ -120,7 +120,7 @@ impl Commands {
         self.commands.is_empty()
     }
 
-    fn named(&self, name: &[u8]) -> Option<&Command> {
+    pub(crate) fn named(&self, name: &[u8]) -> Option<&Command> {
         let place = self.places.find(hash(name), |place| is_named(&self.commands[*place].name, name))?;
         Some(&self.commands[*place])
     }

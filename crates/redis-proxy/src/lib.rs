@@ -43,7 +43,7 @@ use crate::front::http::HttpSettings;
 use crate::front::resp::{Registry, RespSettings};
 use crate::front::{Refusals, Speaks};
 pub use crate::health::check_health;
-use crate::lanes::Bounds;
+use crate::lanes::{Anonymous, Bounds};
 use crate::listener::{Door, accept, bind};
 pub use crate::logging::last_word;
 use crate::maintenance::maintain;
@@ -144,6 +144,7 @@ async fn serve(settings: &Settings, listeners: Listeners) -> Result<Ended, Error
         endpoint: settings.redis.clone(),
         registry: Arc::new(Registry::default()),
         bounds: Bounds::new(settings.max_pinned, settings.max_lanes, settings.resp_unread_bytes),
+        anonymous: Arc::new(Anonymous::new(settings.anonymous_proof)),
     };
     let redis = Target::new(settings.redis.clone(), settings.max_inflight);
     let started = start_links(settings, &store, budget.as_ref(), &redis)?;

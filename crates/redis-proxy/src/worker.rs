@@ -21,7 +21,7 @@ use crate::budget::Budget;
 use crate::front::http::{HttpFront, HttpSettings};
 use crate::front::resp::{Registry, RespFront, RespSettings};
 use crate::front::{Fronts, Speaks};
-use crate::lanes::{Bounds, Lanes};
+use crate::lanes::{Anonymous, Bounds, Lanes};
 use crate::readthrough::{FillSink, Link, Partitions, ReadThrough, Readers, Store, Ticket};
 use crate::spare::Spare;
 use crate::stats::{LaneStats, WorkerStats};
@@ -61,6 +61,8 @@ pub(crate) struct Plan {
     pub(crate) endpoint: Endpoint,
     pub(crate) registry: Arc<Registry>,
     pub(crate) bounds: Bounds,
+    /// Whether Redis lets in clients without a login.
+    pub(crate) anonymous: Arc<Anonymous>,
     pub(crate) partitions: Arc<Partitions>,
 }
 
@@ -71,6 +73,7 @@ impl Plan {
             self.endpoint.clone(),
             self.resp.lanes,
             self.bounds.clone(),
+            self.anonymous.clone(),
             spare.clone(),
             lane_stats.clone(),
         );

@@ -35,7 +35,7 @@ pub use driver::{Driver, connect};
 pub use endpoint::{Address, Endpoint, Secret, Tls};
 pub use hello::Hello;
 pub use queue::{State, Unsent, Upstream};
-pub use raw::{Greeting, Login, OpenError, Password, RawConnection, Step, ask_once, open_raw};
+pub use raw::{Greeting, Login, OpenError, Password, RawConnection, Step, ask_as_nobody, ask_once, open_raw};
 pub use sink::{Doubt, Loss, Sink};
 pub use stream::Duplex;
 pub use target::Target;

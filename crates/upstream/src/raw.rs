@@ -121,6 +121,38 @@ pub async fn ask_once(endpoint: &Endpoint, question: &[&[u8]]) -> Result<Frame, 
     }
 }
 
+/// Asks `questions` on a fresh connection of nobody's: not a word is said about who we are. As many answers as came before
+/// Redis closed it; a server that takes no further client says so unasked, and closes.
+///
+/// # Errors
+/// [`OpenError::Unreachable`] when no answer comes within the connect time-out.
+pub async fn ask_as_nobody(endpoint: &Endpoint, questions: &[&[&[u8]]]) -> Result<Vec<Frame>, OpenError> {
+    let asking = async {
+        let resolved = AtomicBool::new(false);
+        let mut stream = open(endpoint, &resolved).await.map_err(|error| unreachable(error.to_string()))?;
+        let mut out = BytesMut::new();
+        questions.iter().for_each(|question| encode_command(&mut out, question));
+        // What was said before the connection was closed is read all the same.
+        let _ = stream.write_all(&out).await;
+        let _ = stream.flush().await;
+        let decoder = Decoder::new(decoder_limits(endpoint));
+        let mut talk = Talk { stream: &mut *stream, decoder, inbox: BytesMut::new() };
+        let mut answers = Vec::new();
+        while answers.len() < questions.len() {
+            match listen(&mut talk).await {
+                Ok(answer) => answers.push(answer),
+                Err(error) if answers.is_empty() => return Err(error),
+                Err(_) => break,
+            }
+        }
+        Ok(answers)
+    };
+    match timeout(endpoint.connect_timeout, asking).await {
+        Ok(outcome) => outcome,
+        Err(_) => Err(unreachable(format!("no answer within {:?}", endpoint.connect_timeout))),
+    }
+}
+
 /// All steps in one write: a greeting costs one round trip.
 async fn greet_as(
     stream: &mut dyn Duplex,

@@ -117,6 +117,8 @@ pub struct Settings {
     pub resp_lane_bytes: usize,
     /// The silence after which a lane with replies due is closed.
     pub resp_lane_timeout: Duration,
+    /// How long before a client's coming Redis may have let in a connection without a login.
+    pub anonymous_proof: Duration,
     /// How long an idle lane is kept.
     pub resp_lane_idle: Duration,
     /// The most connections to Redis that belong to one client each.
@@ -275,6 +277,7 @@ fn settle(values: &Values) -> Result<Settings, ConfigError> {
         resp_lane_inflight: values.number("RESP_LANE_INFLIGHT"),
         resp_lane_bytes: values.number("RESP_LANE_BYTES"),
         resp_lane_timeout: values.time("RESP_LANE_TIMEOUT"),
+        anonymous_proof: values.time("ANONYMOUS_PROOF"),
         resp_lane_idle: values.time("RESP_LANE_IDLE"),
         max_pinned: values.number("MAX_PINNED"),
         max_lanes: values.number("MAX_LANES"),

@@ -373,6 +373,12 @@ pub(super) const SECTIONS: &[Section] = &[
                 "A shared connection with replies due that delivers no byte for this long is closed.",
             ),
             row(
+                "ANONYMOUS_PROOF",
+                time(MS, HOUR),
+                "1s",
+                "A Redis client is let in without a login if Redis has let in a connection without one so long before it came, or later.",
+            ),
+            row(
                 "RESP_LANE_IDLE",
                 time(TEN_MS, DAY),
                 "60s",

@@ -84,7 +84,6 @@ async fn connect(lane: &SharedLane, lanes: &Lanes) -> Result<RawConnection, Refu
 async fn open(lane: &SharedLane, lanes: &Lanes) -> Result<RawConnection, Refusal> {
     lane.set_place(Some(lanes.lane_place().ok_or(Refusal::TooMany)?));
     let opened = open_raw(&lanes.endpoint, &lane.key.greeting()).await;
-    lanes.note_login(&lane.key, &opened);
     if opened.is_err() {
         lane.set_place(None);
     }

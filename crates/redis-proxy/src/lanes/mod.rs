@@ -8,6 +8,7 @@
 //! A key is who the client is, its database and its protocol ([`LaneKey`]): two clients of one key cannot tell whose
 //! connection they use. Everything here lives on one worker's thread; only the bounds are the process'.
 
+mod anonymous;
 mod bounds;
 mod duties;
 mod key;
@@ -16,7 +17,7 @@ mod mailbox;
 mod pin;
 mod shared;
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -26,8 +27,9 @@ use bytes::Bytes;
 use resp::Frame;
 use tokio::sync::Notify;
 use tokio::task::spawn_local;
-use upstream::{Endpoint, RawConnection};
+use upstream::Endpoint;
 
+pub(crate) use anonymous::{Admission, Anonymous, KeptOut};
 pub(crate) use bounds::Bounds;
 pub(crate) use duties::Duty;
 pub(crate) use key::{Identity, LaneKey, Pace};
@@ -80,8 +82,7 @@ pub(crate) struct Lanes {
     bounds: Bounds,
     spare: Rc<Spare>,
     stats: Arc<LaneStats>,
-    /// Whether Redis asks its default user for a password, as far as is known.
-    auth_required: Cell<Option<bool>>,
+    anonymous: Arc<Anonymous>,
     opened: Notify,
 }
 
@@ -91,6 +92,7 @@ impl Lanes {
         endpoint: Endpoint,
         settings: LaneSettings,
         bounds: Bounds,
+        anonymous: Arc<Anonymous>,
         spare: Rc<Spare>,
         stats: Arc<LaneStats>,
     ) -> Rc<Self> {
@@ -102,7 +104,7 @@ impl Lanes {
             shared: RefCell::default(),
             spare,
             stats,
-            auth_required: Cell::new(None),
+            anonymous,
             opened: Notify::new(),
         })
     }
@@ -121,16 +123,6 @@ impl Lanes {
         };
         spawn_local(link::drive(lane.clone(), self.clone(), link::timeout_of(timeout)));
         lane
-    }
-
-    /// Whether a client that has not logged in must.
-    pub(crate) fn auth_required(&self) -> bool {
-        self.auth_required.get() == Some(true)
-    }
-
-    /// Whether a client that has not logged in is known to need no login.
-    pub(crate) fn is_open(&self) -> bool {
-        self.auth_required.get() == Some(false)
     }
 
     /// What Redis says of its commands, each time a lane has been opened: it may be another version then. `None` if it says
@@ -161,18 +153,5 @@ impl Lanes {
             self.shared.borrow_mut().remove(&(lane.key.clone(), lane.pace));
         }
         unused
-    }
-
-    /// Learns from a connection of nobody in particular whether Redis asks for a password.
-    fn note_login(&self, key: &LaneKey, opened: &Result<RawConnection, OpenError>) {
-        if *key.identity != Login::None {
-            return;
-        }
-        let text = match opened {
-            Ok(connection) => connection.hello.as_ref().err(),
-            Err(OpenError::Refused(_, text)) => Some(text),
-            Err(OpenError::Unreachable(_)) => return,
-        };
-        self.auth_required.set(Some(text.is_some_and(|text| text.starts_with(b"NOAUTH"))));
     }
 }

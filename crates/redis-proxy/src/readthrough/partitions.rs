@@ -239,12 +239,6 @@ impl Readers {
         report
     }
 
-    /// Whether whoever has logged in so is the proxy's own user.
-    pub(crate) fn is_own_user(&self, login: &Login) -> bool {
-        let own = Reader::of_endpoint(&self.partitions.endpoint);
-        Reader::of_login(login, own.db).is_some_and(|reader| reader == own)
-    }
-
     /// The way of the proxy's own user.
     pub(crate) fn own(&self) -> &Rc<ReadThrough> {
         &self.own

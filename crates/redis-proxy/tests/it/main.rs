@@ -14,6 +14,7 @@ mod slow_clients;
 mod verbs;
 
 // The RESP contract.
+mod resp_admission;
 mod resp_basics;
 mod resp_cached;
 mod resp_cached_differential;

@@ -47,6 +47,11 @@ impl RequestError {
         out.put_slice(b"\r\n");
     }
 
+    /// Whether the request would have been taken from a client that has logged in.
+    pub fn is_unauthenticated(self) -> bool {
+        matches!(self, Self::UnauthenticatedCount | Self::UnauthenticatedLength)
+    }
+
     fn text(self) -> &'static str {
         match self {
             Self::InvalidCount => "invalid multibulk length",

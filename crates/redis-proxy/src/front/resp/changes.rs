@@ -41,10 +41,22 @@ impl RespFront {
             let seen = seen.clone();
             Some(Rc::new(move || seen.now()))
         };
-        let Some(command) = command else { return unknown() };
+        let Some(command) = command else {
+            // It may be CONFIG or ACL under another name (`rename-command`).
+            let (seen, lanes) = (seen.clone(), self.lanes.clone());
+            return Some(Rc::new(move || {
+                seen.now();
+                lanes.void_admissions();
+            }));
+        };
         match command.change() {
             Change::None => None,
             Change::All => Some(self.everything()),
+            Change::Rights => Some(self.anything()),
+            Change::Login => {
+                let lanes = self.lanes.clone();
+                Some(Rc::new(move || lanes.void_admissions()))
+            }
             Change::Unknown => unknown(),
             Change::Keys => {
                 let mut keys = self.keys.borrow_mut();
@@ -100,7 +112,16 @@ impl RespFront {
         false
     }
 
-    /// The duty of what may change anything.
+    /// The duty of what may change anything at all: every key, and who may do what.
+    pub(super) fn anything(&self) -> Duty {
+        let (written, lanes) = (self.readers.own().writes_everything(), self.lanes.clone());
+        Rc::new(move || {
+            written.answered();
+            lanes.void_admissions();
+        })
+    }
+
+    /// The duty of what may change every key.
     pub(super) fn everything(&self) -> Duty {
         let written = self.readers.own().writes_everything();
         Rc::new(move || written.answered())

@@ -10,6 +10,7 @@
 //! **Room.** While an answer cannot be written, nothing is taken up; `window` bounds the commands on their way, and falls
 //! to one after a large reply, because replies of a shared lane that the client does not read are memory.
 
+mod admission;
 mod busy;
 mod commands;
 mod deadline;
@@ -42,7 +43,7 @@ use super::session::{Replies, Session};
 use crate::clock::now_ns;
 use crate::front::linger::linger;
 use crate::front::output::Output;
-use crate::lanes::{Identity, LARGE_REPLY, LaneKey, Mailbox, MailboxState, Pace, SharedLane};
+use crate::lanes::{Identity, KeptOut, LARGE_REPLY, LaneKey, Mailbox, MailboxState, Pace, SharedLane};
 use crate::readthrough::ReadThrough;
 use crate::timer::Timer;
 
@@ -91,6 +92,8 @@ pub(super) struct Connection {
     pinned: Option<Box<Pinned>>,
     /// Something that the next command waits for.
     busy: Option<Box<Busy>>,
+    /// Why the client is not let in, for the command at hand.
+    kept_out: Option<KeptOut>,
     /// Why the client gets no pin for the command at hand.
     refused: Option<Bytes>,
     /// Why the transaction that it has begun will not be.
@@ -131,11 +134,12 @@ impl Connection {
             input: Vec::new(),
             output: Output::default(),
             mailbox: Rc::new(Mailbox::new(front.settings.output_limit_bytes, &front.bounds)),
-            session: Session::new(front.identity.clone(), entry),
+            session: Session::new(front.identity.clone(), front.settings.as_proxy, entry),
             lanes: [None, None],
             pace: Pace::Quick,
             pinned: None,
             busy: None,
+            kept_out: None,
             refused: None,
             doomed: None,
             broken: None,
@@ -250,9 +254,10 @@ impl Connection {
         &self.front.registry
     }
 
-    /// Who a client is that has not logged in, and its user's name.
-    pub(super) fn stranger(&self) -> (Identity, Bytes) {
-        (self.front.identity.clone(), self.front.settings.user.clone())
+    /// Who a client is that has not logged in, whether it is let in so, and its user's name.
+    pub(super) fn stranger(&self) -> (Identity, bool, Bytes) {
+        let settings = &self.front.settings;
+        (self.front.identity.clone(), settings.as_proxy, settings.user.clone())
     }
 
     pub(super) fn lane_of(&self, key: &LaneKey) -> Rc<SharedLane> {
@@ -420,8 +425,8 @@ impl Connection {
     fn process(&mut self, bytes: &[u8], cx: &mut Context<'_>) -> usize {
         let mut used = 0;
         let mut parser = std::mem::replace(&mut self.parser, RequestParser::new(self.front.settings.limits));
-        parser.set_auth_required(!self.session.logged_in && self.front.lanes.auth_required());
         while used < bytes.len() && !self.must_wait() {
+            parser.set_auth_required(!self.session.admitted);
             let rest = &bytes[used..];
             if self.pinned.as_ref().is_some_and(|pinned| pinned.tunnel) {
                 if let Some(len) = self.leave_monitor(rest, cx) {
@@ -465,6 +470,13 @@ impl Connection {
                     // Redis closes without a word, too.
                     self.closing |= rest.len() >= self.front.settings.query_buffer_bytes;
                     break;
+                }
+                Err(error) if error.is_unauthenticated() && !self.session.admitted => {
+                    // Whether it is too large is known once it is known whether its client must log in.
+                    parser = RequestParser::new(self.front.settings.limits);
+                    if self.is_too_large() {
+                        self.broken = Some(error);
+                    }
                 }
                 Err(error) => self.broken = Some(error),
             }

@@ -13,7 +13,7 @@ use super::connection::{Busy, Connection, Hello, Login, Stay, client_name, numbe
 use super::reply::{c_text, error, integer, simple};
 use super::route::Local;
 use super::session::Replies;
-use crate::lanes::{LaneKey, Login as Credentials, Password, Request};
+use crate::lanes::{KeptOut, LaneKey, Login as Credentials, Password, Request};
 
 /// Redis 7.0, networking.c, `helloCommand`.
 const BAD_NAME: &str = "ERR Client names cannot contain spaces, newlines or special characters.";
@@ -44,7 +44,7 @@ impl Connection {
                     self.say(&simple("RESET"));
                 }
             }
-            Local::Hello => self.hello(arguments),
+            Local::Hello => return self.hello(arguments),
             Local::Auth => self.auth(arguments),
             Local::Select => return self.select(arguments, request, cx),
             // A browser led astray: not a word (Redis, server.c, `securityWarningCommand`).
@@ -58,8 +58,8 @@ impl Connection {
     fn reset(&mut self) {
         self.unpin(false);
         self.session().entry.refuse_pin();
-        let (identity, user) = self.stranger();
-        self.session_mut().reset(identity, user);
+        let (identity, admitted, user) = self.stranger();
+        self.session_mut().reset(identity, admitted, user);
         self.unmute();
         self.forget_lanes();
         self.has_seen_redis();
@@ -105,14 +105,17 @@ impl Connection {
 
     /// `HELLO [2|3 [AUTH user password] [SETNAME name]]`, in the order of checks of Redis 7.0 (networking.c, `helloCommand`).
     /// Never passed on with a mistake: older servers apply what comes before it.
-    fn hello(&mut self, arguments: Arguments<'_>) {
+    /// False if it must be tried again.
+    fn hello(&mut self, arguments: Arguments<'_>) -> bool {
         let protocol = match arguments.get(1) {
             None => self.session().key.protocol,
             Some(word) => match number::<i64>(Some(word.strip_prefix(b"-").unwrap_or(word))) {
-                None => return self.say(&error("ERR Protocol version is not an integer or out of range")),
+                None => {
+                    return self.refuse_hello("ERR Protocol version is not an integer or out of range");
+                }
                 Some(2) if word == b"2" => Protocol::Resp2,
                 Some(3) if word == b"3" => Protocol::Resp3,
-                Some(_) => return self.say(&error("NOPROTO unsupported protocol version")),
+                Some(_) => return self.refuse_hello("NOPROTO unsupported protocol version"),
             },
         };
         let (mut login, mut name) = (None, None);
@@ -126,16 +129,21 @@ impl Connection {
                 }
                 (Some(word), _) if option.eq_ignore_ascii_case(b"SETNAME") => {
                     let Some(word) = client_name(word) else {
-                        return self.say(&error(BAD_NAME));
+                        return self.refuse_hello(BAD_NAME);
                     };
                     name = Some(word);
                     at += 2;
                 }
                 _ => {
                     let text = [b"ERR Syntax error in HELLO option '", c_text(option), b"'"].concat();
-                    return self.say(&error(text));
+                    return self.refuse_hello(text);
                 }
             }
+        }
+        if login.is_none()
+            && let Some(taken) = self.keep_out(KeptOut::hello_text)
+        {
+            return taken;
         }
         let hello = Hello { protocol, name };
         match login {
@@ -150,6 +158,12 @@ impl Connection {
                 self.wait_for(Busy::Hello(lane, hello));
             }
         }
+        true
+    }
+
+    fn refuse_hello(&mut self, text: impl Into<Bytes>) -> bool {
+        self.say(&error(text));
+        true
     }
 }
 

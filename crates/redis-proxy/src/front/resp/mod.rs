@@ -65,6 +65,8 @@ pub(crate) struct RespSettings {
     write_timeout_ns: u64,
     /// Who clients are before they log in, and the user's name for CLIENT LIST.
     login: Login,
+    /// Whether they are the proxy's user, which needs no proof.
+    as_proxy: bool,
     user: Bytes,
     pub(crate) lanes: LaneSettings,
 }
@@ -97,6 +99,7 @@ impl RespSettings {
             },
             write_timeout_ns: nanos(settings.write_timeout),
             login,
+            as_proxy: settings.resp_as_proxy,
             user: user.map_or(Bytes::from_static(b"default"), Bytes::from),
             lanes: LaneSettings {
                 in_flight: settings.resp_lane_inflight,
@@ -124,8 +127,6 @@ pub(crate) struct RespFront {
     is_live: Cell<bool>,
     /// The ways to what is cached.
     readers: Readers,
-    /// Whether clients that have not logged in are the proxy's own user.
-    strangers_are_own: bool,
     /// Room for the words of a question, and for the keys of a write.
     words: RefCell<BytesMut>,
     keys: RefCell<Vec<Key>>,
@@ -149,7 +150,6 @@ impl RespFront {
         Rc::new(RespFront {
             lanes,
             bounds,
-            strangers_are_own: readers.is_own_user(&identity),
             identity,
             settings,
             registry,

@@ -6,14 +6,17 @@ use bytes::Bytes;
 use resp::Protocol;
 
 use super::registry::{Details, Entry};
+use crate::clock::now_ns;
 use crate::lanes::{Identity, LaneKey};
 
 /// A client's state that is not tied to a connection to Redis.
 pub(super) struct Session {
     /// Key of its lanes.
     pub(super) key: LaneKey,
-    /// Whether it has logged in itself.
-    pub(super) logged_in: bool,
+    /// Whether it may do anything but log in: it has, or it was proven that it need not. Holds to the client's end.
+    pub(super) admitted: bool,
+    /// When it came, or came anew by RESET.
+    pub(super) came_ns: u64,
     /// As the other clients see it.
     pub(super) entry: Arc<Entry>,
     /// CLIENT REPLY.
@@ -34,10 +37,11 @@ pub(super) enum Replies {
 }
 
 impl Session {
-    pub(super) fn new(identity: Identity, entry: Arc<Entry>) -> Self {
+    pub(super) fn new(identity: Identity, admitted: bool, entry: Arc<Entry>) -> Self {
         Session {
             key: LaneKey { identity, db: 0, protocol: Protocol::Resp2 },
-            logged_in: false,
+            admitted,
+            came_ns: now_ns(),
             entry,
             replies: Replies::On,
             called: String::new(),
@@ -53,9 +57,9 @@ impl Session {
     }
 
     /// As after RESET.
-    pub(super) fn reset(&mut self, identity: Identity, user: Bytes) {
+    pub(super) fn reset(&mut self, identity: Identity, admitted: bool, user: Bytes) {
         self.key = LaneKey { identity, db: 0, protocol: Protocol::Resp2 };
-        self.logged_in = false;
+        (self.admitted, self.came_ns) = (admitted, now_ns());
         self.replies = Replies::On;
         self.note(|details| {
             details.user = user;
@@ -81,7 +85,7 @@ impl Session {
 
     pub(super) fn log_in(&mut self, identity: Identity, user: Bytes) {
         self.key.identity = identity;
-        self.logged_in = true;
+        self.admitted = true;
         self.note(|details| details.user = user);
     }
 

@@ -7,6 +7,7 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use resp::Protocol;
+use tokio::sync::futures::OwnedNotified;
 
 use super::Connection;
 use crate::front::resp::local::hello_reply;
@@ -24,6 +25,8 @@ type Opening = Pin<Box<dyn Future<Output = Result<PinStream, NoPin>>>>;
 
 /// Something under way, and what is to be done with it.
 pub(in crate::front::resp) enum Busy {
+    /// Whether the client, which has not logged in, is let in.
+    Admission(Pin<Box<OwnedNotified>>),
     /// A pin for the command at hand, which stays in the input meanwhile.
     Pin(LaneKey, Opening),
     /// A fresh connection that shows whether the credentials are right.
@@ -109,6 +112,7 @@ impl Connection {
             return false;
         };
         let done = match &mut *busy {
+            Busy::Admission(asked) => self.poll_admission(asked, cx),
             Busy::Pin(key, opening) => opening.as_mut().poll(cx).map(|outcome| match outcome {
                 Ok(stream) => {
                     self.session.entry.set_upstream_id(stream.upstream_id);

@@ -31,6 +31,11 @@ impl Connection {
         arguments: Arguments<'_>,
         cx: &mut Context<'_>,
     ) -> bool {
+        if !self.session.admitted
+            && let Some(taken) = self.keep_out_of(arguments)
+        {
+            return taken;
+        }
         let silence = self.session.replies;
         if silence != Replies::On && !self.prepare_silence() {
             return false;
@@ -77,8 +82,6 @@ impl Connection {
             Route::Shared { pace, read } if command.is_some_and(Command::is_plain) => {
                 self.reads.is_empty() && self.share(request, pace, read, None, cx)
             }
-            // Redis says so itself, and no connection is made for what it refuses.
-            _ if self.must_log_in(arguments) => self.share(request, Pace::Quick, false, None, cx),
             Route::Shared { .. } | Route::Pinned(Why::Unknown)
                 if command.is_none_or(Command::is_info)
                     && let Some(taken) =
@@ -120,14 +123,6 @@ impl Connection {
         } else if word.eq_ignore_ascii_case(b"UNPAUSE") {
             self.front.registry.pause_until(0);
         }
-    }
-
-    /// Whether Redis would answer NOAUTH.
-    fn must_log_in(&self, arguments: Arguments<'_>) -> bool {
-        let open = [&b"HELLO"[..], b"AUTH", b"QUIT", b"RESET"];
-        !self.session.logged_in
-            && self.front.lanes.auth_required()
-            && !open.iter().any(|name| is(arguments, name))
     }
 
     fn answer(
@@ -289,7 +284,7 @@ impl Connection {
         let duty = match expect {
             // A transaction that began under a name unknown to us.
             Expect::Exec if !self.pinned.as_ref().is_some_and(|pinned| pinned.in_multi) => {
-                Some(front.everything())
+                Some(front.anything())
             }
             _ => front.duty(command, arguments, &self.seen),
         };
@@ -392,7 +387,7 @@ impl Connection {
             self.closing = true;
             return false;
         }
-        if self.must_log_in(arguments) || !may_stream(&self.front.commands.borrow(), arguments) {
+        if !self.session.admitted || !may_stream(&self.front.commands.borrow(), arguments) {
             return false;
         }
         if self.pinned.is_none() && self.waiting() == 0 {

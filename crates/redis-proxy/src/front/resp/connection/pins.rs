@@ -97,7 +97,7 @@ impl Connection {
             return Ok(());
         };
         if pinned.tunnel && pinned.may_write {
-            self.front.everything()();
+            self.front.anything()();
         }
         let mut selected = None;
         let mut told = None;

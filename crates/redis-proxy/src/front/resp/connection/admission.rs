@@ -1,0 +1,101 @@
+//! Whether a client is let in that has not logged in. Until that is known nothing is done for it, and nothing that it sends
+//! counts as more than a login: not its size, and not what it asks.
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use resp::Arguments;
+use tokio::sync::futures::OwnedNotified;
+
+use super::{Busy, Connection};
+use crate::front::resp::reply::error;
+use crate::front::resp::route::{Local, Route};
+use crate::lanes::{Admission, KeptOut};
+
+/// Whether a client may go on.
+enum Entrance {
+    Open,
+    /// Redis is being asked, which the next command waits for.
+    Asked,
+    Shut(KeptOut),
+}
+
+impl Connection {
+    /// What becomes of a command of a client that is not let in yet: `None` if it may be taken up, else whether it was.
+    pub(super) fn keep_out_of(&mut self, arguments: Arguments<'_>) -> Option<bool> {
+        let front = self.front.clone();
+        let way = front.route(&front.commands.borrow(), arguments, &mut self.session).0;
+        match way {
+            // HELLO looks for itself whether it logs in.
+            Route::Local(Local::Auth | Local::Hello | Local::Quit | Local::Reset | Local::Guard) => None,
+            _ => self.keep_out(KeptOut::text),
+        }
+    }
+
+    /// The same of anything but a login. Who is kept out is told in these `words`.
+    pub(in crate::front::resp) fn keep_out(&mut self, words: fn(&KeptOut) -> Bytes) -> Option<bool> {
+        match self.entrance() {
+            Entrance::Open => None,
+            Entrance::Asked => Some(false),
+            Entrance::Shut(kept_out) => {
+                self.say(&error(words(&kept_out)));
+                Some(true)
+            }
+        }
+    }
+
+    /// A request is larger than one may be before a login: whether it is known that this holds for it.
+    pub(super) fn is_too_large(&mut self) -> bool {
+        match self.entrance() {
+            Entrance::Open | Entrance::Asked => false,
+            Entrance::Shut(KeptOut::Login { .. }) => true,
+            Entrance::Shut(kept_out) => {
+                // Where it ends is not known.
+                self.say(&error(kept_out.text()));
+                self.end();
+                false
+            }
+        }
+    }
+
+    fn entrance(&mut self) -> Entrance {
+        if self.session.admitted {
+            return Entrance::Open;
+        }
+        if let Some(kept_out) = self.kept_out.take() {
+            return Entrance::Shut(kept_out);
+        }
+        match self.front.lanes.admission(self.session.came_ns) {
+            Admission::Decided(Ok(())) => {
+                self.session.admitted = true;
+                Entrance::Open
+            }
+            Admission::Decided(Err(kept_out)) => Entrance::Shut(kept_out),
+            Admission::Asked(asked) => {
+                self.wait_for(Busy::Admission(Box::pin(asked)));
+                Entrance::Asked
+            }
+        }
+    }
+
+    /// Ready once it is known whether the client is let in.
+    pub(super) fn poll_admission(
+        &mut self,
+        asked: &mut Pin<Box<OwnedNotified>>,
+        cx: &mut Context<'_>,
+    ) -> Poll<()> {
+        loop {
+            std::task::ready!(asked.as_mut().poll(cx));
+            match self.front.lanes.admission(self.session.came_ns) {
+                Admission::Decided(Ok(())) => self.session.admitted = true,
+                Admission::Decided(Err(kept_out)) => self.kept_out = Some(kept_out),
+                Admission::Asked(again) => {
+                    asked.set(again);
+                    continue;
+                }
+            }
+            return Poll::Ready(());
+        }
+    }
+}
