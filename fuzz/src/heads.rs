@@ -2,7 +2,7 @@
 
 use std::net::Ipv6Addr;
 
-use redis_proxy::front::http::head::{Body, HeadLimits, Method, find_end, parse};
+use redis_proxy::front::http::head::{Body, HeadLimits, Method, check_beginning, find_end, parse};
 
 /// What heads are made of, and what they are broken by.
 pub(crate) const TOKENS: &[&[u8]] = &[
@@ -25,6 +25,9 @@ pub(crate) const TOKENS: &[&[u8]] = &[
     b" HTTP/1.1\r\n",
     b" HTTP/1.0\r\n",
     b" HTTP/1.2\r\n",
+    b" HTTP/2.0\r\n",
+    b"PRI * HTTP/2.0\r\n",
+    b"OPTIONS ",
     b"GET / HTTP/1.1\r\n",
     b"Host: h\r\n",
     b"Host: [::1]:80\r\n",
@@ -41,6 +44,8 @@ pub(crate) const TOKENS: &[&[u8]] = &[
     b"Expect: 100-continue\r\n",
     b"If-None-Match: \"a\", W/\"b\"\r\n",
     b"If-None-Match: *\r\n",
+    b"If-Match: \"a\"\r\n",
+    b"Cache-Control: max-age=0\r\n",
     b"X: y\r\n",
     b"X : y\r\n",
     b" folded\r\n",
@@ -61,10 +66,12 @@ const LIMITS: [HeadLimits; 2] = [
 pub fn http_head(data: &[u8]) {
     for limits in &LIMITS {
         let whole = find_end(data, &mut 0, limits);
-        assert_eq!(in_pieces(data, limits), whole.ok(), "found otherwise byte by byte");
+        let (pieces, is_possible) = in_pieces(data, limits);
+        assert_eq!(pieces, whole.ok(), "found otherwise byte by byte");
         let Ok(Some(length)) = whole else {
             continue;
         };
+        assert!(is_possible || parse(&data[..length], limits).is_err(), "a good head was given up");
         let head = &data[..length];
         let found = parse(head, limits).ok().map(|head| Understood {
             method: head.method,
@@ -73,23 +80,33 @@ pub fn http_head(data: &[u8]) {
             keep_alive: head.keep_alive,
             body: head.body,
             expects_continue: head.expects_continue,
-            conditions: head.if_none_match.map(|conditions| conditions.as_bytes().to_vec()),
+            conditions: [head.if_match, head.if_none_match]
+                .map(|tags| tags.map(|tags| tags.as_bytes().to_vec())),
+            no_cache: head.no_cache,
         });
         assert_eq!(found, read(head, limits), "left the program, right the naive reading");
     }
 }
 
-/// As [`find_end`], with a byte more each time.
-fn in_pieces(data: &[u8], limits: &HeadLimits) -> Option<Option<usize>> {
+/// As [`find_end`], with a byte more each time. Whether all beginnings were possible ones.
+fn in_pieces(data: &[u8], limits: &HeadLimits) -> (Option<Option<usize>>, bool) {
     let mut scanned = 0;
+    let mut is_possible = true;
     for known in 0..=data.len() {
+        let before = scanned;
         match find_end(&data[..known], &mut scanned, limits) {
-            Ok(Some(length)) => return Some(Some(length)),
-            Ok(None) => assert_eq!(scanned, known, "bytes are looked at twice"),
-            Err(_) => return None,
+            Ok(Some(length)) => return (Some(Some(length)), is_possible),
+            Ok(None) => {
+                assert_eq!(scanned, known, "bytes are looked at twice");
+                let found = check_beginning(&data[..known], before);
+                // However much of it is looked at once.
+                assert!(found.is_ok() || check_beginning(&data[..known], 0).is_err());
+                is_possible &= found.is_ok();
+            }
+            Err(_) => return (None, is_possible),
         }
     }
-    Some(None)
+    (Some(None), is_possible)
 }
 
 #[derive(Debug, PartialEq)]
@@ -100,7 +117,8 @@ struct Understood {
     keep_alive: bool,
     body: Body,
     expects_continue: bool,
-    conditions: Option<Vec<u8>>,
+    conditions: [Option<Vec<u8>>; 2],
+    no_cache: bool,
 }
 
 /// RFC 9112 read line by line; `None` is a refusal.
@@ -110,8 +128,7 @@ fn read(head: &[u8], limits: &HeadLimits) -> Option<Understood> {
     let [method, target, version] = parts[..] else { return None };
     let is_visible = |byte: &u8| *byte > b' ' && *byte != 0x7f;
     let http10 = match version {
-        b"HTTP/1.1" => false,
-        b"HTTP/1.0" => true,
+        [b'H', b'T', b'T', b'P', b'/', b'1', b'.', minor] if minor.is_ascii_digit() => *minor == b'0',
         _ => return None,
     };
     if !is_token(method)
@@ -158,11 +175,16 @@ fn read(head: &[u8], limits: &HeadLimits) -> Option<Understood> {
     };
     let options = all(b"connection").join(&b',').to_ascii_lowercase();
     let has = |wanted: &[u8]| options.split(|byte| *byte == b',').any(|option| option.trim_ascii() == wanted);
-    let conditions = all(b"if-none-match");
+    let tags = |name: &[u8]| {
+        let tags = all(name);
+        (!tags.is_empty()).then(|| tags.join(&b", "[..]))
+    };
+    let caching = all(b"cache-control").join(&b',').to_ascii_lowercase();
     Some(Understood {
         method: match method {
             b"GET" => Method::Get,
             b"HEAD" => Method::Head,
+            b"OPTIONS" => Method::Options,
             _ => Method::Other,
         },
         target: target.to_vec(),
@@ -171,7 +193,10 @@ fn read(head: &[u8], limits: &HeadLimits) -> Option<Understood> {
         body,
         expects_continue: !http10
             && all(b"expect").iter().any(|value| value.eq_ignore_ascii_case(b"100-continue")),
-        conditions: (!conditions.is_empty()).then(|| conditions.join(&b", "[..])),
+        conditions: [tags(b"if-match"), tags(b"if-none-match")],
+        no_cache: caching
+            .split(|byte| *byte == b',')
+            .any(|word| [&b"no-cache"[..], b"max-age=0", b"max-age=\"0\""].contains(&word.trim_ascii())),
     })
 }
 

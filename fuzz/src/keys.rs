@@ -49,7 +49,7 @@ pub fn key_decoder(data: &[u8]) {
     let mut scratch = b"of the request before".to_vec();
     let found = key_of(data, MAX_KEY_BYTES, &mut scratch).ok().map(|asked| match asked {
         Asked::Key(key) => Some(key.to_vec()),
-        Asked::Banner => None,
+        Asked::Nothing => None,
     });
     assert_eq!(found, read(data), "left the program, right the naive reading");
 
@@ -58,13 +58,13 @@ pub fn key_decoder(data: &[u8]) {
         let asked = key_of(target.as_bytes(), data.len(), &mut scratch);
         match asked {
             Ok(Asked::Key(key)) => assert_eq!(key, data, "{target}"),
-            Ok(Asked::Banner) => assert!(data.is_empty() && !target.contains('?'), "{target}"),
+            Ok(Asked::Nothing) => assert!(data.is_empty() && !target.contains('?'), "{target}"),
             Err(refusal) => panic!("{target}: {refusal:?}"),
         }
     }
 }
 
-/// `Some(None)` is the banner, `None` a refusal.
+/// `Some(None)` is no key at all, `None` a refusal.
 fn read(target: &[u8]) -> Option<Option<Vec<u8>>> {
     if target.contains(&b'#') {
         return None;
@@ -72,6 +72,7 @@ fn read(target: &[u8]) -> Option<Option<Vec<u8>>> {
     let path = if target.starts_with(b"/") { target } else { path_of_absolute(target)? };
     let mut parts = path.splitn(2, |byte| *byte == b'?');
     let (path, query) = (parts.next()?, parts.next());
+    let in_query = matches!(path, [] | [b'/']);
     let written = match path {
         [] | [b'/'] => {
             let pairs = query.unwrap_or_default().split(|byte| *byte == b'&');
@@ -93,6 +94,7 @@ fn read(target: &[u8]) -> Option<Option<Vec<u8>>> {
                 let (high, low) = (digit(bytes.next())?, digit(bytes.next())?);
                 u8::try_from(high * 16 + low).ok()?
             }
+            b'+' if in_query => b' ',
             byte => *byte,
         });
     }

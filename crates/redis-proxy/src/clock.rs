@@ -1,6 +1,8 @@
 //! The two clocks: one that never steps, for ages and order, and the wall clock, for the `Date` header.
 
-use std::time::{Duration, SystemTime};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 #[cfg(not(all(test, feature = "shuttle")))]
 use rustix::time::{ClockId, clock_gettime};
@@ -48,35 +50,66 @@ pub(crate) fn nanos(span: Duration) -> u64 {
     u64::try_from(span.as_nanos()).unwrap_or(u64::MAX)
 }
 
-/// The `Date` of answers (RFC 9110, section 6.6.1), formatted once a second.
+/// The second that the answers of all workers are dated with: what one has told no other takes back.
+#[derive(Debug, Default)]
+pub(crate) struct WallSecond(AtomicU64);
+
+impl WallSecond {
+    /// The second since the epoch, and the nanoseconds that are left of it.
+    fn now(&self) -> (u64, u64) {
+        let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        (self.tell(since_epoch.as_secs()), 1_000_000_000 - u64::from(since_epoch.subsec_nanos()))
+    }
+
+    /// `read` was read from the clock. Another thread may have told the next second meanwhile; more than that is a clock
+    /// that was set back, which all workers follow.
+    fn tell(&self, read: u64) -> u64 {
+        let replace = |told: u64| (read > told || read + 1 < told).then_some(read);
+        // AcqRel and Acquire: pairs with `told`. Who has seen an answer of this second asks for no earlier one.
+        match self.0.fetch_update(Ordering::AcqRel, Ordering::Acquire, replace) {
+            Ok(_) => read,
+            Err(told) => told,
+        }
+    }
+
+    fn told(&self) -> u64 {
+        self.0.load(Ordering::Acquire)
+    }
+}
+
+/// The `Date` of one worker's answers (RFC 9110, section 6.6.1), formatted once a second.
 #[derive(Debug)]
 pub(crate) struct Date {
+    wall: Arc<WallSecond>,
     text: [u8; 29],
-    made_ns: u64,
+    second: u64,
+    /// When the second ends, on the clock that never steps.
+    until_ns: u64,
 }
 
 impl Date {
-    pub(crate) fn new(now_ns: u64) -> Self {
-        let mut date = Date { text: [b' '; 29], made_ns: 0 };
-        date.make(now_ns);
-        date
+    pub(crate) fn new(wall: Arc<WallSecond>) -> Self {
+        Date { wall, text: [b' '; 29], second: 0, until_ns: 0 }
     }
 
-    /// The text for an answer made at `now_ns`; at most a second old.
+    /// Whether the text is still that of an answer made at `now_ns`.
+    #[inline]
+    pub(crate) fn is_at(&self, now_ns: u64) -> bool {
+        now_ns < self.until_ns && self.wall.told() == self.second
+    }
+
+    /// The text for an answer made at `now_ns`.
     pub(crate) fn at(&mut self, now_ns: u64) -> &[u8; 29] {
-        if now_ns.saturating_sub(self.made_ns) >= 1_000_000_000 {
-            self.make(now_ns);
+        if !self.is_at(now_ns) {
+            let (second, left_ns) = self.wall.now();
+            let text = httpdate::fmt_http_date(UNIX_EPOCH + Duration::from_secs(second));
+            if let Ok(text) = text.as_bytes().try_into() {
+                self.text = text;
+            }
+            self.second = second;
+            self.until_ns = now_ns.saturating_add(left_ns);
         }
         &self.text
-    }
-
-    fn make(&mut self, now_ns: u64) {
-        let text = httpdate::fmt_http_date(SystemTime::now());
-        if let Ok(text) = text.as_bytes().try_into() {
-            self.text = text;
-        }
-        // Second boundaries of the wall clock are not ours: the text is at most one second behind.
-        self.made_ns = now_ns;
     }
 }
 
@@ -92,13 +125,28 @@ mod tests {
     }
 
     #[test]
-    fn a_date_is_made_anew_after_a_second() {
-        let mut date = Date::new(5);
-        let made = date.made_ns;
-        date.at(1_000_000_004);
-        assert_eq!(date.made_ns, made);
-        date.at(1_000_000_005);
-        assert_eq!(date.made_ns, 1_000_000_005);
-        assert!(date.at(1_000_000_005).ends_with(b" GMT"));
+    fn a_date_is_made_anew_when_its_second_ends() {
+        let mut date = Date::new(Arc::default());
+        assert!(date.at(5).ends_with(b" GMT"));
+        let until_ns = date.until_ns;
+        assert!((6..=1_000_000_005).contains(&until_ns), "{until_ns}");
+        assert!(date.is_at(until_ns - 1) && !date.is_at(until_ns));
+        date.at(until_ns);
+        assert!(date.until_ns > until_ns);
+    }
+
+    #[test]
+    fn a_worker_shows_no_second_before_the_one_that_another_has_shown() {
+        let wall = Arc::new(WallSecond::default());
+        let mut date = Date::new(wall.clone());
+        date.at(0);
+        // Another worker was a moment later at the clock.
+        let next = date.second + 1;
+        wall.tell(next);
+        assert!(!date.is_at(0));
+        date.at(0);
+        assert!(date.second >= next);
+        // A clock that is set back is followed, by all.
+        assert_eq!((wall.tell(7), wall.tell(6), wall.tell(8)), (7, 7, 8));
     }
 }

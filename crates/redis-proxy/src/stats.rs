@@ -73,7 +73,7 @@ pub(crate) struct WorkerStats {
     pub(crate) redis_latency: Histogram,
     /// Failed fills by [`KINDS`].
     failures: [Counter; KINDS.len()],
-    /// Requests answered without a lookup: 400, 405, 414, 431, 408, the banner.
+    /// Requests answered without a lookup: refusals, OPTIONS, `/` without a key.
     pub(crate) rejected: Counter,
     /// Connections to Redis made.
     pub(crate) connects: Counter,

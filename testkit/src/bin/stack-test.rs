@@ -136,7 +136,7 @@ fn what_is_not_a_read_of_a_string_gets_a_definite_answer(stack: &Stack) {
     let mut http = stack.http();
     assert_eq!(http.request("POST", "/any", &[]).status, 405);
     assert_eq!(http.get("/%zz").status, 400);
-    assert_eq!(http.get("/").status, 200);
+    assert_eq!(http.get("/").status, 404);
     stack.redis().command(&["DEL", "list"]);
     stack.redis().command(&["RPUSH", "list", "item"]);
     let wrong = http.get("/list");

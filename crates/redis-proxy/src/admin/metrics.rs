@@ -281,7 +281,7 @@ impl Collector for Reading {
         counter(
             out,
             "rejected_requests",
-            "Requests answered without a lookup: malformed, over a limit, not GET or HEAD, the banner",
+            "Requests answered without a lookup: malformed, over a limit, not GET or HEAD, without a key",
             self.sum(|worker| worker.rejected.get()),
         )?;
         counter(

@@ -33,6 +33,14 @@ const MOST_CONNECTIONS: usize = 64;
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long accepting rests after an error, so that none is met in a spin.
 const ERROR_PAUSE: Duration = Duration::from_millis(100);
+/// Who answers here.
+const BANNER: &str = concat!(
+    "redis-proxy ",
+    env!("CARGO_PKG_VERSION"),
+    "\nThis is the admin port: /livez /readyz /metrics\n",
+    "On the data port GET /{key} answers with the value of that key in Redis, from memory when it can.\n",
+    "Documentation: README.md and docs/ of the source.\n",
+);
 const TEXT: &str = "text/plain; charset=utf-8";
 /// <https://prometheus.io/docs/specs/om/open_metrics_spec/#overall-structure>
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -116,7 +124,7 @@ async fn answer(
                 Err(_) => response(StatusCode::INTERNAL_SERVER_ERROR, TEXT, "cannot encode\n".into()),
             }
         }
-        "/" => response(StatusCode::OK, TEXT, "redis-proxy admin: /livez /readyz /metrics\n".into()),
+        "/" => response(StatusCode::OK, TEXT, BANNER.into()),
         _ => response(StatusCode::NOT_FOUND, TEXT, "not found: try /livez, /readyz or /metrics\n".into()),
     }
 }

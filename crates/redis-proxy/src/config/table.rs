@@ -130,7 +130,7 @@ pub(super) const SECTIONS: &[Section] = &[
                 "HONOR_NO_CACHE",
                 Accepts::Switch { auto: true },
                 "auto",
-                "Whether a request with `Cache-Control: no-cache` is answered with what Redis holds now. `auto`: not \
+                "Whether a request with `Cache-Control: no-cache` or `max-age=0` is answered with what Redis holds now. `auto`: not \
                  in `ttl`, where each would cost Redis a GET.",
             ),
             row(

@@ -67,6 +67,19 @@ pub(crate) struct Asked {
     pub(crate) no_cache: bool,
 }
 
+/// What is said of the mode to those who are answered.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Detail {
+    /// Behind a `Cache-Status`.
+    pub(crate) text: &'static [u8],
+    /// Whether what is in memory was true when it was proven last.
+    pub(crate) in_force: bool,
+}
+
+impl Detail {
+    pub(crate) const NONE: Detail = Detail { text: b"", in_force: false };
+}
+
 /// The outcome of asking for a key.
 pub(crate) enum Read {
     /// In memory.
@@ -196,9 +209,9 @@ impl ReadThrough {
     }
 
     /// What `Cache-Status` says of the mode and of its promise; nothing in mode `ttl`.
-    pub(crate) fn detail(&self) -> &'static [u8] {
+    pub(crate) fn detail(&self) -> Detail {
         match &self.way {
-            Way::Own(_) => b"",
+            Way::Own(_) => Detail::NONE,
             Way::Linked(links) => link::detail(links),
         }
     }

@@ -1,6 +1,6 @@
 //! What an answer is made of: its status, its header fields, and the bytes of a value.
 
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use testkit::{HttpClient, Response, wait_until};
 
@@ -119,25 +119,37 @@ fn every_answer_has_these_fields_and_no_others() {
     let text = ("Content-Type", "text/plain; charset=utf-8");
     let nosniff = ("X-Content-Type-Options", "nosniff");
     let status = |value| ("Cache-Status", value);
-    let (hit, miss, bypass) = ("redis-proxy; hit", "redis-proxy; fwd=uri-miss", "redis-proxy; fwd=bypass");
+    let (hit, miss) = ("redis-proxy; hit", "redis-proxy; fwd=uri-miss");
+    let stays = ("Keep-Alive", "timeout=59");
+    let allow = ("Allow", "GET, HEAD, OPTIONS");
     let (tag, age, cached) = (("ETag", etag.as_str()), ("Age", "0"), ("Cache-Control", "no-cache"));
 
-    let value = [text, ("Content-Length", "5"), tag, age, cached, status(hit), nosniff];
+    let value = [text, ("Content-Length", "5"), tag, age, cached, status(hit), nosniff, stays];
     assert_eq!(fields(&client.get("/k")), value);
     assert_eq!(fields(&client.head("/k")), value);
     let unmodified = client.request("GET", "/k", &[("If-None-Match", "*")]);
     assert_eq!((unmodified.status, unmodified.reason.as_str()), (304, "Not Modified"));
-    assert_eq!(fields(&unmodified), [tag, age, cached, status(hit), nosniff]);
+    assert_eq!(fields(&unmodified), [tag, age, cached, status(hit), nosniff, stays]);
 
     let no_store = ("Cache-Control", "no-store");
+    let failed = client.request("GET", "/k", &[("If-Match", "\"other\"")]);
+    assert_eq!((failed.status, failed.reason.as_str()), (412, "Precondition Failed"));
+    let length = failed.body.len().to_string();
+    assert_eq!(
+        fields(&failed),
+        [tag, text, ("Content-Length", &length), no_store, status(hit), nosniff, stays]
+    );
+    let verbs = client.request("OPTIONS", "/k", &[]);
+    assert_eq!((verbs.status, verbs.reason.as_str()), (204, "No Content"));
+    assert_eq!(fields(&verbs), [allow, no_store, nosniff, stays]);
     let long = format!("/{}", "a".repeat(20_000));
     let cases = [
-        ("GET", "/none", 404, "Not Found", None, miss),
-        ("GET", "/list", 409, "Conflict", None, miss),
-        ("GET", "/", 200, "OK", None, bypass),
-        ("GET", "/%zz", 400, "Bad Request", None, bypass),
-        ("POST", "/k", 405, "Method Not Allowed", Some(("Allow", "GET, HEAD")), bypass),
-        ("GET", &long, 414, "URI Too Long", None, bypass),
+        ("GET", "/none", 404, "Not Found", None, Some(miss)),
+        ("GET", "/list", 409, "Conflict", None, Some(miss)),
+        ("GET", "/", 404, "Not Found", None, None),
+        ("GET", "/%zz", 400, "Bad Request", None, None),
+        ("POST", "/k", 405, "Method Not Allowed", Some(allow), None),
+        ("GET", &long, 414, "URI Too Long", None, None),
     ];
     for (method, target, code, reason, extra, cache) in cases {
         let response = client.request(method, target, &[]);
@@ -145,13 +157,17 @@ fn every_answer_has_these_fields_and_no_others() {
         let length = response.body.len().to_string();
         assert_ne!(length, "0", "{code} says what is wrong");
         let mut expected: Vec<_> = extra.into_iter().collect();
-        expected.extend([text, ("Content-Length", &length), no_store, status(cache), nosniff]);
+        expected.extend([text, ("Content-Length", &length), no_store]);
+        // Only where the cache had a say.
+        expected.extend(cache.map(status));
+        expected.extend([nosniff, stays]);
         assert_eq!(fields(&response), expected, "{code}");
     }
     let mut client = proxy.client();
     client.send("GET /k HTTP/1.1\r\n\r\n");
     let refused = client.read_response();
     assert_eq!((refused.status, fields(&refused).last()), (400, Some(&("Connection", "close"))));
+    assert_eq!((refused.header("cache-status"), refused.header("keep-alive")), (None, None));
 }
 
 #[test]
@@ -191,13 +207,14 @@ fn a_key_of_another_type_is_409_with_the_text_of_redis_and_never_kept() {
 }
 
 #[test]
-fn the_banner_names_the_program_its_version_and_the_documents() {
-    let (redis, proxy) = start();
-    let response = proxy.get("/");
+fn the_banner_on_the_admin_port_names_the_program_its_version_and_the_documents() {
+    let (_redis, proxy) = start();
+    let response = HttpClient::connect(proxy.admin_address()).get("/");
     assert_eq!(response.status, 200);
     assert!(response.text().starts_with(&format!("redis-proxy {}\n", env!("CARGO_PKG_VERSION"))));
-    assert!(response.text().contains("docs/"));
-    assert_eq!(redis.command_calls("get"), 0);
+    for text in ["docs/", "/livez", "/readyz", "/metrics"] {
+        assert!(response.text().contains(text), "{text}");
+    }
 }
 
 #[test]
@@ -210,8 +227,6 @@ fn cache_status_tells_a_hit_a_miss_a_coalesced_miss_and_what_is_not_kept() {
         ("/k", "fwd=uri-miss; stored", "fwd=uri-miss; stored; collapsed", "hit"),
         ("/large", "fwd=uri-miss", "fwd=uri-miss; collapsed", "fwd=uri-miss"),
         ("/none", "fwd=uri-miss", "fwd=uri-miss; collapsed", "fwd=uri-miss"),
-        ("/%z", "fwd=bypass", "fwd=bypass", "fwd=bypass"),
-        ("/", "fwd=bypass", "fwd=bypass", "fwd=bypass"),
     ] {
         // Both arrive before Redis can answer the first.
         client.send(format!("GET {target} HTTP/1.1\r\nHost: h\r\n\r\n").repeat(2));
@@ -256,5 +271,40 @@ fn http_cache_control_is_that_of_values_alone() {
     assert_eq!(unmodified.header("cache-control"), Some("public, max-age=5"));
     for target in ["/none", "/", "/%z"] {
         assert_eq!(client.get(target).header("cache-control"), Some("no-store"), "{target}");
+    }
+}
+
+#[test]
+fn keep_alive_is_the_idle_timeout_less_a_second() {
+    for (timeout, told) in [("5s", Some("timeout=4")), ("2500ms", Some("timeout=1")), ("1500ms", None)] {
+        let (_redis, proxy) = start_with(&[("IDLE_TIMEOUT", timeout)]);
+        let mut client = proxy.client();
+        assert_eq!(client.get("/none").header("keep-alive"), told, "{timeout}");
+        client.send("GET /none HTTP/1.0\r\nConnection: keep-alive\r\n\r\n");
+        let old = client.read_response();
+        assert_eq!((old.header("connection"), old.header("keep-alive")), (Some("keep-alive"), told));
+        client.send("GET /none HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n");
+        assert_eq!(client.read_response().header("keep-alive"), None);
+    }
+}
+
+#[test]
+fn date_is_the_second_of_the_answer_on_every_worker() {
+    let (redis, proxy) = start_with(&[("WORKERS", "3")]);
+    redis.client().set("k", "1");
+    let mut clients: Vec<_> = (0..6).map(|_| proxy.client()).collect();
+    let now = || UNIX_EPOCH.elapsed().expect("after 1970").as_secs();
+    let began = now();
+    let mut last = 0;
+    while now() < began + 3 {
+        for client in &mut clients {
+            let before = now();
+            let date = client.get("/k").header("date").expect("a Date").to_owned();
+            let date = httpdate::parse_http_date(&date).expect("a date");
+            let date = date.duration_since(UNIX_EPOCH).expect("after 1970").as_secs();
+            assert!((before..=now()).contains(&date), "{date} between {before} and {}", now());
+            assert!(date >= last, "{date} after {last}");
+            last = date;
+        }
     }
 }

@@ -2,7 +2,7 @@
 //! promise is kept is the business of `tests/coherence`.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use testkit::{
     Action, HttpClient, Proxy, ProxyBuilder, RedisServer, Reply, Response, ScriptedRedis, wait_until,
@@ -41,8 +41,8 @@ fn in_force(proxy: &Proxy) -> f64 {
     proxy.metrics().value("redis_proxy_coherence_in_force")
 }
 
-fn get_fresh(proxy: &Proxy, target: &str) -> Response {
-    proxy.client().request("GET", target, &[("Cache-Control", "no-cache")])
+fn get_fresh(proxy: &Proxy, target: &str, directive: &str) -> Response {
+    proxy.client().request("GET", target, &[("Cache-Control", directive)])
 }
 
 fn barriers(proxy: &Proxy) -> f64 {
@@ -97,6 +97,31 @@ fn tracking_and_strict_say_that_they_are_in_force() {
         assert_eq!(status(&proxy.get("/k")), format!("redis-proxy; hit; detail={mode}"));
         assert_eq!(redis.command_calls("get"), 2, "one for the key, one for the canary");
         assert!(proxy.metrics().value("redis_proxy_link_sync_age_seconds") < 0.5);
+    }
+}
+
+#[test]
+fn the_age_of_a_hit_in_force_counts_from_the_last_proof() {
+    let age = |response: &Response| response.header("age").expect("an Age").parse::<u64>().expect("a number");
+    for mode in ["tracking", "strict", "ttl"] {
+        let (redis, proxy) = start_with(&[("COHERENCE", mode), ("MAX_STALENESS", "300ms")]);
+        if mode != "ttl" {
+            wait_in_force(&proxy);
+        }
+        redis.client().set("k", "v");
+        let fetched = Instant::now();
+        assert_eq!(age(&proxy.get("/k")), 0);
+        wait_until(PATIENCE, "two seconds since the fetch", || {
+            fetched.elapsed() > Duration::from_millis(2_100)
+        });
+        let later = proxy.get("/k");
+        if status(&later).starts_with("redis-proxy; hit") {
+            // No hit is older than MAX_STALENESS; in `ttl` its fetch is all that is known.
+            let expected = if mode == "ttl" { 2..=60 } else { 0..=0 };
+            assert!(expected.contains(&age(&later)), "{mode}: {later:?}");
+        } else {
+            assert!(age(&later) == 0 && mode != "ttl", "{mode}: {later:?}");
+        }
     }
 }
 
@@ -257,8 +282,8 @@ fn no_cache_asks_for_proof_where_it_is_honoured() {
         redis.client().set("k", "v");
         proxy.get("/k");
         let (before, gets) = (barriers(&proxy), redis.command_calls("get"));
-        for _ in 0..3 {
-            let response = get_fresh(&proxy, "/k");
+        for directive in ["no-cache", "max-age=0", "max-stale, Max-Age=\"0\""] {
+            let response = get_fresh(&proxy, "/k", directive);
             let expected = format!("redis-proxy; hit; detail={mode}");
             assert_eq!((response.text(), status(&response)), ("v", &expected[..]), "{mode}, {honor}");
         }
@@ -271,8 +296,10 @@ fn no_cache_asks_for_proof_where_it_is_honoured() {
         redis.client().set("k", "v");
         proxy.get("/k");
         let expected = if is_fetched { "redis-proxy; fwd=request; stored" } else { "redis-proxy; hit" };
-        assert_eq!(status(&get_fresh(&proxy, "/k")), expected, "ttl, {honor}");
-        assert_eq!(redis.command_calls("get"), if is_fetched { 2 } else { 1 });
+        for directive in ["no-cache", "max-age=0"] {
+            assert_eq!(status(&get_fresh(&proxy, "/k", directive)), expected, "ttl, {honor}, {directive}");
+        }
+        assert_eq!(redis.command_calls("get"), if is_fetched { 3 } else { 1 });
     }
 }
 

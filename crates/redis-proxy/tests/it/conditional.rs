@@ -127,8 +127,49 @@ fn a_star_matches_a_value_and_nothing_else() {
     redis.client().command(&["RPUSH", "list", "1"]);
     redis.client().set("empty", "");
     let mut client = proxy.client();
-    for (target, status) in [("/none", 404), ("/list", 409), ("/", 200), ("/%z", 400), ("/empty", 304)] {
+    for (target, status) in [("/none", 404), ("/list", 409), ("/", 404), ("/%z", 400), ("/empty", 304)] {
         assert_eq!(if_none_match(&mut client, target, "*").status, status, "{target}");
+    }
+}
+
+#[test]
+fn if_match_that_does_not_hold_is_412_with_the_tag() {
+    let (redis, proxy) = start();
+    redis.client().command(&["RPUSH", "list", "1"]);
+    let mut client = proxy.client();
+    let tag = warm(&redis, &mut client);
+    redis.client().set("cold", "value");
+    let weak = format!("W/{tag}");
+    let list = format!("\"a\", {weak}, {tag}");
+    let ask = |client: &mut HttpClient, target: &str, is: &str, is_not: Option<&str>| {
+        let is_not = is_not.map(|value| ("If-None-Match", value));
+        let fields: Vec<_> = [("If-Match", is)].into_iter().chain(is_not).collect();
+        client.request("GET", target, &fields)
+    };
+    for holds in ["*", &tag, &list] {
+        assert_eq!(ask(&mut client, "/k", holds, None).text(), "value", "{holds}");
+        assert_eq!(ask(&mut client, "/k", holds, Some(&tag)).status, 304, "{holds}");
+        assert_eq!(ask(&mut client, "/k", holds, Some("\"a\"")).status, 200, "{holds}");
+    }
+    for fails in ["\"a\"", &weak, "", tag.trim_matches('"')] {
+        // Before If-None-Match, whatever that says.
+        for is_not in [None, Some("*"), Some("\"a\"")] {
+            let response = ask(&mut client, "/k", fails, is_not);
+            assert_eq!((response.status, response.header("etag")), (412, Some(&*tag)), "{fails}");
+            assert_eq!(response.header("cache-control"), Some("no-store"));
+            assert_eq!(response.header("cache-status"), Some("redis-proxy; hit"));
+        }
+    }
+    // After a fetch, too, and to HEAD without a body.
+    assert_eq!(ask(&mut client, "/cold", "\"a\"", None).status, 412);
+    assert_eq!(client.request("HEAD", "/k", &[("If-Match", "\"a\"")]).status, 412);
+    let two = client.request("GET", "/k", &[("If-Match", "\"a\""), ("if-match", &tag)]);
+    assert_eq!(two.status, 200, "several fields are one list");
+    // Only where the answer would be 200 or 304.
+    for (target, status) in [("/none", 404), ("/list", 409), ("/", 404), ("/%z", 400)] {
+        for condition in ["*", "\"a\""] {
+            assert_eq!(ask(&mut client, target, condition, None).status, status, "{target}");
+        }
     }
 }
 
@@ -139,7 +180,6 @@ fn other_conditions_and_ranges_are_ignored() {
     let tag = warm(&redis, &mut client);
     let date = "Fri, 01 Jan 2100 00:00:00 GMT";
     for (name, value) in [
-        ("If-Match", "\"other\""),
         ("If-Modified-Since", date),
         ("If-Unmodified-Since", "Sat, 01 Jan 2000 00:00:00 GMT"),
         ("If-Range", &tag),

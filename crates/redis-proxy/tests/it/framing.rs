@@ -52,7 +52,6 @@ fn what_two_parsers_could_read_differently_is_400_and_closes() {
         "GET HTTP/1.1",
         "GET /k http/1.1",
         "GET /k Http/1.1",
-        "GET /k HTTP/1.2",
         "GET /k HTTP/0.9",
         "GET /k HTTP/2.0",
         "GET /k HTTP/2",
@@ -73,7 +72,6 @@ fn what_two_parsers_could_read_differently_is_400_and_closes() {
         "GET /\x7f HTTP/1.1",
         "GET /k\x0b HTTP/1.1",
         "GET /k HTTP/1.1\0",
-        "PRI * HTTP/2.0",
         "\u{feff}GET /k HTTP/1.1",
         "GET\u{a0}/k HTTP/1.1",
     ] {
@@ -190,15 +188,19 @@ fn what_two_parsers_could_read_differently_is_400_and_closes() {
         "Transfer-Encoding: chunked\r\nContent-Length: 5",
         "Content-Length: 0\r\nTransfer-Encoding: chunked",
         "Transfer-Encoding:",
-        "Transfer-Encoding: identity",
-        "Transfer-Encoding: gzip",
         "Transfer-Encoding: gzip, chunked",
         "Transfer-Encoding: chunked, gzip",
         "Transfer-Encoding: chunked, chunked",
         "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked",
         "Transfer-Encoding: identity\r\nTransfer-Encoding: chunked",
         "Transfer-Encoding: chunked;q=1",
-        "Transfer-Encoding: xchunked",
+        "Transfer-Encoding: chunked;",
+        "Transfer-Encoding: gzip;",
+        "Transfer-Encoding: gzip;q",
+        "Transfer-Encoding: gzip;q=",
+        "Transfer-Encoding: gzip;q=\"1",
+        "Transfer-Encoding: gzip\r\nTransfer-Encoding: gzip",
+        "Transfer-Encoding: gzip\r\nContent-Length: 0",
         "Transfer-Encoding: \"chunked\"",
         "Transfer-Encoding: chunked,",
         "Transfer-Encoding: ,chunked",
@@ -212,6 +214,8 @@ fn what_two_parsers_could_read_differently_is_400_and_closes() {
         refused(format!("POST /k HTTP/1.1\r\n{HOST}{fields}\r\n\r\n0\r\n\r\n").as_bytes());
     }
     refused(format!("GET /k HTTP/1.0\r\n{HOST}Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n").as_bytes());
+    refused(format!("GET /k HTTP/1.0\r\n{HOST}Transfer-Encoding: gzip\r\n\r\n").as_bytes());
+    refused(b"GET /k HTTP/1.1\r\nTransfer-Encoding: gzip\r\n\r\n");
     refused(b"GET /k HTTP/1.0\r\nConnection: keep-alive\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n");
     // What is no HTTP at all.
     refused(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n");
@@ -276,6 +280,8 @@ fn what_all_parsers_read_alike_is_accepted() {
         "GET /k HTTP/1.1\r\nHost: h\r\nContent-Length: 0\r\n\r\n",
         "GET /k HTTP/1.1\r\nHost: h\r\nContent-Length: 0005\r\n\r\nabcde",
         "GET /k HTTP/1.0\r\nConnection: keep-alive\r\n\r\n",
+        "GET /k HTTP/1.2\r\nHost: h\r\n\r\n",
+        "GET /k HTTP/1.9\r\nHost: h\r\nX: y\r\nContent-Length: 5\r\n\r\nabcde",
         "GET /k HTTP/1.0\r\nConnection: keep-alive\r\nHost: h\r\n\r\n",
         "\r\nGET /k HTTP/1.1\r\nHost: h\r\n\r\n",
     ] {
@@ -312,6 +318,50 @@ fn one_empty_line_before_a_request_is_skipped_however_it_arrives() {
 }
 
 #[test]
+fn one_well_formed_coding_that_is_not_known_is_501_and_closes() {
+    let (redis, proxy) = start();
+    redis.client().set("k", "1");
+    for coding in ["gzip", "identity", "xchunked", "br;q=1", "a ; b=c;d = \"e;\\\"f\"", "GZIP"] {
+        for verb in ["GET", "POST", "HEAD"] {
+            let mut client = proxy.client();
+            client.send(format!("{verb} /k HTTP/1.1\r\n{HOST}Transfer-Encoding: {coding}\r\n\r\n"));
+            let response = client.read_response();
+            assert_eq!((response.status, response.reason.as_str()), (501, "Not Implemented"), "{coding}");
+            assert_eq!(response.header("connection"), Some("close"), "{coding}");
+            assert!(client.at_end(), "{coding}");
+        }
+    }
+    assert_eq!(redis.command_calls("get"), 0);
+}
+
+#[test]
+fn a_later_version_of_http_1_is_read_as_1_1() {
+    let (redis, proxy) = start();
+    redis.client().set("k", "1");
+    let mut client = proxy.client();
+    for version in 2..=9 {
+        client.send(format!("GET /k HTTP/1.{version}\r\n{HOST}\r\n"));
+        let response = client.read_response();
+        assert_eq!((response.text(), response.header("connection")), ("1", None), "HTTP/1.{version}");
+        // Byte by byte it is no beginning of something else.
+        for byte in format!("GET /k HTTP/1.{version}\r\n{HOST}If-None-Match: *\r\n\r\n").bytes() {
+            client.send([byte]);
+        }
+        assert_eq!(client.read_response().status, 304);
+    }
+    client.send("GET /k HTTP/1.2\r\nHost: h\r\nConnection: close\r\n\r\n");
+    assert_eq!(client.read_response().header("connection"), Some("close"));
+    assert!(client.at_end());
+    for bad in [
+        "GET /k HTTP/1.2\r\n\r\n",
+        "GET /\0 HTTP/1.2\r\nHost: h\r\n\r\n",
+        "GET /k HTTP/1.2\r\nHost: h\r\nX y\r\n\r\n",
+    ] {
+        assert_refused(&proxy, bad.as_bytes());
+    }
+}
+
+#[test]
 fn upgrade_is_ignored() {
     let (redis, proxy) = start();
     redis.client().set("k", "1");
@@ -325,7 +375,7 @@ fn upgrade_is_ignored() {
         let response = client.request("GET", "/k", &fields);
         assert_eq!((response.status, response.header("upgrade")), (200, None), "{protocol}");
     }
-    assert_eq!(client.request("OPTIONS", "*", &[("Upgrade", "h2c")]).status, 405);
+    assert_eq!(client.request("OPTIONS", "*", &[("Upgrade", "h2c")]).status, 204);
 }
 
 #[test]

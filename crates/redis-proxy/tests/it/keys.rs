@@ -157,7 +157,13 @@ fn on_the_path_alone_the_query_names_the_key() {
         ("/?key=a%2Fb", "a/b"),
         ("/?key=a/../b", "a/../b"),
         ("/?key=//x", "//x"),
-        ("/?key=a+b", "a+b"),
+        ("/?key=a+b", "a b"),
+        ("/?key=a%20b", "a b"),
+        ("/?key=a%2Bb", "a+b"),
+        ("/?key=+%2b+", " + "),
+        ("http://h?key=c+d", "c d"),
+        ("/?key=.", "."),
+        ("/?key=..", ".."),
         ("/?key=a=b", "a=b"),
         ("/?key=a%26b", "a&b"),
         ("/?key=a?b", "a?b"),
@@ -179,13 +185,14 @@ fn on_the_path_alone_the_query_names_the_key() {
 }
 
 #[test]
-fn the_path_alone_without_a_key_is_the_banner() {
+fn the_path_alone_without_a_key_is_404_and_says_how_to_ask() {
     let (redis, proxy) = start();
     let mut client = proxy.client();
     for target in ["/", "/?", "/?x=1", "/?keys=1", "/?KEY=1", "/?key", "/?%6bey=1", "http://h", "http://h/"] {
         let response = client.get(target);
-        assert_eq!(response.status, 200, "{target}");
-        assert!(response.text().starts_with("redis-proxy "), "{target}");
+        // Clients make `/` of the keys `.`, `..` and the empty one: 200 would look like a value.
+        assert_eq!(response.status, 404, "{target}");
+        assert!(response.text().contains("/{key}") && response.text().contains("/?key="), "{target}");
         assert_eq!(client.head(target).headers.len(), response.headers.len());
     }
     assert_eq!(redis.command_calls("get"), 0);

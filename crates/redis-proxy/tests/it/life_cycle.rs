@@ -1,5 +1,6 @@
 //! From the start to the end: how soon it answers, how it says goodbye, and what it leaves in the log.
 
+use std::collections::BTreeSet;
 use std::io::ErrorKind;
 use std::net::TcpListener;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -328,6 +329,16 @@ fn the_access_log_samples_and_shows_no_key() {
     assert!(hash(0) == hash(1) && hash(0) != hash(2), "{lines:?}");
     assert_eq!([0, 1, 2].map(|at| lines[at].fields["hit"].as_bool()), [Some(false), Some(true), Some(false)]);
     assert!(proxy.log().iter().all(|line| !line.raw.contains("secret-key")));
+    let key_hash = hash(0);
+
+    // One hash a key on all workers of a process, and another in the next.
+    let (_redis, of_three) = start_with(&[("ACCESS_LOG", "1"), ("WORKERS", "3")]);
+    let mut clients = [of_three.client(), of_three.client(), of_three.client()];
+    clients.iter_mut().for_each(|client| drop(client.get("/secret-key")));
+    of_three.wait_log_count("\"target\":\"access\"", 3, PATIENCE);
+    let lines: Vec<_> = of_three.log().into_iter().filter(|line| line.message == "request").collect();
+    let hashes: BTreeSet<_> = lines.iter().map(|line| line.fields["key_hash"].to_string()).collect();
+    assert!(hashes.len() == 1 && !hashes.contains(&key_hash), "{lines:?}");
 
     let (_redis, sampled) = start_with(&[("ACCESS_LOG", "10"), ("WORKERS", "1")]);
     let mut client = sampled.client();

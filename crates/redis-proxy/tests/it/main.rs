@@ -5,6 +5,7 @@ mod support;
 
 // The HTTP contract.
 mod answers;
+mod beginnings;
 mod bodies;
 mod conditional;
 mod framing;

@@ -65,14 +65,14 @@ fn any_other_verb_is_405_and_nothing_is_executed() {
     client.get("/warm");
     redis.reset_stats();
     for verb in [
-        "POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "CONNECT", "PURGE", "PROPFIND", "COPY", "LOCK",
+        "POST", "PUT", "DELETE", "PATCH", "options", "TRACE", "CONNECT", "PURGE", "PROPFIND", "COPY", "LOCK",
         "MKCOL", "M-SEARCH", "LINK", "SET", "FLUSHALL", "get", "Get", "GETS", "GE", "head", "HEADS", "X",
         "!", "QUERY",
     ] {
         for target in ["/k", "/", "*", "/%zz", "h:80"] {
             let response = client.request(verb, target, &[]);
             assert_eq!(response.status, 405, "{verb} {target}");
-            assert_eq!(response.header("allow"), Some("GET, HEAD"), "{verb}");
+            assert_eq!(response.header("allow"), Some("GET, HEAD, OPTIONS"), "{verb}");
         }
     }
     let post = client.request("POST", "/k", &[("Content-Length", "0")]);
@@ -82,6 +82,32 @@ fn any_other_verb_is_405_and_nothing_is_executed() {
     assert_eq!(commands(&redis), BTreeSet::new());
     assert_eq!(client.get("/k").body, b"1");
     assert_eq!(commands(&redis), BTreeSet::from(["get".to_owned()]));
+}
+
+#[test]
+fn options_is_204_with_the_verbs_and_asks_nothing() {
+    let (redis, proxy) = start();
+    redis.client().set("k", "1");
+    let mut client = proxy.client();
+    for target in ["*", "/k", "/none", "/", "/?key=k", "http://h/k", "http://h"] {
+        let response = client.request("OPTIONS", target, &[]);
+        assert_eq!(
+            (response.status, response.header("allow")),
+            (204, Some("GET, HEAD, OPTIONS")),
+            "{target}"
+        );
+        assert_eq!(response.header("cache-status"), None);
+    }
+    for target in ["/%zz", "h:80", "**", "k"] {
+        assert_eq!(client.request("OPTIONS", target, &[]).status, 400, "{target}");
+    }
+    client.send(
+        "OPTIONS /k HTTP/1.1\r\nHost: h\r\nContent-Length: 3\r\n\r\nabcGET /k HTTP/1.1\r\nHost: h\r\n\r\n",
+    );
+    assert_eq!((client.read_response().status, client.read_response().text()), (204, "1"));
+    client.send("OPTIONS * HTTP/1.0\r\n\r\n");
+    assert_eq!(client.read_response().header("connection"), Some("close"));
+    assert_eq!(redis.command_calls("get"), 1);
 }
 
 #[test]

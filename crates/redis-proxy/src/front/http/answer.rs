@@ -2,10 +2,14 @@
 //!
 //! Nothing of a request is ever copied into a header: keys and targets cannot inject.
 
-use crate::failure::Failure;
-use crate::readthrough::Entry;
+use std::borrow::Cow;
 
+use crate::failure::Failure;
+use crate::readthrough::{Detail, Entry};
+
+use super::conditional::{Conditions, Verdict};
 use super::head::Refusal;
+use super::tail::Tail;
 
 /// An ETag with its quotes: 128 bits in hex.
 pub(super) const ETAG_LENGTH: usize = 34;
@@ -22,14 +26,16 @@ pub(super) enum Answer {
     Failed(Failure, Source),
     /// The request is malformed or over a limit.
     Refused(Refusal),
-    /// Not GET or HEAD.
+    /// None of the verbs that are served.
     MethodNotAllowed,
+    /// To OPTIONS: which these are.
+    Verbs,
     /// The rest of the request did not come in time.
     TimedOut,
     /// MAX_CLIENTS is reached.
     Busy,
     /// `/` without a key.
-    Banner,
+    NoKey,
     /// An interim answer: the client may send its body.
     Continue,
 }
@@ -92,11 +98,11 @@ pub(super) struct Form {
 /// What every answer of a moment shares.
 pub(super) struct Moment<'a> {
     pub(super) now_ns: u64,
-    pub(super) date: &'a [u8; 29],
-    /// HTTP_CACHE_CONTROL, of values.
+    pub(super) tail: &'a Tail,
+    /// `Cache-Control` of values and the beginning of their `Cache-Status`.
     pub(super) cache_control: &'a [u8],
     /// What `Cache-Status` says of the mode; nothing in `ttl`.
-    pub(super) detail: &'static [u8],
+    pub(super) detail: Detail,
 }
 
 /// Appends the answer to `out`. A large value is not copied: it is given back, to be written behind `out`.
@@ -104,7 +110,7 @@ pub(super) fn encode(
     out: &mut Vec<u8>,
     answer: &Answer,
     form: Form,
-    conditions: Option<&[u8]>,
+    conditions: Conditions<'_>,
     moment: &Moment<'_>,
 ) -> Option<Entry> {
     match answer {
@@ -116,17 +122,16 @@ pub(super) fn encode(
 }
 
 /// The status code of an answer; `conditions` as in [`encode`].
-pub(super) fn status(answer: &Answer, conditions: Option<&[u8]>) -> u16 {
+pub(super) fn status(answer: &Answer, conditions: Conditions<'_>) -> u16 {
     match answer {
-        Answer::Value(entry, _) if is_unmodified(entry, conditions) => 304,
-        Answer::Value(..) => 200,
+        Answer::Value(entry, _) => match conditions.judge(&etag(entry)) {
+            Verdict::Send => 200,
+            Verdict::Unmodified => 304,
+            Verdict::Failed => 412,
+        },
         Answer::Continue => 100,
         _ => Text::of(answer).status.0,
     }
-}
-
-fn is_unmodified(entry: &Entry, conditions: Option<&[u8]>) -> bool {
-    conditions.is_some_and(|conditions| super::conditional::matches(conditions, &etag(entry)))
 }
 
 fn value(
@@ -134,35 +139,43 @@ fn value(
     entry: &Entry,
     source: Source,
     form: Form,
-    conditions: Option<&[u8]>,
+    conditions: Conditions<'_>,
     moment: &Moment<'_>,
 ) -> Option<Entry> {
     let etag = etag(entry);
-    let unmodified = conditions.is_some_and(|conditions| super::conditional::matches(conditions, &etag));
+    let verdict = conditions.judge(&etag);
     let mut digits = itoa::Buffer::new();
     let body = entry.value();
-    if unmodified {
-        out.extend_from_slice(b"HTTP/1.1 304 Not Modified\r\nETag: ");
-    } else {
-        out.extend_from_slice(if entry.is_utf8() {
-            b"HTTP/1.1 200 OK\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: ".as_slice()
-        } else {
-            b"HTTP/1.1 200 OK\r\nContent-Type: application/octet-stream\r\nContent-Length: ".as_slice()
-        });
-        out.extend_from_slice(digits.format(body.len()).as_bytes());
-        out.extend_from_slice(b"\r\nETag: ");
+    match verdict {
+        Verdict::Failed => {
+            text(out, &Text::failed(&etag, source), form, moment);
+            return None;
+        }
+        Verdict::Unmodified => out.extend_from_slice(b"HTTP/1.1 304 Not Modified\r\nETag: "),
+        Verdict::Send => {
+            out.extend_from_slice(if entry.is_utf8() {
+                b"HTTP/1.1 200 OK\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: ".as_slice()
+            } else {
+                b"HTTP/1.1 200 OK\r\nContent-Type: application/octet-stream\r\nContent-Length: ".as_slice()
+            });
+            out.extend_from_slice(digits.format(body.len()).as_bytes());
+            out.extend_from_slice(b"\r\nETag: ");
+        }
     }
     out.extend_from_slice(&etag);
     out.extend_from_slice(b"\r\nAge: ");
-    let age = moment.now_ns.saturating_sub(entry.sent_ns()) / 1_000_000_000;
+    // What was proven a moment ago is as fresh as if it had been fetched then (RFC 9111, section 4.2.3: validation).
+    let true_ns = match source {
+        Source::Hit if moment.detail.in_force => entry.proven_ns(),
+        _ => entry.sent_ns(),
+    };
+    let age = moment.now_ns.saturating_sub(true_ns) / 1_000_000_000;
     out.extend_from_slice(digits.format(age).as_bytes());
-    out.extend_from_slice(b"\r\nCache-Control: ");
     out.extend_from_slice(moment.cache_control);
-    out.extend_from_slice(b"\r\nCache-Status: redis-proxy; ");
     out.extend_from_slice(source.cache_status());
-    out.extend_from_slice(moment.detail);
+    out.extend_from_slice(moment.detail.text);
     finish(out, form, moment);
-    if unmodified || form.head_only {
+    if verdict == Verdict::Unmodified || form.head_only {
         return None;
     }
     if body.len() > INLINE_BYTES {
@@ -173,14 +186,15 @@ fn value(
 }
 
 /// What ends every header section.
+#[inline]
 fn finish(out: &mut Vec<u8>, form: Form, moment: &Moment<'_>) {
-    out.extend_from_slice(b"\r\nX-Content-Type-Options: nosniff\r\nDate: ");
-    out.extend_from_slice(moment.date);
-    out.extend_from_slice(match (form.close, form.http10) {
-        (true, _) => b"\r\nConnection: close\r\n\r\n".as_slice(),
-        (false, true) => b"\r\nConnection: keep-alive\r\n\r\n",
-        (false, false) => b"\r\n\r\n",
-    });
+    match (form.close, form.http10) {
+        (false, false) => out.extend_from_slice(moment.tail.stays()),
+        (false, true) => {
+            moment.tail.says_that_it_stays().into_iter().for_each(|part| out.extend_from_slice(part));
+        }
+        (true, _) => moment.tail.ends().into_iter().for_each(|part| out.extend_from_slice(part)),
+    }
 }
 
 /// `"` 32 hex digits `"`.
@@ -208,26 +222,27 @@ const HEX: [[u8; 2]; 256] = {
 struct Text {
     status: (u16, &'static str),
     /// Header lines of this answer alone, each with its CR LF.
-    extra: &'static [u8],
-    /// After `redis-proxy; ` (RFC 9211).
-    cache_status: &'static [u8],
-    body: String,
+    extra: Cow<'static, [u8]>,
+    /// Where the answer came from, if the cache had a say in it.
+    source: Option<Source>,
+    /// None: there is nothing to read, as in a 204.
+    body: Option<String>,
 }
 
-const BYPASS: &[u8] = b"fwd=bypass";
 const RETRY: &[u8] = b"Retry-After: 1\r\n";
+const ALLOW: &[u8] = b"Allow: GET, HEAD, OPTIONS\r\n";
 
 impl Text {
     fn of(answer: &Answer) -> Text {
         let plain = |code, reason, body: &str| Text {
             status: (code, reason),
-            extra: b"",
-            cache_status: BYPASS,
-            body: body.to_owned(),
+            extra: Cow::Borrowed(b""),
+            source: None,
+            body: Some(body.to_owned()),
         };
         match answer {
             Answer::Missing(source) => {
-                Text { cache_status: source.cache_status(), ..plain(404, "Not Found", "key not found") }
+                Text { source: Some(*source), ..plain(404, "Not Found", "key not found") }
             }
             Answer::Failed(failure, source) => Self::of_failure(failure, *source),
             Answer::Refused(Refusal::Bad(why)) => plain(400, "Bad Request", why),
@@ -240,34 +255,51 @@ impl Text {
             Answer::Refused(Refusal::TooManyHeaders) => {
                 plain(431, "Request Header Fields Too Large", "too many header fields")
             }
+            Answer::Refused(Refusal::UnknownCoding) => {
+                plain(501, "Not Implemented", "the only transfer coding that is known here is 'chunked'")
+            }
+            Answer::Refused(Refusal::Version2) => {
+                plain(505, "HTTP Version Not Supported", "HTTP/1.1 and HTTP/1.0 are served here")
+            }
             Answer::MethodNotAllowed => Text {
-                extra: b"Allow: GET, HEAD\r\n",
-                ..plain(405, "Method Not Allowed", "only GET and HEAD are served here")
+                extra: ALLOW.into(),
+                ..plain(405, "Method Not Allowed", "only GET, HEAD and OPTIONS are served here")
             },
+            Answer::Verbs => {
+                Text { status: (204, "No Content"), extra: ALLOW.into(), source: None, body: None }
+            }
             Answer::TimedOut => plain(408, "Request Timeout", "the request did not arrive in time"),
-            Answer::Busy => Text { extra: RETRY, ..plain(503, "Service Unavailable", "too many clients") },
-            Answer::Banner | Answer::Value(..) | Answer::Continue => plain(
-                200,
-                "OK",
-                concat!(
-                    "redis-proxy ",
-                    env!("CARGO_PKG_VERSION"),
-                    "\nGET /{key} answers with the value of that key in Redis, from memory when it can.\n",
-                    "A key of any bytes is written with %XX escapes; /?key={key} names it too.\n",
-                    "Documentation: README.md and docs/ of the source. Health and metrics: the admin port.\n"
-                ),
+            Answer::Busy => {
+                Text { extra: RETRY.into(), ..plain(503, "Service Unavailable", "too many clients") }
+            }
+            // Values and interim answers have no text.
+            Answer::NoKey | Answer::Value(..) | Answer::Continue => plain(
+                404,
+                "Not Found",
+                "no key: GET /{key} answers with the value of that key in Redis.\n\
+                 Clients make '/' of the keys '.' and '..' and of the empty one: ask for these with /?key=\n",
             ),
         }
     }
 
+    /// The value's tag is none of those that the client wants.
+    fn failed(etag: &[u8; ETAG_LENGTH], source: Source) -> Text {
+        Text {
+            status: (412, "Precondition Failed"),
+            extra: [b"ETag: ", etag.as_slice(), b"\r\n"].concat().into(),
+            source: Some(source),
+            body: Some("the value has another ETag".to_owned()),
+        }
+    }
+
     fn of_failure(failure: &Failure, source: Source) -> Text {
-        let (status, extra): (_, &[u8]) = match failure {
+        let (status, extra): (_, &'static [u8]) = match failure {
             Failure::Unavailable(_) | Failure::Overloaded => ((503, "Service Unavailable"), RETRY),
             Failure::Silent => ((504, "Gateway Timeout"), b""),
             Failure::WrongType(_) => ((409, "Conflict"), b""),
             Failure::Redis(_) | Failure::Garbled(_) | Failure::TooLarge(_) => ((502, "Bad Gateway"), b""),
         };
-        Text { status, extra, cache_status: source.cache_status(), body: failure.to_string() }
+        Text { status, extra: extra.into(), source: Some(source), body: Some(failure.to_string()) }
     }
 }
 
@@ -278,16 +310,20 @@ fn text(out: &mut Vec<u8>, text: &Text, form: Form, moment: &Moment<'_>) {
     out.push(b' ');
     out.extend_from_slice(text.status.1.as_bytes());
     out.extend_from_slice(b"\r\n");
-    out.extend_from_slice(text.extra);
-    out.extend_from_slice(b"Content-Type: text/plain; charset=utf-8\r\nContent-Length: ");
-    out.extend_from_slice(digits.format(text.body.len()).as_bytes());
-    out.extend_from_slice(b"\r\nCache-Control: no-store\r\nCache-Status: redis-proxy; ");
-    out.extend_from_slice(text.cache_status);
-    if text.cache_status != BYPASS {
-        out.extend_from_slice(moment.detail);
+    out.extend_from_slice(&text.extra);
+    if let Some(body) = &text.body {
+        out.extend_from_slice(b"Content-Type: text/plain; charset=utf-8\r\nContent-Length: ");
+        out.extend_from_slice(digits.format(body.len()).as_bytes());
+        out.extend_from_slice(b"\r\n");
+    }
+    out.extend_from_slice(b"Cache-Control: no-store");
+    if let Some(source) = text.source {
+        out.extend_from_slice(b"\r\nCache-Status: redis-proxy; ");
+        out.extend_from_slice(source.cache_status());
+        out.extend_from_slice(moment.detail.text);
     }
     finish(out, form, moment);
-    if !form.head_only {
-        out.extend_from_slice(text.body.as_bytes());
+    if let Some(body) = text.body.as_ref().filter(|_| !form.head_only) {
+        out.extend_from_slice(body.as_bytes());
     }
 }

@@ -1,24 +1,89 @@
-//! `If-None-Match` (RFC 9110, section 13.1.2): a list of entity tags or `*`, compared weakly.
+//! `If-Match` and `If-None-Match` (RFC 9110, sections 13.1.1, 13.1.2 and 13.2.2): lists of entity tags, or `*`.
 
 use super::answer::ETAG_LENGTH;
+use super::head::Tags;
 
-/// Whether one of `conditions` matches the strong tag `etag`, quotes included. `*` matches any value.
-pub(super) fn matches(conditions: &[u8], etag: &[u8; ETAG_LENGTH]) -> bool {
-    if conditions.trim_ascii() == b"*" {
+/// What a request asks of the tag of a value.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Conditions<'a> {
+    /// `If-Match`.
+    pub(super) is: Option<&'a [u8]>,
+    /// `If-None-Match`.
+    pub(super) is_not: Option<&'a [u8]>,
+}
+
+/// The same, kept for an answer that is not here yet.
+#[derive(Default)]
+pub(super) struct KeptConditions {
+    is: Option<Box<[u8]>>,
+    is_not: Option<Box<[u8]>>,
+}
+
+/// What becomes of a value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// It is sent.
+    Send,
+    /// 304: the client has it.
+    Unmodified,
+    /// 412: it is not what the client wants.
+    Failed,
+}
+
+impl<'a> Conditions<'a> {
+    pub(super) fn of(is: Option<&'a Tags<'_>>, is_not: Option<&'a Tags<'_>>) -> Self {
+        Conditions { is: is.map(Tags::as_bytes), is_not: is_not.map(Tags::as_bytes) }
+    }
+
+    pub(super) fn keep(self) -> KeptConditions {
+        KeptConditions { is: self.is.map(Into::into), is_not: self.is_not.map(Into::into) }
+    }
+
+    /// Of a value with the strong tag `etag`, quotes included.
+    #[inline]
+    pub(super) fn judge(self, etag: &[u8; ETAG_LENGTH]) -> Verdict {
+        // In this order.
+        if self.is.is_some_and(|tags| !matches(tags, etag, Comparison::Strong)) {
+            return Verdict::Failed;
+        }
+        match self.is_not {
+            Some(tags) if matches(tags, etag, Comparison::Weak) => Verdict::Unmodified,
+            _ => Verdict::Send,
+        }
+    }
+}
+
+impl KeptConditions {
+    pub(super) fn as_ref(&self) -> Conditions<'_> {
+        Conditions { is: self.is.as_deref(), is_not: self.is_not.as_deref() }
+    }
+}
+
+/// RFC 9110, section 8.8.3.2.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Comparison {
+    /// No weak tag matches.
+    Strong,
+    Weak,
+}
+
+/// Whether one of `tags` matches the strong tag `etag`. `*` matches any value.
+fn matches(tags: &[u8], etag: &[u8; ETAG_LENGTH], comparison: Comparison) -> bool {
+    if tags.trim_ascii() == b"*" {
         return true;
     }
-    let mut rest = conditions;
+    let mut rest = tags;
     loop {
         rest = skip(rest);
-        let tag = rest.strip_prefix(b"W/").unwrap_or(rest);
+        let weak = rest.strip_prefix(b"W/");
         // A tag may hold a comma: its end is its closing quote.
-        let Some(opened) = tag.strip_prefix(b"\"") else {
+        let Some(opened) = weak.unwrap_or(rest).strip_prefix(b"\"") else {
             return false;
         };
         let Some(length) = memchr::memchr(b'"', opened) else {
             return false;
         };
-        if tag[..length + 2] == etag[..] {
+        if opened[..=length] == etag[1..] && (weak.is_none() || comparison == Comparison::Weak) {
             return true;
         }
         rest = &opened[length + 1..];
@@ -38,14 +103,34 @@ mod tests {
     const TAG: &[u8; ETAG_LENGTH] = b"\"0123456789abcdef0123456789abcdef\"";
 
     #[test]
-    fn a_list_matches_weakly() {
+    fn a_list_matches_weakly_or_strongly() {
         let tag = std::str::from_utf8(TAG).expect("ascii");
-        for yes in ["*", " * ", tag, &format!("W/{tag}"), &format!("\"a,b\", {tag}"), &format!(",,{tag},")] {
-            assert!(matches(yes.as_bytes(), TAG), "{yes}");
+        let both = |list: &str| {
+            [Comparison::Weak, Comparison::Strong].map(|comparison| matches(list.as_bytes(), TAG, comparison))
+        };
+        for yes in
+            ["*", " * ", tag, &format!("W/\"x\",{tag}"), &format!("\"a,b\", {tag}"), &format!(",,{tag},")]
+        {
+            assert_eq!(both(yes), [true; 2], "{yes}");
         }
+        assert_eq!(both(&format!("W/{tag}")), [true, false]);
+        assert_eq!(both(&format!("W/{tag}, {tag}")), [true; 2]);
         let bare = tag.trim_matches('"');
         for no in ["", "\"x\"", bare, "W/", "\"", "**", "\"*\"", &format!("w/{tag}"), &format!("x, {tag}")] {
-            assert!(!matches(no.as_bytes(), TAG), "{no}");
+            assert_eq!(both(no), [false; 2], "{no}");
         }
+    }
+
+    #[test]
+    fn if_match_is_judged_first() {
+        let judge = |is: Option<&str>, is_not: Option<&str>| {
+            Conditions { is: is.map(str::as_bytes), is_not: is_not.map(str::as_bytes) }.judge(TAG)
+        };
+        assert_eq!(judge(None, None), Verdict::Send);
+        assert_eq!(judge(Some("*"), None), Verdict::Send);
+        assert_eq!(judge(Some("*"), Some("*")), Verdict::Unmodified);
+        assert_eq!(judge(Some("\"x\""), Some("*")), Verdict::Failed);
+        assert_eq!(judge(Some(""), None), Verdict::Failed);
+        assert_eq!(judge(None, Some("\"x\"")), Verdict::Send);
     }
 }

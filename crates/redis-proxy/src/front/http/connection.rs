@@ -25,7 +25,8 @@ use tokio::sync::futures::OwnedNotified;
 use self::answers::{Slot, SlotState};
 use super::HttpFront;
 use super::answer::{Answer, Form, Source};
-use super::head::{Body, Head, Method, find_end, parse};
+use super::conditional::Conditions;
+use super::head::{Body, Head, Method, check_beginning, find_end, parse};
 use super::target::{Asked, key_of};
 use crate::clock::now_ns;
 use crate::front::linger::linger;
@@ -243,6 +244,7 @@ impl Connection {
                 used += 2;
                 continue;
             }
+            let known = self.scanned;
             match find_end(rest, &mut self.scanned, &self.front.settings.head) {
                 Ok(Some(length)) => {
                     self.scanned = 0;
@@ -252,7 +254,11 @@ impl Connection {
                     self.request_ended();
                 }
                 Ok(None) => {
-                    partial = true;
+                    if let Err(refusal) = check_beginning(rest, known) {
+                        self.refuse(Answer::Refused(refusal));
+                    } else {
+                        partial = true;
+                    }
                     break;
                 }
                 Err(refusal) => self.refuse(Answer::Refused(refusal)),
@@ -285,13 +291,17 @@ impl Connection {
         let form = self.form_of(&head);
         self.closing = form.close;
         if head.expects_continue && self.body_left > 0 {
-            self.push(SlotState::Ready(Answer::Continue), form, None, None);
+            self.push(SlotState::Ready(Answer::Continue), form, Conditions::default(), None);
         }
         if head.method == Method::Other {
             return self.reject(Answer::MethodNotAllowed, form);
         }
+        if head.method == Method::Options && head.target == b"*" {
+            return self.reject(Answer::Verbs, form);
+        }
         let mut scratch = front.spare_key.take();
         match key_of(head.target, front.settings.max_key_bytes, &mut scratch) {
+            Ok(_) if head.method == Method::Options => self.reject(Answer::Verbs, form),
             Ok(Asked::Key(key)) => {
                 let logged = front.sample(key);
                 let no_cache = head.no_cache && front.settings.honor_no_cache;
@@ -309,9 +319,10 @@ impl Connection {
                         }
                     }
                 };
-                self.push(state, form, head.if_none_match.as_ref(), logged);
+                let conditions = Conditions::of(head.if_match.as_ref(), head.if_none_match.as_ref());
+                self.push(state, form, conditions, logged);
             }
-            Ok(Asked::Banner) => self.reject(Answer::Banner, form),
+            Ok(Asked::Nothing) => self.reject(Answer::NoKey, form),
             Err(refusal) => self.reject(Answer::Refused(refusal), form),
         }
         front.spare_key.set(scratch);
@@ -352,6 +363,6 @@ impl Connection {
 
     fn reject(&mut self, answer: Answer, form: Form) {
         self.front.stats.rejected.add(1);
-        self.push(SlotState::Ready(answer), form, None, None);
+        self.push(SlotState::Ready(answer), form, Conditions::default(), None);
     }
 }

@@ -4,11 +4,17 @@
 //! sections 2.2, 3, 5, 6; RFC 9110, section 7.2). Every refusal closes the connection, for after it nobody can say
 //! where the next request begins.
 
-use std::mem::MaybeUninit;
-use std::net::Ipv6Addr;
+mod beginning;
+mod fields;
 
-use httparse::{Header, Request as Grammar};
+use std::mem::MaybeUninit;
+
+use httparse::{EMPTY_HEADER, Header, Request as Grammar, Status};
 use memchr::{memchr, memchr2, memrchr};
+
+pub use self::beginning::check_beginning;
+use self::fields::Fields;
+pub(super) use self::fields::is_authority;
 
 /// Ceiling of MAX_HEADERS: room for that many fields is on the stack, uninitialised.
 pub const MOST_HEADERS: usize = 256;
@@ -37,6 +43,10 @@ pub enum Refusal {
     HeadTooLarge,
     /// 431: too many header fields.
     TooManyHeaders,
+    /// 501: the body is in a transfer coding that is not known here.
+    UnknownCoding,
+    /// 505: the beginning of HTTP/2.
+    Version2,
 }
 
 /// The verb of a request.
@@ -46,6 +56,8 @@ pub enum Method {
     Get,
     /// `HEAD`.
     Head,
+    /// `OPTIONS`.
+    Options,
     /// Anything else: nothing is executed.
     Other,
 }
@@ -66,7 +78,7 @@ pub struct Head<'a> {
     pub method: Method,
     /// The request target, as written.
     pub target: &'a [u8],
-    /// HTTP/1.0 instead of HTTP/1.1.
+    /// HTTP/1.0 instead of HTTP/1.1 or a later 1.x, which is read as 1.1 (RFC 9110, section 2.5).
     pub http10: bool,
     /// Whether the connection stays open after the answer, as far as the client is concerned.
     pub keep_alive: bool,
@@ -74,27 +86,29 @@ pub struct Head<'a> {
     pub body: Body,
     /// `Expect: 100-continue`.
     pub expects_continue: bool,
-    /// All `If-None-Match` fields, joined by commas where there are several.
-    pub if_none_match: Option<Conditions<'a>>,
-    /// `Cache-Control: no-cache` (RFC 9111, section 5.2.1.4).
+    /// All `If-Match` fields, joined by commas where there are several.
+    pub if_match: Option<Tags<'a>>,
+    /// All `If-None-Match` fields, alike.
+    pub if_none_match: Option<Tags<'a>>,
+    /// `Cache-Control: no-cache`, or `max-age=0` (RFC 9111, sections 5.2.1.4 and 5.2.1.1).
     pub no_cache: bool,
 }
 
-/// The text of `If-None-Match`.
+/// The text of `If-Match` or `If-None-Match`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Conditions<'a> {
+pub enum Tags<'a> {
     /// One field.
     One(&'a [u8]),
     /// Several, joined (RFC 9110, section 5.3).
     Joined(Vec<u8>),
 }
 
-impl Conditions<'_> {
+impl Tags<'_> {
     /// The list as one text.
     pub fn as_bytes(&self) -> &[u8] {
         match self {
-            Conditions::One(text) => text,
-            Conditions::Joined(text) => text,
+            Tags::One(text) => text,
+            Tags::Joined(text) => text,
         }
     }
 }
@@ -167,13 +181,70 @@ pub fn parse<'a>(head: &'a [u8], limits: &HeadLimits) -> Result<Head<'a>, Refusa
     let mut grammar = Grammar::new(&mut []);
     let parsed = grammar.parse_with_uninit_headers(head, &mut room[..limits.headers.min(MOST_HEADERS)]);
     match parsed {
-        Ok(httparse::Status::Complete(length)) if length == head.len() => {}
-        Ok(_) => return Err(Refusal::Bad("the head is malformed")),
+        Ok(Status::Complete(length)) if length == head.len() => {}
+        Ok(_) => return Err(MALFORMED),
+        Err(httparse::Error::Version) => return parse_later_version(head, limits),
         Err(error) => return Err(refusal_of(error)),
     }
     let (Some(method), Some(target), Some(version)) = (grammar.method, grammar.path, grammar.version) else {
-        return Err(Refusal::Bad("the head is malformed"));
+        return Err(MALFORMED);
     };
+    let line = RequestLine { method: method.as_bytes(), target: target.as_bytes(), http10: version == 0 };
+    understand(head.len(), line, grammar.headers, limits)
+}
+
+/// A head whose version the grammar does not know.
+fn parse_later_version<'a>(head: &'a [u8], limits: &HeadLimits) -> Result<Head<'a>, Refusal> {
+    let Some((line, [b'\r', b'\n', section @ ..])) = memchr(b'\r', head).map(|end| head.split_at(end)) else {
+        return Err(MALFORMED);
+    };
+    let Some(known) = as_1_1(line) else {
+        return Err(refusal_of_version(line));
+    };
+    let mut grammar = Grammar::new(&mut []);
+    grammar.parse(&known).map_err(refusal_of)?;
+    let (method, target) = (grammar.method.unwrap_or_default(), grammar.path.unwrap_or_default());
+    let line = RequestLine {
+        method: &line[..method.len()],
+        target: &line[method.len() + 1..][..target.len()],
+        http10: false,
+    };
+    let mut room = [EMPTY_HEADER; MOST_HEADERS];
+    match httparse::parse_headers(section, &mut room[..limits.headers.min(MOST_HEADERS)]) {
+        Ok(Status::Complete((length, headers))) if length == section.len() => {
+            understand(head.len(), line, headers, limits)
+        }
+        Ok(_) => Err(MALFORMED),
+        Err(error) => Err(refusal_of(error)),
+    }
+}
+
+/// A whole head with this request line, of a version `HTTP/1.2` to `HTTP/1.9`, written as HTTP/1.1. None for any other.
+fn as_1_1(line: &[u8]) -> Option<Vec<u8>> {
+    let (b'2'..=b'9', rest) = line.split_last()? else { return None };
+    rest.ends_with(b" HTTP/1.").then(|| [rest, b"1\r\n\r\n"].concat())
+}
+
+/// Of a request line whose version is none of ours.
+fn refusal_of_version(line: &[u8]) -> Refusal {
+    // RFC 9113, section 3.4.
+    if line.starts_with(b"PRI * HTTP/2") { Refusal::Version2 } else { refusal_of(httparse::Error::Version) }
+}
+
+struct RequestLine<'a> {
+    method: &'a [u8],
+    target: &'a [u8],
+    http10: bool,
+}
+
+#[inline]
+fn understand<'a>(
+    length: usize,
+    line: RequestLine<'a>,
+    headers: &[Header<'a>],
+    limits: &HeadLimits,
+) -> Result<Head<'a>, Refusal> {
+    let RequestLine { method, target, http10 } = line;
     // The grammar allows one blank on either side of the target, and a version of eight bytes.
     let line = method.len() + target.len() + b"  HTTP/1.1\r\n".len();
     if method.len() > limits.method_bytes {
@@ -182,29 +253,33 @@ pub fn parse<'a>(head: &'a [u8], limits: &HeadLimits) -> Result<Head<'a>, Refusa
     if target.len() > limits.target_bytes {
         return Err(Refusal::TargetTooLong);
     }
-    if head.len() - line > limits.head_bytes {
+    if length - line > limits.head_bytes {
         return Err(Refusal::HeadTooLarge);
     }
     let method = match method {
-        "GET" => Method::Get,
-        "HEAD" => Method::Head,
+        b"GET" => Method::Get,
+        b"HEAD" => Method::Head,
+        b"OPTIONS" => Method::Options,
         _ => Method::Other,
     };
-    let http10 = version == 0;
-    let fields = Fields::read(grammar.headers)?;
-    let body = fields.body(http10)?;
+    let fields = Fields::read(headers)?;
     fields.check_host(http10)?;
+    // Last: a coding that is not known is told only where all else is well.
+    let body = fields.body(http10)?;
     Ok(Head {
         method,
-        target: target.as_bytes(),
+        target,
         http10,
         keep_alive: !fields.close && (!http10 || fields.keep_alive),
         body,
         expects_continue: fields.expects_continue && !http10,
+        if_match: fields.if_match,
         if_none_match: fields.if_none_match,
         no_cache: fields.no_cache,
     })
 }
+
+const MALFORMED: Refusal = Refusal::Bad("the head is malformed");
 
 fn refusal_of(error: httparse::Error) -> Refusal {
     Refusal::Bad(match error {
@@ -215,173 +290,6 @@ fn refusal_of(error: httparse::Error) -> Refusal {
         _ => "the request line is malformed",
     })
 }
-
-/// The header fields that mean something to us.
-#[derive(Default)]
-struct Fields<'a> {
-    hosts: usize,
-    host: &'a [u8],
-    close: bool,
-    keep_alive: bool,
-    length: Option<u64>,
-    chunked: bool,
-    expects_continue: bool,
-    if_none_match: Option<Conditions<'a>>,
-    no_cache: bool,
-}
-
-impl<'a> Fields<'a> {
-    fn read(headers: &[Header<'a>]) -> Result<Self, Refusal> {
-        let mut fields = Fields::default();
-        for Header { name, value } in headers {
-            // By length first: most fields mean nothing to us and cost one comparison.
-            match name.len() {
-                4 if name.eq_ignore_ascii_case("host") => {
-                    fields.hosts += 1;
-                    fields.host = value;
-                }
-                6 if name.eq_ignore_ascii_case("expect") => {
-                    fields.expects_continue |= value.eq_ignore_ascii_case(b"100-continue");
-                }
-                10 if name.eq_ignore_ascii_case("connection") => fields.connection(value),
-                13 if name.eq_ignore_ascii_case("if-none-match") => fields.condition(value),
-                13 if name.eq_ignore_ascii_case("cache-control") => {
-                    let mut directives = value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii);
-                    fields.no_cache |= directives.any(|word| word.eq_ignore_ascii_case(b"no-cache"));
-                }
-                14 if name.eq_ignore_ascii_case("content-length") => fields.length(value)?,
-                17 if name.eq_ignore_ascii_case("transfer-encoding") => {
-                    if fields.chunked || !value.eq_ignore_ascii_case(b"chunked") {
-                        return Err(Refusal::Bad("Transfer-Encoding must be one 'chunked'"));
-                    }
-                    fields.chunked = true;
-                }
-                _ => {}
-            }
-        }
-        Ok(fields)
-    }
-
-    fn connection(&mut self, value: &[u8]) {
-        for option in value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii) {
-            self.close |= option.eq_ignore_ascii_case(b"close");
-            self.keep_alive |= option.eq_ignore_ascii_case(b"keep-alive");
-        }
-    }
-
-    fn condition(&mut self, value: &'a [u8]) {
-        self.if_none_match = Some(match self.if_none_match.take() {
-            None => Conditions::One(value),
-            Some(earlier) => {
-                let mut joined = earlier.as_bytes().to_vec();
-                joined.extend_from_slice(b", ");
-                joined.extend_from_slice(value);
-                Conditions::Joined(joined)
-            }
-        });
-    }
-
-    fn length(&mut self, value: &[u8]) -> Result<(), Refusal> {
-        if self.length.is_some() {
-            return Err(Refusal::Bad("more than one Content-Length"));
-        }
-        if value.is_empty() || !value.iter().all(u8::is_ascii_digit) {
-            return Err(Refusal::Bad("Content-Length must be digits"));
-        }
-        let text = std::str::from_utf8(value).unwrap_or_default();
-        self.length = Some(text.parse().map_err(|_| Refusal::Bad("Content-Length is too large"))?);
-        Ok(())
-    }
-
-    fn body(&self, http10: bool) -> Result<Body, Refusal> {
-        match (self.chunked, self.length) {
-            (true, _) if http10 => Err(Refusal::Bad("Transfer-Encoding in HTTP/1.0")),
-            (true, Some(_)) => Err(Refusal::Bad("both Content-Length and Transfer-Encoding")),
-            (true, None) => Ok(Body::Chunked),
-            (false, length) => Ok(Body::Length(length.unwrap_or(0))),
-        }
-    }
-
-    /// RFC 9112, section 3.2: exactly one in HTTP/1.1, at most one before; `uri-host [":" port]`, may be empty.
-    fn check_host(&self, http10: bool) -> Result<(), Refusal> {
-        match self.hosts {
-            0 if http10 => Ok(()),
-            0 => Err(Refusal::Bad("Host is missing")),
-            1 if is_authority(self.host) => Ok(()),
-            1 => Err(Refusal::Bad("Host is malformed")),
-            _ => Err(Refusal::Bad("more than one Host")),
-        }
-    }
-}
-
-/// Whether `text` is `uri-host [":" port]` (RFC 3986, section 3.2.2), the empty name included.
-pub(super) fn is_authority(text: &[u8]) -> bool {
-    let (host_ok, rest) = if let Some(literal) = text.strip_prefix(b"[") {
-        let Some(end) = memchr(b']', literal) else {
-            return false;
-        };
-        (is_ip_literal(&literal[..end]), &literal[end + 1..])
-    } else {
-        let end = memchr(b':', text).unwrap_or(text.len());
-        (is_reg_name(&text[..end]), &text[end..])
-    };
-    let port_ok = match rest.strip_prefix(b":") {
-        Some(port) => port.iter().all(u8::is_ascii_digit) && port.len() <= 5,
-        None => rest.is_empty(),
-    };
-    host_ok && port_ok
-}
-
-/// What stands between the brackets: an IPv6 address, or `v1.` and what a later version may be written as.
-fn is_ip_literal(text: &[u8]) -> bool {
-    if let [b'v' | b'V', future @ ..] = text {
-        let Some(dot) = memchr(b'.', future) else {
-            return false;
-        };
-        let (version, address) = (&future[..dot], &future[dot + 1..]);
-        return !version.is_empty()
-            && version.iter().all(u8::is_ascii_hexdigit)
-            && !address.is_empty()
-            && address.iter().all(|byte| is_name_byte(*byte) || *byte == b':');
-    }
-    std::str::from_utf8(text).is_ok_and(|text| text.parse::<Ipv6Addr>().is_ok())
-}
-
-fn is_reg_name(name: &[u8]) -> bool {
-    let mut bytes = name.iter();
-    while let Some(byte) = bytes.next() {
-        if *byte == b'%' {
-            let pair = (bytes.next(), bytes.next());
-            if !matches!(pair, (Some(h), Some(l)) if h.is_ascii_hexdigit() && l.is_ascii_hexdigit()) {
-                return false;
-            }
-        } else if !is_name_byte(*byte) {
-            return false;
-        }
-    }
-    true
-}
-
-/// `unreserved` or `sub-delims` of RFC 3986.
-fn is_name_byte(byte: u8) -> bool {
-    NAME_BYTES[usize::from(byte)]
-}
-
-/// A table, since every byte of every Host is asked for.
-const NAME_BYTES: [bool; 256] = {
-    let mut table = [false; 256];
-    let mut byte = 0;
-    while byte < 128_u8 {
-        table[byte as usize] = byte.is_ascii_alphanumeric();
-        byte += 1;
-    }
-    let mut marks: &[u8] = b"-._~!$&'()*+,;=";
-    while let [mark, rest @ ..] = marks {
-        table[*mark as usize] = true;
-        marks = rest;
-    }
-    table
-};
 
 #[cfg(test)]
 mod tests;

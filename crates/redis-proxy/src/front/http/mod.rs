@@ -8,6 +8,7 @@ mod conditional;
 mod connection;
 pub mod head;
 mod refuse;
+mod tail;
 pub mod target;
 
 use std::cell::{Cell, RefCell};
@@ -21,7 +22,8 @@ use siphasher::sip::SipHasher13;
 pub(crate) use connection::serve;
 pub(crate) use refuse::refuse;
 
-use crate::clock::{Date, nanos, now_ns};
+use self::tail::Tail;
+use crate::clock::{WallSecond, nanos};
 use crate::config::Settings;
 use crate::front::drain::Drain;
 use crate::readthrough::ReadThrough;
@@ -39,14 +41,20 @@ pub(crate) struct HttpSettings {
     pub(crate) head_timeout: Duration,
     idle_timeout_ns: u64,
     write_timeout_ns: u64,
+    /// `Cache-Control` of values and the beginning of their `Cache-Status`, with the CR LF before them.
     cache_control: Box<[u8]>,
     /// Whether `Cache-Control: no-cache` of a request is heeded.
     honor_no_cache: bool,
     /// One request in this many is logged; 0 logs none.
     access_log: u32,
+    /// Random a process, so that logged hashes cannot be turned back by trying keys.
+    log_key: (u64, u64),
+    /// What all answers of the process are dated with.
+    second: Arc<WallSecond>,
 }
 
 impl HttpSettings {
+    /// To be called once a process: its workers share what is random and what is a clock.
     pub(crate) fn new(settings: &Settings) -> Self {
         HttpSettings {
             head: HeadLimits {
@@ -61,10 +69,22 @@ impl HttpSettings {
             head_timeout: settings.head_timeout,
             idle_timeout_ns: nanos(settings.idle_timeout),
             write_timeout_ns: nanos(settings.write_timeout),
-            cache_control: settings.http_cache_control.as_bytes().into(),
+            cache_control: [
+                b"\r\nCache-Control: ",
+                settings.http_cache_control.as_bytes(),
+                b"\r\nCache-Status: redis-proxy; ",
+            ]
+            .concat()
+            .into(),
             honor_no_cache: settings.coherence.honor_no_cache,
             access_log: settings.access_log,
+            log_key: random_key(),
+            second: Arc::default(),
         }
+    }
+
+    fn tail(&self) -> Tail {
+        Tail::new(self.second.clone(), self.idle_timeout_ns)
     }
 }
 
@@ -73,15 +93,13 @@ pub(crate) struct HttpFront {
     read: ReadThrough,
     stats: Arc<WorkerStats>,
     settings: HttpSettings,
-    date: RefCell<Date>,
+    tail: RefCell<Tail>,
     /// Buffers lent to the connection whose turn it is; taken and given back within one poll.
     spare: Rc<Spare>,
     spare_key: Cell<Vec<u8>>,
     drain: Drain,
     /// Requests since the last one that was logged.
     unlogged: Cell<u32>,
-    /// Random a process, so that logged hashes cannot be turned back by trying keys.
-    log_key: (u64, u64),
 }
 
 impl HttpFront {
@@ -91,24 +109,15 @@ impl HttpFront {
         settings: HttpSettings,
         spare: Rc<Spare>,
     ) -> Rc<Self> {
-        let mut log_key = [0; 16];
-        // Without randomness the hashes are guessable, which is no reason not to serve.
-        let _ = getrandom::fill(&mut log_key);
-        let [low, high] = [0, 8].map(|at| {
-            let mut half = [0; 8];
-            half.copy_from_slice(&log_key[at..at + 8]);
-            u64::from_ne_bytes(half)
-        });
         Rc::new(HttpFront {
             read,
             stats,
+            tail: RefCell::new(settings.tail()),
             settings,
-            date: RefCell::new(Date::new(now_ns())),
             spare,
             spare_key: Cell::default(),
             drain: Drain::default(),
             unlogged: Cell::new(0),
-            log_key: (low, high),
         })
     }
 
@@ -133,8 +142,20 @@ impl HttpFront {
 
     /// The key's hash, the same for this process.
     fn hash(&self, key: &[u8]) -> u64 {
-        let mut hasher = SipHasher13::new_with_keys(self.log_key.0, self.log_key.1);
+        let mut hasher = SipHasher13::new_with_keys(self.settings.log_key.0, self.settings.log_key.1);
         hasher.write(key);
         hasher.finish()
     }
+}
+
+fn random_key() -> (u64, u64) {
+    let mut key = [0; 16];
+    // Without randomness the hashes are guessable, which is no reason not to serve.
+    let _ = getrandom::fill(&mut key);
+    let [low, high] = [0, 8].map(|at| {
+        let mut half = [0; 8];
+        half.copy_from_slice(&key[at..at + 8]);
+        u64::from_ne_bytes(half)
+    });
+    (low, high)
 }

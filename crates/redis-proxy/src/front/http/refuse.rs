@@ -7,16 +7,23 @@ use tokio::time::timeout;
 
 use super::HttpSettings;
 use super::answer::{Answer, Form, Moment, encode};
-use super::head::find_end;
-use crate::clock::{Date, now_ns};
+use super::conditional::Conditions;
+use super::head::{check_beginning, find_end};
+use crate::clock::now_ns;
 use crate::front::linger::{PATIENCE, linger};
+use crate::readthrough::Detail;
 
 /// Answers the first request on `stream` with 503 and closes.
 pub(crate) async fn refuse(mut stream: TcpStream, settings: &HttpSettings) {
     let mut head = Vec::new();
     let mut scanned = 0;
     let read = async {
-        while matches!(find_end(&head, &mut scanned, &settings.head), Ok(None)) {
+        loop {
+            let known = scanned;
+            let found = find_end(&head, &mut scanned, &settings.head);
+            if !matches!(found, Ok(None)) || check_beginning(&head, known).is_err() {
+                break;
+            }
             if stream.read_buf(&mut head).await? == 0 {
                 break;
             }
@@ -29,9 +36,9 @@ pub(crate) async fn refuse(mut stream: TcpStream, settings: &HttpSettings) {
     let now_ns = now_ns();
     let mut out = Vec::new();
     let form = Form { head_only: head.starts_with(b"HEAD "), http10: false, close: true };
-    let mut date = Date::new(now_ns);
-    let moment = Moment { now_ns, date: date.at(now_ns), cache_control: b"no-store", detail: b"" };
-    encode(&mut out, &Answer::Busy, form, None, &moment);
+    let mut tail = settings.tail();
+    let moment = Moment { now_ns, tail: tail.at(now_ns, true), cache_control: b"", detail: Detail::NONE };
+    encode(&mut out, &Answer::Busy, form, Conditions::default(), &moment);
     if matches!(timeout(PATIENCE, stream.write_all(&out)).await, Ok(Ok(()))) {
         linger(&mut stream).await;
     }

@@ -9,8 +9,8 @@ use super::head::{Refusal, is_authority};
 pub enum Asked<'a> {
     /// A key, as bytes.
     Key(&'a [u8]),
-    /// `/` alone: who are you?
-    Banner,
+    /// `/` alone. Clients make it of `/.`, `/..` and `//` too, so it is no key.
+    Nothing,
 }
 
 /// Reads the key that `target` names. `scratch` takes the decoded bytes where the target has escapes; without any,
@@ -41,15 +41,15 @@ pub fn key_of<'a>(
         Some(at) => (&path[..at], Some(&path[at + 1..])),
         None => (path, None),
     };
-    let written = match (path, query) {
+    let key = match (path, query) {
         ([] | [b'/'], Some(query)) => match key_in_query(query)? {
-            Some(written) => written,
-            None => return Ok(Asked::Banner),
+            Some(written) => decode(written, Plus::IsSpace, scratch)?,
+            None => return Ok(Asked::Nothing),
         },
-        ([] | [b'/'], None) => return Ok(Asked::Banner),
-        (path, _) => &path[1..],
+        ([] | [b'/'], None) => return Ok(Asked::Nothing),
+        (path, _) => decode(&path[1..], Plus::IsPlus, scratch)?,
     };
-    within(decode(written, scratch)?, max_key_bytes)
+    within(key, max_key_bytes)
 }
 
 fn within(key: &[u8], max_key_bytes: usize) -> Result<Asked<'_>, Refusal> {
@@ -83,20 +83,35 @@ fn key_in_query(query: &[u8]) -> Result<Option<&[u8]>, Refusal> {
     }
 }
 
-fn decode<'a>(written: &'a [u8], scratch: &'a mut Vec<u8>) -> Result<&'a [u8], Refusal> {
-    if memchr(b'%', written).is_none() {
+/// What a `+` stands for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Plus {
+    /// On a path it is a character like any other.
+    IsPlus,
+    /// In a query every encoder of forms means a space
+    /// (<https://url.spec.whatwg.org/#application/x-www-form-urlencoded>).
+    IsSpace,
+}
+
+fn decode<'a>(written: &'a [u8], plus: Plus, scratch: &'a mut Vec<u8>) -> Result<&'a [u8], Refusal> {
+    let next = |rest: &[u8]| match plus {
+        Plus::IsPlus => memchr(b'%', rest),
+        Plus::IsSpace => memchr2(b'%', b'+', rest),
+    };
+    if next(written).is_none() {
         return Ok(written);
     }
     scratch.clear();
     let mut rest = written;
-    while let Some(at) = memchr(b'%', rest) {
+    while let Some(at) = next(rest) {
         scratch.extend_from_slice(&rest[..at]);
-        let byte = match rest.get(at + 1..at + 3) {
-            Some([high, low]) => hex(*high).zip(hex(*low)).map(|(high, low)| high << 4 | low),
-            _ => None,
+        let (byte, length) = match rest[at..] {
+            [b'+', ..] => (Some(b' '), 1),
+            [_, high, low, ..] => (hex(high).zip(hex(low)).map(|(high, low)| high << 4 | low), 3),
+            _ => (None, 0),
         };
         scratch.push(byte.ok_or(Refusal::Bad("a '%' must be followed by two hex digits"))?);
-        rest = &rest[at + 3..];
+        rest = &rest[at + length..];
     }
     scratch.extend_from_slice(rest);
     Ok(scratch)
@@ -119,12 +134,12 @@ mod tests {
         let mut scratch = Vec::new();
         key_of(target.as_bytes(), 16, &mut scratch).map(|asked| match asked {
             Asked::Key(key) => Some(key.to_vec()),
-            Asked::Banner => None,
+            Asked::Nothing => None,
         })
     }
 
     fn key(target: &str) -> Vec<u8> {
-        asked(target).expect(target).expect("a key, not the banner")
+        asked(target).expect(target).expect("a key")
     }
 
     #[test]
@@ -164,6 +179,7 @@ mod tests {
         assert_eq!(key("/?x=1&key=a"), b"a");
         assert_eq!(key("/?key="), b"");
         assert_eq!(key("/?key=a=b"), b"a=b");
+        assert_eq!(key("/?key=a+b%2B+"), b"a b+ ");
         assert_eq!(asked("/"), Ok(None));
         assert_eq!(asked("/?"), Ok(None));
         assert_eq!(asked("/?keys=1"), Ok(None));

@@ -41,7 +41,7 @@ use self::promise::Promise;
 use self::sink::Ticket;
 pub(crate) use self::sink::time_left_ns;
 pub(crate) use self::tend::LinkThread;
-use super::{Asked, FillSink, Store, Ticket as PlainTicket, Words, aging};
+use super::{Asked, Detail, FillSink, Store, Ticket as PlainTicket, Words, aging};
 use crate::budget::Budget;
 use crate::clock::now_ns;
 use crate::failure::Failure;
@@ -124,14 +124,16 @@ fn count(counter: &AtomicU64, more: u64) {
 }
 
 /// What `Cache-Status` says of the mode and of its promise.
-pub(super) fn detail(links: &[Arc<Link>]) -> &'static [u8] {
+pub(super) fn detail(links: &[Arc<Link>]) -> Detail {
     let strict = links.iter().any(|link| link.settings.strict);
-    match (strict, links.iter().all(|link| link.is_in_force())) {
+    let in_force = links.iter().all(|link| link.is_in_force());
+    let text: &[u8] = match (strict, in_force) {
         (false, true) => b"; detail=tracking",
         (false, false) => b"; detail=tracking-not-in-force",
         (true, true) => b"; detail=strict",
         (true, false) => b"; detail=strict-not-in-force",
-    }
+    };
+    Detail { text, in_force }
 }
 
 /// The link of a key.

@@ -10,14 +10,14 @@ use super::{Connection, LARGE_VALUE, MOST_WAITING};
 use crate::clock::now_ns;
 use crate::failure::Failure;
 use crate::front::http::answer::{Answer, Form, Moment, Source, encode, status};
-use crate::front::http::head::Conditions;
+use crate::front::http::conditional::{Conditions, KeptConditions};
 use crate::readthrough::{Answered, Asked as Wish, Outcome, Read, Waiting};
 
 /// A request whose answer is not in the output yet.
 pub(super) struct Slot {
     state: SlotState,
     form: Form,
-    conditions: Option<Box<[u8]>>,
+    conditions: KeptConditions,
     started_ns: u64,
     /// The hash of its key, if this request is to be logged.
     logged: Option<u64>,
@@ -54,10 +54,9 @@ impl Connection {
         &mut self,
         state: SlotState,
         form: Form,
-        conditions: Option<&Conditions<'_>>,
+        conditions: Conditions<'_>,
         logged: Option<u64>,
     ) {
-        let conditions = conditions.map(Conditions::as_bytes);
         match state {
             SlotState::Ready(answer)
                 if self.slots.is_empty() && !self.output.is_full(self.front.settings.output_bytes) =>
@@ -67,7 +66,7 @@ impl Connection {
             state => self.slots.push_back(Slot {
                 state,
                 form,
-                conditions: conditions.map(Into::into),
+                conditions: conditions.keep(),
                 started_ns: self.turn_ns,
                 logged,
             }),
@@ -106,7 +105,7 @@ impl Connection {
             }
             let large = matches!(&answer, Answer::Value(entry, _) if entry.value().len() > LARGE_VALUE);
             self.window = if large { 1 } else { (self.window * 2).min(MOST_WAITING) };
-            self.encode(&answer, form, conditions.as_deref(), started_ns, now_ns, logged);
+            self.encode(&answer, form, conditions.as_ref(), started_ns, now_ns, logged);
             moved = true;
         }
         moved
@@ -128,16 +127,16 @@ impl Connection {
         &mut self,
         answer: &Answer,
         form: Form,
-        conditions: Option<&[u8]>,
+        conditions: Conditions<'_>,
         started_ns: u64,
         now_ns: u64,
         logged: Option<u64>,
     ) {
         let front = &*self.front;
-        let mut date = front.date.borrow_mut();
+        let mut tail = front.tail.borrow_mut();
         let moment = Moment {
             now_ns,
-            date: date.at(now_ns),
+            tail: tail.at(now_ns, false),
             cache_control: &front.settings.cache_control,
             detail: front.read.detail(),
         };

@@ -39,6 +39,7 @@ fn the_parts_of_a_head_are_understood() {
     assert_eq!((plain.keep_alive, plain.body, plain.expects_continue), (true, Body::Length(0), false));
     assert_eq!(plain.if_none_match, None);
     assert_eq!(head("HEAD / HTTP/1.1\r\nHost: h\r\n\r\n").method, Method::Head);
+    assert_eq!(head("OPTIONS * HTTP/1.1\r\nHost: h\r\n\r\n").method, Method::Options);
     for other in ["POST", "get", "Get", "GETS", "GE", "!#$%&'*+"] {
         let text = format!("{other} * HTTP/1.1\r\nHost: h\r\n\r\n");
         assert_eq!(head(&text).method, Method::Other, "{other}");
@@ -59,7 +60,30 @@ fn the_fields_that_mean_something_are_read_whatever_their_case() {
     assert!(with("Expect: 100-Continue\r\n").expect("fine").2);
     assert!(!with("Expect: 100-continue, a\r\n").expect("fine").2);
     let conditions = head("GET / HTTP/1.1\r\nHost:\r\nIf-None-Match: \"a\"\r\nif-none-match:W/\"b\"\r\n\r\n");
-    assert_eq!(conditions.if_none_match, Some(Conditions::Joined(b"\"a\", W/\"b\"".to_vec())));
+    assert_eq!(conditions.if_none_match, Some(Tags::Joined(b"\"a\", W/\"b\"".to_vec())));
+    assert_eq!(conditions.if_match, None);
+    let fresh = |directives: &str| {
+        let text = format!("GET / HTTP/1.1\r\nHost:\r\nCache-Control: {directives}\r\n\r\n");
+        head(&text).no_cache
+    };
+    for yes in
+        ["no-cache", "a, No-Cache", "max-age=0", "MAX-AGE=00,b", "max-age=\"0\"", "max-stale, max-age=0"]
+    {
+        assert!(fresh(yes), "{yes}");
+    }
+    for no in [
+        "",
+        "max-age",
+        "max-age=",
+        "max-age=1",
+        "max-age=01",
+        "max-age=0.0",
+        "max-age=-0",
+        "s-maxage=0",
+        "max-age = 0",
+    ] {
+        assert!(!fresh(no), "{no}");
+    }
 }
 
 #[test]
@@ -77,9 +101,19 @@ fn an_ambiguous_length_is_refused() {
         "Transfer-Encoding: chunked, chunked",
         "Transfer-Encoding:",
         "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked",
-        "Transfer-Encoding: identity",
+        "Transfer-Encoding: gzip\r\nContent-Length: 0",
+        "Transfer-Encoding: gzip, identity",
+        "Transfer-Encoding: gzip;",
+        "Transfer-Encoding: chunked;q=1",
     ] {
         assert!(matches!(with(&format!("{fields}\r\n")), Err(Refusal::Bad(_))), "{fields}");
+    }
+    for coding in ["gzip", "identity", "x;y=z", "x ; y = \"\\\"\" ; a=b"] {
+        assert_eq!(
+            with(&format!("Transfer-Encoding: {coding}\r\n")),
+            Err(Refusal::UnknownCoding),
+            "{coding}"
+        );
     }
     let old = b"GET / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n";
     assert_eq!(judge(old, 99).err(), Some(Refusal::Bad("Transfer-Encoding in HTTP/1.0")));
@@ -190,4 +224,33 @@ fn a_limit_holds_to_the_byte_and_before_the_end_is_there() {
     assert_eq!(refusal("M".repeat(80)), too_long);
     assert_eq!(refusal(format!("GET / HTTP/1.1\r\n{}", "X".repeat(121))), Some(Refusal::HeadTooLarge));
     assert_eq!(refusal(format!("GET / HTTP/1.1\r\n{}", "X".repeat(120))), None);
+}
+
+#[test]
+fn a_beginning_is_possible_as_long_as_a_good_head_begins_so() {
+    for good in [
+        "GET / HTTP/1.1\r\nHost: h\r\nX:\r\n\r\n",
+        "GET / HTTP/1.0\r\n\r\n",
+        "OPTIONS * HTTP/1.2\r\nHost: h\r\nX: y\r\n\r\n",
+        "\r\n",
+    ] {
+        for known in 0..good.len() {
+            for before in 0..=known {
+                assert_eq!(check_beginning(&good.as_bytes()[..known], before), Ok(()), "{known} of {good:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_version_that_is_not_known_is_named() {
+    let refusal = |text: &str| judge(text.as_bytes(), text.len()).err();
+    assert_eq!(refusal("PRI * HTTP/2.0\r\n\r\n"), Some(Refusal::Version2));
+    for text in ["GET / HTTP/2.0", "GET / HTTP/1.11", "GET / HTTP/1.", "PRI * HTTP/3.0", "GET / HTTP/1.2 "] {
+        let text = format!("{text}\r\nHost: h\r\n\r\n");
+        assert!(matches!(refusal(&text), Some(Refusal::Bad(_))), "{text}");
+    }
+    let later = head("GET /a HTTP/1.7\r\nHost: h\r\nConnection: close\r\n\r\n");
+    assert_eq!((later.method, later.target, later.http10), (Method::Get, &b"/a"[..], false));
+    assert!(!later.keep_alive);
 }
