@@ -51,4 +51,6 @@ pub enum Ended {
     Drained,
     /// By a second signal with this number, at once.
     Signalled(u8),
+    /// By a fault of its own: a part of it has died.
+    Broken,
 }

@@ -22,16 +22,18 @@ mod shutdown;
 mod spare;
 mod stats;
 mod timer;
+mod vital;
 pub mod with_redis;
 mod worker;
 
 use std::net::TcpListener;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use cache::Limits;
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
-use tracing::{error, info, warn};
+use tracing::{info, warn};
 use upstream::Target;
 
 use crate::admin::Watched;
@@ -49,6 +51,7 @@ pub use crate::logging::last_word;
 use crate::maintenance::maintain;
 use crate::readthrough::{Link, LinkSettings, LinkThread, Partitions, Store};
 use crate::shutdown::{Draining, Signals};
+use crate::vital::Alive;
 use crate::worker::{Plan, Way, Worker, clients};
 
 /// Redis' default of `tracking-table-max-keys`.
@@ -61,7 +64,8 @@ const TRACKED_KEYS: usize = 1_000_000;
 pub fn run(settings: Settings) -> Result<Ended, Error> {
     logging::start(&settings.log, settings.log_format)
         .map_err(|error| Error::setting("LOG", &settings.log, &error.to_string()))?;
-    let ended = start(settings);
+    // A panic of this thread has been told by then, as that of any other.
+    let ended = catch_unwind(AssertUnwindSafe(|| start(settings))).unwrap_or(Ok(Ended::Broken));
     logging::finish();
     ended
 }
@@ -121,6 +125,7 @@ struct Listeners {
 }
 
 async fn serve(settings: &Settings, listeners: Listeners) -> Result<Ended, Error> {
+    let alive = Alive::new("main");
     let mut signals = Signals::new().map_err(Error::System)?;
     let store = Store::new(Limits {
         capacity: settings.capacity,
@@ -186,7 +191,7 @@ async fn serve(settings: &Settings, listeners: Listeners) -> Result<Ended, Error
         };
         admin::start(listener, watched).map_err(Error::System)?;
     }
-    tokio::spawn(maintain(store, workers.clone(), budget));
+    tokio::spawn(vital::task("the maintenance of the cache", maintain(store, workers.clone(), budget)));
     let (stop, _) = watch::channel(());
     let refusals = Refusals(Arc::new(plan.http.clone()));
     let ports = [(listeners.http, Speaks::Http), (listeners.resp, Speaks::Resp)];
@@ -200,15 +205,18 @@ async fn serve(settings: &Settings, listeners: Listeners) -> Result<Ended, Error
             };
             let (door, workers, refusals) = (door.clone(), workers.clone(), refusals.clone());
             let accepting = accept(listener?, speaks, door, workers, refusals, stopped);
-            Some(tokio::spawn(async {
+            Some(tokio::spawn(vital::task("an acceptor", async {
                 if let Err(error) = accepting.await {
-                    error!(%error, "no more clients are accepted");
+                    vital::lost("an acceptor", error);
                 }
-            }))
+            })))
         })
         .collect();
 
-    let (signal, _) = signals.next().await;
+    let (signal, _) = tokio::select! {
+        signal = alive.during(signals.next()) => signal,
+        () = vital::death() => return Ok(Ended::Broken),
+    };
     info!(signal, delay = ?settings.shutdown_delay, "shutting down");
     draining.start();
     let end = async {
@@ -230,7 +238,7 @@ async fn serve(settings: &Settings, listeners: Listeners) -> Result<Ended, Error
         // Before a Redis of our own ends, so that nobody misses it.
         workers.iter().for_each(Worker::end);
         for thread in threads {
-            // A worker that panicked has said so.
+            // One that panicked has said so, and ends the program by that.
             let _ = thread.join();
         }
         link_threads.into_iter().for_each(LinkThread::end);
@@ -238,7 +246,8 @@ async fn serve(settings: &Settings, listeners: Listeners) -> Result<Ended, Error
         Ended::Drained
     };
     tokio::select! {
-        ended = end => Ok(ended),
+        ended = alive.during(end) => Ok(ended),
+        () = vital::death() => Ok(Ended::Broken),
         (signal, number) = signals.next() => {
             warn!(signal, "second signal: ending at once");
             Ok(Ended::Signalled(number))

@@ -15,6 +15,8 @@ static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 const FAILED: u8 = 1;
 /// A setting is wrong; nothing was started.
 const BAD_SETTINGS: u8 = 2;
+/// A part of the program has died: `EX_SOFTWARE` of sysexits.h.
+const BROKEN: u8 = 70;
 /// Added to a signal's number, as shells do.
 const SIGNALLED: u8 = 128;
 
@@ -29,6 +31,7 @@ fn main() -> ExitCode {
         Ok(Command::Run(settings)) => match run(*settings) {
             Ok(Ended::Drained) => ExitCode::SUCCESS,
             Ok(Ended::Signalled(number)) => ExitCode::from(SIGNALLED + number),
+            Ok(Ended::Broken) => ExitCode::from(BROKEN),
             Err(error) => fail(&error, FAILED),
         },
         Err(error) => fail(&error, BAD_SETTINGS),

@@ -8,13 +8,13 @@ use std::net::TcpStream;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::thread::{self, JoinHandle};
+use std::thread::JoinHandle;
 
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::spawn_local;
-use tracing::{Instrument, error, error_span};
+use tracing::{Instrument, error_span};
 use upstream::{Driver, Endpoint, Target};
 
 use crate::budget::Budget;
@@ -25,6 +25,7 @@ use crate::lanes::{Anonymous, Bounds, Lanes};
 use crate::readthrough::{FillSink, Link, Partitions, ReadThrough, Readers, Store, Ticket};
 use crate::spare::Spare;
 use crate::stats::{LaneStats, WorkerStats};
+use crate::vital;
 
 /// What a worker is told. Bounded: each `Serve` carries a place of MAX_CLIENTS, the others come once.
 enum Order {
@@ -113,18 +114,23 @@ impl Worker {
         let thread = {
             let (read, stats, lane_stats) = (read.clone(), stats.clone(), lane_stats.clone());
             let (clients, plan) = (clients.clone(), plan.clone());
-            thread::Builder::new().name(format!("worker-{number}")).spawn(move || {
+            vital::spawn(format!("worker-{number}"), move |alive| {
                 // Made on the thread it runs on: a local runtime does not move.
                 let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default());
                 let runtime = match runtime {
                     Ok(runtime) => runtime,
-                    Err(error) => return drop(started.send(Err(error))),
+                    Err(error) => {
+                        // Whoever starts us waits for it.
+                        let _ = started.send(Err(error));
+                        return Ok(());
+                    }
                 };
                 drop(started.send(Ok(())));
                 let fronts = plan.fronts(read, stats, lane_stats);
-                runtime.block_on(work(number, own, fronts, inbox, clients));
+                runtime.block_on(alive.during(work(number, own, fronts, inbox, clients)));
                 // A name that is being looked up would hold us until the resolver gives up.
                 runtime.shutdown_background();
+                Ok(())
             })?
         };
         // A thread that ended without a word panicked, and said so.
@@ -174,26 +180,13 @@ async fn work(
     mut inbox: UnboundedReceiver<Order>,
     clients: Arc<AtomicUsize>,
 ) {
-    let mut driver = spawn_local(async move {
-        match own {
-            Some((driver, sink)) => driver.run(sink).instrument(error_span!("worker", number)).await,
-            None => std::future::pending().await,
-        }
-    });
+    if let Some((driver, sink)) = own {
+        let driving = driver.run(sink).instrument(error_span!("worker", number));
+        spawn_local(vital::task("a worker's connection to redis", driving));
+    }
     let running = fronts.clone();
-    spawn_local(async move { running.run().await });
-    loop {
-        let order = tokio::select! {
-            order = inbox.recv() => order,
-            // It runs for ever, unless it panics: then its clients wait for nothing, and go elsewhere.
-            _ = &mut driver => {
-                error!(worker = number, "the connection to redis ended by a fault: so does its worker");
-                return;
-            }
-        };
-        let Some(order) = order else {
-            return;
-        };
+    spawn_local(vital::task("a front", async move { running.run().await }));
+    while let Some(order) = inbox.recv().await {
         match order {
             Order::Drain => fronts.start_draining(),
             Order::End => return,

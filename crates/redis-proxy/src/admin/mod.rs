@@ -7,7 +7,6 @@ use std::convert::Infallible;
 use std::io;
 use std::net::TcpListener;
 use std::sync::Arc;
-use std::thread;
 use std::time::Duration;
 
 use http_body_util::Full;
@@ -25,6 +24,7 @@ use crate::lanes::Bounds;
 use crate::listener::Door;
 use crate::readthrough::{Link, Store};
 use crate::shutdown::Draining;
+use crate::vital;
 use crate::worker::Worker;
 
 /// Admin connections at the same time; above it they wait in the backlog.
@@ -63,11 +63,9 @@ pub(crate) struct Watched {
 /// # Errors
 /// When the system has no thread to give.
 pub(crate) fn start(listener: TcpListener, watched: Watched) -> io::Result<()> {
-    thread::Builder::new().name("admin".into()).spawn(move || {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        if let Err(error) = runtime.and_then(|runtime| runtime.block_on(accept(listener, watched))) {
-            tracing::error!(%error, "the admin port is not served");
-        }
+    vital::spawn("admin".into(), move |alive| {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        runtime.block_on(alive.during(accept(listener, watched)))
     })?;
     Ok(())
 }
@@ -112,7 +110,10 @@ async fn answer(
         return refused;
     }
     match request.uri().path() {
-        "/livez" => response(StatusCode::OK, TEXT, "alive\n".into()),
+        "/livez" => match vital::check().await {
+            Ok(()) => response(StatusCode::OK, TEXT, "alive\n".into()),
+            Err(why) => response(StatusCode::SERVICE_UNAVAILABLE, TEXT, format!("not alive: {why}\n")),
+        },
         "/readyz" => match ready::check(watched).await {
             Ok(()) => response(StatusCode::OK, TEXT, format!("ready\n{}", ready::coherence(watched))),
             Err(why) => response(StatusCode::SERVICE_UNAVAILABLE, TEXT, format!("not ready: {why}\n")),

@@ -40,6 +40,7 @@ pub(crate) use upstream::{Login, OpenError, Password, Step};
 
 use crate::spare::Spare;
 use crate::stats::LaneStats;
+use crate::vital;
 
 /// The limits of the lanes.
 #[derive(Clone, Copy, Debug)]
@@ -121,7 +122,8 @@ impl Lanes {
             // What it carries may take as long as it likes; keepalive finds a machine that is gone.
             Pace::Slow => None,
         };
-        spawn_local(link::drive(lane.clone(), self.clone(), link::timeout_of(timeout)));
+        let driving = link::drive(lane.clone(), self.clone(), link::timeout_of(timeout));
+        spawn_local(vital::task("a shared lane", driving));
         lane
     }
 

@@ -21,6 +21,7 @@ use super::link::{Link, LinkSettings, LinkThread};
 use super::{ReadThrough, Store, Way};
 use crate::budget::Budget;
 use crate::stats::WorkerStats;
+use crate::vital;
 
 /// The user that a client is who names none.
 const DEFAULT_USER: &str = "default";
@@ -145,7 +146,8 @@ impl Partitions {
             drop(known);
             let (upstream, driver) = upstream::connect(&target);
             let sink = ReadThrough::sink(&upstream, stats, self.budget.clone());
-            spawn_local(driver.run(sink).instrument(error_span!("reader", partition = partition.number())));
+            let driving = driver.run(sink).instrument(error_span!("reader", partition = partition.number()));
+            spawn_local(vital::task("a reader's connection to redis", driving));
             return Some(Way::Own(upstream));
         };
         if let Some(links) = known.links.get(&partition) {

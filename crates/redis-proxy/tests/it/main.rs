@@ -1,6 +1,7 @@
 //! Black-box tests of the built program over its ports, against a real redis-server.
 
 mod authority;
+mod bare_program;
 mod support;
 
 // The HTTP contract.
@@ -52,6 +53,7 @@ mod redis_replies;
 mod admin;
 mod bench;
 mod clients;
+mod deaths;
 mod life_cycle;
 mod output;
 mod own_redis;

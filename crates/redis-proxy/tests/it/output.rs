@@ -2,76 +2,14 @@
 #![allow(clippy::unwrap_used, reason = "the helpers are part of the tests")]
 
 use std::fs::{File, OpenOptions};
-use std::io::{BufRead, BufReader, PipeReader, Read, Write, pipe};
+use std::io::{BufRead, BufReader, Read, Write, pipe};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use testkit::{HttpClient, Metrics, RedisServer, metrics, wait_until};
 
-const PATIENCE: Duration = Duration::from_secs(20);
-
-/// The program with a standard error of the test's own, killed when dropped.
-struct Program(Child);
-
-impl Program {
-    fn start(redis: &RedisServer, settings: &[(&str, &str)], stderr: impl Into<Stdio>) -> Program {
-        let defaults = [("PORT", "0"), ("ADMIN_PORT", "0"), ("RESP_PORT", "off"), ("LOG_FORMAT", "json")];
-        let child = Command::new(env!("CARGO_BIN_EXE_redis-proxy"))
-            .env_clear()
-            .envs(defaults)
-            .env("REDIS_URL", redis.url())
-            .envs(settings.iter().copied())
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(stderr)
-            .spawn()
-            .unwrap();
-        Program(child)
-    }
-
-    fn terminate(&self) {
-        let pid = rustix::process::Pid::from_child(&self.0);
-        rustix::process::kill_process(pid, testkit::Signal::TERM).unwrap();
-    }
-
-    #[track_caller]
-    fn wait_exit(&mut self) -> ExitStatus {
-        let mut ended = None;
-        wait_until(PATIENCE, "the end", || {
-            ended = self.0.try_wait().unwrap();
-            ended.is_some()
-        });
-        ended.unwrap()
-    }
-}
-
-impl Drop for Program {
-    fn drop(&mut self) {
-        // It may have ended.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-/// Reads up to the line `listening`, and nothing behind it: the addresses of the data port and of the admin port.
-fn listening(stderr: &mut PipeReader) -> (SocketAddr, SocketAddr) {
-    let mut line = Vec::new();
-    loop {
-        let mut byte = [0];
-        stderr.read_exact(&mut byte).unwrap();
-        if byte != *b"\n" {
-            line.push(byte[0]);
-            continue;
-        }
-        let event: serde_json::Value = serde_json::from_slice(&line).unwrap();
-        if event["fields"]["message"] == "listening" {
-            let address = |of: &str| event["fields"][of].as_str().unwrap().parse().unwrap();
-            return (address("http"), address("admin"));
-        }
-        line.clear();
-    }
-}
+use crate::bare_program::{BareProgram, PATIENCE, listening};
 
 fn dropped(metrics: &Metrics) -> f64 {
     metrics.value("redis_proxy_log_lines_dropped_total")
@@ -86,7 +24,7 @@ fn a_log_on_a_full_disk_costs_lines_and_nothing_else() {
     let (port, admin) = (free(), free());
     let full = OpenOptions::new().write(true).open("/dev/full").unwrap();
     let settings = [("PORT", port.as_str()), ("ADMIN_PORT", &admin), ("ACCESS_LOG", "1")];
-    let mut program = Program::start(&redis, &settings, full);
+    let mut program = BareProgram::start(&redis, &settings, full);
     let at = |port: &str| SocketAddr::from((Ipv4Addr::LOCALHOST, port.parse().unwrap()));
     wait_until(PATIENCE, "it to listen", || TcpStream::connect(at(&admin)).is_ok());
     let mut client = HttpClient::connect(at(&port));
@@ -95,7 +33,7 @@ fn a_log_on_a_full_disk_costs_lines_and_nothing_else() {
     }
     wait_until(PATIENCE, "the loss to be counted", || dropped(&metrics(at(&admin))) >= 101.0);
     drop(client);
-    program.terminate();
+    program.signal(testkit::Signal::TERM);
     assert_eq!(program.wait_exit().code(), Some(0));
 }
 
@@ -104,7 +42,7 @@ fn a_reader_of_the_log_that_goes_away_takes_nothing_with_it() {
     for mode in ["ttl", "tracking"] {
         let redis = RedisServer::start();
         let (mut reader, stderr) = pipe().unwrap();
-        let mut program = Program::start(&redis, &[("COHERENCE", mode), ("WORKERS", "2")], stderr);
+        let mut program = BareProgram::start(&redis, &[("COHERENCE", mode), ("WORKERS", "2")], stderr);
         let (http, admin) = listening(&mut reader);
         drop(reader);
         redis.kill();
@@ -119,7 +57,7 @@ fn a_reader_of_the_log_that_goes_away_takes_nothing_with_it() {
         assert_eq!(HttpClient::connect(admin).get("/livez").status, 200);
         assert!(dropped(&metrics(admin)) >= 1.0, "{mode}");
         drop(clients);
-        program.terminate();
+        program.signal(testkit::Signal::TERM);
         assert_eq!(program.wait_exit().code(), Some(0), "{mode}");
     }
 }
@@ -129,7 +67,7 @@ fn a_log_that_nobody_reads_stops_nothing() {
     let redis = RedisServer::start();
     redis.client().set("k", "v");
     let (mut reader, stderr) = pipe().unwrap();
-    let mut program = Program::start(&redis, &[("ACCESS_LOG", "1")], stderr);
+    let mut program = BareProgram::start(&redis, &[("ACCESS_LOG", "1")], stderr);
     let (http, admin) = listening(&mut reader);
     let mut client = HttpClient::connect(http);
     for _ in 0..10_000 {
@@ -139,7 +77,7 @@ fn a_log_that_nobody_reads_stops_nothing() {
     assert!((3_000.0..6_000.0).contains(&dropped(&metrics(admin))), "{}", dropped(&metrics(admin)));
     drop(client);
     let asked = Instant::now();
-    program.terminate();
+    program.signal(testkit::Signal::TERM);
     assert_eq!(program.wait_exit().code(), Some(0));
     assert!(asked.elapsed() < Duration::from_secs(10), "{:?}", asked.elapsed());
     // What was written is whole lines.
@@ -160,7 +98,7 @@ fn the_line_of_a_start_error_waits_for_its_reader() {
         rustix::io::ioctl_fionbio(&stderr, false).unwrap();
         filled
     };
-    let mut program = Program::start(&redis, &[("PORT", &port), ("HOST", "127.0.0.1")], stderr);
+    let mut program = BareProgram::start(&redis, &[("PORT", &port), ("HOST", "127.0.0.1")], stderr);
     // Longer than the end of the program waits for other lines.
     std::thread::sleep(Duration::from_millis(1_500));
     let mut text = Vec::new();

@@ -3,14 +3,14 @@
 
 use std::io;
 use std::sync::Arc;
-use std::thread::{self, JoinHandle};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use tokio::runtime::{Builder, LocalOptions, LocalRuntime};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::spawn_local;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until};
-use tracing::{Instrument, error, error_span, info, warn};
+use tracing::{Instrument, error_span, info, warn};
 use upstream::{Driver, Target};
 
 use super::canary::{Verdict, Writer, WriterSink, try_delivery};
@@ -20,6 +20,7 @@ use super::{Link, LinkSettings, Promise};
 use crate::budget::Budget;
 use crate::clock::now_ns;
 use crate::readthrough::{Store, Ticket as PlainTicket};
+use crate::vital::{self, Alive};
 
 /// Heartbeats in the time that a hit may be old: the lease is renewed well before a hit would be refused.
 const BEATS_A_BOUND: u32 = 4;
@@ -59,20 +60,17 @@ impl LinkThread {
         let (stop, stopped) = oneshot::channel();
         let runtime = {
             let link = link.clone();
-            move || -> io::Result<()> {
+            move |alive: Alive| -> io::Result<()> {
                 let runtime =
                     Builder::new_current_thread().enable_all().build_local(LocalOptions::default())?;
                 spawn_detour(&runtime, number, link.clone(), detour_driver);
-                runtime.block_on(live(number, link, driver, writer, writer_driver, stopped));
+                let life = live(number, link, driver, writer, writer_driver, stopped);
+                runtime.block_on(alive.during(life));
                 runtime.shutdown_background();
                 Ok(())
             }
         };
-        let thread = thread::Builder::new().name(format!("link-{number}")).spawn(move || {
-            if let Err(error) = runtime() {
-                error!(%error, "a link to redis cannot be served");
-            }
-        })?;
+        let thread = vital::spawn(format!("link-{number}"), runtime)?;
         Ok((link, LinkThread { stop, thread }))
     }
 
@@ -86,10 +84,10 @@ impl LinkThread {
 
 /// Drives the connection past the link once somebody wants it.
 fn spawn_detour(runtime: &LocalRuntime, number: usize, link: Arc<Link>, driver: Driver<PlainTicket>) {
-    runtime.spawn_local(async move {
+    runtime.spawn_local(vital::task("a link's way for large replies", async move {
         link.detour_wanted.notified().await;
         driver.run(link.detour_sink()).instrument(error_span!("detour", number)).await;
-    });
+    }));
 }
 
 async fn live(
@@ -102,20 +100,17 @@ async fn live(
 ) {
     let span = error_span!("link", number);
     let (news, told) = mpsc::unbounded_channel();
-    let mut driver = spawn_local(driver.run(LinkSink::new(link.clone(), news)).instrument(span.clone()));
+    let driving = driver.run(LinkSink::new(link.clone(), news)).instrument(span.clone());
+    spawn_local(vital::task("a link's connection to redis", driving));
     if link.settings.canary_key.is_some() {
-        spawn_local(writer_driver.run(WriterSink).instrument(error_span!("canary", number)));
+        let writing = writer_driver.run(WriterSink).instrument(error_span!("canary", number));
+        spawn_local(vital::task("a canary's connection to redis", writing));
     }
-    spawn_local(beat(link.clone()));
-    spawn_local(Touch::default().run(link.clone()));
+    spawn_local(vital::task("the heartbeat of a link", beat(link.clone())));
+    spawn_local(vital::task("the touches of a link", Touch::default().run(link.clone())));
     tokio::select! {
         _ = stopped => {}
         () = tend(&link, &writer, told).instrument(span) => {}
-        // It runs for ever, unless it panics. Nothing would be fetched any more, so the process must not stay.
-        _ = &mut driver => {
-            error!(link = number, "the connection to redis ended by a fault");
-            std::process::exit(1);
-        }
     }
 }
 

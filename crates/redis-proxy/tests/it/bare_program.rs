@@ -1,0 +1,77 @@
+//! The program with a standard error of the test's own: what it writes there is judged by nobody but the test.
+#![allow(clippy::unwrap_used, reason = "the helpers are part of the tests")]
+
+use std::io::{PipeReader, Read};
+use std::net::SocketAddr;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::Duration;
+
+use testkit::{RedisServer, Signal, wait_until};
+
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+
+/// The running program, killed when dropped.
+pub(crate) struct BareProgram(Child);
+
+impl BareProgram {
+    pub(crate) fn start(
+        redis: &RedisServer,
+        settings: &[(&str, &str)],
+        stderr: impl Into<Stdio>,
+    ) -> BareProgram {
+        let defaults = [("PORT", "0"), ("ADMIN_PORT", "0"), ("RESP_PORT", "off"), ("LOG_FORMAT", "json")];
+        let child = Command::new(env!("CARGO_BIN_EXE_redis-proxy"))
+            .env_clear()
+            .envs(defaults)
+            .env("REDIS_URL", redis.url())
+            .envs(settings.iter().copied())
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(stderr)
+            .spawn()
+            .unwrap();
+        BareProgram(child)
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) {
+        let pid = rustix::process::Pid::from_child(&self.0);
+        rustix::process::kill_process(pid, signal).unwrap();
+    }
+
+    #[track_caller]
+    pub(crate) fn wait_exit(&mut self) -> ExitStatus {
+        let mut ended = None;
+        wait_until(PATIENCE, "the end", || {
+            ended = self.0.try_wait().unwrap();
+            ended.is_some()
+        });
+        ended.unwrap()
+    }
+}
+
+impl Drop for BareProgram {
+    fn drop(&mut self) {
+        // It may have ended.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Reads up to the line `listening`, and nothing behind it: the addresses of the data port and of the admin port.
+pub(crate) fn listening(stderr: &mut PipeReader) -> (SocketAddr, SocketAddr) {
+    let mut line = Vec::new();
+    loop {
+        let mut byte = [0];
+        stderr.read_exact(&mut byte).unwrap();
+        if byte != *b"\n" {
+            line.push(byte[0]);
+            continue;
+        }
+        let event: serde_json::Value = serde_json::from_slice(&line).unwrap();
+        if event["fields"]["message"] == "listening" {
+            let address = |of: &str| event["fields"][of].as_str().unwrap().parse().unwrap();
+            return (address("http"), address("admin"));
+        }
+        line.clear();
+    }
+}

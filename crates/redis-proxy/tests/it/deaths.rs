@@ -1,0 +1,47 @@
+//! A thread that dies: said in the log, and the end of the program with 70.
+
+use std::io::{Read, pipe};
+
+use testkit::{HttpClient, RedisServer};
+
+use crate::bare_program::{BareProgram, listening};
+
+/// Starts a program one thread of which dies when it is asked whether it runs, and asks.
+fn die(part: &str, settings: &[(&str, &str)]) -> (Option<i32>, String) {
+    let redis = RedisServer::start();
+    let (mut reader, stderr) = pipe().expect("a pipe");
+    let settings = [&[("REDIS_PROXY_DIES", part), ("WORKERS", "2")], settings].concat();
+    let mut program = BareProgram::start(&redis, &settings, stderr);
+    let (_, admin) = listening(&mut reader);
+    // Its connection may be cut before the answer.
+    let mut client = HttpClient::connect(admin);
+    let _ = client.try_send("GET /livez HTTP/1.1\r\nHost: h\r\n\r\n");
+    let code = program.wait_exit().code();
+    let mut log = String::new();
+    reader.read_to_string(&mut log).expect("a log");
+    (code, log)
+}
+
+#[test]
+fn a_thread_that_dies_is_told_and_ends_the_program_with_70() {
+    if !cfg!(debug_assertions) {
+        // A release build has nothing that dies at will.
+        return;
+    }
+    let tracking = &[("COHERENCE", "tracking"), ("REDIS_LINKS", "2")];
+    let resp = &[("RESP_PORT", "0")];
+    for (part, settings) in [
+        ("main", &[][..]),
+        ("worker-0", &[]),
+        ("worker-1", resp),
+        ("admin", &[]),
+        ("link-0", tracking),
+        ("link-1", tracking),
+    ] {
+        eprintln!("{part} dies");
+        let (code, log) = die(part, settings);
+        assert_eq!(code, Some(70), "{part}: {log}");
+        assert!(log.contains("panicked at"), "{log}");
+        assert!(log.contains(&format!("\"part\":\"{part}\"")), "{log}");
+    }
+}
