@@ -93,6 +93,8 @@ pub struct Settings {
     pub resp_port: Option<u16>,
     /// Whether a Redis client that has not logged in is the user of `redis`.
     pub resp_as_proxy: bool,
+    /// Which Redis clients may empty the cache.
+    pub resp_proxy_admin: ProxyAdmin,
     /// The most arguments of a command.
     pub resp_max_arguments: usize,
     /// The longest argument.
@@ -131,6 +133,29 @@ pub struct Settings {
     pub shutdown_delay: Duration,
     /// How long requests under way may take once nothing new is accepted.
     pub shutdown_timeout: Duration,
+}
+
+/// Which Redis clients may empty the cache.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ProxyAdmin {
+    /// Those whose own address is a loopback one.
+    Loopback,
+    /// All that Redis lets in.
+    All,
+    /// None.
+    Off,
+}
+
+impl ProxyAdmin {
+    /// Whether a client at this address may.
+    pub fn allows(self, client: IpAddr) -> bool {
+        match self {
+            // An IPv4 client of a socket of both families has a mapped address.
+            ProxyAdmin::Loopback => client.to_canonical().is_loopback(),
+            ProxyAdmin::All => true,
+            ProxyAdmin::Off => false,
+        }
+    }
 }
 
 /// What a hit promises, and how that is kept.
@@ -265,6 +290,11 @@ fn settle(values: &Values) -> Result<Settings, ConfigError> {
         resp_host: values.text("RESP_HOST"),
         resp_port: port("RESP_PORT"),
         resp_as_proxy: values.text("RESP_IDENTITY") == "proxy",
+        resp_proxy_admin: match values.text("RESP_PROXY_ADMIN").as_str() {
+            "all" => ProxyAdmin::All,
+            "off" => ProxyAdmin::Off,
+            _ => ProxyAdmin::Loopback,
+        },
         resp_max_arguments: values.number("RESP_MAX_ARGUMENTS"),
         resp_max_bulk_bytes: values.number("RESP_MAX_BULK_BYTES"),
         resp_big_request_bytes: values.number("RESP_BIG_REQUEST_BYTES"),

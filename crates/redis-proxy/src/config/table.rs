@@ -305,6 +305,13 @@ pub(super) const SECTIONS: &[Section] = &[
                  and REDIS_PASSWORD (`proxy`), which is refused unless RESP_HOST is a loopback address.",
             ),
             row(
+                "RESP_PROXY_ADMIN",
+                Accepts::OneOf(&["loopback", "all", "off"]),
+                "loopback",
+                "Which Redis clients may empty the cache (PROXY CACHE FLUSH): those whose own address is a loopback one, a local \
+                 sidecar's among them; all that Redis lets in; none.",
+            ),
+            row(
                 "RESP_MAX_ARGUMENTS",
                 count(1, i32::MAX as u64),
                 "1048576",

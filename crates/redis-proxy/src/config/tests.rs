@@ -42,6 +42,23 @@ fn file(dir: &tempfile::TempDir, name: &str, text: &str) -> String {
 }
 
 #[test]
+fn a_client_of_the_loopback_is_known_by_its_own_address() {
+    let allows = |admin: ProxyAdmin, client: &str| admin.allows(client.parse().expect("an address"));
+    for (client, is_local) in [
+        ("127.0.0.1", true),
+        ("127.9.9.9", true),
+        ("::1", true),
+        ("::ffff:127.0.0.1", true),
+        ("10.0.0.1", false),
+        ("::ffff:10.0.0.1", false),
+        ("fe80::1", false),
+    ] {
+        assert_eq!(allows(ProxyAdmin::Loopback, client), is_local, "{client}");
+        assert!(allows(ProxyAdmin::All, client) && !allows(ProxyAdmin::Off, client), "{client}");
+    }
+}
+
+#[test]
 fn the_defaults_are_those_of_the_contract() {
     let settings = Settings::default();
     assert_eq!((settings.host.as_str(), settings.port), ("127.0.0.1", Some(5000)));

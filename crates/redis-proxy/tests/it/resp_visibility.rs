@@ -64,6 +64,28 @@ fn the_command_proxy_tells_of_the_cache_and_drops_from_it() {
 }
 
 #[test]
+fn who_may_empty_the_cache_is_a_setting() {
+    const NOPERM: &str = "-NOPERM proxy: this client may not empty the cache (RESP_PROXY_ADMIN)";
+    for (setting, here, elsewhere) in [("loopback", true, false), ("all", true, true), ("off", false, false)]
+    {
+        let (_redis, proxy) = start_resp(&[("RESP_HOST", "0.0.0.0"), ("RESP_PROXY_ADMIN", setting)]);
+        let flushes = |client: &mut testkit::RawClient, may: bool| {
+            client.ask("SET k v", "+OK").ask("GET k", "$1\r\nv");
+            client.ask("PROXY CACHE FLUSH k", if may { ":1" } else { NOPERM });
+            client.ask("PROXY CACHE FLUSH", if may { "+OK" } else { NOPERM });
+        };
+        flushes(&mut proxy.resp_client(), here);
+        // Another address of this machine, if it has one: nothing is sent to find it.
+        let probe = std::net::UdpSocket::bind("0.0.0.0:0").expect("a socket");
+        if probe.connect("192.0.2.1:9").is_ok() {
+            let address = probe.local_addr().expect("an address").ip();
+            let mut client = testkit::RawClient::connect((address, proxy.resp_address().port()));
+            flushes(&mut client, elsewhere);
+        }
+    }
+}
+
+#[test]
 fn who_must_log_in_is_told_nothing() {
     let redis = testkit::RedisServer::builder().password("secret").start();
     let proxy = crate::support::program().redis(&redis).set("RESP_PORT", "0").start();

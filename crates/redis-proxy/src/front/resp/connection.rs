@@ -58,7 +58,8 @@ pub(crate) async fn serve(stream: TcpStream, front: Rc<RespFront>) {
         return;
     };
     let entry = front.registry.enter(address, local_address, front.settings.user.clone());
-    let mut connection = Connection::new(stream, front, entry);
+    let is_admin = front.settings.admin.allows(address.ip());
+    let mut connection = Connection::new(stream, front, entry, is_admin);
     match poll_fn(|cx| connection.poll(cx)).await {
         End::Gone => {}
         End::Answered => Box::pin(linger(&mut connection.stream)).await,
@@ -90,6 +91,8 @@ pub(super) struct Connection {
     /// Which of them the commands on their way are on.
     pace: Pace,
     pinned: Option<Box<Pinned>>,
+    /// Whether it may empty the cache.
+    is_admin: bool,
     /// Something that the next command waits for.
     busy: Option<Box<Busy>>,
     /// Why the client is not let in, for the command at hand.
@@ -126,7 +129,7 @@ impl Drop for Connection {
 }
 
 impl Connection {
-    fn new(stream: TcpStream, front: Rc<RespFront>, entry: Arc<Entry>) -> Self {
+    fn new(stream: TcpStream, front: Rc<RespFront>, entry: Arc<Entry>, is_admin: bool) -> Self {
         let drain = front.drain.told();
         Connection {
             stream,
@@ -138,6 +141,7 @@ impl Connection {
             lanes: [None, None],
             pace: Pace::Quick,
             pinned: None,
+            is_admin,
             busy: None,
             kept_out: None,
             refused: None,
@@ -240,6 +244,10 @@ impl Connection {
                 Poll::Pending => return self.poll_timer(cx),
             }
         }
+    }
+
+    pub(super) fn is_admin(&self) -> bool {
+        self.is_admin
     }
 
     pub(super) fn session(&self) -> &Session {

@@ -36,7 +36,7 @@ pub(crate) use registry::Registry;
 use self::route::{Route, route};
 use self::session::Session;
 use crate::clock::nanos;
-use crate::config::Settings;
+use crate::config::{ProxyAdmin, Settings};
 use crate::front::drain::Drain;
 use crate::front::linger::{PATIENCE, linger};
 use crate::lanes::{Bounds, Identity, LaneSettings, Lanes, Login, Password};
@@ -67,6 +67,8 @@ pub(crate) struct RespSettings {
     login: Login,
     /// Whether they are the proxy's user, which needs no proof.
     as_proxy: bool,
+    /// Which clients may empty the cache.
+    admin: ProxyAdmin,
     user: Bytes,
     pub(crate) lanes: LaneSettings,
 }
@@ -100,6 +102,7 @@ impl RespSettings {
             write_timeout_ns: nanos(settings.write_timeout),
             login,
             as_proxy: settings.resp_as_proxy,
+            admin: settings.resp_proxy_admin,
             user: user.map_or(Bytes::from_static(b"default"), Bytes::from),
             lanes: LaneSettings {
                 in_flight: settings.resp_lane_inflight,

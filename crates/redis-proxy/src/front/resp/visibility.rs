@@ -20,10 +20,13 @@ const HELP: &[&str] = &[
     "CACHE GET <key>",
     "    Return what is cached of the value of a key, as this client sees it.",
     "CACHE FLUSH [<key>]",
-    "    Drop what is cached of a key; without one, everything. Redis keeps what it has.",
+    "    Drop what is cached of a key; without one, everything. Redis keeps what it has. RESP_PROXY_ADMIN says who may.",
     "HELP",
     "    Print this help.",
 ];
+
+/// What a client is told that may not empty the cache.
+const NOT_ADMIN: &str = "NOPERM proxy: this client may not empty the cache (RESP_PROXY_ADMIN)";
 
 /// Whether INFO is asked for sections to which that of the proxy belongs.
 fn is_wanted(arguments: Arguments<'_>) -> bool {
@@ -73,6 +76,7 @@ impl Connection {
                 Frame::Verbatim { format: *b"txt", text: self.front().section().into_bytes().into() }
             }
             2 if is(1, "HELP") => Frame::Array(HELP.iter().map(|line| simple(line)).collect()),
+            3 | 4 if is(1, "CACHE") && is(2, "FLUSH") && !self.is_admin() => error(NOT_ADMIN),
             3 if is(1, "CACHE") && is(2, "FLUSH") => {
                 self.front().everything()();
                 simple("OK")
