@@ -104,22 +104,28 @@ pub(crate) enum Rule {
     Tunnel,
 }
 
-/// The commands that are special by name. Those of other names that have the flag `blocking` are [`Pin::Blocking`].
+/// The commands that are special by name. Those of other names that have the flag `blocking` are [`Pin::Blocking`], and other
+/// subcommands of CLIENT are [`Pin::State`]: what a later server knows to say of a client stays with its connection.
 const RULES: &[(&str, Rule)] = &[
     ("auth", Rule::Local(Local::Auth)),
     ("client|caching", Rule::Pin(Pin::Tracking)),
     ("client|getname", Rule::Local(Local::ClientGetName)),
+    ("client|getredir", Rule::Shared),
+    ("client|help", Rule::Shared),
     ("client|id", Rule::Local(Local::ClientId)),
     ("client|info", Rule::Local(Local::ClientInfo)),
     ("client|kill", Rule::Local(Local::ClientKill)),
     ("client|list", Rule::Local(Local::ClientList)),
     ("client|no-evict", Rule::Pin(Pin::State)),
     ("client|no-touch", Rule::Pin(Pin::State)),
+    ("client|pause", Rule::Shared),
     ("client|reply", Rule::Local(Local::ClientReply)),
     ("client|setinfo", Rule::Local(Local::ClientSetInfo)),
     ("client|setname", Rule::Local(Local::ClientSetName)),
     ("client|tracking", Rule::Pin(Pin::Tracking)),
+    ("client|trackinginfo", Rule::Shared),
     ("client|unblock", Rule::Local(Local::ClientUnblock)),
+    ("client|unpause", Rule::Shared),
     ("hello", Rule::Local(Local::Hello)),
     ("quit", Rule::Always(Local::Quit)),
     ("reset", Rule::Always(Local::Reset)),
@@ -165,7 +171,11 @@ const RULES: &[(&str, Rule)] = &[
 impl Rule {
     pub(crate) fn of(name: &str, flags: Flags) -> Self {
         let by_name = RULES.iter().find(|(known, _)| *known == name).map(|(_, rule)| *rule);
-        by_name.unwrap_or(if flags.has(Flags::BLOCKING) { Self::Pin(Pin::Blocking) } else { Self::Shared })
+        by_name.unwrap_or(match () {
+            () if flags.has(Flags::BLOCKING) => Self::Pin(Pin::Blocking),
+            () if name.starts_with("client|") => Self::Pin(Pin::State),
+            () => Self::Shared,
+        })
     }
 
     /// The lane by rule and standing.

@@ -185,6 +185,25 @@ mod tests {
         with_request(b"SET a b\n", |arguments| assert!(commands.find(arguments).is_some()));
     }
 
+    /// Valkey 8 knows CLIENT CAPA, whatever comes next knows more; servers before Redis 7 tell of no subcommand.
+    #[test]
+    fn subcommands_of_client_that_the_table_does_not_know_get_a_connection_of_their_own() {
+        let lane = |commands: &Commands, line: &[u8]| {
+            with_request(line, |arguments| commands.route(arguments, Standing::Free).1)
+        };
+        let mut commands = Commands::built_in();
+        let Frame::Array(mut client) = entry("client", &[], [0, 0, 0]) else { panic!("an array") };
+        assert_eq!(commands.merge(&Frame::Array(vec![Frame::Array(client.clone())])), Ok(()));
+        assert_eq!(lane(&commands, b"CLIENT TRACKING ON\n"), Lane::Pinned(Pin::Tracking));
+        assert_eq!(lane(&commands, b"CLIENT PAUSE 1\n"), Lane::Shared);
+        client.extend([const { Frame::Array(Vec::new()) }; 3]);
+        let subcommands = ["client|capa", "client|pause"].map(|name| entry(name, &[], [0, 0, 0]));
+        client.push(Frame::Array(subcommands.into()));
+        assert_eq!(commands.merge(&Frame::Array(vec![Frame::Array(client)])), Ok(()));
+        assert_eq!(lane(&commands, b"CLIENT CAPA redirect\n"), Lane::Pinned(Pin::State));
+        assert_eq!(lane(&commands, b"CLIENT PAUSE 1\n"), Lane::Shared);
+    }
+
     #[test]
     fn a_server_that_names_no_subcommands_has_them_all_the_same() {
         let mut commands = Commands::built_in();

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use testkit::differential::Side;
-use testkit::{Proxy, RedisServer, wait_until};
+use testkit::{Proxy, RedisServer, Reply, Server, wait_until};
 
 use crate::authority::{Authority, at_tls, start_tls};
 use crate::resp_differential::differences;
@@ -91,4 +91,53 @@ fn a_command_by_a_name_that_redis_does_not_tell_disturbs_nobody() {
     other.ask("RPUSH list element", ":1");
     one.expect("*2\r\n$4\r\nlist\r\n$7\r\nelement\r\n");
     other.ask("NOSUCH x", "-ERR unknown command 'NOSUCH', with args beginning with: 'x' ");
+}
+
+/// They may say something of their connection, which others share.
+#[test]
+fn a_subcommand_of_client_that_nobody_here_knows_gets_a_connection_of_its_own() {
+    let names = tempfile::NamedTempFile::new().expect("a file");
+    std::fs::write(&names, "rename-command COMMAND \"\"\n").expect("written");
+    for (server, tells) in [(Server::Valkey81, true), (Server::Valkey91, true), (Server::Valkey81, false)] {
+        let Some(builder) = server.builder() else { continue };
+        let redis = match tells {
+            true => builder.start(),
+            false => builder.config("include", names.path().to_str().expect("text")).start(),
+        };
+        let proxy = program().redis(&redis).set("RESP_PORT", "0").set("WORKERS", "1").start();
+        let pins = || proxy.metrics().value("redis_proxy_pinned_connections");
+        let capable = || {
+            let Reply::Bulk(list) = redis.client().command(&["CLIENT", "LIST"]) else { return 0 };
+            String::from_utf8_lossy(&list).matches(" capa=r").count()
+        };
+        let (mut client, mut other) = (proxy.resp_client(), proxy.resp_client());
+        other.ask("PING", "+PONG");
+        client.ask("PING", "+PONG").ask("CLIENT CAPA redirect", "+OK").ask("PING", "+PONG");
+        assert_eq!((pins(), capable()), (1.0, 1), "{server:?}");
+        assert!(client.send("CLIENT IMPORT-SOURCE ON\r\n").line().starts_with("-ERR Server is not in import mode"));
+        other.send("CLIENT LATER x\r\n");
+        assert!(other.line().starts_with('-'));
+        drop(client);
+        wait_until(SOON, "the connection is gone", || (pins(), capable()) == (0.0, 0));
+        other.ask("PING", "+PONG");
+    }
+}
+
+/// Servers before Redis 7 do not tell of subcommands.
+#[test]
+fn client_is_about_the_clients_of_the_proxy_before_an_old_server_too() {
+    let Some(redis) = Server::Redis62.builder() else { return };
+    let redis = redis.start();
+    let proxy = program().redis(&redis).set("RESP_PORT", "0").set("WORKERS", "1").start();
+    let (mut client, mut other) = (proxy.resp_client(), proxy.resp_client());
+    client.ask("PING", "+PONG");
+    // COMMAND has been read once what it does not name gets a connection of its own.
+    wait_until(SOON, "a table of commands", || {
+        client.send("NOSUCH\r\n").line();
+        proxy.metrics().value("redis_proxy_pin_opens_total") > 0.0
+    });
+    client.ask("CLIENT ID", ":1").ask("CLIENT SETNAME me", "+OK").ask("CLIENT TRACKING ON BCAST", "+OK");
+    assert_eq!(proxy.metrics().value("redis_proxy_pinned_connections"), 1.0);
+    other.ask("CLIENT GETNAME", "$-1").ask("CLIENT KILL TYPE normal", ":1").ask("PING", "+PONG");
+    assert!(client.at_end());
 }

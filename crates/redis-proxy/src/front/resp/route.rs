@@ -3,6 +3,7 @@
 use command::{Command, Commands, Flags, Lane, Pin, Standing};
 use resp::Arguments;
 
+use super::connection::is;
 use super::tracking;
 use crate::lanes::Pace;
 
@@ -72,7 +73,8 @@ pub(super) fn route<'a>(
         Lane::Slow => Route::Shared { pace: Pace::Slow, read },
         Lane::Local(local) if fits && is_understood(local, arguments) => Route::Local(local),
         Lane::Tunnel if fits => Route::Tunnel,
-        Lane::Shared if command.is_none() && is_live => Route::Pinned(Why::Unknown),
+        // A subcommand of CLIENT that is not known may say something of the client, and so of its connection.
+        Lane::Shared if command.is_none() && (is_live || is(arguments, b"CLIENT")) => Route::Pinned(Why::Unknown),
         Lane::Pinned(why) if fits => match why {
             Pin::Transaction => Route::Pinned(Why::Multi),
             Pin::Watch => Route::Pinned(Why::Watch),
