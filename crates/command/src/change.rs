@@ -28,6 +28,14 @@ const RIGHTS: &[&str] = &["acl|deluser", "acl|load", "acl|setuser"];
 const ALL: &[&str] =
     &["debug", "failover", "flushall", "flushdb", "function|flush", "replicaof", "slaveof", "swapdb"];
 
+/// Commands of which the proxy says or hears more than the bytes that pass.
+const HEARD: &[&str] = &["client|pause", "client|tracking", "client|unpause", "info"];
+
+/// Whether the command of this name is one of these.
+pub(crate) fn is_heard(name: &str) -> bool {
+    HEARD.contains(&name)
+}
+
 impl Change {
     pub(crate) fn of(name: &str, flags: Flags, names_keys: bool) -> Change {
         if ALL.contains(&name) {
@@ -47,15 +55,16 @@ impl Change {
 }
 
 impl Command {
-    /// Whether it neither changes anything nor is a read that may be kept, nor INFO, to which more is to be said.
+    /// Whether it neither changes anything nor is a read that may be kept, nor is heard.
     #[inline]
     pub fn is_plain(&self) -> bool {
         self.plain
     }
 
-    /// Whether it is INFO.
+    /// Whether the proxy says or hears more than the bytes that pass: it adds to the answer to INFO, follows that to CLIENT
+    /// PAUSE, and knows the clients that CLIENT TRACKING names.
     #[inline]
-    pub fn is_info(&self) -> bool {
+    pub fn is_heard(&self) -> bool {
         !self.plain && self.change == Change::None && self.read.is_none()
     }
 

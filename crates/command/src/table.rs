@@ -5,6 +5,7 @@ use std::fmt::{self, Write};
 use hashbrown::HashTable;
 use resp::Arguments;
 
+use crate::change::is_heard;
 use crate::keys::{Extractor, extractor};
 use crate::lane::Rule;
 use crate::spec::KeySpec;
@@ -59,7 +60,7 @@ impl Command {
             rule: Rule::of(name, flags),
             read: Read::of(name),
             change,
-            plain: change == Change::None && Read::of(name).is_none() && name != "info",
+            plain: change == Change::None && Read::of(name).is_none() && !is_heard(name),
         }
     }
 

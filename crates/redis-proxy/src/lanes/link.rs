@@ -103,6 +103,7 @@ async fn serve(lane: &SharedLane, lanes: &Lanes, connection: RawConnection, time
     let mut link = Link {
         stream: connection.stream,
         scanner: ReplyScanner::new(),
+        is_begun: false,
         flushed: true,
         due_since_ns: None,
         timeout_ns,
@@ -142,6 +143,8 @@ async fn serve(lane: &SharedLane, lanes: &Lanes, connection: RawConnection, time
 struct Link<'a> {
     stream: Box<dyn Duplex>,
     scanner: ReplyScanner,
+    /// Whether the reply at hand began in an earlier read.
+    is_begun: bool,
     flushed: bool,
     /// Since when a byte has been due.
     due_since_ns: Option<u64>,
@@ -240,6 +243,10 @@ impl Link<'_> {
                 if self.scanner.kind() == Some(b'>') {
                     return Err(Loss::Closed("a push on a shared lane".into()));
                 }
+                if bytes[taken..].first() == Some(&b'-') && !self.is_begun {
+                    mailbox.error(whole, &bytes[taken..]);
+                }
+                self.is_begun = !scanned.whole;
                 taken += scanned.len;
                 whole += usize::from(scanned.whole);
                 partly = !scanned.whole;

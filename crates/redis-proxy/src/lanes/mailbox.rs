@@ -181,6 +181,16 @@ impl Mailbox {
         self.wake();
     }
 
+    /// The reply behind `whole` others that come with the next delivery is an error, of which these bytes are here.
+    pub(super) fn error(&self, whole: usize, reply: &[u8]) {
+        self.duties.error(whole, reply);
+    }
+
+    /// The command behind `whole` others was never sent: what comes with the next delivery is our own.
+    pub(super) fn refused(&self, whole: usize) {
+        self.duties.refused(whole);
+    }
+
     /// A reply will never come, or cannot be held: the client is to be closed.
     pub(super) fn lose(&self) {
         self.duties.lost();

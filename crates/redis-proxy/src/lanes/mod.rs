@@ -31,7 +31,7 @@ use upstream::Endpoint;
 
 pub(crate) use anonymous::{Admission, Anonymous, KeptOut};
 pub(crate) use bounds::Bounds;
-pub(crate) use duties::Duty;
+pub(crate) use duties::{Answer, Duty};
 pub(crate) use key::{Identity, LaneKey, Pace};
 pub(crate) use mailbox::{LARGE_REPLY, Mailbox, State as MailboxState};
 pub(crate) use pin::{KEPT_PINS, NoPin, PinStream};
@@ -41,6 +41,9 @@ pub(crate) use upstream::{Login, OpenError, Password, Step};
 use crate::spare::Spare;
 use crate::stats::LaneStats;
 use crate::vital;
+
+/// A command that Redis lets wait while it lets clients wait, and that nobody hears: nobody listens there.
+pub(crate) const UNHEARD: &[&[u8]] = &[b"PUBLISH", b"__redis_proxy_wait__", b""];
 
 /// The limits of the lanes.
 #[derive(Clone, Copy, Debug)]
@@ -132,6 +135,11 @@ impl Lanes {
     pub(crate) async fn commands(&self) -> Option<Frame> {
         self.opened.notified().await;
         upstream::ask_once(&self.endpoint, &[b"COMMAND"]).await.ok()
+    }
+
+    /// Whether Redis lets commands wait that may change something: it does not answer one within the connect time-out.
+    pub(crate) async fn would_wait(&self) -> bool {
+        upstream::ask_once(&self.endpoint, UNHEARD).await.is_err()
     }
 
     /// A place for a connection of a shared lane: a free one, or that of the lane which has been idle for longest.

@@ -433,6 +433,7 @@ fn refuse(mailbox: &Mailbox, refusal: &Refusal, commands: usize, spare: &Spare) 
         Refusal::Login(_) => mailbox.lose(),
         Refusal::Unreachable | Refusal::TooMany | Refusal::Request(_) => {
             let line = [b"-", &refusal.text()[..], b"\r\n"].concat();
+            (0..commands).for_each(|number| mailbox.refused(number));
             mailbox.deliver(&line.repeat(commands), commands, false, spare);
         }
     }

@@ -66,3 +66,48 @@ fn invalidations_go_to_the_client_of_ours_that_redirect_names() {
         .ask("CLIENT TRACKING ON REDIRECT 999999", "-ERR The client ID you want redirect to does not exist");
     client.ask("CLIENT GETREDIR", ":-1");
 }
+
+#[test]
+fn tracking_off_takes_the_proxys_ids_and_a_lost_target_is_named_by_them() {
+    let (redis, proxy) = start_resp(&[("WORKERS", "1")]);
+    let (mut source, mut target) = (proxy.resp_client(), proxy.resp_client());
+    let number = id(&mut target);
+    let nobody = "-ERR The client ID you want redirect to does not exist";
+    hello3(&mut source);
+    // With a connection of its own and without.
+    for _ in 0..2 {
+        source.ask(&format!("CLIENT TRACKING OFF REDIRECT {number}"), "+OK");
+        source.ask("CLIENT TRACKING OFF REDIRECT 999999", nobody);
+        source.ask("CLIENT TRACKING OFF REDIRECT x", "-ERR value is not an integer or out of range");
+        source.ask("WATCH w", "+OK");
+    }
+    source.ask("UNWATCH", "+OK").ask(&format!("CLIENT TRACKING ON REDIRECT {number}"), "+OK");
+    source.send("GET k\r\n").line();
+    drop(target);
+    wait_until(SOON, "the target is gone", || pins(&proxy) == 1.0);
+    redis.client().set("k", "v");
+    source.expect(format!(">2\r\n$21\r\ntracking-redir-broken\r\n:{number}\r\n"));
+    source.ask("CLIENT GETREDIR", &format!(":{number}"));
+}
+
+/// Whoever asks for it in vain, or no longer, must not use up everybody's connections.
+#[test]
+fn a_target_keeps_its_connection_for_as_long_as_somebody_redirects_to_it() {
+    let (_redis, proxy) = start_resp(&[]);
+    let (mut source, mut target) = (proxy.resp_client(), proxy.resp_client());
+    let number = id(&mut target);
+    let on = format!("CLIENT TRACKING ON REDIRECT {number}");
+    source.ask(&format!("{on} NOSUCH"), "-ERR syntax error");
+    wait_until(SOON, "the pins are given back", || pins(&proxy) == 0.0);
+    target.ask("PING", "+PONG");
+    for end in ["CLIENT TRACKING OFF", "RESET"] {
+        source.ask(&on, "+OK");
+        assert_eq!(pins(&proxy), 2.0);
+        source.ask(end, if end == "RESET" { "+RESET" } else { "+OK" });
+        wait_until(SOON, "the pins are given back", || pins(&proxy) == 0.0);
+    }
+    source.ask(&on, "+OK").ask(&on, "+OK");
+    drop(source);
+    wait_until(SOON, "the pins are given back", || pins(&proxy) == 0.0);
+    target.ask("PING", "+PONG");
+}

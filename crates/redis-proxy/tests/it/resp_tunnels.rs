@@ -53,3 +53,52 @@ fn a_replica_can_follow_through_the_proxy() {
     redis.client().set("after", "2");
     wait_until(SOON, "what came after", || replica.client().get("after").as_deref() == Some(b"2"));
 }
+
+/// The replies to all that was sent before, and after; what MONITOR tells of commands is left out.
+fn said(client: &mut testkit::RawClient, line: &str) -> Vec<String> {
+    client.send(format!("{line}\r\nECHO end\r\n"));
+    let mut said = Vec::new();
+    while said.last().is_none_or(|line| line != "end") {
+        said.push(client.line());
+    }
+    said.retain(|line| !line.contains(" [0 "));
+    said
+}
+
+#[test]
+fn what_is_due_arrives_before_a_monitor_is_reset() {
+    let (redis, proxy) = start_resp(&[]);
+    redis
+        .client()
+        .command(&["ACL", "SETUSER", "ann", "on", "nopass", "~*", "+@all", "-monitor", "-sync", "-psync"]);
+    for line in [
+        "MONITOR\r\nRESET",
+        "MONITOR\r\nPING\r\nPING\r\nRESET\r\nPING",
+        "MULTI\r\nMONITOR\r\nRESET",
+        "MULTI\r\nMONITOR\r\nEXEC\r\nRESET",
+        "CLIENT REPLY SKIP\r\nMONITOR\r\nRESET",
+        "CLIENT REPLY OFF\r\nMONITOR\r\nPING\r\nRESET",
+        "WATCH k\r\nMONITOR\r\nRESET\r\nMULTI\r\nPING\r\nEXEC",
+        "GET k\r\nMONITOR\r\nRESET\r\nGET k",
+        // Refused, it is no tunnel.
+        "AUTH ann x\r\nMONITOR\r\nPING\r\nSYNC\r\nPSYNC ? -1\r\nPING",
+        "AUTH ann x\r\nMONITOR\r\nRESET",
+    ] {
+        let mut direct = testkit::RawClient::connect(redis.address());
+        let expected = said(&mut direct, line);
+        let mut client = proxy.resp_client();
+        assert_eq!(said(&mut client, line), expected, "{line:?}");
+        if !line.contains("MULTI\r\nMONITOR") && !line.contains("PSYNC") {
+            wait_until(SOON, "no tunnel is left", || {
+                proxy.metrics().value("redis_proxy_pinned_connections") == 0.0
+            });
+        }
+    }
+    let mut client = proxy.resp_client();
+    client.ask("MONITOR", "+OK").send("RES");
+    redis.client().set("k", "v");
+    while !client.line().contains("\"SET\" \"k\" \"v\"") {}
+    client.send("ET\r\n");
+    while client.line() != "+RESET" {}
+    client.ask("GET k", "$1\r\nv");
+}

@@ -114,7 +114,12 @@ fn a_subcommand_of_client_that_nobody_here_knows_gets_a_connection_of_its_own() 
         other.ask("PING", "+PONG");
         client.ask("PING", "+PONG").ask("CLIENT CAPA redirect", "+OK").ask("PING", "+PONG");
         assert_eq!((pins(), capable()), (1.0, 1), "{server:?}");
-        assert!(client.send("CLIENT IMPORT-SOURCE ON\r\n").line().starts_with("-ERR Server is not in import mode"));
+        assert!(
+            client
+                .send("CLIENT IMPORT-SOURCE ON\r\n")
+                .line()
+                .starts_with("-ERR Server is not in import mode")
+        );
         other.send("CLIENT LATER x\r\n");
         assert!(other.line().starts_with('-'));
         drop(client);

@@ -317,3 +317,49 @@ fn what_a_tunnel_carries_is_taken_for_a_write() {
     writer.ask("SET k newer", "+OK");
     reader.ask("GET k", "$5\r\nnewer");
 }
+
+/// Whoever may change nothing must not be able to empty the cache.
+#[test]
+fn what_redis_refuses_or_does_not_get_drops_nothing() {
+    let (redis, proxy) = start_resp_in("ttl", &[("WORKERS", "1")]);
+    redis
+        .client()
+        .command(&["ACL", "SETUSER", "ann", "on", ">pw", "~*", "+get", "+multi", "+exec", "+discard"]);
+    let (mut client, mut ann) = (proxy.resp_client(), proxy.resp_client());
+    client.ask("SET k v", "+OK").ask("GET k", "$1\r\nv");
+    ann.ask("AUTH ann pw", "+OK");
+    let asked = redis.command_calls("get");
+    let refused = [
+        "FLUSHALL",
+        "SWAPDB 1",
+        "SWAPDB 0 1",
+        "SET k w",
+        "DEL k",
+        "ACL DELUSER ann",
+        "DEBUG RELOAD",
+        "FLUSHALL ASYNC",
+        "SET k",
+    ];
+    for command in refused {
+        let text = ann.send(format!("{command}\r\n")).line();
+        assert!(text.starts_with('-'), "{command}: {text}");
+        ann.ask("MULTI", "+OK").send(format!("{command}\r\n")).line();
+        assert!(ann.send("EXEC\r\n").line().starts_with("-EXECABORT"));
+        client.ask("GET k", "$1\r\nv");
+        assert_eq!(redis.command_calls("get"), asked, "{command}");
+    }
+    // Nor does what is queued and never carried out.
+    client.ask("MULTI", "+OK").ask("FLUSHALL", "+QUEUED").ask("SET k w", "+QUEUED").ask("DISCARD", "+OK");
+    client.ask("MULTI", "+OK").ask("FLUSHALL", "+QUEUED").ask("RESET", "+RESET").ask("GET k", "$1\r\nv");
+    assert_eq!(redis.command_calls("get"), asked);
+    // In one go, with a transaction behind it that counts.
+    client.send("MULTI\r\nSET k w\r\nDISCARD\r\nMULTI\r\nSET k x\r\nEXEC\r\n");
+    client.expect("+OK\r\n+QUEUED\r\n+OK\r\n+OK\r\n+QUEUED\r\n*1\r\n+OK\r\n").ask("GET k", "$1\r\nx");
+    // What Redis never got, it has not done.
+    proxy.allow_warning("lost");
+    proxy.allow_warning("redis unavailable");
+    redis.kill();
+    let text = client.send("FLUSHALL\r\n").line();
+    assert!(text.starts_with("-MASTERDOWN"), "{text}");
+    client.ask("GET k", "$1\r\nx");
+}

@@ -9,7 +9,7 @@ use resp::{Arguments, Parsed, RequestParser};
 
 use super::RespFront;
 use crate::clock::now_ns;
-use crate::lanes::Duty;
+use crate::lanes::{Answer, Duty};
 
 /// Up to when a connection has seen Redis: its reads show nothing older.
 #[derive(Clone, Default)]
@@ -39,14 +39,16 @@ impl RespFront {
         // Of a command that nobody knows, or a script, only the connection that sent it can be sure to see the outcome.
         let unknown = || -> Option<Duty> {
             let seen = seen.clone();
-            Some(Rc::new(move || seen.now()))
+            Some(Rc::new(move |_| seen.now()))
         };
         let Some(command) = command else {
             // It may be CONFIG or ACL under another name (`rename-command`).
             let (seen, lanes) = (seen.clone(), self.lanes.clone());
-            return Some(Rc::new(move || {
+            return Some(Rc::new(move |answer| {
                 seen.now();
-                lanes.void_admissions();
+                if answer == Answer::Other {
+                    lanes.void_admissions();
+                }
             }));
         };
         match command.change() {
@@ -55,7 +57,7 @@ impl RespFront {
             Change::Rights => Some(self.anything()),
             Change::Login => {
                 let lanes = self.lanes.clone();
-                Some(Rc::new(move || lanes.void_admissions()))
+                Some(unless_refused(move || lanes.void_admissions()))
             }
             Change::Unknown => unknown(),
             Change::Keys => {
@@ -68,10 +70,11 @@ impl RespFront {
                 };
                 let written = self.readers.own().writes(first.into(), keys.map(Into::into).collect());
                 if complete {
-                    return Some(Rc::new(move || written.answered()));
+                    return Some(unless_refused(move || written.answered()));
                 }
+                // A script may answer in the words of a refusal.
                 let seen = seen.clone();
-                Some(Rc::new(move || {
+                Some(Rc::new(move |_| {
                     written.answered();
                     seen.now();
                 }))
@@ -115,7 +118,7 @@ impl RespFront {
     /// The duty of what may change anything at all: every key, and who may do what.
     pub(super) fn anything(&self) -> Duty {
         let (written, lanes) = (self.readers.own().writes_everything(), self.lanes.clone());
-        Rc::new(move || {
+        unless_refused(move || {
             written.answered();
             lanes.void_admissions();
         })
@@ -124,6 +127,15 @@ impl RespFront {
     /// The duty of what may change every key.
     pub(super) fn everything(&self) -> Duty {
         let written = self.readers.own().writes_everything();
-        Rc::new(move || written.answered())
+        unless_refused(move || written.answered())
     }
+}
+
+/// What a command of which Redis says that it has not begun need not do.
+fn unless_refused(duty: impl Fn() + 'static) -> Duty {
+    Rc::new(move |answer| {
+        if answer == Answer::Other {
+            duty();
+        }
+    })
 }

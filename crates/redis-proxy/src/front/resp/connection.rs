@@ -32,7 +32,8 @@ use tokio::net::TcpStream;
 use tokio::sync::futures::OwnedNotified;
 use tracing::info;
 
-pub(super) use self::busy::{Busy, Hello, Login, Stay};
+pub(super) use self::busy::{Busy, Heard, Hello, Login, Stay};
+use self::commands::Monitored;
 pub(super) use self::commands::{client_name, is, number};
 use self::reads::Pending;
 use super::RespFront;
@@ -40,6 +41,7 @@ use super::changes::Seen;
 use super::pinned::Pinned;
 use super::registry::{Entry, Registry};
 use super::session::{Replies, Session};
+use super::tracking::Target;
 use crate::clock::now_ns;
 use crate::front::linger::linger;
 use crate::front::output::Output;
@@ -97,6 +99,8 @@ pub(super) struct Connection {
     busy: Option<Box<Busy>>,
     /// Why the client is not let in, for the command at hand.
     kept_out: Option<KeptOut>,
+    /// The client that the command at hand names has a connection, for now.
+    target: Option<Target>,
     /// Why the client gets no pin for the command at hand.
     refused: Option<Bytes>,
     /// Why the transaction that it has begun will not be.
@@ -144,6 +148,7 @@ impl Connection {
             is_admin,
             busy: None,
             kept_out: None,
+            target: None,
             refused: None,
             doomed: None,
             broken: None,
@@ -301,6 +306,11 @@ impl Connection {
         &self.front
     }
 
+    /// The client that the command at hand has waited for.
+    pub(super) fn take_target(&mut self) -> Option<Target> {
+        self.target.take()
+    }
+
     /// Whether all that was sent along shared lanes is answered.
     pub(super) fn is_answered(&self) -> bool {
         self.mailbox.waiting() == 0
@@ -308,7 +318,7 @@ impl Connection {
 
     /// Takes what has come on a shared lane.
     fn collect(&mut self) {
-        if let Some(Busy::Info(reply)) = self.busy.as_deref_mut() {
+        if let Some(Busy::Heard(_, reply)) = self.busy.as_deref_mut() {
             self.mailbox.take_into(reply, &self.front.spare);
             return;
         }
@@ -426,6 +436,7 @@ impl Connection {
             || self.pinned.is_none() && self.session.entry.is_pin_wanted()
             || self.output.is_full(self.front.settings.output_bytes)
             || self.waiting() >= self.window && !self.is_unread()
+            || self.pinned.as_ref().is_some_and(|pinned| pinned.awaits_feed())
             || self.pinned.as_ref().is_some_and(|pinned| pinned.stream.backlog() > READ_AHEAD)
     }
 
@@ -437,9 +448,13 @@ impl Connection {
             parser.set_auth_required(!self.session.admitted);
             let rest = &bytes[used..];
             if self.pinned.as_ref().is_some_and(|pinned| pinned.tunnel) {
-                if let Some(len) = self.leave_monitor(rest, cx) {
-                    used += len;
-                    continue;
+                match self.monitor(rest) {
+                    Monitored::Request(len) => {
+                        used += len;
+                        continue;
+                    }
+                    Monitored::Half => break,
+                    Monitored::No => {}
                 }
                 let Some(pinned) = self.pinned.as_mut() else { break };
                 pinned.stream.outbox().extend_from_slice(rest);

@@ -39,7 +39,7 @@ impl Connection {
             Local::Reset => {
                 // It ends CLIENT REPLY OFF, but not the one silence that SKIP asked for.
                 let silent = self.session().replies == Replies::Skipping;
-                self.reset();
+                self.become_new();
                 if !silent {
                     self.say(&simple("RESET"));
                 }
@@ -54,8 +54,14 @@ impl Connection {
         true
     }
 
+    /// Redis has reset a connection of the client's own.
+    pub(super) fn reset(&mut self) {
+        self.become_new();
+        self.say(&simple("RESET"));
+    }
+
     /// As a client that has just come, whatever it was.
-    fn reset(&mut self) {
+    fn become_new(&mut self) {
         self.unpin(false);
         self.session().entry.refuse_pin();
         let (identity, admitted, user) = self.stranger();

@@ -8,6 +8,7 @@ mod changes;
 mod clients;
 mod connection;
 mod local;
+mod pause;
 mod pinned;
 mod registry;
 mod reply;

@@ -12,10 +12,12 @@ use std::rc::Rc;
 
 use resp::{DecodeError, Protocol};
 
+use super::pause::Pause;
+use super::registry::Tunnel;
 use super::route::Kind;
 use super::subscriptions::{Glimpse, Said, Subscriptions, What};
-use super::tracking::Redirect;
-use crate::lanes::{Duty, LaneKey, PinStream};
+use super::tracking::{Redirect, Target, may_name_target};
+use crate::lanes::{Answer, Duty, LaneKey, PinStream};
 
 /// What the reply to a command on its way will mean.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,6 +40,10 @@ pub(super) enum Expect {
     State,
     /// CLIENT TRACKING on, or off.
     Tracking(bool, Option<Redirect>),
+    /// CLIENT PAUSE or UNPAUSE.
+    Pause(Pause),
+    /// MONITOR, or what makes a replica: what follows its reply answers no request.
+    Feed(Tunnel),
     /// HELLO or AUTH of a client that waits for it. Only an error is the client's to see.
     Granted,
     /// A number in it is the one by which Redis knows the client that invalidations are redirected to.
@@ -54,6 +60,11 @@ pub(super) enum Learned {
     Nothing,
     Selected(u32),
     Tracking(bool, Option<Redirect>),
+    Pause(Pause),
+    /// From here on it is fed.
+    Feed(Tunnel),
+    /// Redis has said RESET, as the last of its replies.
+    Reset,
     /// Whether Redis has granted what HELLO or AUTH asks for.
     Granted(bool),
 }
@@ -75,6 +86,9 @@ pub(super) struct Pinned {
     tracking: bool,
     /// Whom invalidations go to: by our number and by that of Redis.
     redirect: Option<Redirect>,
+    /// That client, which keeps its connection for it; and those that commands on their way name.
+    target: Option<Target>,
+    pub(super) targets: VecDeque<Target>,
     /// A reply that is looked into before its client sees it.
     held: Vec<u8>,
     /// It has state that no reply undoes: it ends with its client.
@@ -84,6 +98,10 @@ pub(super) struct Pinned {
     /// A request is being streamed to it.
     pub(super) uploading: bool,
     pub(super) tunnel: bool,
+    /// Whether replies pass through the tunnel that end where one can see it: those of MONITOR.
+    pub(super) is_monitor: bool,
+    /// Redis was sent a RESET that ends it.
+    pub(super) resetting: bool,
     /// Whether what goes through the tunnel may change anything. Which answer is whose is not known there.
     pub(super) may_write: bool,
     /// Our side of it is shut: nothing can be sent any more.
@@ -108,10 +126,19 @@ struct Owed {
     queued: Vec<Duty>,
 }
 
+impl Owed {
+    /// One for all that is queued.
+    fn take_queued(&mut self) -> Option<Duty> {
+        let queued = std::mem::take(&mut self.queued);
+        (!queued.is_empty())
+            .then(|| Rc::new(move |answer| queued.iter().for_each(|duty| duty(answer))) as Duty)
+    }
+}
+
 impl Drop for Owed {
-    /// What was sent may have been executed, whether its reply came or not.
+    /// What was sent may have been executed, whether its reply came or not; but what is queued was not.
     fn drop(&mut self) {
-        self.duties.iter().flatten().chain(&self.queued).for_each(|duty| duty());
+        self.duties.iter().flatten().for_each(|duty| duty(Answer::Other));
     }
 }
 
@@ -129,11 +156,15 @@ impl Pinned {
             subscriptions: Subscriptions::default(),
             tracking: false,
             redirect: None,
+            target: None,
+            targets: VecDeque::new(),
             held: Vec::new(),
             kept: false,
             used: false,
             uploading: false,
             tunnel: false,
+            is_monitor: false,
+            resetting: false,
             may_write: false,
             shut: false,
             pubsub: false,
@@ -148,15 +179,15 @@ impl Pinned {
     pub(super) fn expect(&mut self, expect: Expect, duty: Option<Duty>) {
         self.fresh = false;
         let duty = match expect {
-            Expect::Exec if self.in_multi => {
-                let queued = std::mem::take(&mut self.owed.queued);
-                (!queued.is_empty()).then(|| Rc::new(move || queued.iter().for_each(|duty| duty())) as Duty)
+            // The duty of DISCARD is done if it fails.
+            Expect::Exec | Expect::Discard if self.in_multi => self.owed.take_queued(),
+            _ => {
+                if self.in_multi {
+                    self.owed.queued.extend(duty.clone());
+                }
+                duty
             }
-            _ => duty,
         };
-        if self.in_multi {
-            self.owed.queued.extend(duty.clone());
-        }
         self.owed.duties.push_back(duty);
         match expect {
             Expect::Multi => (self.in_multi, self.queued) = (true, 0),
@@ -171,7 +202,10 @@ impl Pinned {
     /// From here on its bytes are not looked at.
     pub(super) fn become_tunnel(&mut self) {
         self.tunnel = true;
-        self.may_write = !self.owed.queued.is_empty() || self.owed.duties.iter().any(Option::is_some);
+        // Its EXEC may be among what is not looked at.
+        let queued = self.owed.take_queued();
+        self.may_write = queued.is_some() || self.owed.duties.iter().any(Option::is_some);
+        self.owed.duties.push_back(queued);
     }
 
     /// How many commands the transaction has, if one is open.
@@ -216,27 +250,47 @@ impl Pinned {
         !self.fresh && self.expects.is_empty() && !state && !self.uploading && !self.tunnel
     }
 
-    /// Takes bytes from Redis and appends what the client is to see to `out`; `learned` hears what a reply tells.
+    /// Whether a command is on its way behind which nothing may be sent before it is known what becomes of it: MONITOR and its
+    /// kin, behind whose reply come no replies.
+    pub(super) fn awaits_feed(&self) -> bool {
+        self.resetting || matches!(self.expects.back(), Some(Expect::Feed(_)))
+    }
+
+    /// Whether Redis has not said yet whether it queues what comes.
+    pub(super) fn awaits_multi(&self) -> bool {
+        self.in_multi && !self.multi
+    }
+
+    /// Takes bytes from Redis, up to the end of a reply that tells something, and appends what the client is to see to `out`.
+    /// How many bytes that used, and what they tell.
     ///
     /// # Errors
     /// It is unknown where the next reply starts.
     pub(super) fn receive(
         &mut self,
-        mut bytes: &[u8],
+        all: &[u8],
         muted: bool,
         out: &mut Vec<u8>,
-        mut learned: impl FnMut(Learned),
-    ) -> Result<(), DecodeError> {
+    ) -> Result<(usize, Learned), DecodeError> {
+        let mut bytes = all;
         while !bytes.is_empty() {
-            if self.tunnel && self.expects.is_empty() {
+            if self.tunnel && self.expects.is_empty() && !self.is_monitor {
                 out.extend_from_slice(bytes);
-                return Ok(());
+                break;
+            }
+            // What makes a replica has a reply of another form, if it is no error.
+            if let Some(Expect::Feed(feed @ Tunnel::Replica)) = self.expects.front().copied()
+                && self.hidden.is_none()
+                && bytes[0] != b'-'
+            {
+                self.pop();
+                return Ok((all.len() - bytes.len(), Learned::Feed(feed)));
             }
             let scanned = self.stream.scanner.scan(bytes)?;
             let (piece, rest) = bytes.split_at(scanned.len);
             let kind = self.stream.scanner.kind().unwrap_or_default();
             let is_error = matches!(kind, b'-' | b'!');
-            if self.pubsub {
+            if self.pubsub || self.resetting {
                 self.glimpse.add(piece);
             }
             // In RESP3 they are pushes, and all else is a reply.
@@ -250,30 +304,58 @@ impl Pinned {
                 _ if may_tell && kind == b'*' && !self.glimpse.is_pong() => false,
                 _ => muted || self.probe_failed,
             });
-            if kind != b'>'
-                && let Some(Some(duty)) = self.owed.duties.front_mut().map(Option::take)
-            {
-                duty();
+            if kind != b'>' {
+                self.do_duty(is_error, piece);
             }
-            if !hidden {
-                match self.expects.front() {
-                    Some(Expect::Redirected) if kind != b'>' => {
-                        self.held.extend_from_slice(piece);
-                        if scanned.whole {
-                            self.give_held(out);
-                        }
-                    }
-                    _ => out.extend_from_slice(piece),
-                }
-            }
-            if scanned.whole {
-                learned(self.replied(kind, is_error));
-                self.glimpse = Glimpse::default();
-                self.hidden = None;
+            let is_reset = self.resetting && self.glimpse.is(b"+RESET\r\n");
+            if !hidden && !is_reset {
+                self.give(piece, kind, scanned.whole, out);
             }
             bytes = rest;
+            if scanned.whole {
+                let learned = self.replied(kind, is_error);
+                self.glimpse = Glimpse::default();
+                self.hidden = None;
+                let learned = if is_reset { Learned::Reset } else { learned };
+                if learned != Learned::Nothing {
+                    return Ok((all.len() - bytes.len(), learned));
+                }
+            }
         }
-        Ok(())
+        Ok((all.len(), Learned::Nothing))
+    }
+
+    /// What must be done before the reply at hand is passed on, of which this is the beginning.
+    fn do_duty(&mut self, is_error: bool, piece: &[u8]) {
+        let expect = self.expects.front();
+        let ends = matches!(expect, Some(Expect::Exec | Expect::Discard));
+        let is_discard = expect == Some(&Expect::Discard);
+        let Some(duty) = self.owed.duties.front_mut().and_then(Option::take) else { return };
+        match is_discard {
+            // Queued, a command is as good as not sent.
+            _ if self.multi && !ends => {}
+            true if is_error => self.owed.queued.push(duty),
+            true => {}
+            false => duty(Answer::of(piece)),
+        }
+    }
+
+    /// Passes on a piece of a reply or push; but what names a client is held until it is whole.
+    fn give(&mut self, piece: &[u8], kind: u8, whole: bool, out: &mut Vec<u8>) {
+        let is_push = kind == b'>';
+        let holds = match self.expects.front() {
+            Some(Expect::Redirected) if !is_push => true,
+            _ => is_push && self.redirect.is_some(),
+        };
+        if !holds {
+            return out.extend_from_slice(piece);
+        }
+        self.held.extend_from_slice(piece);
+        if is_push && !may_name_target(&self.held) {
+            out.append(&mut self.held);
+        } else if whole {
+            self.give_held(out);
+        }
     }
 
     /// One reply or push is whole.
@@ -325,8 +407,14 @@ impl Pinned {
                 self.kept |= !is_error;
                 Learned::Nothing
             }
-            Some(Expect::Tracking(on, redirect)) if !is_error => {
-                (self.tracking, self.redirect) = (on, redirect);
+            Some(Expect::Pause(pause)) if !is_error => Learned::Pause(pause),
+            Some(Expect::Feed(feed)) if !is_error => Learned::Feed(feed),
+            Some(Expect::Tracking(on, redirect)) => {
+                let target = redirect.and_then(|_| self.targets.pop_front());
+                if is_error {
+                    return self.settled(Learned::Nothing);
+                }
+                (self.tracking, self.redirect, self.target) = (on, redirect, target);
                 // Keys are still noted for the connection: it is not for another client.
                 self.used |= on;
                 Learned::Tracking(on, redirect)
@@ -338,6 +426,11 @@ impl Pinned {
             }
             _ => Learned::Nothing,
         };
+        self.settled(learned)
+    }
+
+    /// Once nothing is on its way, what is queued is what Redis has said.
+    fn settled(&mut self, learned: Learned) -> Learned {
         if self.expects.is_empty() {
             self.in_multi = self.multi;
         }

@@ -5,21 +5,21 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
 use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
 use resp::Protocol;
 use sync::Mutex;
 
+use super::pause::Pauses;
 use crate::clock::now_ns;
 
 /// All RESP clients.
 #[derive(Default)]
 pub(crate) struct Registry {
     next_id: AtomicU64,
-    /// Until when Redis lets clients wait, as far as was asked for here.
-    paused_until_ns: AtomicU64,
+    pub(super) pauses: Pauses,
     // Taken when a client comes or goes and by CLIENT commands; never across an await.
     clients: Mutex<BTreeMap<u64, Arc<Entry>>>,
 }
@@ -34,8 +34,10 @@ pub(crate) struct Entry {
     last_ns: AtomicU64,
     /// The id that Redis knows its pin by; 0 without a pin.
     upstream_id: AtomicI64,
-    /// Another client needs it to have a pin, and to keep it.
-    pin_wanted: AtomicBool,
+    /// So many other clients need it to have a pin, and to keep it.
+    pin_wanted: AtomicUsize,
+    /// It will have none.
+    pin_refused: AtomicBool,
     /// Those who wait for that.
     pin_waiters: Mutex<Vec<Waker>>,
     killed: AtomicBool,
@@ -81,7 +83,8 @@ impl Registry {
             created_ns: now_ns,
             last_ns: AtomicU64::new(now_ns),
             upstream_id: AtomicI64::new(0),
-            pin_wanted: AtomicBool::new(false),
+            pin_wanted: AtomicUsize::new(0),
+            pin_refused: AtomicBool::new(false),
             pin_waiters: Mutex::default(),
             killed: AtomicBool::new(false),
             waker: Mutex::new(None),
@@ -116,18 +119,6 @@ impl Registry {
         self.clients.lock().get(&id).cloned()
     }
 
-    /// CLIENT PAUSE or UNPAUSE goes by: from here on a command may wait in Redis that others must not wait for.
-    pub(super) fn pause_until(&self, ns: u64) {
-        self.paused_until_ns.store(ns, Ordering::Relaxed);
-    }
-
-    pub(super) fn is_paused(&self) -> bool {
-        match self.paused_until_ns.load(Ordering::Relaxed) {
-            0 => false,
-            until => now_ns() < until,
-        }
-    }
-
     /// How many there are.
     pub(crate) fn len(&self) -> usize {
         self.clients.lock().len()
@@ -144,22 +135,34 @@ impl Entry {
         self.wake_pin_waiters();
     }
 
-    /// From now on the client has a pin, whatever it does with it.
+    /// From now on the client has a pin, whatever it does with it, for one more of the others.
     pub(super) fn want_pin(&self) {
-        self.pin_wanted.store(true, Ordering::Relaxed);
-        if let Some(waker) = &*self.waker.lock() {
-            waker.wake_by_ref();
-        }
+        self.pin_refused.store(false, Ordering::Relaxed);
+        self.pin_wanted.fetch_add(1, Ordering::Relaxed);
+        self.wake();
+    }
+
+    /// One of them needs it no longer.
+    pub(super) fn release_pin(&self) {
+        self.pin_wanted.fetch_sub(1, Ordering::Relaxed);
+        self.wake();
     }
 
     pub(super) fn is_pin_wanted(&self) -> bool {
-        self.pin_wanted.load(Ordering::Relaxed)
+        self.pin_wanted.load(Ordering::Relaxed) > 0 && !self.pin_refused.load(Ordering::Relaxed)
     }
 
     /// It has none, and will not get one.
     pub(super) fn refuse_pin(&self) {
-        self.pin_wanted.store(false, Ordering::Relaxed);
+        self.pin_refused.store(true, Ordering::Relaxed);
         self.wake_pin_waiters();
+    }
+
+    /// Has its own worker look at it.
+    fn wake(&self) {
+        if let Some(waker) = &*self.waker.lock() {
+            waker.wake_by_ref();
+        }
     }
 
     /// Ready once it has a pin, or will have none.
@@ -191,9 +194,7 @@ impl Entry {
     pub(super) fn kill(&self) {
         // The waker's lock orders this with the load in `is_killed`: a kill seen late is seen at the wake.
         self.killed.store(true, Ordering::Relaxed);
-        if let Some(waker) = &*self.waker.lock() {
-            waker.wake_by_ref();
-        }
+        self.wake();
     }
 
     pub(super) fn is_killed(&self) -> bool {

@@ -74,7 +74,9 @@ pub(super) fn route<'a>(
         Lane::Local(local) if fits && is_understood(local, arguments) => Route::Local(local),
         Lane::Tunnel if fits => Route::Tunnel,
         // A subcommand of CLIENT that is not known may say something of the client, and so of its connection.
-        Lane::Shared if command.is_none() && (is_live || is(arguments, b"CLIENT")) => Route::Pinned(Why::Unknown),
+        Lane::Shared if command.is_none() && (is_live || is(arguments, b"CLIENT")) => {
+            Route::Pinned(Why::Unknown)
+        }
         Lane::Pinned(why) if fits => match why {
             Pin::Transaction => Route::Pinned(Why::Multi),
             Pin::Watch => Route::Pinned(Why::Watch),

@@ -87,6 +87,11 @@ impl Glimpse {
         self.len > 1 && self.head.starts_with(b"*2")
     }
 
+    /// Whether it is these few bytes.
+    pub(super) fn is(&self, reply: &[u8]) -> bool {
+        self.len == reply.len() && self.head.starts_with(reply)
+    }
+
     /// Once the reply is whole.
     pub(super) fn read(&self) -> Option<Said> {
         let head = &self.head[..self.len.min(HEAD_BYTES)];

@@ -1,14 +1,48 @@
 //! CLIENT TRACKING with REDIRECT: the client that is to hear of invalidations is one of ours, and Redis must be told the
 //! connection that is its own. So it gets one, and keeps it: invalidations come there at any time.
 
+use std::sync::Arc;
+
 use bytes::BytesMut;
 use resp::{Arguments, encode_command};
 
 use super::connection::{Busy, Connection, is, number};
+use super::registry::Entry;
 use super::reply::c_text;
 
 /// What Redis will say does not exist, in its own words.
 const NOBODY: i64 = i64::MAX;
+
+/// How Redis begins to say, in RESP3, that it has lost the client which invalidations go to (tracking.c,
+/// `sendTrackingMessage`). That client's number follows.
+const BROKEN: &[u8] = b">2\r\n$21\r\ntracking-redir-broken\r\n";
+
+/// Whether a push of which this is the beginning may name the client that invalidations go to.
+pub(super) fn may_name_target(push: &[u8]) -> bool {
+    let len = push.len().min(BROKEN.len());
+    push[..len] == BROKEN[..len]
+}
+
+/// A client that keeps its connection for as long as another needs it to.
+pub(super) struct Target(Arc<Entry>);
+
+impl Target {
+    fn new(entry: Arc<Entry>) -> Self {
+        entry.want_pin();
+        Target(entry)
+    }
+
+    /// Itself.
+    pub(super) fn entry(&self) -> &Entry {
+        &self.0
+    }
+}
+
+impl Drop for Target {
+    fn drop(&mut self) {
+        self.0.release_pin();
+    }
+}
 
 /// Whom invalidations go to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,13 +54,15 @@ pub(super) struct Redirect {
 }
 
 impl Redirect {
-    /// Puts our number in the place of that of Redis, in the reply to CLIENT GETREDIR or TRACKINGINFO.
+    /// Puts our number in the place of that of Redis, in the reply to CLIENT GETREDIR or TRACKINGINFO, or where Redis says that
+    /// it has lost the client.
     pub(super) fn translate(&self, reply: &mut Vec<u8>) {
         let theirs = format!(":{}\r\n", self.upstream).into_bytes();
         let field = [b"redirect\r\n", &theirs[..]].concat();
         let at = match reply.windows(field.len()).position(|window| window == field) {
             Some(at) => at + field.len() - theirs.len(),
             None if *reply == theirs => 0,
+            None if reply.strip_prefix(BROKEN) == Some(&theirs[..]) => BROKEN.len(),
             None => return,
         };
         reply.splice(at..at + theirs.len(), format!(":{}\r\n", self.own).into_bytes());
@@ -68,40 +104,57 @@ fn redirect_at(arguments: Arguments<'_>) -> Option<usize> {
 pub(super) enum Told {
     /// As it is.
     Plain,
-    /// In these words.
-    Translated(BytesMut, Option<Redirect>),
+    /// In these words, with the client that is to keep its connection.
+    Translated(BytesMut, Option<(Redirect, Target)>),
     /// Not before the client that it names has a connection.
     Wait,
 }
 
 impl Connection {
-    /// Puts the number of Redis in the place of ours.
+    /// CLIENT TRACKING ON, with the number of Redis in the place of ours.
     pub(super) fn redirect(&mut self, arguments: Arguments<'_>) -> Told {
-        let Some(at) = redirect_at(arguments) else {
+        let Some((at, own)) = redirected(arguments) else {
             return Told::Plain;
         };
-        let Some(own) = number::<u64>(arguments.get(at)) else {
-            return Told::Plain;
-        };
-        let target = self.registry().get(own);
-        let upstream = target.as_ref().and_then(|target| target.upstream_id());
-        let redirect = match (target, upstream) {
+        let target = self.registry().get(own).map(|entry| match self.take_target() {
+            Some(target) if target.entry().id == own => target,
+            _ => Target::new(entry),
+        });
+        let upstream = target.as_ref().map(|target| target.entry().upstream_id());
+        let redirect = match (target, upstream.flatten()) {
             (Some(target), None) => {
-                target.want_pin();
                 self.wait_for(Busy::Redirect(target));
                 return Told::Wait;
             }
-            (Some(target), Some(upstream)) => {
-                target.want_pin();
-                Some(Redirect { own, upstream })
-            }
+            (Some(target), Some(upstream)) => Some((Redirect { own, upstream }, target)),
             (None, _) => None,
         };
-        let theirs = redirect.map_or(NOBODY, |redirect| redirect.upstream).to_string();
+        let theirs = redirect.as_ref().map_or(NOBODY, |(redirect, _)| redirect.upstream).to_string();
         let mut words: Vec<&[u8]> = arguments.iter().collect();
         words[at] = theirs.as_bytes();
         let mut bytes = BytesMut::new();
         encode_command(&mut bytes, &words);
         Told::Translated(bytes, redirect)
     }
+
+    /// CLIENT TRACKING OFF with REDIRECT: Redis looks whether there is such a client, and does nothing with it. So it need
+    /// not be named if there is. `None` if the request goes as it is.
+    pub(super) fn redirect_off(&self, arguments: Arguments<'_>) -> Option<BytesMut> {
+        let (at, own) = redirected(arguments)?;
+        let mut words: Vec<&[u8]> = arguments.iter().collect();
+        let nobody = NOBODY.to_string();
+        match self.registry().get(own) {
+            Some(_) => drop(words.drain(at - 1..=at)),
+            None => words[at] = nobody.as_bytes(),
+        }
+        let mut bytes = BytesMut::new();
+        encode_command(&mut bytes, &words);
+        Some(bytes)
+    }
+}
+
+/// The number that REDIRECT names, and where.
+fn redirected(arguments: Arguments<'_>) -> Option<(usize, u64)> {
+    let at = redirect_at(arguments)?;
+    Some((at, number(arguments.get(at))?))
 }

@@ -1,15 +1,15 @@
 //! What the proxy tells Redis clients of its cache: a section at the end of INFO, and the command PROXY.
 
 use std::fmt::Write;
-use std::task::{Context, Poll};
+use std::task::Context;
 
 use bytes::{Bytes, BytesMut};
 use resp::{Arguments, Frame};
 
-use super::connection::{Busy, Connection};
+use super::connection::{Connection, Heard};
 use super::reply::{error, integer, simple};
 use crate::clock::now_ns;
-use crate::lanes::{Pace, Request};
+use crate::lanes::{Answer, Request};
 use crate::readthrough::{Question, time_left_ns};
 
 /// What PROXY HELP says.
@@ -56,11 +56,7 @@ impl Connection {
             return Some(false);
         }
         if is_info {
-            let sent = self.share(request, Pace::Quick, true, None, cx);
-            if sent {
-                self.wait_for(Busy::Info(Vec::new()));
-            }
-            return Some(sent);
+            return Some(self.hear(Heard::Info, request, true, cx));
         }
         let answer = self.proxy_command(arguments);
         self.say(&answer);
@@ -78,7 +74,7 @@ impl Connection {
             2 if is(1, "HELP") => Frame::Array(HELP.iter().map(|line| simple(line)).collect()),
             3 | 4 if is(1, "CACHE") && is(2, "FLUSH") && !self.is_admin() => error(NOT_ADMIN),
             3 if is(1, "CACHE") && is(2, "FLUSH") => {
-                self.front().everything()();
+                self.front().everything()(Answer::Other);
                 simple("OK")
             }
             4 if is(1, "CACHE") && is(2, "FLUSH") => {
@@ -109,14 +105,10 @@ impl Connection {
         Frame::Map(pairs)
     }
 
-    /// The answer to INFO, once it is whole: with a section of ours at its end.
-    pub(super) fn poll_info(&mut self, reply: &[u8]) -> Poll<()> {
-        if !self.is_answered() {
-            return Poll::Pending;
-        }
+    /// The answer to INFO: with a section of ours at its end.
+    pub(super) fn say_info(&mut self, reply: &[u8]) {
         let told = with_section(reply, &self.front().section());
         self.say_bytes(told.as_deref().unwrap_or(reply));
-        Poll::Ready(())
     }
 }
 

@@ -2,7 +2,6 @@
 
 use std::pin::Pin;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
@@ -11,9 +10,10 @@ use tokio::sync::futures::OwnedNotified;
 
 use super::Connection;
 use crate::front::resp::local::hello_reply;
+use crate::front::resp::pause::Pause;
 use crate::front::resp::pinned::Pinned;
-use crate::front::resp::registry::Entry;
 use crate::front::resp::reply::{error, simple};
+use crate::front::resp::tracking::Target;
 use crate::lanes::{
     Facts, Identity, LaneKey, Login as Credentials, NoPin, OpenError, PinStream, Refusal, SharedLane, Step,
 };
@@ -36,8 +36,8 @@ pub(in crate::front::resp) enum Busy {
     Change(LaneKey, Opening, Login),
     /// The lane that the session would use after a SELECT.
     Select(u32, Rc<SharedLane>),
-    /// The reply to INFO, as far as it is here.
-    Info(Vec<u8>),
+    /// A reply that is heard before its client gets it, as far as it is here.
+    Heard(Heard, Vec<u8>),
     /// The lane that the session would use after a HELLO.
     Hello(Rc<SharedLane>, Hello),
     /// The reply to an AUTH, or a HELLO with one, that went to the client's pin.
@@ -45,7 +45,14 @@ pub(in crate::front::resp) enum Busy {
     /// The reply to a HELLO that went to the client's pin.
     PinnedHello(Hello),
     /// A pin for the client that invalidations are to go to.
-    Redirect(Arc<Entry>),
+    Redirect(Target),
+}
+
+/// A reply that is about more than its client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::front::resp) enum Heard {
+    Info,
+    Pause(Pause),
 }
 
 /// How long a client stays on the connection on which it logs in.
@@ -137,10 +144,17 @@ impl Connection {
                 }
                 Err(refusal) => self.say_refusal(&refusal),
             }),
-            Busy::Info(reply) => {
+            Busy::Heard(heard, reply) => {
                 // What came since the last look.
                 self.mailbox.take_into(reply, &self.front.spare);
-                self.poll_info(reply).map(|()| self.has_seen_redis())
+                match self.is_answered() {
+                    true => {
+                        self.has_seen_redis();
+                        self.heard(*heard, reply);
+                        Poll::Ready(())
+                    }
+                    false => Poll::Pending,
+                }
             }
             Busy::Hello(lane, hello) => lane.poll_ready(cx).map(|outcome| match outcome {
                 Ok(facts) => self.greeted(&facts, hello),
@@ -148,12 +162,19 @@ impl Connection {
             }),
             // What the pin says ends it.
             Busy::PinnedLogin(..) | Busy::PinnedHello(_) => Poll::Pending,
-            Busy::Redirect(target) => target.poll_pin(cx).map(|pinned| {
+            Busy::Redirect(target) => target.entry().poll_pin(cx).map(|pinned| {
                 if !pinned {
                     self.refused = Some(NO_TARGET.into());
                 }
             }),
         };
+        if let (Poll::Ready(()), Busy::Redirect(_)) = (&done, &*busy)
+            && let Busy::Redirect(target) = *busy
+        {
+            // The command at hand asks again.
+            self.target = Some(target);
+            return true;
+        }
         if done.is_pending() {
             self.busy = Some(busy);
         }

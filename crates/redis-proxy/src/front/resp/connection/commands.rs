@@ -6,8 +6,9 @@ use bytes::{Bytes, BytesMut};
 use command::Command;
 use resp::{Arguments, Form, Frame, Parsed, RequestParser, encode_command};
 
-use super::Connection;
+use super::{Busy, Connection, Heard};
 use crate::clock::now_ns;
+use crate::front::resp::pause::Pause;
 use crate::front::resp::pinned::Expect;
 use crate::front::resp::registry::Tunnel;
 use crate::front::resp::reply::{c_text, error, put, simple};
@@ -64,7 +65,6 @@ impl Connection {
             }
             return true;
         }
-        self.note_pause(arguments);
         if self.pinned.is_some() {
             return self.command_pinned(request, arguments, cx);
         }
@@ -74,7 +74,7 @@ impl Connection {
         let front = self.front.clone();
         let commands = front.commands.borrow();
         let (mut way, command) = front.route(&commands, arguments, &mut self.session);
-        if matches!(way, Route::Shared { .. }) && self.front.registry.is_paused() {
+        if matches!(way, Route::Shared { .. }) && front.is_paused() {
             way = Route::Pinned(Why::Paused);
         }
         match way {
@@ -83,9 +83,8 @@ impl Connection {
                 self.reads.is_empty() && self.share(request, pace, read, None, cx)
             }
             Route::Shared { .. } | Route::Pinned(Why::Unknown)
-                if command.is_none_or(Command::is_info)
-                    && let Some(taken) =
-                        self.tell_of_the_proxy(request, arguments, self.waiting() == 0, cx) =>
+                if command.is_none_or(Command::is_heard)
+                    && let Some(taken) = self.command_heard(request, arguments, cx) =>
             {
                 taken
             }
@@ -111,17 +110,51 @@ impl Connection {
         }
     }
 
-    /// While Redis lets clients wait, each has a connection of its own, so that it waits for nobody else's command.
-    fn note_pause(&self, arguments: Arguments<'_>) {
-        let Some(word) = arguments.get(1).filter(|_| is(arguments, b"CLIENT")) else {
-            return;
-        };
-        if word.eq_ignore_ascii_case(b"PAUSE")
-            && let Some(milliseconds) = number::<u64>(arguments.get(2))
+    /// What the proxy says or hears more than the bytes that pass, once nothing is on its way. `None` if that is nothing.
+    fn command_heard(
+        &mut self,
+        request: Request<'_>,
+        arguments: Arguments<'_>,
+        cx: &mut Context<'_>,
+    ) -> Option<bool> {
+        let is_idle = self.waiting() == 0;
+        if let Some(pause) = Pause::wanted(arguments) {
+            return Some(is_idle && self.hear(Heard::Pause(pause), request, false, cx));
+        }
+        if let Some(words) = self.redirect_off(arguments) {
+            return Some(is_idle && self.share(Request::Raw(&words), Pace::Quick, false, None, cx));
+        }
+        self.tell_of_the_proxy(request, arguments, is_idle, cx)
+    }
+
+    /// Onto a shared lane; the reply is heard before the client gets it. Nothing is on its way.
+    pub(in crate::front::resp) fn hear(
+        &mut self,
+        heard: Heard,
+        request: Request<'_>,
+        read: bool,
+        cx: &mut Context<'_>,
+    ) -> bool {
+        let sent = self.share(request, Pace::Quick, read, None, cx);
+        if sent {
+            // Also a client that hears nothing itself.
+            self.mailbox.mute(false);
+            self.wait_for(Busy::Heard(heard, Vec::new()));
+        }
+        sent
+    }
+
+    /// The reply is whole.
+    pub(super) fn heard(&mut self, heard: Heard, reply: &[u8]) {
+        if let Heard::Pause(pause) = heard
+            && reply.starts_with(b"+")
         {
-            self.front.registry.pause_until(now_ns().saturating_add(milliseconds.saturating_mul(1_000_000)));
-        } else if word.eq_ignore_ascii_case(b"UNPAUSE") {
-            self.front.registry.pause_until(0);
+            self.front.registry.pauses.granted(pause, now_ns());
+        }
+        match heard {
+            _ if matches!(self.session.replies, Replies::Off | Replies::Skipping) => self.mailbox.mute(true),
+            Heard::Info => self.say_info(reply),
+            Heard::Pause(_) => self.say_bytes(reply),
         }
     }
 
@@ -220,6 +253,8 @@ impl Connection {
             Route::Local(Local::Quit | Local::Reset | Local::Guard) => {
                 return self.answer_pinned(request, arguments, way, cx);
             }
+            // Whether Redis queues what has another meaning then is known from its answer to MULTI.
+            Route::Local(_) | Route::Pinned(_) | Route::Tunnel if pinned.awaits_multi() => return false,
             _ if pinned.in_multi => match way {
                 _ if is(arguments, b"EXEC") => Expect::Exec,
                 _ if is(arguments, b"DISCARD") => Expect::Discard,
@@ -229,7 +264,7 @@ impl Connection {
                 }
                 // Queued, these change the connection in ways that only EXEC's reply tells.
                 Route::Local(_) | Route::Pinned(_) | Route::Tunnel => {
-                    return self.tunnel(request, arguments);
+                    return self.tunnel(request);
                 }
             },
             Route::Pinned(Why::Unsubscribe(kind)) if arguments.len() == 1 => Expect::UnsubscribedAll(kind),
@@ -248,13 +283,14 @@ impl Connection {
                 Some(db) => Expect::Select(db),
                 None => Expect::Reply,
             },
-            Route::Tunnel => return self.tunnel(request, arguments),
+            Route::Tunnel if is(arguments, b"MONITOR") => Expect::Feed(Tunnel::Monitor),
+            Route::Tunnel => Expect::Feed(Tunnel::Replica),
             // Only Redis knows whether the command behind it will block.
-            Route::Local(Local::ClientReply) if is_skip(arguments) => return self.tunnel(request, arguments),
+            Route::Local(Local::ClientReply) if is_skip(arguments) => return self.tunnel(request),
             Route::Local(_) => return self.answer_pinned(request, arguments, way, cx),
             // Commands that are silent from the first to the last may as well be so in Redis.
             Route::Pinned(Why::Multi) if self.session.replies == Replies::Off => {
-                return self.tunnel(request, arguments);
+                return self.tunnel(request);
             }
             Route::Pinned(Why::Multi) => Expect::Multi,
             Route::Pinned(Why::Watch) => Expect::Watch,
@@ -271,11 +307,24 @@ impl Connection {
                 Told::Translated(bytes, redirect) => {
                     translated = bytes;
                     request = Request::Raw(&translated);
+                    let redirect = redirect.map(|(redirect, target)| {
+                        if let Some(pinned) = self.pinned.as_mut() {
+                            pinned.targets.push_back(target);
+                        }
+                        redirect
+                    });
                     Expect::Tracking(true, redirect)
                 }
                 Told::Wait => return false,
             },
-            Route::Shared { .. } if wanted(arguments) == Some(false) => Expect::Tracking(false, None),
+            Route::Shared { .. } if let Some(pause) = Pause::wanted(arguments) => Expect::Pause(pause),
+            Route::Shared { .. } if wanted(arguments) == Some(false) => {
+                if let Some(words) = self.redirect_off(arguments) {
+                    translated = words;
+                    request = Request::Raw(&translated);
+                }
+                Expect::Tracking(false, None)
+            }
             Route::Shared { .. } if shows_redirect(arguments) => Expect::Redirected,
             Route::Shared { .. } if is(arguments, b"UNWATCH") => Expect::Unwatch,
             Route::Shared { .. } if is(arguments, b"EXEC") => Expect::Exec,
@@ -342,7 +391,7 @@ impl Connection {
 
     /// From here on the client's bytes and those of its pin are not looked at. What is on its way is read as before; the
     /// tunnel begins behind it.
-    fn tunnel(&mut self, request: Request<'_>, arguments: Arguments<'_>) -> bool {
+    fn tunnel(&mut self, request: Request<'_>) -> bool {
         let Some(pinned) = self.pinned.as_mut().filter(|pinned| pinned.waiting() == 0) else {
             return false;
         };
@@ -357,26 +406,56 @@ impl Connection {
         }
         request.write(pinned.stream.outbox());
         pinned.become_tunnel();
-        let kind = match () {
-            () if is(arguments, b"MONITOR") => Tunnel::Monitor,
-            () if is(arguments, b"SYNC") || is(arguments, b"PSYNC") => Tunnel::Replica,
-            () => Tunnel::Any,
-        };
-        self.session.note(|details| details.tunnel = Some(kind));
+        self.session.note(|details| details.tunnel = Some(Tunnel::Any));
         self.front.stats.tunnels.add(1);
         true
     }
 
-    /// RESET from a client that watches by MONITOR ends that, and its tunnel. How many bytes it took, if it is that.
-    pub(super) fn leave_monitor(&mut self, bytes: &[u8], cx: &mut Context<'_>) -> Option<usize> {
-        let watches = self.session.entry.details.lock().tunnel == Some(Tunnel::Monitor);
-        let mut parser = RequestParser::new(self.front.settings.limits);
-        let Ok(Parsed::Request { len, .. }) = parser.parse(bytes) else { return None };
-        let arguments = parser.arguments(bytes);
-        if !watches || !is(arguments, b"RESET") || arguments.len() != 1 {
-            return None;
+    /// Redis has taken a MONITOR, or a replica: from here on nothing that it says answers a request.
+    pub(super) fn feed(&mut self, kind: Tunnel) {
+        // That was the silent one.
+        if self.session.replies == Replies::Skipping {
+            self.session.replies = Replies::On;
+            self.mailbox.mute(false);
         }
-        self.answer(Local::Reset, arguments, Request::Raw(&bytes[..len]), cx).then_some(len)
+        if let Some(pinned) = self.pinned.as_mut() {
+            pinned.become_tunnel();
+            pinned.is_monitor = kind == Tunnel::Monitor;
+        }
+        self.session.note(|details| details.tunnel = Some(kind));
+        self.front.stats.tunnels.add(1);
+    }
+
+    /// The next request of a client that watches by MONITOR: Redis answers it, among the rest that it tells. RESET ends that
+    /// once Redis has said so, behind all that was due.
+    pub(super) fn monitor(&mut self, bytes: &[u8]) -> Monitored {
+        let mut parser = RequestParser::new(self.front.settings.limits);
+        let Some(pinned) = self.pinned.as_mut().filter(|pinned| pinned.is_monitor) else {
+            return Monitored::No;
+        };
+        let len = match parser.parse(bytes) {
+            Ok(Parsed::Request { len, .. }) => len,
+            Ok(Parsed::Nothing { len }) => return Monitored::Request(len),
+            Ok(Parsed::Partial { .. }) if bytes.len() < self.front.settings.big_request_bytes => {
+                return Monitored::Half;
+            }
+            _ => {
+                pinned.is_monitor = false;
+                return Monitored::No;
+            }
+        };
+        let arguments = parser.arguments(bytes);
+        if is(arguments, b"CLIENT")
+            && arguments.get(1).is_some_and(|word| word.eq_ignore_ascii_case(b"REPLY"))
+        {
+            // It may silence the answer to RESET.
+            pinned.is_monitor = false;
+            return Monitored::No;
+        }
+        pinned.stream.outbox().extend_from_slice(&bytes[..len]);
+        pinned.may_write |= self.front.may_change(&bytes[..len]);
+        pinned.resetting = is(arguments, b"RESET") && arguments.len() == 1;
+        Monitored::Request(len)
     }
 
     /// Whether a request that is not whole may be sent on as it comes. If not yet, the connection for it is on its way.
@@ -459,6 +538,16 @@ impl Connection {
     pub(in crate::front::resp) fn say_bytes(&mut self, bytes: &[u8]) {
         self.output.bytes.extend_from_slice(bytes);
     }
+}
+
+/// What the bytes of a client that watches by MONITOR are.
+pub(super) enum Monitored {
+    /// A request of so many bytes, which Redis has got.
+    Request(usize),
+    /// The beginning of one.
+    Half,
+    /// They are not looked at.
+    No,
 }
 
 /// Whether CLIENT REPLY asks for SKIP.

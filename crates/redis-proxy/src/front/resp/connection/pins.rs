@@ -3,7 +3,9 @@
 use std::task::{Context, Poll};
 
 use super::{Connection, LARGE_REPLY};
+use crate::clock::now_ns;
 use crate::front::resp::pinned::{Learned, Pinned};
+use crate::lanes::Answer;
 
 /// The pin is gone, and whatever its client had there.
 pub(super) struct PinLost;
@@ -60,13 +62,18 @@ impl Connection {
         if outcome.is_err() {
             return self.pin_lost();
         }
-        let Some(pinned) = self.pinned.as_ref() else {
+        let is_wanted = self.session.entry.is_pin_wanted();
+        let Some(pinned) = self.pinned.as_mut() else {
             return Ok(moved);
         };
+        if is_wanted {
+            // Invalidations may come to it even later: it is for nobody else.
+            (pinned.fresh, pinned.used) = (false, true);
+        }
         if self.closing && pinned.waiting() == 0 && !pinned.tunnel {
             // Redis is to know before the client does.
             self.unpin(false);
-        } else if pinned.is_free() && self.busy.is_none() && !self.session.entry.is_pin_wanted() {
+        } else if pinned.is_free() && self.busy.is_none() && !is_wanted {
             let clean = !pinned.shut;
             self.unpin(clean);
             moved = true;
@@ -97,36 +104,43 @@ impl Connection {
             return Ok(());
         };
         if pinned.tunnel && pinned.may_write {
-            self.front.anything()();
-        }
-        let mut selected = None;
-        let mut told = None;
-        let muted = self.mailbox.is_muted();
-        let received = pinned.receive(bytes, muted, &mut self.output.bytes, |learned| match learned {
-            Learned::Selected(db) => selected = Some(db),
-            Learned::Nothing => {}
-            learned => told = Some(learned),
-        });
-        if pinned.pubsub {
-            let subscriptions = pinned.subscriptions();
-            self.session.note(|details| details.subscriptions = subscriptions);
-        }
-        match told {
-            Some(Learned::Granted(granted)) => self.judged(granted),
-            Some(Learned::Tracking(on, redirect)) => {
-                let redirect = on.then_some(redirect.map_or(0, |redirect| redirect.own));
-                self.session.note(|details| details.redirect = redirect);
-            }
-            _ => {}
-        }
-        if let Some(db) = selected {
-            self.session.select(db);
-            self.forget_lanes();
+            self.front.anything()(Answer::Other);
         }
         if bytes.len() <= LARGE_REPLY {
             self.window = (self.window * 2).min(self.front.settings.pipeline);
         }
-        received.map_err(|_| PinLost)
+        let mut rest = bytes;
+        while let Some(pinned) = self.pinned.as_mut().filter(|_| !rest.is_empty()) {
+            let muted = self.mailbox.is_muted();
+            let (used, learned) = pinned.receive(rest, muted, &mut self.output.bytes).map_err(|_| PinLost)?;
+            rest = &rest[used..];
+            if pinned.pubsub {
+                let subscriptions = pinned.subscriptions();
+                self.session.note(|details| details.subscriptions = subscriptions);
+            }
+            self.learn(learned);
+        }
+        Ok(())
+    }
+
+    /// What follows from a reply for more than the pin.
+    fn learn(&mut self, learned: Learned) {
+        match learned {
+            Learned::Nothing => {}
+            Learned::Selected(db) => {
+                self.session.select(db);
+                self.forget_lanes();
+            }
+            Learned::Tracking(on, redirect) => {
+                let redirect = on.then_some(redirect.map_or(0, |redirect| redirect.own));
+                self.session.note(|details| details.redirect = redirect);
+            }
+            Learned::Pause(pause) => self.front.registry.pauses.granted(pause, now_ns()),
+            Learned::Feed(kind) => self.feed(kind),
+            // What else its connection says is not for the client that it has become.
+            Learned::Reset => self.reset(),
+            Learned::Granted(granted) => self.judged(granted),
+        }
     }
 
     /// Gets a pin that another client asks for: what is redirected to this one needs it. Whether anything has changed.
