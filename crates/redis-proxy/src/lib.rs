@@ -22,6 +22,7 @@ mod shutdown;
 mod spare;
 mod stats;
 mod timer;
+mod unacked;
 mod vital;
 pub mod with_redis;
 mod worker;

@@ -3,6 +3,7 @@
 //! Each front has a connection loop of its own; what the loops have in common stands here: [`output`],
 //! [`linger`] and [`drain`].
 
+mod blocked;
 mod drain;
 pub mod http;
 mod linger;

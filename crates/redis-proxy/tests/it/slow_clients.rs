@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use testkit::{Action, End, HttpClient, Proxy, ScriptedRedis, wait_until};
 
-use crate::support::{program, start, start_with};
+use crate::support::{program, start, start_resp, start_with};
 
 const PATIENCE: Duration = Duration::from_secs(10);
 const MIB: usize = 1 << 20;
@@ -175,6 +175,42 @@ fn a_client_that_reads_slowly_gets_all_of_it_and_may_go_on() {
         assert_eq!(client.read_response().body.len(), MIB, "answer {number}");
     }
     assert_eq!(client.get("/none").status, 404, "it was slow and not idle");
+}
+
+/// Takes a little of an answer now and then for three times WRITE_TIMEOUT, the kernel's buffers being full, then the
+/// rest; how much it was.
+#[track_caller]
+fn take_slowly(client: &mut HttpClient, whole: usize) -> usize {
+    let began = Instant::now();
+    let mut taken = 0;
+    while taken < whole {
+        let is_slow = began.elapsed() < Duration::from_secs(3);
+        match client.read_some(if is_slow { 4 * 1024 } else { MIB }) {
+            Ok(bytes) if bytes.is_empty() => break,
+            Ok(bytes) => taken += bytes.len(),
+            Err(error) => panic!("{error} after {taken} bytes and {:?}", began.elapsed()),
+        }
+        if is_slow {
+            // The pace is the subject: about 80 kB/s.
+            thread::sleep(Duration::from_millis(50));
+        }
+    }
+    taken
+}
+
+#[test]
+fn a_client_that_takes_a_large_value_at_a_crawl_is_not_closed() {
+    let (redis, proxy) = start_resp(&[("WRITE_TIMEOUT", "1s"), ("MAX_VALUE_BYTES", "17mib")]);
+    let whole = 16 * MIB;
+    redis.client().set("large", vec![b'x'; whole]);
+    let mut client = stuck(&proxy, ["large"]);
+    let taken = take_slowly(&mut client, whole);
+    assert!(taken >= whole, "{taken}");
+    // A Redis client, of a value in memory.
+    let mut client = HttpClient::connect_with_receive_buffer(proxy.resp_address(), SMALL_BUFFER);
+    client.send("GET large\r\n");
+    let taken = take_slowly(&mut client, whole);
+    assert!(taken >= whole, "{taken}");
 }
 
 #[test]

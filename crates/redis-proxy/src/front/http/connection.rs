@@ -29,6 +29,7 @@ use super::conditional::Conditions;
 use super::head::{Body, Head, Method, check_beginning, find_end, parse};
 use super::target::{Asked, key_of};
 use crate::clock::now_ns;
+use crate::front::blocked::Blocked;
 use crate::front::linger::linger;
 use crate::front::output::Output;
 use crate::readthrough::{Asked as Wish, Read};
@@ -92,8 +93,7 @@ struct Connection {
     served_any: bool,
     /// Since when half a request lies here.
     partial_since_ns: Option<u64>,
-    /// Since when the client takes nothing of what is written to it.
-    blocked_since_ns: Option<u64>,
+    blocked: Blocked,
     timer: Timer,
     drain: Pin<Box<OwnedNotified>>,
     polled: bool,
@@ -120,7 +120,7 @@ impl Connection {
             hits: 0,
             served_any: false,
             partial_since_ns: None,
-            blocked_since_ns: None,
+            blocked: Blocked::default(),
             timer: Timer::new(now_ns, now_ns + front.settings.idle_timeout_ns),
             drain,
             polled: false,
@@ -151,9 +151,8 @@ impl Connection {
                     Poll::Ready(Ok(())) => self.written(),
                     Poll::Ready(Err(_)) => return Poll::Ready(End::Gone),
                     Poll::Pending => {
-                        if self.output.moved || self.blocked_since_ns.is_none() {
-                            self.blocked_since_ns = Some(now_ns());
-                        }
+                        let moved = self.output.moved;
+                        self.blocked.stopped(moved, self.front.settings.write_timeout_ns);
                         return self.poll_timer(cx);
                     }
                 }

@@ -43,6 +43,7 @@ use super::registry::{Entry, Registry};
 use super::session::{Replies, Session};
 use super::tracking::Target;
 use crate::clock::now_ns;
+use crate::front::blocked::Blocked;
 use crate::front::linger::linger;
 use crate::front::output::Output;
 use crate::lanes::{Identity, KeptOut, LARGE_REPLY, LaneKey, Mailbox, MailboxState, Pace, SharedLane};
@@ -119,7 +120,7 @@ pub(super) struct Connection {
     eof: bool,
     /// When its bytes were last read.
     turn_ns: u64,
-    blocked_since_ns: Option<u64>,
+    blocked: Blocked,
     timer: Option<Timer>,
     drain: Pin<Box<OwnedNotified>>,
     polled: bool,
@@ -159,7 +160,7 @@ impl Connection {
             closing: false,
             eof: false,
             turn_ns: now_ns(),
-            blocked_since_ns: None,
+            blocked: Blocked::default(),
             timer: None,
             drain,
             polled: false,
@@ -202,14 +203,13 @@ impl Connection {
             if !self.output.is_empty() {
                 match self.output.poll_write(&mut self.stream, cx) {
                     Poll::Ready(Ok(())) => {
-                        self.blocked_since_ns = None;
+                        self.blocked.ended();
                         self.mailbox.settle();
                     }
                     Poll::Ready(Err(_)) => return Poll::Ready(End::Gone),
                     Poll::Pending => {
-                        if self.output.moved || self.blocked_since_ns.is_none() {
-                            self.blocked_since_ns = Some(now_ns());
-                        }
+                        let moved = self.output.moved;
+                        self.blocked.stopped(moved, self.front.settings.write_timeout_ns);
                         if self.mailbox.state() == MailboxState::Lost {
                             return Poll::Ready(End::Stuck);
                         }

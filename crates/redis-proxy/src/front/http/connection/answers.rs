@@ -153,7 +153,7 @@ impl Connection {
 
     /// All of the output is with the kernel.
     pub(super) fn written(&mut self) {
-        let was_blocked = self.blocked_since_ns.take().is_some();
+        let was_blocked = self.blocked.ended();
         if self.hits == 0 && !was_blocked {
             return;
         }

@@ -14,18 +14,15 @@ const GRACE: Duration = Duration::from_millis(500);
 impl Connection {
     /// Nothing can be done now. Ends the connection whose client lets a time-out pass.
     pub(super) fn poll_timer(&mut self, cx: &mut Context<'_>) -> Poll<End> {
-        debug_assert!(
-            self.output.is_empty() || self.blocked_since_ns.is_some(),
-            "output that nobody was asked to take"
-        );
+        debug_assert!(self.output.is_empty() || self.blocked.is_on(), "output that nobody was asked to take");
         let settings = &self.front.settings;
         let head_timeout_ns = nanos(settings.head_timeout);
         let draining = self.front.drain.since_ns();
         // While nothing is read, the rest of a request may be here and not seen yet.
         let reads = !self.closing && !self.eof && self.slots.len() < self.window;
         let idle = self.slots.is_empty() && self.output.is_empty() && self.partial_since_ns.is_none();
-        let deadline_ns = if let Some(since) = self.blocked_since_ns {
-            since.saturating_add(settings.write_timeout_ns)
+        let deadline_ns = if let Some(look_ns) = self.blocked.look_ns() {
+            look_ns
         } else if let Some(since) = self.partial_since_ns.filter(|_| reads) {
             since.saturating_add(head_timeout_ns)
         } else if let (true, Some(since)) = (idle, draining) {
@@ -44,8 +41,12 @@ impl Connection {
         if self.timer.poll_until(deadline_ns, cx).is_pending() {
             return Poll::Pending;
         }
-        if self.blocked_since_ns.is_some() {
-            return Poll::Ready(End::Stuck);
+        if self.blocked.is_on() {
+            if self.blocked.is_stuck(&self.stream, settings.write_timeout_ns) {
+                return Poll::Ready(End::Stuck);
+            }
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
         }
         if idle {
             // At the end of the program nobody is waited for who has nothing to say.

@@ -1,6 +1,6 @@
 //! How long a connection waits for its client.
 
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use super::{Connection, End};
 use crate::clock::now_ns;
@@ -17,8 +17,8 @@ impl Connection {
                 return Poll::Ready(End::Answered);
             }
         }
-        let (deadline_ns, end) = match self.blocked_since_ns {
-            Some(since) => (since.saturating_add(settings.write_timeout_ns), End::Stuck),
+        let (deadline_ns, end) = match self.blocked.look_ns() {
+            Some(look_ns) => (look_ns, End::Stuck),
             None if !owed && self.pinned.is_none() => {
                 (self.turn_ns.saturating_add(settings.idle_timeout_ns), End::Answered)
             }
@@ -28,9 +28,11 @@ impl Connection {
             return Poll::Pending;
         }
         let timer = self.timer.get_or_insert_with(|| Timer::new(now_ns(), deadline_ns));
-        match timer.poll_until(deadline_ns, cx) {
-            Poll::Ready(()) => Poll::Ready(end),
-            Poll::Pending => Poll::Pending,
+        ready!(timer.poll_until(deadline_ns, cx));
+        if self.blocked.is_on() && !self.blocked.is_stuck(&self.stream, settings.write_timeout_ns) {
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
         }
+        Poll::Ready(end)
     }
 }
