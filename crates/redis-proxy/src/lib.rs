@@ -18,6 +18,7 @@ mod listener;
 mod logging;
 mod maintenance;
 mod readthrough;
+mod reload;
 mod shutdown;
 mod spare;
 mod stats;
@@ -51,28 +52,31 @@ use crate::listener::{Door, accept, bind};
 pub use crate::logging::last_word;
 use crate::maintenance::maintain;
 use crate::readthrough::{Link, LinkSettings, LinkThread, Partitions, Store};
-use crate::shutdown::{Draining, Signals};
+pub use crate::reload::Reread;
+use crate::reload::attend;
+use crate::shutdown::{Draining, Signals, signals};
 use crate::vital::Alive;
 use crate::worker::{Plan, Way, Worker, clients};
 
 /// Redis' default of `tracking-table-max-keys`.
 const TRACKED_KEYS: usize = 1_000_000;
 
-/// Serves with `settings` until a signal ends it.
+/// Serves with `settings` until a signal ends it; at SIGHUP reads them once more by `reread`.
 ///
 /// # Errors
 /// [`Error`] when the program cannot start: an address in use, no thread, no redis-server to start.
-pub fn run(settings: Settings) -> Result<Ended, Error> {
+pub fn run(settings: Settings, reread: Reread) -> Result<Ended, Error> {
     logging::start(&settings.log, settings.log_format)
         .map_err(|error| Error::setting("LOG", &settings.log, &error.to_string()))?;
     // A panic of this thread has been told by then, as that of any other.
-    let ended = catch_unwind(AssertUnwindSafe(|| start(settings))).unwrap_or(Ok(Ended::Broken));
+    let ended = catch_unwind(AssertUnwindSafe(|| start(settings, reread))).unwrap_or(Ok(Ended::Broken));
     logging::finish();
     ended
 }
 
-fn start(mut settings: Settings) -> Result<Ended, Error> {
+fn start(mut settings: Settings, reread: Reread) -> Result<Ended, Error> {
     mutate()?;
+    let as_read = settings.named.clone();
     let files = files::raise_limit();
     let mut links = 0;
     if settings.resp_port.is_some() {
@@ -93,7 +97,15 @@ fn start(mut settings: Settings) -> Result<Ended, Error> {
     let resp = listen("RESP_HOST and RESP_PORT", &settings.resp_host, settings.resp_port)?;
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Error::System)?;
-    runtime.block_on(serve(&settings, Listeners { http: data, resp, admin }))
+    let (signals, notices) = {
+        let _runtime = runtime.enter();
+        signals().map_err(Error::System)?
+    };
+    runtime.spawn(vital::task("signals", attend(notices, as_read, reread)));
+    let ended = runtime.block_on(serve(&settings, Listeners { http: data, resp, admin }, signals));
+    // A reload that waits for a file would hold us.
+    runtime.shutdown_background();
+    ended
 }
 
 /// Switches on the fault that REDIS_PROXY_MUTANT names, in builds for tests.
@@ -125,9 +137,8 @@ struct Listeners {
     admin: Option<TcpListener>,
 }
 
-async fn serve(settings: &Settings, listeners: Listeners) -> Result<Ended, Error> {
+async fn serve(settings: &Settings, listeners: Listeners, mut signals: Signals) -> Result<Ended, Error> {
     let alive = Alive::new("main");
-    let mut signals = Signals::new().map_err(Error::System)?;
     let store = Store::new(Limits {
         capacity: settings.capacity,
         capacity_bytes: settings.capacity_bytes,

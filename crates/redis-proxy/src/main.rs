@@ -3,7 +3,7 @@
 use std::io::{self, ErrorKind, Write, stdout};
 use std::process::ExitCode;
 
-use redis_proxy::config::{Command, load};
+use redis_proxy::config::{Command, ConfigError, Settings, load};
 use redis_proxy::{Ended, check_health, last_word, run};
 
 /// Gives freed pages back at once (.cargo/config.toml), which keeps the resident size within CAPACITY_BYTES when the
@@ -21,20 +21,32 @@ const BROKEN: u8 = 70;
 const SIGNALLED: u8 = 128;
 
 fn main() -> ExitCode {
-    match load(std::env::args_os(), |name| std::env::var_os(name)) {
+    match command() {
         Ok(Command::Done(text)) => print(&text, ExitCode::SUCCESS),
         Ok(Command::CheckHealth(settings)) => match check_health(&settings) {
             Ok(()) => ExitCode::SUCCESS,
             Err(why) => fail(&why, FAILED),
         },
         Ok(Command::Bench(options)) => bench(&options),
-        Ok(Command::Run(settings)) => match run(*settings) {
+        Ok(Command::Run(settings)) => match run(*settings, settings_now) {
             Ok(Ended::Drained) => ExitCode::SUCCESS,
             Ok(Ended::Signalled(number)) => ExitCode::from(SIGNALLED + number),
             Ok(Ended::Broken) => ExitCode::from(BROKEN),
             Err(error) => fail(&error, FAILED),
         },
         Err(error) => fail(&error, BAD_SETTINGS),
+    }
+}
+
+fn command() -> Result<Command, ConfigError> {
+    load(std::env::args_os(), |name| std::env::var_os(name))
+}
+
+/// The settings once more, with files as they are now.
+fn settings_now() -> Result<Settings, ConfigError> {
+    match command()? {
+        Command::Run(settings) => Ok(*settings),
+        other => unreachable!("the flags are those of the start: {other:?}"),
     }
 }
 

@@ -18,13 +18,16 @@ mod tests;
 mod value;
 
 use std::ffi::OsString;
+use std::fmt;
 use std::net::IpAddr;
 use std::time::Duration;
 
 use upstream::Endpoint;
 
 pub use error::ConfigError;
-use sources::Values;
+use sources::{Given, Values};
+use table::Setting;
+use value::Value;
 
 /// Everything an operator can set, checked and in its final type.
 #[derive(Clone, Debug)]
@@ -133,6 +136,51 @@ pub struct Settings {
     pub shutdown_delay: Duration,
     /// How long requests under way may take once nothing new is accepted.
     pub shutdown_timeout: Duration,
+    /// All of them by their names, as given or by default.
+    pub(crate) named: Named,
+}
+
+/// The values of all settings by name, to see which differ.
+#[derive(Clone)]
+pub(crate) struct Named(Vec<(&'static str, Value)>);
+
+impl Named {
+    fn new(values: &Values) -> Named {
+        // A secret from a file goes by the name of the setting that names the file.
+        let name = |setting: &Setting, given: Option<&Given>| given.map_or(setting.name, |given| given.name);
+        let has_value =
+            |setting: &Setting, given: Option<&Given>| given.is_some() || !setting.default.is_empty();
+        let named = values.iter().filter(|(setting, given)| has_value(setting, *given));
+        Named(named.map(|(setting, given)| (name(setting, given), values.value(setting.name))).collect())
+    }
+
+    /// The names of what is other than in `before`, or not there.
+    pub(crate) fn differing(&self, before: &Named) -> Vec<&'static str> {
+        let gone = before.0.iter().filter(|(name, _)| self.0.iter().all(|(other, _)| other != name));
+        let mut names: Vec<_> = self
+            .0
+            .iter()
+            .filter(|value| !before.0.contains(value))
+            .chain(gone)
+            .map(|value| value.0)
+            .collect();
+        names.dedup();
+        names
+    }
+
+    /// These values, but those of `names` as in `new`.
+    pub(crate) fn with(&self, new: &Named, names: &[&str]) -> Named {
+        let kept = self.0.iter().filter(|(name, _)| !names.contains(name));
+        let taken = new.0.iter().filter(|(name, _)| names.contains(name));
+        Named(kept.chain(taken).cloned().collect())
+    }
+}
+
+impl fmt::Debug for Named {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // There are secrets among them.
+        f.write_str("Named")
+    }
 }
 
 /// Which Redis clients may empty the cache.
@@ -314,6 +362,7 @@ fn settle(values: &Values) -> Result<Settings, ConfigError> {
         http_cache_control: values.text("HTTP_CACHE_CONTROL"),
         shutdown_delay: values.time("SHUTDOWN_DELAY"),
         shutdown_timeout: values.time("SHUTDOWN_TIMEOUT"),
+        named: Named::new(values),
     };
     check_together(&settings)?;
     Ok(settings)

@@ -8,11 +8,14 @@ mod queue;
 use std::backtrace::{Backtrace, BacktraceStatus};
 use std::io::{self, IsTerminal, Write, stderr};
 use std::panic::PanicHookInfo;
+use std::sync::OnceLock;
 use std::thread;
 use std::time::Duration;
 
-use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::ParseError;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, Registry, fmt, reload};
 
 use crate::config::LogFormat;
 use queue::{Line, QUEUE};
@@ -20,25 +23,39 @@ use queue::{Line, QUEUE};
 /// How long the end of the program waits for lines that are queued.
 const LAST_WRITES: Duration = Duration::from_secs(1);
 
+/// By which what is logged changes; the subscriber is the process's.
+static FILTER: OnceLock<reload::Handle<EnvFilter, Registry>> = OnceLock::new();
+
 /// Starts logging. Later calls in one process change nothing.
 ///
 /// # Errors
 /// `filter` is not a filter of `tracing`.
 pub(crate) fn start(filter: &str, format: LogFormat) -> Result<(), ParseError> {
     let filter = EnvFilter::builder().parse(filter)?;
-    // Without this a line that cannot be written is told on standard error, by a macro that panics there.
-    let lines = tracing_subscriber::fmt().with_env_filter(filter).log_internal_errors(false);
-    let lines = lines.with_writer(|| Line);
+    let (filter, handle) = reload::Layer::new(filter);
+    let events = tracing_subscriber::registry().with(filter);
+    // Without the last a line that cannot be written is told on standard error, by a macro that panics there.
+    let lines = fmt::layer().with_writer(|| Line).log_internal_errors(false);
     // A second subscriber is refused: the first one goes on.
     let started = match format {
-        LogFormat::Text => lines.with_ansi(stderr().is_terminal()).try_init(),
-        LogFormat::Json => lines.json().with_current_span(true).with_span_list(false).try_init(),
+        LogFormat::Text => events.with(lines.with_ansi(stderr().is_terminal())).try_init(),
+        LogFormat::Json => events.with(lines.json().with_current_span(true).with_span_list(false)).try_init(),
     };
     if started.is_ok() {
+        let _ = FILTER.set(handle);
         QUEUE.start();
         std::panic::set_hook(Box::new(tell_panic));
     }
     Ok(())
+}
+
+/// Changes what is logged.
+///
+/// # Errors
+/// `filter` is not a filter of `tracing`, in words.
+pub(crate) fn filter(filter: &str) -> Result<(), String> {
+    let filter = EnvFilter::builder().parse(filter).map_err(|error| error.to_string())?;
+    FILTER.get().map_or(Ok(()), |handle| handle.reload(filter)).map_err(|error| error.to_string())
 }
 
 /// Lines that did not fit the queue or could not be written.

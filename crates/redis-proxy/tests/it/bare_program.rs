@@ -19,13 +19,25 @@ impl BareProgram {
         settings: &[(&str, &str)],
         stderr: impl Into<Stdio>,
     ) -> BareProgram {
+        let program = Command::new(env!("CARGO_BIN_EXE_redis-proxy"));
+        BareProgram::start_by(program, redis, settings, Stdio::null(), stderr)
+    }
+
+    /// Starts it by this command, with a standard input too.
+    pub(crate) fn start_by(
+        mut command: Command,
+        redis: &RedisServer,
+        settings: &[(&str, &str)],
+        stdin: impl Into<Stdio>,
+        stderr: impl Into<Stdio>,
+    ) -> BareProgram {
         let defaults = [("PORT", "0"), ("ADMIN_PORT", "0"), ("RESP_PORT", "off"), ("LOG_FORMAT", "json")];
-        let child = Command::new(env!("CARGO_BIN_EXE_redis-proxy"))
+        let child = command
             .env_clear()
             .envs(defaults)
             .env("REDIS_URL", redis.url())
             .envs(settings.iter().copied())
-            .stdin(Stdio::null())
+            .stdin(stdin)
             .stdout(Stdio::null())
             .stderr(stderr)
             .spawn()
@@ -59,6 +71,15 @@ impl Drop for BareProgram {
 
 /// Reads up to the line `listening`, and nothing behind it: the addresses of the data port and of the admin port.
 pub(crate) fn listening(stderr: &mut PipeReader) -> (SocketAddr, SocketAddr) {
+    let (line, _) = read_to("listening", stderr);
+    let event: serde_json::Value = serde_json::from_str(&line).unwrap();
+    let address = |of: &str| event["fields"][of].as_str().unwrap().parse().unwrap();
+    (address("http"), address("admin"))
+}
+
+/// Reads up to a line that holds `text`, and nothing behind it: that line, and those before it.
+pub(crate) fn read_to(text: &str, stderr: &mut PipeReader) -> (String, Vec<String>) {
+    let mut before = Vec::new();
     let mut line = Vec::new();
     loop {
         let mut byte = [0];
@@ -67,11 +88,10 @@ pub(crate) fn listening(stderr: &mut PipeReader) -> (SocketAddr, SocketAddr) {
             line.push(byte[0]);
             continue;
         }
-        let event: serde_json::Value = serde_json::from_slice(&line).unwrap();
-        if event["fields"]["message"] == "listening" {
-            let address = |of: &str| event["fields"][of].as_str().unwrap().parse().unwrap();
-            return (address("http"), address("admin"));
+        let whole = String::from_utf8(std::mem::take(&mut line)).unwrap();
+        if whole.contains(text) {
+            return (whole, before);
         }
-        line.clear();
+        before.push(whole);
     }
 }

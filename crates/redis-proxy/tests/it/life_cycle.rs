@@ -27,8 +27,8 @@ fn the_first_answer_comes_soon_after_the_start() {
 }
 
 #[test]
-fn sigterm_and_sigint_end_it_with_0() {
-    for signal in [Signal::TERM, Signal::INT] {
+fn sigterm_sigint_and_sigquit_end_it_with_0() {
+    for signal in [Signal::TERM, Signal::INT, Signal::QUIT] {
         let (_redis, proxy) = start();
         proxy.get("/k");
         let asked = Instant::now();

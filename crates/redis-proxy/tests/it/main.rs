@@ -58,6 +58,7 @@ mod life_cycle;
 mod output;
 mod own_redis;
 mod settings;
+mod signals;
 
 // The documents.
 mod documents;

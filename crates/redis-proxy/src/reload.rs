@@ -1,0 +1,51 @@
+//! SIGHUP: the settings are read once more, and what can change without a restart does.
+
+use tokio::task::spawn_blocking;
+use tracing::{info, warn};
+
+use crate::config::{ConfigError, Named, Settings};
+use crate::logging;
+use crate::shutdown::{Notice, Notices};
+
+/// Reads the settings as at the start: the same flags and environment, the files as they are now.
+pub type Reread = fn() -> Result<Settings, ConfigError>;
+
+/// What a running program takes over. Redis' credentials are read from their file at each attempt to connect, so that they
+/// need no reload; it says that they have changed, and whether they can be read.
+const TAKEN: [&str; 2] = ["LOG", "REDIS_PASSWORD_FILE"];
+
+/// Attends to signals that end nothing. Never ends.
+pub(crate) async fn attend(mut notices: Notices, mut now: Named, reread: Reread) {
+    loop {
+        match notices.next().await {
+            // A file may be a pipe that nobody writes to, or on a disk that is away.
+            Notice::Reload => match spawn_blocking(reread).await {
+                Ok(Ok(new)) => now = take(&now, &new),
+                Ok(Err(error)) => warn!(%error, "not reloaded: the settings stay as they were"),
+                // It panicked, and said so.
+                Err(_) => {}
+            },
+            Notice::Unknown(signal) => {
+                info!(signal, "a signal that means nothing to this program is ignored")
+            }
+        }
+    }
+}
+
+/// Takes over what has changed, and says what has. Returns what is so from now on.
+fn take(now: &Named, new: &Settings) -> Named {
+    let (changed, restart): (Vec<_>, Vec<_>) =
+        new.named.differing(now).into_iter().partition(|name| TAKEN.contains(name));
+    info!(changed = changed.join(" "), "reloaded");
+    if !restart.is_empty() {
+        warn!(settings = restart.join(" "), "changed, and taken over at the next start only");
+    }
+    if changed.contains(&"LOG") {
+        match logging::filter(&new.log) {
+            Ok(()) => info!(log = new.log, "this is logged from now on"),
+            Err(error) => warn!(%error, "LOG is not reloaded"),
+        }
+    }
+    // What waits for a start still differs, and is told again.
+    now.with(&new.named, &TAKEN)
+}

@@ -1,0 +1,128 @@
+//! Signals that do not end the program, and SIGHUP, which ends it only where its terminal has gone.
+
+use std::fs;
+use std::io::pipe;
+use std::os::unix::fs::OpenOptionsExt;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+use testkit::{RedisServer, Signal, wait_until};
+
+use crate::bare_program::{BareProgram, listening, read_to};
+use crate::support::{program, start};
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+#[test]
+fn sigusr1_and_sigusr2_are_told_and_ignored() {
+    let (redis, proxy) = start();
+    redis.client().set("k", "v");
+    for (signal, name) in [(Signal::USR1, "SIGUSR1"), (Signal::USR2, "SIGUSR2")] {
+        proxy.signal(signal);
+        proxy.wait_log(name, PATIENCE);
+        assert_eq!(proxy.get("/k").text(), "v");
+    }
+    assert_eq!(proxy.stop().code(), Some(0));
+}
+
+#[test]
+fn sighup_takes_over_what_is_logged_and_names_what_needs_a_restart() {
+    let redis = RedisServer::start();
+    let folder = tempfile::tempdir().unwrap();
+    let config = folder.path().join("config.toml");
+    let write = |text: &str| fs::write(&config, format!("redis_url = \"{}\"\n{text}", redis.url())).unwrap();
+    write("capacity = 10\naccess_log = 1\n");
+    // An empty variable counts as none, and so leaves LOG to the file.
+    let proxy = program().set("LOG", "").arg("--config").arg(&config).start();
+    proxy.get("/k");
+    proxy.wait_log_count("\"target\":\"access\"", 1, PATIENCE);
+
+    write("capacity = 20\naccess_log = 1\nlog = \"info,access=off\"\n");
+    proxy.allow_warning("taken over at the next start only");
+    proxy.signal(Signal::HUP);
+    assert_eq!(proxy.wait_log("\"reloaded\"", PATIENCE).field("changed"), Some("LOG"));
+    let restart = proxy.wait_log("at the next start only", PATIENCE);
+    assert_eq!(restart.field("settings"), Some("CAPACITY"));
+    proxy.wait_log("this is logged from now on", PATIENCE);
+    proxy.get("/k");
+    assert_eq!(proxy.metrics().value("redis_proxy_capacity_entries"), 10.0);
+
+    write("capacity = 10\naccess_log = 1\n");
+    proxy.signal(Signal::HUP);
+    assert_eq!(proxy.wait_log_count("\"reloaded\"", 2, PATIENCE).field("changed"), Some("LOG"));
+    proxy.wait_log_count("this is logged from now on", 2, PATIENCE);
+    proxy.get("/k");
+    proxy.wait_log_count("\"target\":\"access\"", 2, PATIENCE);
+
+    proxy.allow_warning("not reloaded");
+    write("capcity = 10\n");
+    proxy.signal(Signal::HUP);
+    assert!(proxy.wait_log("not reloaded", PATIENCE).raw.contains("did you mean capacity?"));
+    proxy.get("/k");
+    proxy.wait_log_count("\"target\":\"access\"", 3, PATIENCE);
+    assert_eq!(proxy.stop().code(), Some(0));
+}
+
+#[test]
+fn sighup_says_that_the_password_file_has_changed_and_shows_no_password() {
+    let redis = RedisServer::start();
+    let password = tempfile::NamedTempFile::new().unwrap();
+    fs::write(&password, "first-secret\n").unwrap();
+    redis.client().command(&["ACL", "SETUSER", "default", ">first-secret", ">second-secret", "nopass"]);
+    let (host, port) = (redis.address().ip().to_string(), redis.address().port().to_string());
+    let proxy = program()
+        .set("REDIS_HOST", host)
+        .set("REDIS_PORT", port)
+        .set("REDIS_PASSWORD_FILE", password.path())
+        .start();
+    proxy.signal(Signal::HUP);
+    assert_eq!(proxy.wait_log("\"reloaded\"", PATIENCE).field("changed"), Some(""));
+    fs::write(&password, "second-secret\n").unwrap();
+    proxy.signal(Signal::HUP);
+    let line = proxy.wait_log_count("\"reloaded\"", 2, PATIENCE);
+    assert_eq!(line.field("changed"), Some("REDIS_PASSWORD_FILE"));
+    fs::remove_file(&password).unwrap();
+    proxy.allow_warning("not reloaded");
+    proxy.signal(Signal::HUP);
+    proxy.wait_log("not reloaded", PATIENCE);
+    assert_eq!(proxy.stop().code(), Some(0));
+    assert!(proxy.log().iter().all(|line| !line.raw.contains("-secret")));
+}
+
+#[test]
+fn sighup_that_was_ignored_at_the_start_stays_ignored() {
+    let redis = RedisServer::start();
+    let mut nohup = Command::new("/bin/sh");
+    nohup.args(["-c", "trap '' HUP; exec \"$0\"", env!("CARGO_BIN_EXE_redis-proxy")]);
+    let (mut reader, stderr) = pipe().unwrap();
+    let mut program = BareProgram::start_by(nohup, &redis, &[], Stdio::null(), stderr);
+    listening(&mut reader);
+    program.signal(Signal::HUP);
+    program.signal(Signal::USR1);
+    let (_, before) = read_to("SIGUSR1", &mut reader);
+    assert!(before.iter().all(|line| !line.contains("reload")), "{before:?}");
+    program.signal(Signal::TERM);
+    assert_eq!(program.wait_exit().code(), Some(0));
+}
+
+#[test]
+fn sighup_drains_where_standard_input_is_a_terminal() {
+    let redis = RedisServer::start();
+    let terminal = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
+    grantpt(&terminal).unwrap();
+    unlockpt(&terminal).unwrap();
+    let name = ptsname(&terminal, Vec::new()).unwrap().into_string().unwrap();
+    // It must not become the terminal of the tests.
+    let flags = OpenptFlags::NOCTTY.bits().cast_signed();
+    let stdin = fs::OpenOptions::new().read(true).write(true).custom_flags(flags).open(name).unwrap();
+    let (mut reader, stderr) = pipe().unwrap();
+    let program = Command::new(env!("CARGO_BIN_EXE_redis-proxy"));
+    let mut program = BareProgram::start_by(program, &redis, &[("SHUTDOWN_DELAY", "100ms")], stdin, stderr);
+    let (http, _) = listening(&mut reader);
+    program.signal(Signal::HUP);
+    let (line, _) = read_to("shutting down", &mut reader);
+    assert!(line.contains("SIGHUP"), "{line}");
+    wait_until(PATIENCE, "the port to be closed", || std::net::TcpStream::connect(http).is_err());
+    assert_eq!(program.wait_exit().code(), Some(0));
+}
