@@ -324,6 +324,14 @@ fn answer_of_redis_7(command: &[Vec<u8>]) -> Vec<u8> {
     if is("CLIENT ID") {
         return b":7\r\n".to_vec();
     }
+    if is("PTTL") {
+        return b":-1\r\n".to_vec();
+    }
+    if is("COMMAND INFO") {
+        return [format!("*{}\r\n", command.len() - 2), "*-1\r\n".repeat(command.len() - 2)]
+            .concat()
+            .into_bytes();
+    }
     if ["AUTH", "SELECT", "CLIENT", "READONLY"].into_iter().any(is) {
         return b"+OK\r\n".to_vec();
     }

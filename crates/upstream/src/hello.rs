@@ -43,16 +43,6 @@ impl Hello {
         self.role == "master"
     }
 
-    /// Whether fields of a hash may expire by themselves: from Redis 7.4 and Valkey 9 on, and who knows what else.
-    pub fn knows_fields_that_expire(&self) -> bool {
-        let (product, [major, minor, _]) = (self.server.to_ascii_lowercase(), self.numbers());
-        match product.as_str() {
-            "redis" => (major, minor) >= (7, 4),
-            "valkey" => major >= 9,
-            _ => true,
-        }
-    }
-
     fn numbers(&self) -> [u32; 3] {
         let mut numbers = self.version.split(['.', '-']).map(|number| number.parse().unwrap_or(0));
         [0; 3].map(|_| numbers.next().unwrap_or(0))
@@ -130,12 +120,6 @@ mod tests {
         for version in ["6.0.16", "6.2.10", "6.3.4", "7.0.8", "7.1.0", "5.0.0", "", "x.y"] {
             assert!(unfit("redis", version).is_some(), "{version}");
         }
-        let fields = |server: &str, version: &str| {
-            let (server, version) = (server.into(), version.into());
-            Hello { server, version, ..Hello::default() }.knows_fields_that_expire()
-        };
-        assert!(!fields("redis", "7.2.9") && fields("redis", "7.4.0") && fields("redis", "8.0.0"));
-        assert!(!fields("valkey", "8.1.4") && fields("valkey", "9.0.0") && fields("other", "1.0.0"));
         assert_eq!(unfit("valkey", "9.1.2"), None);
         assert!(unfit("dragonfly", "1.2.3").is_some() && unfit("", "").is_some());
     }

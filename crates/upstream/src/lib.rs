@@ -39,4 +39,4 @@ pub use raw::{Greeting, Login, OpenError, Password, RawConnection, Step, ask_as_
 pub use sink::{Doubt, Loss, Sink};
 pub use stream::Duplex;
 pub use target::Target;
-pub use tracking::Tracking;
+pub use tracking::{Tracking, no_right_to};

@@ -161,6 +161,31 @@ impl<T> Upstream<T> {
         Ok(())
     }
 
+    /// Queues commands that belong together: no other comes between them, and all or none are taken. Each has a ticket of its
+    /// own; they count as one in flight.
+    ///
+    /// # Errors
+    /// As [`send`](Upstream::send); the tickets are dropped.
+    pub fn send_all(&self, commands: Vec<(&[&[u8]], T)>) -> Result<(), Loss> {
+        let mut queue = self.shared.queue.lock();
+        if let State::Down(loss) = &queue.state {
+            return Err(loss.clone());
+        }
+        if !self.shared.target.in_flight.enter() {
+            return Err(Loss::Full);
+        }
+        let (sent, last) = (Instant::now(), commands.len().saturating_sub(1));
+        for (number, (arguments, ticket)) in commands.into_iter().enumerate() {
+            resp::encode_command(&mut queue.out, arguments);
+            let awaited = if number == last { Awaited::Reply(ticket) } else { Awaited::Prelude(ticket) };
+            queue.slots.push_back(Slot { awaited, sent });
+        }
+        let driver = queue.driver.take();
+        drop(queue);
+        wake(driver);
+        Ok(())
+    }
+
     /// The connection's state at this moment.
     pub fn state(&self) -> State {
         self.shared.queue.lock().state.clone()

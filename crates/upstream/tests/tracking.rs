@@ -64,6 +64,7 @@ fn a_server_that_tracks_is_on_and_is_asked_in_this_order() {
         "HELLO 3",
         "CLIENT SETNAME redis-proxy",
         "INFO server",
+        "COMMAND INFO HPEXPIRE HEXPIRE HSETEX",
         "CLIENT NO-EVICT ON",
         "CLIENT TRACKING ON",
         "CLIENT TRACKINGINFO",
@@ -101,9 +102,27 @@ fn a_version_that_loses_invalidations_is_refused_with_those_that_do_not() {
 }
 
 #[test]
+fn whether_fields_expire_is_asked_and_taken_so_where_there_is_no_answer() {
+    let known = "*3\r\n*2\r\n$8\r\nhpexpire\r\n:-6\r\n*-1\r\n_\r\n";
+    for (answer, fields_expire) in [
+        (known, true),
+        ("*3\r\n*-1\r\n*-1\r\n*-1\r\n", false),
+        ("*3\r\n_\r\n_\r\n_\r\n", false),
+        ("-NOPERM this user has no permissions to run the 'command' command\r\n", true),
+        ("-ERR unknown command 'COMMAND'\r\n", true),
+        ("*0\r\n", true),
+    ] {
+        let redis = tracking().answer("HELLO", hello("redis", "7.2.4", "master")).answer("COMMAND", answer);
+        let redis = redis.start(value);
+        assert_eq!(found_at(endpoint(redis.address())), Tracking::On { fields_expire }, "{answer}");
+    }
+}
+
+#[test]
 fn products_that_do_not_order_replies_and_pushes_are_refused_by_name() {
     for (info, name) in [
         ("# Server\r\nredis_version:7.4.0\r\ndragonfly_version:df-v1.30.0\r\n", "Dragonfly"),
+        ("# Server\r\nredis_version:7.4.0\r\nrlec_version:7.22.0-28\r\n", "Redis Enterprise"),
         ("# Server\r\nredis_version:6.3.4\r\nexecutable:/usr/bin/keydb-server\r\n", "KeyDB"),
     ] {
         for info in [

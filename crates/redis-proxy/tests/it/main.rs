@@ -38,6 +38,7 @@ mod resp_writes;
 
 // The cache behind it.
 mod budget;
+mod canary;
 mod coalescing;
 mod coherence_modes;
 mod expiry;

@@ -1,16 +1,48 @@
-//! Hashes whose fields expire by themselves, before a Valkey 9.
+//! Hashes whose fields expire by themselves, before servers that know such.
 
 use std::time::{Duration, Instant};
 
-use testkit::{RawClient, Reply, Server};
+use testkit::{ProxyBuilder, RawClient, RedisServer, Reply, Server};
 
 use crate::support::{program, wait_in_force};
 
 #[test]
 fn what_an_expiring_field_would_change_is_not_kept() {
+    for server in [Server::Redis82, Server::Valkey91] {
+        let Some(redis) = server.builder() else { continue };
+        assert_is_not_kept(&redis.start());
+    }
+}
+
+#[test]
+fn nor_where_the_server_calls_itself_one_that_knows_no_such_fields() {
+    let Some(redis) = Server::Valkey91.builder() else { return };
+    let redis = redis.config("extended-redis-compatibility", "yes").start();
+    let mut client = RawClient::connect(redis.address());
+    client.resp3();
+    let hello = client.send("HELLO\r\n").reply();
+    assert!(hello.windows(5).any(|version| version == b"7.2.4"), "{}", hello.escape_ascii());
+    assert_is_not_kept(&redis);
+}
+
+#[test]
+fn nor_where_the_server_may_not_be_asked_whether_it_knows_such() {
     let Some(redis) = Server::Valkey91.builder() else { return };
     let redis = redis.start();
-    let proxy = program().redis(&redis).set("RESP_PORT", "0").set("COHERENCE", "strict").start();
+    let user = ["ACL", "SETUSER", "some", "on", ">secret", "~*", "+@all", "-command"];
+    assert_eq!(redis.client().command(&user), Reply::Simple("OK".into()));
+    let url = format!("redis://some:secret@{}", redis.address());
+    assert_is_not_kept_by(&redis, program().set("REDIS_URL", url).set("RESP_IDENTITY", "proxy"));
+}
+
+#[track_caller]
+fn assert_is_not_kept(redis: &RedisServer) {
+    assert_is_not_kept_by(redis, program().redis(redis));
+}
+
+#[track_caller]
+fn assert_is_not_kept_by(redis: &RedisServer, program: ProxyBuilder) {
+    let proxy = program.set("RESP_PORT", "0").set("COHERENCE", "strict").start();
     wait_in_force(&proxy);
     let (mut client, mut direct) = (proxy.resp_client(), RawClient::connect(redis.address()));
     let questions = [

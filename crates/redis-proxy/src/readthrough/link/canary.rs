@@ -2,21 +2,22 @@
 //!
 //! A server, or something in front of it, may accept tracking and never deliver. Nothing in its answers would show that,
 //! so it is tried: before what a new connection brought is served, and then once a minute.
+//!
+//! It is set and deleted within one transaction, so that no other client ever sees it.
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use bytes::Bytes;
 use resp::Frame;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
-use upstream::{Doubt, Loss, Sink, Tracking, Upstream};
+use upstream::{Doubt, Loss, Sink, Tracking, Upstream, no_right_to};
 
 use super::Link;
 use super::sink::{News, Ticket};
 use crate::clock::now_ns;
 
-/// How long the canary lives in Redis.
-const LIFE_MS: &str = "60000";
 /// How long each step may take; a server that is slower is asked again later.
 const PATIENCE: Duration = Duration::from_secs(2);
 
@@ -27,8 +28,10 @@ pub(super) enum Verdict {
     Delivered { proof_ns: u64 },
     /// It was not.
     NotDelivered,
-    /// The canary could not be written, for this reason; nothing is known.
+    /// The canary could not be read or written, for this reason; nothing is known.
     NotWritten(String),
+    /// PTTL is refused to this user, for this reason.
+    NoDeadline(String),
     /// The connection was lost, or too slow: to be tried again.
     Unfinished,
 }
@@ -64,31 +67,30 @@ pub(super) async fn try_delivery(
     key: &[u8],
     news: &mut mpsc::UnboundedReceiver<News>,
 ) -> Verdict {
-    let on_link = |arguments: &[&[u8]]| {
+    let on_link = async |arguments: &[&[u8]]| {
         let (sender, receiver) = oneshot::channel();
         // Not sent: the receiver ends at once.
         let _ = link.upstream.send(arguments, Ticket::Told { sender, sent_ns: now_ns() });
-        receiver
+        timeout(PATIENCE, receiver).await.ok()?.ok()
     };
-    if !matches!(timeout(PATIENCE, on_link(&[b"GET", key])).await, Ok(Ok(_))) {
-        return Verdict::Unfinished;
+    match on_link(&[b"PTTL", key]).await {
+        None => return Verdict::Unfinished,
+        Some(Frame::Error(text)) if let Some(why) = no_right_to(&text) => return Verdict::NoDeadline(why),
+        Some(_) => {}
+    }
+    match on_link(&[b"GET", key]).await {
+        None => return Verdict::Unfinished,
+        Some(Frame::Error(text)) => return Verdict::not_written(&text),
+        Some(_) => {}
     }
     // A push of an earlier try, or of another program's canary, says nothing of the write to come; but the read above
     // is tracked once only, so one that comes between it and the write has used it up and counts.
-    let (sender, written) = oneshot::channel();
-    if writer.send(&[b"SET", key, b"1", b"PX", LIFE_MS.as_bytes()], sender).is_err() {
-        return Verdict::Unfinished;
-    }
-    match timeout(PATIENCE, written).await {
-        Ok(Ok(Frame::Error(text))) => {
-            return Verdict::NotWritten(String::from_utf8_lossy(&text).into_owned());
-        }
-        Ok(Ok(_)) => {}
-        Ok(Err(_)) | Err(_) => return Verdict::Unfinished,
+    if let Err(verdict) = write(writer, key).await {
+        return verdict;
     }
     let written_ns = now_ns();
     let proof_ns = now_ns();
-    if !matches!(timeout(PATIENCE, on_link(&[b"PING"])).await, Ok(Ok(Frame::Simple(_)))) {
+    if !matches!(on_link(&[b"PING"]).await, Some(Frame::Simple(_))) {
         return Verdict::Unfinished;
     }
     let mut delivered = false;
@@ -103,4 +105,48 @@ pub(super) async fn try_delivery(
         }
     }
     if delivered { Verdict::Delivered { proof_ns } } else { Verdict::NotDelivered }
+}
+
+/// Sets and deletes the canary, which is in nobody's sight before or after: one that an older version has left goes with it.
+async fn write(writer: &Writer, key: &[u8]) -> Result<(), Verdict> {
+    let steps: [&[&[u8]]; 4] = [&[b"MULTI"], &[b"SET", key, b"1"], &[b"DEL", key], &[b"EXEC"]];
+    // First without the key: where MULTI is refused, what follows would run one by one, in everybody's sight.
+    for transaction in [&[steps[0], steps[3]][..], &steps] {
+        match refusal(writer, transaction).await {
+            Some(None) => {}
+            None => return Err(Verdict::Unfinished),
+            Some(Some(text)) => {
+                // Where EXEC is refused the connection is still within the transaction.
+                let (sender, _unread) = oneshot::channel();
+                let _ = writer.send(&[b"DISCARD"], sender);
+                return Err(Verdict::not_written(&text));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The first error among the replies to `steps`, sent in one write; none if they do not all come in time.
+async fn refusal(writer: &Writer, steps: &[&[&[u8]]]) -> Option<Option<Bytes>> {
+    let (senders, replies): (Vec<_>, Vec<_>) = steps.iter().map(|_| oneshot::channel()).unzip();
+    writer.send_all(steps.iter().copied().zip(senders).collect()).ok()?;
+    let mut refusal = None;
+    for reply in replies {
+        let text = match timeout(PATIENCE, reply).await.ok()?.ok()? {
+            Frame::Error(text) => Some(text),
+            Frame::Array(results) => results.into_iter().find_map(|result| match result {
+                Frame::Error(text) => Some(text),
+                _ => None,
+            }),
+            _ => None,
+        };
+        refusal = refusal.or(text);
+    }
+    Some(refusal)
+}
+
+impl Verdict {
+    fn not_written(text: &[u8]) -> Verdict {
+        Verdict::NotWritten(String::from_utf8_lossy(text).into_owned())
+    }
 }

@@ -37,7 +37,7 @@ use upstream::{Loss, Upstream};
 use self::barrier::Barrier;
 pub(super) use self::barrier::Round;
 use self::large::Large;
-use self::promise::Promise;
+use self::promise::{Promise, Standing};
 use self::sink::Ticket;
 pub(crate) use self::sink::time_left_ns;
 pub(crate) use self::tend::LinkThread;
@@ -83,11 +83,7 @@ pub(crate) struct Link {
     settings: LinkSettings,
     /// The lease of the connection that is up, or of the next one. A short lock, on the miss path.
     lease: Mutex<Arc<Lease>>,
-    promise: Mutex<Promise>,
-    /// Whether `promise` is in force, for those who only want to know that.
-    in_force: AtomicBool,
-    /// Whether the connection that is up was accepted for tracking.
-    tracked: AtomicBool,
+    standing: Standing,
     /// Whether a heartbeat is under way: a link that is stuck gets no more of them.
     beat_out: AtomicBool,
     barrier: Barrier,
@@ -173,9 +169,7 @@ impl Link {
             large: Large::new(settings.large_bytes, settings.large_life_ns),
             settings,
             lease: Mutex::default(),
-            promise: Mutex::new(Promise::Lost("there is no connection yet".into())),
-            in_force: AtomicBool::new(false),
-            tracked: AtomicBool::new(false),
+            standing: Standing::new(),
             beat_out: AtomicBool::new(false),
             barrier: Barrier::default(),
             refills: AtomicUsize::new(0),
@@ -219,7 +213,10 @@ impl Link {
         let get: [&[u8]; 2] = [b"GET", &key];
         let (pttl, get): (&[&[u8]], &[&[u8]]) = (&[b"PTTL", &key], asked.as_deref().unwrap_or(&get));
         let get_ticket = Ticket::Get { fill, lease, errand };
-        let sent = if mutant::is_on(Mutant::PttlAfterGet) {
+        let sent = if self.standing.is_refused() {
+            // It is not kept: nobody asks how long it might be.
+            self.upstream.send(get, get_ticket)
+        } else if mutant::is_on(Mutant::PttlAfterGet) {
             self.upstream.send_after((get, get_ticket), pttl, Ticket::Deadline)
         } else {
             self.upstream.send_after((pttl, Ticket::Deadline), get, get_ticket)
@@ -302,7 +299,7 @@ impl Link {
     }
 
     fn refill(&self, entry: &Entry, stats: &WorkerStats, now_ns: u64) {
-        if !self.in_force.load(Ordering::Relaxed) {
+        if !self.is_in_force() {
             return;
         }
         if self.refills.fetch_add(1, Ordering::Relaxed) >= MOST_REFILLS {
@@ -341,7 +338,7 @@ impl Link {
     /// # Errors
     /// The reason, for an operator.
     pub(crate) fn holds(&self, now_ns: u64) -> Result<(), String> {
-        self.promise.lock().held()?;
+        self.standing.promise().held()?;
         let age_ns = self.sync_age_ns(now_ns);
         if age_ns > self.settings.max_staleness_ns {
             return Err(format!("the link has been silent for {} ms", age_ns / 1_000_000));
@@ -351,7 +348,7 @@ impl Link {
 
     /// The same without the reason and without the clock, for every answer.
     pub(crate) fn is_in_force(&self) -> bool {
-        self.in_force.load(Ordering::Relaxed)
+        self.standing.is_in_force()
     }
 
     /// The mode's name, as it is set and as `Cache-Status` tells it.
@@ -359,28 +356,17 @@ impl Link {
         if self.settings.strict { "strict" } else { "tracking" }
     }
 
-    fn promise(&self) -> Promise {
-        self.promise.lock().clone()
-    }
-
-    fn is_tracked(&self) -> bool {
-        self.tracked.load(Ordering::Relaxed)
-    }
-
     /// A reply to a command sent at `sent_ns` has been processed, by the link's own thread.
     fn renew(&self, sent_ns: u64) {
         self.lease.lock().renew(sent_ns);
     }
 
-    /// The server was found not to tell of changes: nothing that was brought so far is to be trusted.
-    fn refuse(&self, why: String) {
-        self.set_promise(Promise::Refused(why));
-        self.store.flush();
-    }
-
-    fn set_promise(&self, promise: Promise) {
-        self.in_force.store(promise == Promise::InForce, Ordering::Relaxed);
-        *self.promise.lock() = promise;
+    /// The server was found not to tell of changes on the connection `incarnation`: nothing that was brought so far is to be
+    /// trusted.
+    fn distrust(&self, incarnation: u64, why: String) {
+        if self.standing.found(incarnation, Promise::Distrusted(why)) {
+            self.store.flush();
+        }
     }
 }
 

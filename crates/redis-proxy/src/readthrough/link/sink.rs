@@ -12,7 +12,7 @@ use mutant::Mutant;
 use resp::{Frame, Protocol};
 use tokio::sync::{mpsc, oneshot};
 use tracing::error;
-use upstream::{Doubt, Hello, Loss, Sink, Tracking};
+use upstream::{Doubt, Hello, Loss, Sink, Tracking, no_right_to};
 
 use super::promise::Promise;
 use super::{Errand, Link, count};
@@ -62,22 +62,10 @@ pub(super) enum News {
 pub(super) struct LinkSink {
     pub(super) link: Arc<Link>,
     pub(super) news: mpsc::UnboundedSender<News>,
-    standing: Cell<Standing>,
     /// What the PTTL in front of the next GET said.
     deadline: Cell<Deadline>,
     /// Whether the server knows hash fields that expire by themselves.
     fields_expire: Cell<bool>,
-}
-
-/// What the connection is good for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Standing {
-    /// What is read on it is tracked.
-    Tracked,
-    /// It leads to a replica, which is told of changes late.
-    Replica,
-    /// There is none, or it is not tracked.
-    Untracked,
 }
 
 /// What PTTL says of a key.
@@ -124,13 +112,7 @@ fn deadline_ns(sent_ns: u64, ms: u64) -> u64 {
 
 impl LinkSink {
     pub(super) fn new(link: Arc<Link>, news: mpsc::UnboundedSender<News>) -> Self {
-        LinkSink {
-            link,
-            news,
-            standing: Cell::new(Standing::Untracked),
-            deadline: Cell::new(Deadline::Unknown),
-            fields_expire: Cell::new(true),
-        }
+        LinkSink { link, news, deadline: Cell::new(Deadline::Unknown), fields_expire: Cell::new(true) }
     }
 
     /// A reply to a command sent at `sent_ns` has been processed.
@@ -148,14 +130,13 @@ impl LinkSink {
     }
 
     /// What may be kept of a fill's answer.
-    fn keep(&self, lease: Arc<Lease>, sent_ns: u64, missing: bool) -> Keep {
+    fn keep(&self, lease: Arc<Lease>, sent_ns: u64, deadline: Deadline, missing: bool) -> Keep {
         let same_connection = Arc::ptr_eq(&lease, &self.link.lease.lock());
-        let refused = matches!(*self.link.promise.lock(), Promise::Refused(_));
-        if self.standing.get() != Standing::Tracked || !same_connection || refused {
+        if !same_connection || !self.link.standing.keeps() {
             return Keep::Not;
         }
         let from_ns = if mutant::is_on(Mutant::DeadlineFromReceive) { now_ns() } else { sent_ns };
-        let deadline_ns = match (self.deadline.replace(Deadline::Unknown), missing) {
+        let deadline_ns = match (deadline, missing) {
             (Deadline::Never, false) | (Deadline::Missing, true) => None,
             (Deadline::In(ms), false) => Some(deadline_ns(from_ns, ms)),
             // The key came or went between the two commands.
@@ -176,13 +157,15 @@ impl LinkSink {
         let sent_ns = fill.sent_ns().unwrap_or(0); // stamped before it was sent
         link.stats.redis_latency.record(now_ns.saturating_sub(sent_ns), 1);
         link.ended(errand);
+        // Of the PTTL in front of it, if there was one.
+        let deadline = self.deadline.replace(Deadline::Unknown);
         if let Some((protocol, kind, _)) = Words::read(fill.view().question) {
-            return self.commit_reply(fill, lease, &frame, (protocol, kind), now_ns);
+            return self.commit_reply(fill, lease, &frame, deadline, (protocol, kind), now_ns);
         }
         let (failure, doubt) = match Fetched::of(frame) {
             Fetched::Value(value) => {
                 link.large.note(fill.key(), b"", Some(value.len()), now_ns);
-                let keep = self.keep(lease, sent_ns, false);
+                let keep = self.keep(lease, sent_ns, deadline, false);
                 if mutant::is_on(Mutant::InsertInWaiter) {
                     sync::later(move || fill.found(&value, facts(&value), keep, now_ns));
                     self.proves(sent_ns);
@@ -196,7 +179,7 @@ impl LinkSink {
                 return Ok(());
             }
             Fetched::Missing => {
-                fill.missing(self.keep(lease, sent_ns, true), now_ns);
+                fill.missing(self.keep(lease, sent_ns, deadline, true), now_ns);
                 self.proves(sent_ns);
                 return Ok(());
             }
@@ -222,6 +205,7 @@ impl LinkSink {
         fill: Fill<Failure>,
         lease: Arc<Lease>,
         frame: &Frame,
+        deadline: Deadline,
         (protocol, kind): (Protocol, Kind),
         now_ns: u64,
     ) -> Result<(), Doubt> {
@@ -230,8 +214,8 @@ impl LinkSink {
             Ok(reply) => {
                 let words = fill.view().question;
                 self.link.large.note(fill.key(), words, Some(reply.len()), now_ns);
-                let missing = self.deadline.get() == Deadline::Missing;
-                let keep = match (kind, self.keep(lease, sent_ns, missing)) {
+                let missing = deadline == Deadline::Missing;
+                let keep = match (kind, self.keep(lease, sent_ns, deadline, missing)) {
                     (Kind::Time, _) => Keep::Not,
                     // Fields that expire by themselves are told of late, or never.
                     (Kind::Hash, _) if self.fields_expire.get() => Keep::Not,
@@ -263,16 +247,26 @@ impl LinkSink {
             // LOADING and the like: alive, and no word of its role.
             return if matches!(frame, Frame::Error(_)) { Ok(()) } else { Err(Doubt::WRONG_TYPE) };
         };
-        match (self.standing.get(), hello.is_primary()) {
-            (Standing::Tracked, false) if !mutant::is_on(Mutant::RoleIgnored) => {
+        match (self.link.standing.promise(), hello.is_primary()) {
+            (promise, false) if promise.is_tracked() && !mutant::is_on(Mutant::RoleIgnored) => {
                 return Err(Doubt("the server is no primary any more"));
             }
-            (Standing::Replica, true) => return Err(Doubt("the server has become a primary")),
+            (Promise::Replica, true) => return Err(Doubt("the server has become a primary")),
             _ => {}
         }
         self.link.counts.round_trip_ns.store(now_ns().saturating_sub(sent_ns), Ordering::Relaxed);
         self.proves(sent_ns);
         Ok(())
+    }
+
+    /// A user who lost the right to PTTL while the connection was up: nothing can be kept, and that is to be said.
+    fn note_refusal(&self, pttl: &Frame) {
+        if let Frame::Error(text) = pttl
+            && let Some(why) = no_right_to(text)
+            && let Some(incarnation) = self.link.standing.tracked()
+        {
+            self.link.standing.found(incarnation, Promise::Distrusted(why));
+        }
     }
 
     /// A hit was read again: what is still held must be what Redis holds.
@@ -302,6 +296,7 @@ impl Sink for LinkSink {
         match ticket {
             Ticket::Deadline => {
                 self.deadline.set(Deadline::of(&frame));
+                self.note_refusal(&frame);
                 Ok(())
             }
             Ticket::Get { fill, lease, errand } => self.commit(fill, lease, errand, frame),
@@ -392,32 +387,26 @@ impl Sink for LinkSink {
         }
     }
 
-    fn connected(&self, _incarnation: u64, tracking: &Tracking) {
+    fn connected(&self, incarnation: u64, tracking: &Tracking) {
         self.link.stats.connects.add(1);
         self.deadline.set(Deadline::Unknown);
-        let (standing, promise) = match tracking {
+        let promise = match tracking {
             Tracking::On { fields_expire } => {
                 self.fields_expire.set(*fields_expire);
-                (Standing::Tracked, Promise::Trying)
+                Promise::Trying
             }
-            Tracking::Replica => {
-                (Standing::Replica, Promise::Refused("the server is a replica, not a primary".into()))
-            }
-            Tracking::Refused(why) => (Standing::Untracked, Promise::Refused(why.to_string())),
+            Tracking::Replica => Promise::Replica,
+            Tracking::Refused(why) => Promise::Untracked(why.to_string()),
             Tracking::NotAsked => unreachable!("a link asks"),
         };
-        self.standing.set(standing);
-        self.link.tracked.store(standing == Standing::Tracked, Ordering::Relaxed);
-        self.link.set_promise(promise);
+        self.link.standing.changed(Some(incarnation), promise);
         self.tell(News::Connected);
     }
 
     fn disconnected(&self, loss: &Loss) {
         let link = &*self.link;
         link.stats.disconnects.add(1);
-        self.standing.set(Standing::Untracked);
-        link.tracked.store(false, Ordering::Relaxed);
-        link.set_promise(Promise::Lost(loss.to_string()));
+        link.standing.changed(None, Promise::Lost(loss.to_string()));
         if !mutant::is_on(Mutant::LeaseNotRenewed) {
             let mut lease = link.lease.lock();
             lease.end();

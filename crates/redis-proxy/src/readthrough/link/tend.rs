@@ -156,37 +156,42 @@ pub(super) async fn try_out(
     told: &mut mpsc::UnboundedReceiver<News>,
     report: &mut Report,
 ) -> Duration {
-    let Some(key) = &link.settings.canary_key else {
-        if link.promise() == Promise::Trying {
-            link.set_promise(Promise::InForce);
-            link.send_beat();
-        }
+    let Some(incarnation) = link.standing.tracked() else {
         return CANARY_PERIOD;
     };
-    if !link.is_tracked() {
+    let Some(key) = &link.settings.canary_key else {
+        trust(link, incarnation);
         return CANARY_PERIOD;
-    }
-    let verdict = try_delivery(link, writer, key, told).await;
-    // Nothing is awaited from the last look at the news on: this is still the connection that was tried.
-    match verdict {
+    };
+    // What comes of it concerns this connection, and no other that has come meanwhile.
+    match try_delivery(link, writer, key, told).await {
         Verdict::Delivered { proof_ns } => {
-            link.set_promise(Promise::InForce);
-            link.renew(proof_ns);
+            if link.standing.found(incarnation, Promise::InForce) {
+                link.renew(proof_ns);
+            }
         }
         Verdict::NotWritten(why) if why.starts_with("READONLY") => {
-            link.refuse("the server takes no writes (READONLY): it is not a primary".into());
+            link.distrust(incarnation, "the server takes no writes (READONLY): it is not a primary".into());
         }
         Verdict::NotWritten(why) => {
             report.canary_refused(&why);
-            link.set_promise(Promise::InForce);
-            link.send_beat();
+            // Nothing is known, so what was found out before stands.
+            trust(link, incarnation);
         }
+        Verdict::NoDeadline(why) => drop(link.standing.found(incarnation, Promise::Distrusted(why))),
         Verdict::NotDelivered => {
-            link.refuse("the server accepts tracking and delivers no invalidations".into());
+            link.distrust(incarnation, "the server accepts tracking and delivers no invalidations".into());
         }
         Verdict::Unfinished => return CANARY_PAUSE,
     }
     CANARY_PERIOD
+}
+
+/// A connection of which nothing bad is known is trusted untried.
+fn trust(link: &Link, incarnation: u64) {
+    if link.standing.promise() == Promise::Trying && link.standing.found(incarnation, Promise::InForce) {
+        link.send_beat();
+    }
 }
 
 /// Tells the operator once what has changed.
@@ -201,11 +206,11 @@ pub(super) struct Report {
 
 impl Report {
     fn tell(&mut self, link: &Link) {
-        if link.promise() == Promise::Trying {
+        if link.standing.promise() == Promise::Trying {
             return;
         }
         let now = link.holds(now_ns());
-        let up = link.promise() == Promise::InForce;
+        let up = link.is_in_force();
         let silent = up && now.is_err();
         // A link that nothing has renewed yet has just begun; one that is silent tells how long, which changes.
         let known = self.told.as_ref() == Some(&now) || (silent && !matches!(self.told, Some(Ok(()))));
@@ -225,7 +230,7 @@ impl Report {
                 mode,
                 reason,
                 "coherence is not in force: reads are fetched. It needs a Redis (6.2.11, 7.0.9, 7.2 or later) or \
-                 Valkey that is a primary and whose ACL allows CLIENT TRACKING; COHERENCE=ttl asks for none of that"
+                 Valkey that is a primary and whose ACL allows CLIENT TRACKING and PTTL; COHERENCE=ttl asks for none of that"
             ),
         }
         self.told = Some(now);
@@ -235,7 +240,8 @@ impl Report {
         if !std::mem::replace(&mut self.canary_refused, true) {
             warn!(
                 reason = why,
-                "the canary cannot be written, so delivery is trusted untried: allow SET on CANARY_KEY, or set it to off"
+                "the canary cannot be written, so delivery is trusted untried: allow MULTI, EXEC, and GET, SET and DEL on \
+                 CANARY_KEY, or set it to off"
             );
         }
     }
