@@ -1,5 +1,6 @@
 //! The admin port: health and metrics, on a thread of its own, so that they answer while the workers are busy.
 
+mod connections;
 mod metrics;
 mod ready;
 
@@ -17,8 +18,8 @@ use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use prometheus_client::encoding::text::encode;
-use tokio::sync::Semaphore;
 
+use self::connections::Connections;
 use crate::front::resp::Registry;
 use crate::lanes::Bounds;
 use crate::listener::Door;
@@ -27,8 +28,6 @@ use crate::shutdown::Draining;
 use crate::vital;
 use crate::worker::Worker;
 
-/// Admin connections at the same time; above it they wait in the backlog.
-const MOST_CONNECTIONS: usize = 64;
 /// From a connection's first byte to the end of a request's head.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long accepting rests after an error, so that none is met in a spin.
@@ -72,29 +71,29 @@ pub(crate) fn start(listener: TcpListener, watched: Watched) -> io::Result<()> {
 
 async fn accept(listener: TcpListener, watched: Watched) -> io::Result<()> {
     let listener = tokio::net::TcpListener::from_std(listener)?;
-    let places = Arc::new(Semaphore::new(MOST_CONNECTIONS));
+    let connections = Connections::new();
     let registry = Arc::new(metrics::registry(watched.clone()));
     loop {
-        let Ok(place) = places.clone().acquire_owned().await else {
-            return Ok(());
-        };
         let Ok((stream, _)) = listener.accept().await else {
             tokio::time::sleep(ERROR_PAUSE).await;
             continue;
         };
+        let place = connections.place().await;
         let (watched, registry) = (watched.clone(), registry.clone());
         tokio::spawn(async move {
             let service = service_fn(|request| {
-                let (watched, registry) = (&watched, &registry);
-                async move { Ok::<_, Infallible>(answer(&request, watched, registry).await) }
+                let (watched, registry, place) = (&watched, &registry, &place);
+                async move { Ok::<_, Infallible>(place.asking(answer(&request, watched, registry)).await) }
             });
             let connection = http1::Builder::new()
                 .timer(TokioTimer::new())
                 .header_read_timeout(HEAD_TIMEOUT)
                 .serve_connection(TokioIo::new(stream), service);
-            // A client that breaks off concerns nobody.
-            let _ = connection.await;
-            drop(place);
+            tokio::select! {
+                // A client that breaks off concerns nobody.
+                _ = connection => {}
+                () = place.is_wanted() => {}
+            }
         });
     }
 }

@@ -183,6 +183,37 @@ fn clients_of_the_admin_port_that_say_nothing_keep_nobody_out() {
 }
 
 #[test]
+fn probes_are_answered_at_once_behind_a_thousand_idle_connections() {
+    let redis = RedisServer::start();
+    let proxy = program().redis(&redis).start();
+    let idle: Vec<_> = (0..1_000)
+        .map(|number| {
+            let mut client = HttpClient::connect(proxy.admin_address());
+            match number % 3 {
+                0 => {}
+                // Half a head.
+                1 => client.send("GET /livez HTTP/1.1\r\n"),
+                // Kept alive; it may be closed already, as it was asked in vain to make room.
+                _ => drop(client.try_send("GET /livez HTTP/1.1\r\nHost: h\r\n\r\n")),
+            }
+            client
+        })
+        .collect();
+    for path in ["/livez", "/readyz"] {
+        // The best of three: this is not about a machine that is busy.
+        let quickest = (0..3).map(|_| {
+            let asked = Instant::now();
+            assert_eq!(admin(&proxy, path).status, 200);
+            asked.elapsed()
+        });
+        let quickest = quickest.min().unwrap();
+        assert!(quickest < Duration::from_millis(100), "{path} took {quickest:?}");
+    }
+    assert!(proxy.open_files() < 200, "{} files", proxy.open_files());
+    drop(idle);
+}
+
+#[test]
 fn check_health_asks_the_running_program_and_tells_by_its_exit_code() {
     let redis = RedisServer::start();
     let proxy = program().redis(&redis).allow_warning("redis").start();

@@ -1,0 +1,102 @@
+//! The connections of the admin port: few at a time, and one that asks is never kept out by those that lie idle.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
+use sync::Mutex;
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+
+use crate::clock::now_ns;
+
+/// Admin connections at the same time.
+const MOST: usize = 64;
+
+pub(super) struct Connections {
+    places: Arc<Semaphore>,
+    /// Those that have not been told to end. At most [`MOST`].
+    open: Mutex<Vec<Arc<Connection>>>,
+    /// A connection has its answer, so it may be told to end.
+    idled: Notify,
+}
+
+struct Connection {
+    /// When it came, or had its last answer.
+    idle_since_ns: AtomicU64,
+    asking: AtomicUsize,
+    end: Notify,
+}
+
+/// A connection's place; given back when dropped.
+pub(super) struct Place {
+    connection: Arc<Connection>,
+    all: Arc<Connections>,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Connections {
+    pub(super) fn new() -> Arc<Self> {
+        Arc::new(Connections {
+            places: Arc::new(Semaphore::new(MOST)),
+            open: Mutex::default(),
+            idled: Notify::new(),
+        })
+    }
+
+    /// A place for one that has come. Where there is none, that which lies idle for longest ends; where all are
+    /// being answered, it waits for the first answer.
+    pub(super) async fn place(self: &Arc<Self>) -> Place {
+        loop {
+            if let Ok(permit) = self.places.clone().try_acquire_owned() {
+                return self.take(permit);
+            }
+            self.end_idlest();
+            tokio::select! {
+                // The semaphore is never closed.
+                Ok(permit) = self.places.clone().acquire_owned() => return self.take(permit),
+                () = self.idled.notified() => {}
+            }
+        }
+    }
+
+    fn take(self: &Arc<Self>, permit: OwnedSemaphorePermit) -> Place {
+        let connection = Arc::new(Connection {
+            idle_since_ns: AtomicU64::new(now_ns()),
+            asking: AtomicUsize::new(0),
+            end: Notify::new(),
+        });
+        self.open.lock().push(connection.clone());
+        Place { connection, all: self.clone(), _permit: permit }
+    }
+
+    fn end_idlest(&self) {
+        let mut open = self.open.lock();
+        let idle = open.iter().enumerate().filter(|(_, one)| one.asking.load(Ordering::Relaxed) == 0);
+        let idlest = idle.min_by_key(|(_, one)| one.idle_since_ns.load(Ordering::Relaxed)).map(|(at, _)| at);
+        if let Some(at) = idlest {
+            open.swap_remove(at).end.notify_one();
+        }
+    }
+}
+
+impl Place {
+    /// Returns when the connection is to make room for another.
+    pub(super) async fn is_wanted(&self) {
+        self.connection.end.notified().await;
+    }
+
+    /// Answers a request; meanwhile the connection is not idle.
+    pub(super) async fn asking<T>(&self, answer: impl Future<Output = T>) -> T {
+        self.connection.asking.fetch_add(1, Ordering::Relaxed);
+        let answer = answer.await;
+        self.connection.idle_since_ns.store(now_ns(), Ordering::Relaxed);
+        self.connection.asking.fetch_sub(1, Ordering::Relaxed);
+        self.all.idled.notify_one();
+        answer
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.all.open.lock().retain(|one| !Arc::ptr_eq(one, &self.connection));
+    }
+}
