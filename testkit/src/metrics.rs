@@ -49,8 +49,12 @@ impl Metrics {
         values.sum()
     }
 
+    /// Reads a page.
+    ///
+    /// # Panics
+    /// When a line of it is no sample.
     #[track_caller]
-    fn parse(text: &str) -> Metrics {
+    pub fn parse(text: &str) -> Metrics {
         let mut samples = BTreeMap::new();
         for line in text.lines().filter(|line| !line.is_empty() && !line.starts_with('#')) {
             let (key, value) = parse_sample(line).unwrap_or_else(|| panic!("no sample: {line:?}"));

@@ -1,4 +1,4 @@
-//! `/metrics`: the counters of the cache and of the workers, in the OpenMetrics text that Prometheus reads.
+//! `/metrics`: the counters of the cache and of the workers, as Prometheus reads them.
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -176,7 +176,7 @@ impl Reading {
 
     /// A histogram summed over the workers: count a bucket, sum in seconds.
     fn merged(&self, of: impl Fn(&WorkerStats) -> &Histogram) -> (Vec<(f64, u64)>, f64) {
-        let bounds = BOUNDS_NS.iter().map(|ns| *ns as f64 / NANOS).chain([f64::MAX]);
+        let bounds = BOUNDS_NS.iter().map(|ns| *ns as f64 / NANOS).chain([f64::INFINITY]);
         let mut buckets: Vec<_> = bounds.map(|bound| (bound, 0)).collect();
         let mut sum_ns = 0;
         for stats in self.all_stats() {

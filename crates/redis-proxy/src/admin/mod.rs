@@ -1,6 +1,7 @@
 //! The admin port: health and metrics, on a thread of its own, so that they answer while the workers are busy.
 
 mod connections;
+mod exposition;
 mod metrics;
 mod ready;
 
@@ -17,9 +18,9 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use prometheus_client::encoding::text::encode;
 
 use self::connections::Connections;
+use self::exposition::Format;
 use crate::front::resp::Registry;
 use crate::lanes::Bounds;
 use crate::listener::Door;
@@ -41,8 +42,6 @@ const BANNER: &str = concat!(
     "Documentation: README.md and docs/ of the source.\n",
 );
 const TEXT: &str = "text/plain; charset=utf-8";
-/// <https://prometheus.io/docs/specs/om/open_metrics_spec/#overall-structure>
-const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// What the admin port looks at.
 #[derive(Clone)]
@@ -118,9 +117,9 @@ async fn answer(
             Err(why) => response(StatusCode::SERVICE_UNAVAILABLE, TEXT, format!("not ready: {why}\n")),
         },
         "/metrics" => {
-            let mut text = String::new();
-            match encode(&mut text, registry) {
-                Ok(()) => response(StatusCode::OK, OPEN_METRICS, text),
+            let format = Format::accepted(request.headers());
+            match format.text(registry) {
+                Ok(text) => response(StatusCode::OK, format.content_type(), text),
                 Err(_) => response(StatusCode::INTERNAL_SERVER_ERROR, TEXT, "cannot encode\n".into()),
             }
         }

@@ -130,21 +130,6 @@ fn errors_are_counted_by_kind() {
 }
 
 #[test]
-fn the_metrics_are_openmetrics_to_the_end() {
-    let (_redis, proxy) = start();
-    let response = admin(&proxy, "/metrics");
-    assert!(
-        response.header("content-type").unwrap().starts_with("application/openmetrics-text; version=1.0.0")
-    );
-    assert!(response.text().ends_with("# EOF\n"));
-    for line in response.text().lines() {
-        let name =
-            line.trim_start_matches("# TYPE ").trim_start_matches("# HELP ").trim_start_matches("# UNIT ");
-        assert!(name.starts_with("redis_proxy_") || line == "# EOF", "{line}");
-    }
-}
-
-#[test]
 fn what_is_not_there_is_404_and_other_verbs_are_405() {
     let (_redis, proxy) = start();
     assert_eq!(admin(&proxy, "/k").status, 404);

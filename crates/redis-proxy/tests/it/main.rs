@@ -56,6 +56,7 @@ mod bench;
 mod clients;
 mod deaths;
 mod life_cycle;
+mod metrics;
 mod output;
 mod own_redis;
 mod settings;
