@@ -58,9 +58,9 @@ const UTF8: u32 = 1 << 31;
 const MISSING: u32 = 1 << 30;
 /// It answers a question; the question's length stands in place of the ETag.
 const REPLY: u32 = 1 << 29;
-const PARTITION_SHIFT: u32 = 23;
-const PARTITION_MASK: u32 = 0x3f << PARTITION_SHIFT;
-const _: () = assert!(Partition::COUNT == 64);
+const PARTITION_SHIFT: u32 = 22;
+const PARTITION_MASK: u32 = ((1 << Partition::BITS) - 1) << PARTITION_SHIFT;
+const _: () = assert!(PARTITION_SHIFT + Partition::BITS == REPLY.trailing_zeros());
 /// The longest key, in bytes.
 pub const KEY_LEN_MAX: usize = (1 << PARTITION_SHIFT) - 1;
 
@@ -117,8 +117,8 @@ impl Entry {
 
     fn make(key: &[u8], question: &[u8], value: &[u8], etag: [u8; 16], flags: u32, origin: Origin) -> Entry {
         let key_len = u32::try_from(key.len()).ok().filter(|_| key.len() <= KEY_LEN_MAX);
-        let key_len = key_len.expect("a key below 8 MiB");
-        let partition = u32::from(origin.partition.number()) << PARTITION_SHIFT;
+        let key_len = key_len.expect("a key below 4 MiB");
+        let partition = origin.partition.bits() << PARTITION_SHIFT;
         let key_len_flags = key_len | partition | flags;
         let (lease, deadline_ns) = match origin.keep {
             Keep::Leased { lease, deadline_ns } => (Some(lease), deadline_ns.unwrap_or(u64::MAX)),
@@ -161,8 +161,7 @@ impl Entry {
 
     /// In whose eyes.
     pub fn partition(&self) -> Partition {
-        let number = (self.0.header.header.key_len_flags & PARTITION_MASK) >> PARTITION_SHIFT;
-        Partition::new(number as usize).unwrap_or_default()
+        Partition::from_bits((self.0.header.header.key_len_flags & PARTITION_MASK) >> PARTITION_SHIFT)
     }
 
     /// The strong validator given at fill.
@@ -264,7 +263,7 @@ pub(crate) mod tests {
         {
             let lease = Arc::new(Lease::default());
             let keep = Keep::Leased { lease: lease.clone(), deadline_ns: Some(9) };
-            let partition = Partition::new(Partition::COUNT - 1).unwrap();
+            let partition = Partition::new(Partition::COUNT - 1).unwrap().leased();
             let origin = Origin { partition, sent_ns: u64::MAX - 1, epoch: 3, keep };
             let entry = Entry::new(key, value, Facts { etag: [7; 16], utf8 }, origin);
             assert_eq!((entry.key(), entry.value(), entry.is_utf8()), (key, value, utf8));

@@ -31,6 +31,14 @@ impl Lease {
         self.ended.store(true, Ordering::Relaxed); // a hint for refills; the proof is `sync_ns`
     }
 
+    /// What it proved is the past, and nothing that is held under it is served any more. What comes is to be held under
+    /// another lease. To be called by the connection's reader alone.
+    pub fn revoke(&self) {
+        self.end();
+        // Release: pairs with the Acquire in `sync_ns`. An entry whose lease was never renewed proves nothing.
+        self.sync_ns.store(0, Ordering::Release);
+    }
+
     /// Up to which instant the entries are proven.
     pub fn sync_ns(&self) -> u64 {
         self.sync_ns.load(Ordering::Acquire)

@@ -10,6 +10,7 @@
 //! - A fill is kept only while it is registered: an invalidation of its key and a flush unregister it.
 //! - An entry that came by a tracked connection is served while the connection's [lease](Lease) proves it as late as the
 //!   reader [needs](Need), and never from the deadline of its key on.
+//! - An answer that its age alone holds is not touched by what becomes of those under leases.
 //!
 //! What it does not do: it opens no socket, reads no clock, starts no task. Time is an argument, `now_ns`: nanoseconds of
 //! a clock that never steps and does not stop in suspend. Read it for every request: two uses with the same reading
@@ -64,7 +65,7 @@ use crate::flight::Flight;
 use crate::list::NO_TICK;
 use crate::moment::Moment;
 use crate::room::{EXTRA_EVICTIONS, Room, Totals};
-use crate::shard::{Cell, Departure, Locked, Shard, Touch};
+use crate::shard::{Cell, Departure, Gone, Locked, Shard, Touch};
 
 /// Up to this capacity there is one shard, and the order of use is the order of its lock.
 const ONE_SHARD_CAPACITY: usize = 4096;
@@ -316,17 +317,33 @@ impl<E> Cache<E> {
         used
     }
 
-    /// Removes all answers about a key, in every partition, and unregisters its fills: their values will answer those who wait and not be kept.
-    /// Tells whether an entry left that no flush had killed before; it may have expired.
+    /// Removes all answers about a key, in every partition, and unregisters its fills: their values will answer those who
+    /// wait and not be kept. Tells whether an entry left that no flush had killed before; it may have expired.
     pub fn invalidate(&self, key: &[u8]) -> bool {
+        self.drop_key(key, Shard::unregister_key, |shard, hash, at| {
+            shard.take(key, hash, at, Departure::Invalidated)
+        })
+    }
+
+    /// The same for what is held under leases, and fills of such: what its age alone holds stays.
+    pub fn invalidate_leased(&self, key: &[u8]) -> bool {
+        self.drop_key(key, Shard::unregister_leased, |shard, hash, at| shard.take_leased(key, hash, at))
+    }
+
+    fn drop_key(
+        &self,
+        key: &[u8],
+        unregister: impl Fn(&mut Shard<E>, &[u8], u64),
+        take: impl Fn(&mut Shard<E>, u64, &Moment) -> Option<Gone>,
+    ) -> bool {
         let hash = self.0.hasher.hash(key);
         let mut shard = self.0.lock(hash);
         let at = self.0.moment(0); // age does not matter here
         let before = shard.totals();
         if !mutant::is_on(Mutant::PushKeepsFills) {
-            shard.unregister_key(key, hash);
+            unregister(&mut shard, key, hash);
         }
-        let gone = shard.take(key, hash, &at, Departure::Invalidated);
+        let gone = take(&mut shard, hash, &at);
         let change = shard.totals() - before;
         drop(shard);
         self.0.room.settle(change);

@@ -1,7 +1,8 @@
 //! What is known of a key beside its first answer: answers of other views. Few keys have any, so they stand apart, and a
 //! key that has none pays nothing.
 //!
-//! They live and leave with the first: one place in order of use, one death of age.
+//! They live and leave with the first: one place in order of use, one death of age. An answer that is held for its age
+//! alone never stands behind one that is held under a lease: it is to outlive what becomes of that.
 
 use hashbrown::HashTable;
 
@@ -78,15 +79,15 @@ impl Others {
         Some(gone)
     }
 
-    /// Removes the answers about the key of `entry` that it outlasts.
-    pub(crate) fn take_outlasted(&mut self, entry: &Entry, hash: u32) -> Vec<Entry> {
+    /// Removes those answers about a key that leave.
+    pub(crate) fn take_some(&mut self, key: &[u8], hash: u32, leaves: impl Fn(&Entry) -> bool) -> Vec<Entry> {
         if self.keys.is_empty() {
             return Vec::new();
         }
-        let is_of = |held: &Key| held.is_of(entry.key(), hash);
+        let is_of = |held: &Key| held.is_of(key, hash);
         let Ok(mut found) = self.keys.find_entry(spread(hash), is_of) else { return Vec::new() };
         let answers = &mut found.get_mut().answers;
-        let gone: Vec<Entry> = answers.extract_if(.., |held| entry.outlasts(held)).collect();
+        let gone: Vec<Entry> = answers.extract_if(.., |held| leaves(held)).collect();
         self.len -= gone.len();
         if answers.is_empty() {
             found.remove();

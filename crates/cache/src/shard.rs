@@ -174,19 +174,28 @@ impl<E> Shard<E> {
     }
 
     fn take_outlasted(&mut self, entry: &Entry, hash: u32) -> Vec<Entry> {
-        let outlasted = self.others.take_outlasted(entry, hash);
-        self.charged -= outlasted.iter().map(|other| charge_beside(other.payload_len())).sum::<u64>();
-        self.stats.others_left += outlasted.len() as u64;
-        outlasted
+        self.take_some(entry.key(), hash, |other| entry.outlasts(other))
+    }
+
+    fn take_some(&mut self, key: &[u8], hash: u32, leaves: impl Fn(&Entry) -> bool) -> Vec<Entry> {
+        let gone = self.others.take_some(key, hash, leaves);
+        self.charged -= gone.iter().map(|other| charge_beside(other.payload_len())).sum::<u64>();
+        self.stats.others_left += gone.len() as u64;
+        gone
     }
 
     fn insert_newest(&mut self, entry: Entry, hash: u64, at: &Moment) -> Option<Gone> {
         let tick = self.tick(at);
         let replaces = |old: &Entry| old.view() == entry.view() || entry.outlasts(old);
-        let found = self.find(entry.key(), hash).map(|(slot, old)| (slot, at.death(old), replaces(old)));
-        if let Some((slot, None, false)) = found {
+        let precedes = |old: &Entry| old.partition().is_leased() && !entry.partition().is_leased();
+        let found = self.find(entry.key(), hash);
+        let found = found.map(|(slot, old)| (slot, at.death(old), replaces(old), precedes(old)));
+        if let Some((slot, None, false, precedes)) = found {
             self.list.promote(slot, tick);
-            return self.insert_beside(entry, short(hash));
+            return match precedes {
+                true => self.insert_before(entry, slot, short(hash), at),
+                false => self.insert_beside(entry, short(hash)),
+            };
         }
         let deadline = at.coarse_end_of(&entry);
         self.round.note(deadline);
@@ -200,7 +209,7 @@ impl<E> Shard<E> {
                 self.index.insert(hash, slot, |slot| self.list.node(slot).hash);
                 (slot, None)
             }
-            Some((slot, death, _)) => {
+            Some((slot, death, ..)) => {
                 let old = self.list.replace(slot, entry, deadline);
                 self.list.promote(slot, tick);
                 let why = death.map_or(Departure::Replaced, Departure::from);
@@ -213,9 +222,27 @@ impl<E> Shard<E> {
         old
     }
 
+    /// Keeps an answer in the place of its key's first one, which stands beside it from now on.
+    fn insert_before(&mut self, entry: Entry, slot: u32, hash: u32, at: &Moment) -> Option<Gone> {
+        self.stats.stored += 1;
+        self.charged += charge(entry.payload_len());
+        let deadline = at.coarse_end_of(&entry);
+        self.round.note(deadline);
+        let newest = entry.clone();
+        let first = self.list.replace(slot, entry, deadline)?;
+        self.charged -= charge(first.payload_len());
+        self.negatives.left(&first);
+        self.negatives.entered(&newest, slot, &self.list);
+        self.put_beside(first, hash)
+    }
+
     /// Keeps one more answer about a key.
     fn insert_beside(&mut self, entry: Entry, hash: u32) -> Option<Gone> {
         self.stats.stored += 1;
+        self.put_beside(entry, hash)
+    }
+
+    fn put_beside(&mut self, entry: Entry, hash: u32) -> Option<Gone> {
         self.charged += charge_beside(entry.payload_len());
         let gone = self.others.insert(entry, hash)?;
         self.charged -= charge_beside(gone.payload_len());
@@ -248,6 +275,18 @@ impl<E> Shard<E> {
         let (slot, entry) = self.find(key, hash)?;
         let why = at.death(entry).map_or(why, Departure::from);
         Some(self.remove(slot, why))
+    }
+
+    /// The same for the answers that are held under leases: those held for their age alone stay.
+    pub(crate) fn take_leased(&mut self, key: &[u8], hash: u64, at: &Moment) -> Option<Gone> {
+        let (_, first) = self.find(key, hash)?;
+        // Behind a leased one stand only such.
+        if first.partition().is_leased() {
+            return self.take(key, hash, at, Departure::Invalidated);
+        }
+        let mut gone = self.take_some(key, short(hash), |other| other.partition().is_leased());
+        let first = gone.pop()?;
+        Some(Gone { first, others: Some(gone) })
     }
 
     /// Removes the entry that leaves first: one that is known to be dead, else the least recently used.
@@ -312,7 +351,16 @@ impl<E> Shard<E> {
 
     /// Takes every fill of a key off the register.
     pub(crate) fn unregister_key(&mut self, key: &[u8], hash: u64) {
-        while let Ok(found) = self.fills.find_entry(hash, |fill| is_of(fill, key, hash)) {
+        self.unregister_some(key, hash, |_| true);
+    }
+
+    /// The same for the fills whose answers would be held under leases.
+    pub(crate) fn unregister_leased(&mut self, key: &[u8], hash: u64) {
+        self.unregister_some(key, hash, |fill| fill.partition.is_leased());
+    }
+
+    fn unregister_some(&mut self, key: &[u8], hash: u64, leaves: impl Fn(&Flight<E>) -> bool) {
+        while let Ok(found) = self.fills.find_entry(hash, |fill| is_of(fill, key, hash) && leaves(fill)) {
             found.remove();
         }
     }

@@ -32,6 +32,7 @@ fn value_of(key: u64, dice: u64) -> Vec<u8> {
 /// Half of the readers ask for the value, the others for something else about the key.
 fn view(dice: u64) -> View<'static> {
     let partition = Partition::new(dice as usize >> 50 & 1).expect("below 64");
+    let partition = if dice >> 53 & 1 == 0 { partition } else { partition.leased() };
     let questions: [&[u8]; 4] = [b"", b"", b"TYPE", b"STRLEN"];
     View { partition, question: questions[dice as usize >> 51 & 3] }
 }
@@ -40,7 +41,8 @@ fn one_step(cache: &Cache<u64>, open: &mut Vec<(Fill<u64>, u64)>, dice: u64, now
     let key = (dice >> 32) % if dice & 1 == 0 { KEYS } else { KEYS / 10 };
     match (dice >> 1) % 20_000 {
         0..1 => cache.flush(),
-        1..100 => drop(cache.invalidate(&key.to_be_bytes())),
+        1..60 => drop(cache.invalidate(&key.to_be_bytes())),
+        60..100 => drop(cache.invalidate_leased(&key.to_be_bytes())),
         100..200 => drop(cache.maintain(now_ns, 100)),
         200..220 => drop(cache.scan(Cursor::default(), 100, now_ns)),
         220..222 => cache.resize(CAPACITY - (key % 900) as usize, Some(CAPACITY_BYTES)),
@@ -100,6 +102,12 @@ fn recount(cache: &Cache<u64>) -> Totals {
                 .peek(entry.key(), entry.view(), cache.0.hasher.hash(entry.key()), &anytime)
                 .expect("indexed");
             assert!(std::ptr::eq(found.key(), entry.key()));
+            let mut others = shard.others_of(entry.key(), (cache.0.hasher.hash(entry.key()) >> 32) as u32);
+            let first_is_leased = entry.partition().is_leased();
+            assert!(
+                others.all(|other| !first_is_leased || other.partition().is_leased()),
+                "behind a leased one"
+            );
         }
     }
     totals

@@ -192,3 +192,119 @@ fn what_came_by_a_later_connection_stands_beside_nothing_of_an_earlier_one() {
     cache.invalidate(b"k");
     assert_eq!((cache.stats(9).entries, cache.stats(9).others), (0, 0));
 }
+
+/// Keeps an answer under a lease, from the deadline of its key on no more.
+fn keep(
+    cache: &Cache<()>,
+    view: View<'_>,
+    answer: &[u8],
+    lease: &Arc<Lease>,
+    deadline_ns: Option<u64>,
+    now_ns: u64,
+) {
+    lease.renew(now_ns);
+    let Lookup::Miss(mut fill, _) = find(cache, b"k", view, now_ns) else { panic!("expected a miss") };
+    fill.stamp_sent(now_ns);
+    let kept = Keep::Leased { lease: lease.clone(), deadline_ns };
+    match (view.question, answer) {
+        (b"", b"") => fill.missing(kept, now_ns),
+        (b"", _) => fill.found(answer, Facts::default(), kept, now_ns),
+        _ => fill.replied(answer, kept, now_ns),
+    }
+}
+
+fn leased(partition: usize, question: &[u8]) -> View<'_> {
+    View { partition: Partition::new(partition).expect("below 64").leased(), question }
+}
+
+#[test]
+fn what_is_held_for_its_age_is_apart_from_what_is_held_under_a_lease() {
+    for aging_first in [true, false] {
+        let cache = cache(2);
+        let put_aging = || put(&cache, b"k", VALUE, b"of its age", 1);
+        if aging_first {
+            put_aging();
+        }
+        let lease = Arc::default();
+        keep(&cache, leased(0, b""), b"of a lease", &lease, None, 1);
+        keep(&cache, leased(1, b"TYPE"), b"string", &lease, None, 1);
+        if !aging_first {
+            put_aging();
+        }
+        let of_age = || held(&cache, b"k", VALUE, 2);
+        assert_eq!(of_age().as_deref(), Some(&b"of its age"[..]));
+        assert_eq!(held(&cache, b"k", leased(0, b""), 2).as_deref(), Some(&b"of a lease"[..]));
+        assert_eq!(held(&cache, b"k", leased(1, b"TYPE"), 2).as_deref(), Some(&b"string"[..]));
+        assert!(cache.invalidate_leased(b"k"), "something left");
+        assert!(!cache.invalidate_leased(b"k"));
+        assert!(
+            held(&cache, b"k", leased(0, b""), 2).is_none()
+                && held(&cache, b"k", leased(1, b"TYPE"), 2).is_none()
+        );
+        assert_eq!(of_age().as_deref(), Some(&b"of its age"[..]));
+        assert!(cache.invalidate(b"k"));
+        assert!(of_age().is_none());
+        let stats = cache.stats(3);
+        assert_eq!((stats.entries, stats.others, stats.others_left), (0, 0, 2));
+    }
+}
+
+#[test]
+fn the_end_of_a_leased_answer_takes_nothing_with_it_that_its_age_holds() {
+    let (cache, lease) = (cache(20), Arc::default());
+    // Of a key that expires at 5, of one that is missing, and of a connection that is told that all has changed.
+    keep(&cache, leased(0, b""), b"short", &lease, Some(5), 1);
+    put(&cache, b"k", VALUE, b"long", 1);
+    assert_eq!(held(&cache, b"k", VALUE, 6).as_deref(), Some(&b"long"[..]));
+    assert!(held(&cache, b"k", leased(0, b""), 6).is_none());
+    assert!(cache.invalidate(b"k"));
+
+    keep(&cache, leased(0, b""), b"", &lease, None, 7);
+    assert_eq!(cache.stats(7).negatives, 1);
+    put(&cache, b"k", VALUE, b"long", 7);
+    assert_eq!((cache.stats(7).negatives, cache.stats(7).entries, cache.stats(7).others), (0, 1, 1));
+    assert!(cache.invalidate(b"k"));
+
+    keep(&cache, leased(0, b""), b"past", &lease, None, 8);
+    put(&cache, b"k", VALUE, b"long", 8);
+    let proven = |view| cache.find(b"k", view, |_| false, Need::since(8), 9).is_some();
+    assert!(proven(leased(0, b"")) && proven(VALUE));
+    lease.revoke();
+    assert!(!proven(leased(0, b"")) && proven(VALUE) && !lease.is_live());
+    let need = Need::proven_since(8);
+    assert!(
+        matches!(cache.lookup_view(b"k", leased(0, b""), |_| false, need, 9), Lookup::Miss(..)),
+        "no proof to wait for"
+    );
+}
+
+#[test]
+fn an_answer_held_for_its_age_makes_no_room_for_the_17th() {
+    let (cache, lease) = (cache(2), Arc::default());
+    let questions: Vec<String> = (0..40).map(|number| format!("LRANGE k 0 {number}")).collect();
+    for (at, question) in questions.iter().enumerate() {
+        if at == 7 {
+            put(&cache, b"k", VALUE, b"of its age", 1);
+        }
+        keep(&cache, leased(0, question.as_bytes()), b"reply", &lease, None, 2 + at as u64);
+    }
+    assert_eq!(held(&cache, b"k", VALUE, 100).as_deref(), Some(&b"of its age"[..]));
+    let is_held = |question: &String| held(&cache, b"k", leased(0, question.as_bytes()), 100).is_some();
+    assert_eq!(questions.iter().filter(|question| is_held(question)).count(), 15);
+    assert!(questions[25..].iter().all(is_held), "those fetched last");
+}
+
+#[test]
+fn a_fill_under_a_lease_is_unregistered_alone() {
+    let cache = cache(2);
+    let Lookup::Miss(aging, of_age) = find(&cache, b"k", VALUE, 1) else { panic!("a miss") };
+    let Lookup::Miss(tracked, of_lease) = find(&cache, b"k", leased(0, b""), 1) else {
+        panic!("a miss of its own")
+    };
+    cache.invalidate_leased(b"k");
+    aging.found(b"v", Facts::default(), Keep::ForItsAge, 2);
+    let keep = Keep::Leased { lease: Arc::default(), deadline_ns: None };
+    tracked.found(b"v", Facts::default(), keep, 2);
+    assert!(matches!(of_age.try_outcome(), Some(Outcome::Found { stored: true, .. })));
+    assert!(matches!(of_lease.try_outcome(), Some(Outcome::Found { stored: false, .. })));
+}
