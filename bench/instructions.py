@@ -42,8 +42,8 @@ LONG = {name: "1h" for name in ("HEAD_TIMEOUT", "IDLE_TIMEOUT", "WRITE_TIMEOUT",
 
 
 # Under callgrind threads take turns, so that the link is late.
-TRACKING = {"COHERENCE": "tracking", "MAX_STALENESS": "10m"}
-STRICT = {"COHERENCE": "strict", "MAX_STALENESS": "10m"}
+TRACKING = {"COHERENCE": "tracking", "RESP_COHERENCE": "tracking", "MAX_STALENESS": "10m"}
+STRICT = {"COHERENCE": "strict", "RESP_COHERENCE": "strict", "MAX_STALENESS": "10m"}
 
 
 class Figure(NamedTuple):
@@ -94,7 +94,7 @@ def total(figure, count, redis, work):
     profile = work / f"{figure.name}-{count}.callgrind"
     resp_port = free_port() if figure.command else "off"
     settings = {"PATH": "/usr/bin:/bin", "PORT": port, "RESP_PORT": resp_port, "ADMIN_PORT": "off", "REDIS_PORT": redis.port, "WORKERS": 1,
-                "GLOBAL_EXPIRY": "1h", "LOG": "warn", **LONG, **figure.settings}
+                "GLOBAL_EXPIRY": "1h", "LOG": "warn", "RESP_COHERENCE": "ttl", **LONG, **figure.settings}
     command = [program("valgrind"), "--tool=callgrind", "--quiet", "--separate-threads=yes",
                f"--callgrind-out-file={profile}", PROGRAM]
     process = subprocess.Popen(command, env={name: str(value) for name, value in settings.items()})

@@ -70,7 +70,7 @@ def main():
     with open(f"{folder.name}/nutcracker.yml", "w", encoding="ascii") as file:
         file.write(settings)
     environment = {
-        "PATH": os.environ["PATH"], "PORT": "off", "ADMIN_PORT": "off", "RESP_PORT": str(our_port), "WORKERS": "1", "RESP_CACHE": "off",
+        "PATH": os.environ["PATH"], "PORT": "off", "ADMIN_PORT": "off", "RESP_PORT": str(our_port), "WORKERS": "1", "RESP_COHERENCE": "off",
         "REDIS_URL": f"redis://127.0.0.1:{redis_port}", "LOG": "off",
     }
     redis = start(1, ["redis-server", "--port", str(redis_port), "--save", "", "--dir", folder.name])

@@ -18,9 +18,9 @@ from resp_beside_nutcracker import COMMANDS, cpu_seconds, free_port, start, wait
 
 CONTENDERS = {
     "redis-server": None,
-    "ttl": {"WORKERS": "1"},
-    "ttl, 2 workers": {"WORKERS": "2"},
-    "tracking": {"WORKERS": "1", "COHERENCE": "tracking"},
+    "ttl": {"WORKERS": "1", "RESP_COHERENCE": "ttl"},
+    "ttl, 2 workers": {"WORKERS": "2", "RESP_COHERENCE": "ttl"},
+    "tracking": {"WORKERS": "1", "RESP_COHERENCE": "tracking"},
 }
 
 

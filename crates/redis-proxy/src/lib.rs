@@ -51,7 +51,7 @@ use crate::lanes::{Anonymous, Bounds};
 use crate::listener::{Door, accept, bind};
 pub use crate::logging::last_word;
 use crate::maintenance::maintain;
-use crate::readthrough::{Link, LinkSettings, LinkThread, Partitions, Store};
+use crate::readthrough::{ClientReads, Link, LinkSettings, LinkThread, Partitions, Store};
 pub use crate::reload::Reread;
 use crate::reload::attend;
 use crate::shutdown::{Draining, Signals, signals};
@@ -152,7 +152,7 @@ async fn serve(settings: &Settings, listeners: Listeners, mut signals: Signals) 
         budget.clone(),
         settings.redis.clone(),
         settings.max_inflight,
-        link_settings(settings),
+        client_reads(settings),
     );
     let plan = Plan {
         partitions: partitions.clone(),
@@ -167,7 +167,10 @@ async fn serve(settings: &Settings, listeners: Listeners, mut signals: Signals) 
     let started = start_links(settings, &store, budget.as_ref(), &redis)?;
     let (links, link_threads): (Vec<_>, Vec<_>) = started.into_iter().unzip();
     let links: Arc<[Arc<Link>]> = links.into();
-    let way = if links.is_empty() { Way::Own(redis) } else { Way::Linked(links.clone()) };
+    let way = match settings.coherence.mode {
+        Mode::Ttl => Way::Own(redis),
+        mode => Way::Linked { links: links.clone(), strict: mode == Mode::Strict },
+    };
     let started = (0..settings.workers)
         .map(|number| Worker::start(number, &store, budget.as_ref(), &way, &plan))
         .collect::<Result<Vec<_>, _>>()
@@ -184,6 +187,7 @@ async fn serve(settings: &Settings, listeners: Listeners, mut signals: Signals) 
         redis = %settings.redis.address,
         capacity = settings.capacity,
         coherence = settings.coherence.mode.name(),
+        resp_coherence = client_mode(settings).map_or("off", Mode::name),
         global_expiry = ?settings.global_expiry,
         workers = settings.workers,
         max_clients = settings.max_clients,
@@ -196,6 +200,7 @@ async fn serve(settings: &Settings, listeners: Listeners, mut signals: Signals) 
             store,
             workers,
             links,
+            partitions: partitions.clone(),
             door,
             draining,
             registry: plan.registry.clone(),
@@ -267,22 +272,23 @@ async fn serve(settings: &Settings, listeners: Listeners, mut signals: Signals) 
     }
 }
 
-/// The tracked links of the modes `tracking` and `strict`; none in mode `ttl`.
+/// The tracked links that the HTTP front needs; none in mode `ttl`.
 fn start_links(
     settings: &Settings,
     store: &Store,
     budget: Option<&Arc<Budget>>,
     plain: &Arc<Target>,
 ) -> Result<Vec<(Arc<Link>, LinkThread)>, Error> {
-    let Some(link) = link_settings(settings) else {
-        return Ok(Vec::new());
-    };
-    if settings.capacity > TRACKED_KEYS {
+    let modes = [Some(settings.coherence.mode), client_mode(settings)];
+    if settings.capacity > TRACKED_KEYS && modes.iter().flatten().any(|mode| mode.is_proven()) {
         warn!(
             capacity = settings.capacity,
             "CAPACITY is above the keys that Redis tracks by default: raise its tracking-table-max-keys as well"
         );
     }
+    let Some(link) = link_settings(settings, settings.coherence.mode) else {
+        return Ok(Vec::new());
+    };
     let tracked = Target::tracked(settings.redis.clone(), settings.max_inflight);
     (0..link.links)
         .map(|number| LinkThread::start(number, store, budget, &tracked, plain, link.clone()))
@@ -290,12 +296,28 @@ fn start_links(
         .map_err(Error::System)
 }
 
-/// What the links are to keep; none in mode `ttl`.
-fn link_settings(settings: &Settings) -> Option<LinkSettings> {
-    let Coherence { mode, max_staleness, links, canary_key, .. } = &settings.coherence;
-    (*mode != Mode::Ttl).then(|| LinkSettings {
+/// What Redis clients are promised; none if nobody asks or all is passed on.
+fn client_mode(settings: &Settings) -> Option<Mode> {
+    settings.resp_coherence.filter(|_| settings.resp_port.is_some())
+}
+
+fn client_reads(settings: &Settings) -> ClientReads {
+    let mode = client_mode(settings);
+    ClientReads {
+        linked: mode.and_then(|mode| link_settings(settings, mode)),
+        strict: mode == Some(Mode::Strict),
+        shared: mode.is_some_and(|mode| mode.is_proven() == settings.coherence.mode.is_proven()),
+    }
+}
+
+/// What links for this mode are to keep; none in mode `ttl`.
+fn link_settings(settings: &Settings, mode: Mode) -> Option<LinkSettings> {
+    let Coherence { mode: of_http, max_staleness, links, canary_key, .. } = &settings.coherence;
+    let by_age = [Some(*of_http), client_mode(settings)].contains(&Some(Mode::Ttl));
+    mode.is_proven().then(|| LinkSettings {
         links: *links,
-        strict: *mode == Mode::Strict,
+        mode: mode.name(),
+        apart: by_age,
         max_staleness_ns: nanos(*max_staleness),
         canary_key: canary_key.as_ref().map(|key| key.as_bytes().into()),
         large_bytes: settings.max_value_bytes,

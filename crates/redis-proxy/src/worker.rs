@@ -34,12 +34,12 @@ enum Order {
     End,
 }
 
-/// How workers reach Redis.
+/// How workers reach Redis for the HTTP front.
 pub(crate) enum Way {
     /// Mode `ttl`: each by a connection of its own.
     Own(Arc<Target>),
     /// Modes `tracking` and `strict`: all by the same links.
-    Linked(Arc<[Arc<Link>]>),
+    Linked { links: Arc<[Arc<Link>]>, strict: bool },
 }
 
 /// A running worker, as the other threads see it.
@@ -106,7 +106,9 @@ impl Worker {
                 let sink = ReadThrough::sink(&upstream, &stats, budget.cloned());
                 (ReadThrough::aging(store.clone(), upstream, stats.clone()), Some((driver, sink)))
             }
-            Way::Linked(links) => (ReadThrough::linked(store.clone(), links.clone(), stats.clone()), None),
+            Way::Linked { links, strict } => {
+                (ReadThrough::linked(store.clone(), links.clone(), *strict, stats.clone()), None)
+            }
         };
         let clients = Arc::new(AtomicUsize::new(0));
         let (orders, inbox) = unbounded_channel();

@@ -1,6 +1,7 @@
 //! `/metrics`: the counters of the cache and of the workers, as Prometheus reads them.
 
 use std::fmt;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use prometheus_client::collector::Collector;
@@ -35,34 +36,42 @@ impl fmt::Debug for Reading {
 }
 
 impl Reading {
+    /// The links of both fronts.
+    fn links(&self) -> Vec<Arc<Link>> {
+        let mut links = self.0.links.to_vec();
+        links.extend(self.0.partitions.links());
+        links
+    }
+
     /// What the workers count, and the threads of the links.
-    fn all_stats(&self) -> impl Iterator<Item = &WorkerStats> {
-        let workers = self.0.workers.iter().map(|worker| &*worker.stats);
-        workers.chain(self.0.links.iter().map(|link| &*link.stats))
+    fn all_stats(&self) -> impl Iterator<Item = Arc<WorkerStats>> {
+        let workers = self.0.workers.iter().map(|worker| worker.stats.clone());
+        workers.chain(self.links().into_iter().map(|link| link.stats.clone()))
     }
 
     /// A counter summed over them.
     fn sum(&self, of: impl Fn(&WorkerStats) -> u64) -> u64 {
-        self.all_stats().map(of).sum()
+        self.all_stats().map(|stats| of(&stats)).sum()
     }
 
     /// A counter summed over the links.
     fn sum_links(&self, of: impl Fn(&LinkCounts) -> &AtomicU64) -> u64 {
-        self.0.links.iter().map(|link| of(&link.counts).load(Ordering::Relaxed)).sum()
+        self.links().iter().map(|link| of(&link.counts).load(Ordering::Relaxed)).sum()
     }
 
     /// The greatest of the links, nanoseconds to seconds.
     fn worst_link(&self, of: impl Fn(&Link) -> u64) -> f64 {
-        self.0.links.iter().map(|link| of(link)).max().unwrap_or(0) as f64 / NANOS
+        self.links().iter().map(|link| of(link)).max().unwrap_or(0) as f64 / NANOS
     }
 
-    /// How the modes `tracking` and `strict` fare; nothing in `ttl`.
+    /// How the modes `tracking` and `strict` fare; nothing where there is no link.
     fn coherence(&self, out: &mut DescriptorEncoder<'_>) -> fmt::Result {
-        if self.0.links.is_empty() {
+        let links = self.links();
+        if links.is_empty() {
             return Ok(());
         }
         let now_ns = now_ns();
-        let in_force = self.0.links.iter().all(|link| link.holds(now_ns).is_ok());
+        let in_force = links.iter().all(|link| link.holds(now_ns).is_ok());
         gauge(
             out,
             "coherence_in_force",
@@ -180,7 +189,7 @@ impl Reading {
         let mut buckets: Vec<_> = bounds.map(|bound| (bound, 0)).collect();
         let mut sum_ns = 0;
         for stats in self.all_stats() {
-            let (counts, sum) = of(stats).read();
+            let (counts, sum) = of(&stats).read();
             buckets.iter_mut().zip(counts).for_each(|(bucket, count)| bucket.1 += count);
             sum_ns += sum;
         }

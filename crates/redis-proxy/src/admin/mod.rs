@@ -24,7 +24,7 @@ use self::exposition::Format;
 use crate::front::resp::Registry;
 use crate::lanes::Bounds;
 use crate::listener::Door;
-use crate::readthrough::{Link, Store};
+use crate::readthrough::{Link, Partitions, Store};
 use crate::shutdown::Draining;
 use crate::vital;
 use crate::worker::Worker;
@@ -48,8 +48,9 @@ const TEXT: &str = "text/plain; charset=utf-8";
 pub(crate) struct Watched {
     pub(crate) store: Store,
     pub(crate) workers: Arc<[Worker]>,
-    /// The tracked links; none in mode `ttl`.
+    /// The tracked links of the HTTP front; none in mode `ttl`.
     pub(crate) links: Arc<[Arc<Link>]>,
+    pub(crate) partitions: Arc<Partitions>,
     pub(crate) door: Arc<Door>,
     pub(crate) draining: Arc<Draining>,
     pub(crate) registry: Arc<Registry>,

@@ -32,15 +32,19 @@ pub(super) async fn check(watched: &Watched) -> Result<(), String> {
     timeout(PATIENCE, all).await.unwrap_or_else(|_| Err("redis did not answer in time".into()))
 }
 
-/// A line on the mode and its promise; nothing in mode `ttl`. A promise that is not kept is no reason to send traffic
-/// elsewhere: reads are fetched then.
+/// A line on each front's mode and its promise; nothing in mode `ttl`. A promise that is not kept is no reason to send
+/// traffic elsewhere: reads are fetched then, or passed through.
 pub(super) fn coherence(watched: &Watched) -> String {
-    let Some(mode) = watched.links.first().map(|link| link.mode()) else {
-        return String::new();
-    };
     let now_ns = now_ns();
-    match watched.links.iter().try_for_each(|link| link.holds(now_ns)) {
-        Ok(()) => format!("coherence: {mode}, in force\n"),
-        Err(why) => format!("coherence: {mode}, not in force: {why}\n"),
+    let mut text = String::new();
+    if let Some(mode) = watched.links.first().map(|link| link.mode()) {
+        text = match watched.links.iter().try_for_each(|link| link.holds(now_ns)) {
+            Ok(()) => format!("coherence: {mode}, in force\n"),
+            Err(why) => format!("coherence: {mode}, not in force: {why}\n"),
+        };
     }
+    if let Some(standing) = watched.partitions.standing(&watched.links, now_ns) {
+        text += &format!("redis clients: {standing}\n");
+    }
+    text
 }

@@ -24,6 +24,11 @@ impl ConfigError {
         ConfigError(format!("{a} ({}) and {b} ({}) are both set: {remedy}", one.origin, other.origin))
     }
 
+    /// A setting of an earlier version is given, which `instead` has replaced.
+    pub(super) fn gone(name: &str, origin: &str, instead: &str) -> Self {
+        ConfigError(format!("{name} ({origin}) is gone: set {instead}"))
+    }
+
     /// Anything else, in words that name the setting or the file.
     pub(super) fn other(text: impl Into<String>) -> Self {
         ConfigError(text.into().replace(['\n', '\r'], " "))

@@ -37,6 +37,10 @@ fn parse(text: &str, path: &str) -> Result<Vec<Line>, ConfigError> {
     let mut lines = Vec::new();
     for (key, value) in table.get_ref() {
         let number = line_of(key.span().start);
+        let is_key = |name: &str| name.to_ascii_lowercase() == **key.get_ref();
+        if let Some((gone, instead)) = table::GONE.iter().find(|(name, _)| is_key(name)) {
+            return Err(ConfigError::gone(gone, &format!("{path}:{number}"), instead));
+        }
         let Some(setting) = table::all().find(|setting| setting.key() == **key.get_ref()) else {
             let hint = flags::closest(key.get_ref())
                 .map_or(String::new(), |setting| format!("; did you mean {}?", setting.key()));
@@ -91,6 +95,7 @@ mod tests {
     fn what_is_wrong_names_file_and_line() {
         let cases = [
             ("capacity = 1\ncapcity = 2", "f.toml:2: \"capcity\" is no setting; did you mean capacity?"),
+            ("resp_cache = false", "RESP_CACHE (f.toml:1) is gone: set RESP_COHERENCE"),
             ("CAPACITY = 1", "f.toml:1: \"CAPACITY\" is no setting; did you mean capacity?"),
             ("zzz = 2", "f.toml:1: \"zzz\" is no setting"),
             ("\n[redis]\nhost = 1", "f.toml:2: \"redis\" is no setting"),

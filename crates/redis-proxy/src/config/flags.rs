@@ -102,10 +102,22 @@ fn command() -> Command {
         )
         .arg(switch(PRINT).help("Print every setting and where it comes from, secrets masked, then end"))
         .args(settings)
+        .args(table::GONE.map(|(name, _)| gone(name)))
         .subcommand(loadgen::command().name(BENCH))
         .disable_help_subcommand(true)
         // Settings of a server beside it are a mistake.
         .args_conflicts_with_subcommands(true)
+}
+
+/// The flag of a setting that is no more, so that it can be said what to set in its place.
+fn gone(name: &'static str) -> Arg {
+    let flag = name.to_ascii_lowercase().replace('_', "-");
+    Arg::new(name)
+        .long(flag)
+        .value_parser(ValueParser::os_string())
+        .num_args(0..=1)
+        .default_missing_value("")
+        .hide(true)
 }
 
 fn flag(setting: &'static Setting) -> Arg {

@@ -48,7 +48,7 @@ pub struct Settings {
     pub global_expiry: Duration,
     /// A value above this many bytes is answered and not kept.
     pub max_value_bytes: usize,
-    /// What a hit promises, and how that is kept.
+    /// What a hit promises over HTTP, and how that is kept on both ports.
     pub coherence: Coherence,
     /// Threads that serve connections.
     pub workers: usize,
@@ -108,8 +108,8 @@ pub struct Settings {
     pub resp_query_buffer_bytes: usize,
     /// The most commands of one client on their way.
     pub resp_pipeline: usize,
-    /// Whether reads of Redis clients are answered from the cache.
-    pub resp_cache: bool,
+    /// What a hit promises a Redis client; `None`: its reads go to Redis.
+    pub resp_coherence: Option<Mode>,
     /// The most bytes of replies that wait for one client.
     pub resp_output_limit_bytes: usize,
     /// The most bytes of replies that wait for all clients together.
@@ -233,6 +233,15 @@ pub enum Mode {
 }
 
 impl Mode {
+    fn of(name: &str) -> Option<Mode> {
+        [Mode::Ttl, Mode::Tracking, Mode::Strict].into_iter().find(|mode| mode.name() == name)
+    }
+
+    /// Whether it rests on proof, and not on age alone.
+    pub fn is_proven(self) -> bool {
+        self != Mode::Ttl
+    }
+
     /// As it is set.
     pub fn name(self) -> &'static str {
         match self {
@@ -347,7 +356,7 @@ fn settle(values: &Values) -> Result<Settings, ConfigError> {
         resp_max_bulk_bytes: values.number("RESP_MAX_BULK_BYTES"),
         resp_big_request_bytes: values.number("RESP_BIG_REQUEST_BYTES"),
         resp_query_buffer_bytes: values.number("RESP_QUERY_BUFFER_BYTES"),
-        resp_cache: values.text("RESP_CACHE") == "on",
+        resp_coherence: Mode::of(&values.text("RESP_COHERENCE")),
         resp_pipeline: values.number("RESP_PIPELINE"),
         resp_output_limit_bytes: values.number("RESP_OUTPUT_LIMIT_BYTES"),
         resp_unread_bytes: values.number("RESP_UNREAD_BYTES"),
@@ -369,11 +378,7 @@ fn settle(values: &Values) -> Result<Settings, ConfigError> {
 }
 
 fn coherence(values: &Values) -> Coherence {
-    let mode = match values.text("COHERENCE").as_str() {
-        "tracking" => Mode::Tracking,
-        "strict" => Mode::Strict,
-        _ => Mode::Ttl,
-    };
+    let mode = Mode::of(&values.text("COHERENCE")).unwrap_or(Mode::Ttl);
     Coherence {
         mode,
         max_staleness: values.time("MAX_STALENESS"),

@@ -58,6 +58,12 @@ impl Values {
         env: &dyn Fn(&str) -> Option<OsString>,
     ) -> Result<Values, ConfigError> {
         let path = flags.config();
+        for (name, instead) in table::GONE {
+            let in_env = || env(name).filter(|text| !text.is_empty()).map(|_| Origin::Environment);
+            if let Some(origin) = flags.get(name).map(|_| Origin::Flag).or_else(in_env) {
+                return Err(ConfigError::gone(name, &origin.to_string(), instead));
+            }
+        }
         let lines = path.map_or(Ok(Vec::new()), |path| file::read(Path::new(path)))?;
         let path = path.unwrap_or_default().to_string_lossy();
         let mut values = Values(Vec::new());

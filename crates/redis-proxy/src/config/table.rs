@@ -35,6 +35,9 @@ pub(super) struct Section {
     pub(super) settings: &'static [Setting],
 }
 
+/// Settings of earlier versions, and the one to set in their place.
+pub(super) const GONE: [(&str, &str); 1] = [("RESP_CACHE", "RESP_COHERENCE")];
+
 /// Every setting, in the order of the table.
 pub(super) fn all() -> impl Iterator<Item = &'static Setting> {
     SECTIONS.iter().flat_map(|section| section.settings)
@@ -117,7 +120,7 @@ pub(super) const SECTIONS: &[Section] = &[
                 "COHERENCE",
                 Accepts::OneOf(&["ttl", "tracking", "strict"]),
                 "ttl",
-                "What a hit promises: `ttl`, at most GLOBAL_EXPIRY old; `tracking`, at most MAX_STALENESS old, by \
+                "What a hit promises over HTTP: `ttl`, at most GLOBAL_EXPIRY old; `tracking`, at most MAX_STALENESS old, by \
                  Redis' own word of every change; `strict`, what Redis holds now. See docs/coherence.md.",
             ),
             row(
@@ -336,10 +339,12 @@ pub(super) const SECTIONS: &[Section] = &[
                 "A command that must be whole before it is understood ends its connection above this.",
             ),
             row(
-                "RESP_CACHE",
-                Accepts::Switch { auto: false },
-                "on",
-                "Whether reads of Redis clients are answered from the cache. Their writes leave nothing old in it either way.",
+                "RESP_COHERENCE",
+                Accepts::OneOf(&["tracking", "strict", "ttl", "off"]),
+                "tracking",
+                "What a hit promises a Redis client, as COHERENCE does to HTTP; `off`: its reads go to Redis, and so they do \
+                 where `tracking` and `strict` find a server that cannot track. Its writes leave nothing old in the cache \
+                 either way. See docs/coherence.md.",
             ),
             row(
                 "RESP_PIPELINE",

@@ -73,6 +73,33 @@ fn the_defaults_are_those_of_the_contract() {
 }
 
 #[test]
+fn each_front_has_its_coherence_and_the_switch_of_old_refuses_the_start() {
+    let modes = |env: Pairs<'_>| (settings(&[], env).coherence.mode, settings(&[], env).resp_coherence);
+    assert_eq!(modes(&[]), (Mode::Ttl, Some(Mode::Tracking)));
+    for mode in [Mode::Ttl, Mode::Tracking, Mode::Strict] {
+        assert_eq!(modes(&[("RESP_COHERENCE", mode.name())]), (Mode::Ttl, Some(mode)));
+        assert_eq!(modes(&[("COHERENCE", mode.name())]), (mode, Some(Mode::Tracking)));
+    }
+    assert_eq!(modes(&[("RESP_COHERENCE", "off")]), (Mode::Ttl, None));
+    assert!(error(&[], &[("COHERENCE", "off")]).contains("expected"), "HTTP is what the cache is for");
+    assert!(error(&[], &[("RESP_COHERENCE", "on")]).contains("expected tracking or strict or ttl or off"));
+    for value in ["on", "off", "SECRET"] {
+        let gone = "RESP_CACHE (environment) is gone: set RESP_COHERENCE";
+        assert_eq!(error(&[], &[("RESP_CACHE", value), ("RESP_COHERENCE", "ttl")]), gone);
+        let flag = format!("--resp-cache={value}");
+        assert_eq!(error(&[&flag], &[]), "RESP_CACHE (flag) is gone: set RESP_COHERENCE");
+    }
+    assert_eq!(error(&["--resp-cache"], &[]), "RESP_CACHE (flag) is gone: set RESP_COHERENCE");
+    assert_eq!(modes(&[("RESP_CACHE", "")]), (Mode::Ttl, Some(Mode::Tracking)), "not set");
+    let dir = tempfile::tempdir().unwrap();
+    let path = file(&dir, "c.toml", "resp_cache = true\n");
+    assert_eq!(
+        error(&["--config", &path], &[]),
+        format!("RESP_CACHE ({path}:1) is gone: set RESP_COHERENCE")
+    );
+}
+
+#[test]
 fn flags_win_over_the_environment_and_that_over_the_file() {
     let dir = tempfile::tempdir().unwrap();
     let path = file(&dir, "f.toml", "capacity = 1\nglobal_expiry = 2.5\nmax_headers = \"30\"\n");

@@ -25,7 +25,7 @@ use upstream::Upstream;
 
 pub(crate) use self::aging::{FillSink, Ticket};
 pub(crate) use self::link::{Link, LinkCounts, LinkSettings, LinkThread, time_left_ns};
-pub(crate) use self::partitions::{Partitions, Readers};
+pub(crate) use self::partitions::{ClientReads, Partitions, Readers};
 pub(crate) use self::question::{Accepts, Kind, Question, Words};
 use self::waiting::Again;
 pub(crate) use self::waiting::{Answered, Waiting};
@@ -44,6 +44,8 @@ pub(crate) struct ReadThrough {
     store: Store,
     partition: Partition,
     way: Way,
+    /// On a link: every read is a strict one.
+    strict: bool,
     stats: Arc<WorkerStats>,
 }
 
@@ -91,12 +93,17 @@ pub(crate) enum Read {
 impl ReadThrough {
     /// Mode `ttl`: misses travel on `upstream`.
     pub(crate) fn aging(store: Store, upstream: Upstream<Ticket>, stats: Arc<WorkerStats>) -> Self {
-        ReadThrough { store, partition: Partition::OWN, way: Way::Own(upstream), stats }
+        ReadThrough { store, partition: Partition::OWN, way: Way::Own(upstream), strict: false, stats }
     }
 
     /// Modes `tracking` and `strict`: a key's misses travel on one of `links`, always the same.
-    pub(crate) fn linked(store: Store, links: Arc<[Arc<Link>]>, stats: Arc<WorkerStats>) -> Self {
-        ReadThrough { store, partition: Partition::OWN, way: Way::Linked(links), stats }
+    pub(crate) fn linked(
+        store: Store,
+        links: Arc<[Arc<Link>]>,
+        strict: bool,
+        stats: Arc<WorkerStats>,
+    ) -> Self {
+        ReadThrough { store, partition: Partition::OWN.leased(), way: Way::Linked(links), strict, stats }
     }
 
     /// Where the replies of the worker's own connection go, in mode `ttl`.
@@ -126,7 +133,7 @@ impl ReadThrough {
     pub(crate) fn held(&self, question: Question<'_>, asked: Asked) -> Option<Entry> {
         let need = match &self.way {
             Way::Own(_) => Need::since(asked.min_sync_ns),
-            Way::Linked(links) => link::of_key(links, question.key).need(asked),
+            Way::Linked(links) => link::of_key(links, question.key).need(asked, self.strict),
         };
         let view = question.view(self.partition);
         self.store.find(question.key, view, question.accepts, need, asked.now_ns)
@@ -134,7 +141,14 @@ impl ReadThrough {
 
     /// What is known of a key and answers the question, without counting as use.
     pub(crate) fn peek(&self, question: Question<'_>, now_ns: u64) -> Option<Entry> {
-        self.store.peek_view(question.key, question.view(self.partition), now_ns)
+        let entry = self.store.peek_view(question.key, question.view(self.partition), now_ns);
+        // With a lease that was revoked it proves nothing.
+        entry.filter(|entry| entry.proven_ns() > 0)
+    }
+
+    /// Whether its reads had better be passed on: the server cannot track, so that none of them would be kept.
+    pub(crate) fn is_refused(&self) -> bool {
+        self.links().iter().any(|link| link.is_refused())
     }
 
     fn ask_aging(&self, question: Question<'_>, upstream: &Upstream<Ticket>, asked: Asked) -> Read {
@@ -161,7 +175,7 @@ impl ReadThrough {
 
     fn ask_linked(&self, question: Question<'_>, links: &[Arc<Link>], asked: Asked) -> Read {
         let link = link::of_key(links, question.key);
-        let need = link.need(asked);
+        let need = link.need(asked, self.strict);
         match self.look_up(question, need, asked.now_ns) {
             Lookup::Hit(entry) => {
                 link.was_hit(&entry, &self.stats, asked.now_ns);
@@ -212,7 +226,14 @@ impl ReadThrough {
     pub(crate) fn detail(&self) -> Detail {
         match &self.way {
             Way::Own(_) => Detail::NONE,
-            Way::Linked(links) => link::detail(links),
+            Way::Linked(links) => link::detail(links, self.strict),
+        }
+    }
+
+    fn links(&self) -> &[Arc<Link>] {
+        match &self.way {
+            Way::Own(_) => &[],
+            Way::Linked(links) => links,
         }
     }
 

@@ -55,14 +55,23 @@ impl Reader {
     }
 }
 
+/// How reads of Redis clients are kept.
+pub(crate) struct ClientReads {
+    /// What their links are to keep; none in mode `ttl`.
+    pub(crate) linked: Option<LinkSettings>,
+    /// Every read is a strict one.
+    pub(crate) strict: bool,
+    /// Whether those that are the proxy's own user share what HTTP holds: both fronts promise by age, or both by proof.
+    pub(crate) shared: bool,
+}
+
 /// The partitions of the process.
 pub(crate) struct Partitions {
     store: Store,
     budget: Option<Arc<Budget>>,
     endpoint: Endpoint,
     max_inflight: usize,
-    /// What links are to keep; none in mode `ttl`.
-    linked: Option<LinkSettings>,
+    reads: ClientReads,
     // Taken when a worker meets a reader for the first time.
     known: Mutex<Known>,
 }
@@ -83,16 +92,14 @@ impl Partitions {
         budget: Option<Arc<Budget>>,
         endpoint: Endpoint,
         max_inflight: usize,
-        linked: Option<LinkSettings>,
+        reads: ClientReads,
     ) -> Arc<Self> {
         let mut known = Known::default();
         known.numbers.insert(Reader::of_endpoint(&endpoint), Partition::OWN);
-        // A canary needs a user who may write; what it tries is the server, which is the same for all.
-        let linked = linked.map(|settings| LinkSettings { canary_key: None, ..settings });
-        Arc::new(Partitions { store, budget, endpoint, max_inflight, linked, known: Mutex::new(known) })
+        Arc::new(Partitions { store, budget, endpoint, max_inflight, reads, known: Mutex::new(known) })
     }
 
-    /// Ends the links of all but the first partition.
+    /// Ends the links that Redis clients have to themselves.
     pub(crate) fn end(&self) {
         let threads = std::mem::take(&mut self.known.lock().threads);
         threads.into_iter().for_each(LinkThread::end);
@@ -140,7 +147,7 @@ impl Partitions {
     fn way_of(&self, partition: Partition, reader: &Reader, stats: &Arc<WorkerStats>) -> Option<Way> {
         let endpoint = self.endpoint_of(reader);
         let mut known = self.known.lock();
-        let Some(settings) = &self.linked else {
+        let Some(settings) = &self.reads.linked else {
             let target = || Target::new(endpoint, self.max_inflight);
             let target = known.targets.entry(partition).or_insert_with(target).clone();
             drop(known);
@@ -150,11 +157,30 @@ impl Partitions {
             spawn_local(vital::task("a reader's connection to redis", driving));
             return Some(Way::Own(upstream));
         };
+        // A canary needs a user who may write; what it tries is the server, which is the same for all.
+        if !self.reads.shared {
+            self.links_of(&mut known, Partition::OWN, &self.endpoint, settings)?;
+        }
+        let settings = match partition {
+            Partition::OWN => settings.clone(),
+            _ => LinkSettings { canary_key: None, ..settings.clone() },
+        };
+        self.links_of(&mut known, partition, &endpoint, &settings).map(Way::Linked)
+    }
+
+    /// The links of a partition, which start now if there are none.
+    fn links_of(
+        &self,
+        known: &mut Known,
+        partition: Partition,
+        endpoint: &Endpoint,
+        settings: &LinkSettings,
+    ) -> Option<Arc<[Arc<Link>]>> {
         if let Some(links) = known.links.get(&partition) {
-            return Some(Way::Linked(links.clone()));
+            return Some(links.clone());
         }
         let tracked = Target::tracked(endpoint.clone(), self.max_inflight);
-        let plain = Target::new(endpoint, self.max_inflight);
+        let plain = Target::new(endpoint.clone(), self.max_inflight);
         let start = |number| {
             LinkThread::start(number, &self.store, self.budget.as_ref(), &tracked, &plain, settings.clone())
         };
@@ -164,7 +190,7 @@ impl Partitions {
                 let links: Arc<[Arc<Link>]> = links.into();
                 known.links.insert(partition, links.clone());
                 known.threads.extend(threads);
-                Some(Way::Linked(links))
+                Some(links)
             }
             Err(error) => {
                 error!(%error, "no link for another reader");
@@ -172,17 +198,49 @@ impl Partitions {
             }
         }
     }
+
+    /// What Redis clients are promised and whether it is kept, for an operator; `of_http` are the links of that front.
+    /// None where it is no matter of proof.
+    pub(crate) fn standing(&self, of_http: &[Arc<Link>], now_ns: u64) -> Option<String> {
+        let settings = self.reads.linked.as_ref()?;
+        let mut links = self.links();
+        if self.reads.shared {
+            links.extend_from_slice(of_http);
+        }
+        if links.is_empty() {
+            return Some("not asked yet".into());
+        }
+        let mode = settings.mode;
+        Some(match links.iter().try_for_each(|link| link.holds(now_ns)) {
+            Ok(()) => format!("{mode}, in force"),
+            Err(why) if links.iter().any(|link| link.is_refused()) => {
+                format!("{mode}, not in force: {why}; reads are passed through")
+            }
+            Err(why) => format!("{mode}, not in force: {why}"),
+        })
+    }
+
+    /// The links that Redis clients have to themselves.
+    pub(crate) fn links(&self) -> Vec<Arc<Link>> {
+        self.known.lock().links.values().flat_map(|links| links.iter().cloned()).collect()
+    }
+
+    /// The partition of that number in which reads of Redis clients are kept.
+    fn kept_in(&self, partition: Partition) -> Partition {
+        if self.reads.linked.is_some() { partition.leased() } else { partition }
+    }
 }
 
 /// The ways of one worker to what each reader may see.
 pub(crate) struct Readers {
     partitions: Arc<Partitions>,
+    /// That of the HTTP front.
     own: Rc<ReadThrough>,
     known: RefCell<HashMap<Reader, Option<Rc<ReadThrough>>>>,
 }
 
 impl Readers {
-    /// Those of the worker whose own way is `own`.
+    /// Those of the worker whose HTTP front has the way `own`.
     pub(crate) fn new(partitions: Arc<Partitions>, own: ReadThrough) -> Self {
         Readers { partitions, own: Rc::new(own), known: RefCell::default() }
     }
@@ -200,11 +258,15 @@ impl Readers {
             return known.clone();
         }
         let partition = self.partitions.partition_of(&reader);
+        let strict = self.partitions.reads.strict;
         let way = match partition {
-            Some(Partition::OWN) => Some(self.own.clone()),
+            Some(Partition::OWN) if self.partitions.reads.shared => {
+                Some(Rc::new(ReadThrough { strict, ..(*self.own).clone() }))
+            }
             Some(partition) => {
                 let way = self.partitions.way_of(partition, &reader, &self.own.stats);
-                way.map(|way| Rc::new(ReadThrough { partition, way, ..(*self.own).clone() }))
+                let partition = self.partitions.kept_in(partition);
+                way.map(|way| Rc::new(ReadThrough { partition, way, strict, ..(*self.own).clone() }))
             }
             None => None,
         };
@@ -212,7 +274,7 @@ impl Readers {
         way
     }
 
-    /// What the cache counts, and whether the mode's promise holds, by names for INFO.
+    /// What the cache counts, by names for INFO.
     pub(crate) fn report(&self, now_ns: u64) -> Vec<(&'static str, u64)> {
         let stats = self.own.store.stats(now_ns);
         let mut report = vec![
@@ -230,7 +292,9 @@ impl Readers {
             ("proxy_cache_flushes", stats.flushes),
             ("proxy_cache_partitions", self.partitions.len() as u64),
         ];
-        if let Way::Linked(links) = &self.own.way {
+        let mut links = self.partitions.links();
+        links.extend_from_slice(self.own.links());
+        if !links.is_empty() {
             let in_force = links.iter().all(|link| link.holds(now_ns).is_ok());
             let age_ns = links.iter().map(|link| link.sync_age_ns(now_ns)).max().unwrap_or(0);
             report.push(("proxy_coherence_in_force", u64::from(in_force)));
@@ -241,7 +305,17 @@ impl Readers {
         report
     }
 
-    /// The way of the proxy's own user.
+    /// What Redis clients are promised and whether it is kept, as for an operator.
+    pub(crate) fn standing(&self, now_ns: u64) -> Option<String> {
+        self.partitions.standing(self.own.links(), now_ns)
+    }
+
+    /// Whether a connection's reads of a key are to be in the order of its writes.
+    pub(crate) fn keeps_order(&self) -> bool {
+        self.partitions.reads.linked.is_some()
+    }
+
+    /// The way of the HTTP front, to what concerns the whole cache.
     pub(crate) fn own(&self) -> &Rc<ReadThrough> {
         &self.own
     }

@@ -109,7 +109,10 @@ impl Mode {
     /// The settings of this mode.
     fn set(self, program: ProxyBuilder) -> ProxyBuilder {
         let millis = |span: Duration| format!("{}ms", span.as_millis());
-        let program = program.set("COHERENCE", self.name()).set("HONOR_NO_CACHE", "on");
+        let program = program
+            .set("COHERENCE", self.name())
+            .set("RESP_COHERENCE", self.name())
+            .set("HONOR_NO_CACHE", "on");
         match self {
             Mode::Ttl => program.set("GLOBAL_EXPIRY", millis(GLOBAL_EXPIRY)),
             Mode::Tracking | Mode::Strict => program.set("MAX_STALENESS", millis(MAX_STALENESS)),

@@ -11,7 +11,12 @@ const UNREACHABLE: &str = "-MASTERDOWN proxy: upstream unreachable";
 
 fn guarded() -> (RedisServer, Proxy) {
     let redis = RedisServer::builder().password("secret").start();
-    let proxy = program().redis(&redis).set("RESP_PORT", "0").set("WORKERS", "1").start();
+    let proxy = program()
+        .redis(&redis)
+        .set("RESP_PORT", "0")
+        .set("WORKERS", "1")
+        .set("RESP_COHERENCE", "ttl")
+        .start();
     (redis, proxy)
 }
 
@@ -165,6 +170,7 @@ fn without_redis_nobody_new_is_let_in_and_those_within_keep_their_hits() {
         .set("RESP_PORT", "0")
         .set("REDIS_CONNECT_TIMEOUT", "500ms")
         .set("ANONYMOUS_PROOF", "10ms")
+        .set("RESP_COHERENCE", "ttl")
         .start();
     let mut inside = proxy.resp_client();
     inside.ask("SET k v", "+OK").ask("GET k", "$1\r\nv");

@@ -312,9 +312,9 @@ fn a_hit_waits_for_nothing_upstream() {
 }
 
 #[test]
-fn with_resp_cache_off_everything_goes_to_redis() {
+fn with_resp_coherence_off_everything_goes_to_redis() {
     for mode in MODES {
-        let (redis, proxy) = start_resp_in(mode, &[("RESP_CACHE", "off")]);
+        let (redis, proxy) = start_resp_in(mode, &[("RESP_COHERENCE", "off")]);
         redis.client().set("k", "v");
         // Known to the other front.
         assert_eq!((proxy.get("/k").text(), proxy.get("/k").text()), ("v", "v"));
@@ -335,7 +335,7 @@ fn with_resp_cache_off_everything_goes_to_redis() {
 fn users_and_databases_beyond_64_are_served_by_redis() {
     let redis = RedisServer::builder().config("databases", "80").start();
     let proxy = crate::support::program().redis(&redis).set("RESP_PORT", "0").set("WORKERS", "1");
-    let proxy = proxy.allow_warning("too many users and databases").start();
+    let proxy = proxy.set("RESP_COHERENCE", "ttl").allow_warning("too many users and databases").start();
     let (mut client, mut direct) = (proxy.resp_client(), redis.client());
     for db in 0..70 {
         direct.command(&["SELECT", &db.to_string()]);
@@ -385,8 +385,8 @@ fn clients_that_watch_or_are_in_a_transaction_read_from_redis() {
 fn a_read_of_a_client_that_is_not_logged_in_is_refused_whatever_is_known() {
     for mode in MODES {
         let redis = RedisServer::builder().password("secret").start();
-        let proxy =
-            crate::support::program().redis(&redis).set("RESP_PORT", "0").set("COHERENCE", mode).start();
+        let proxy = crate::support::program().redis(&redis).set("RESP_PORT", "0");
+        let proxy = proxy.set("COHERENCE", mode).set("RESP_COHERENCE", mode).start();
         redis.client().set("k", "v");
         for _ in 0..3 {
             assert_eq!(proxy.get("/k").text(), "v");

@@ -42,7 +42,8 @@ fn assert_is_not_kept(redis: &RedisServer) {
 
 #[track_caller]
 fn assert_is_not_kept_by(redis: &RedisServer, program: ProxyBuilder) {
-    let proxy = program.set("RESP_PORT", "0").set("COHERENCE", "strict").start();
+    let proxy = program.set("RESP_PORT", "0").set("COHERENCE", "strict").set("RESP_COHERENCE", "strict");
+    let proxy = proxy.set("MAX_STALENESS", "5s").start();
     wait_in_force(&proxy);
     let (mut client, mut direct) = (proxy.resp_client(), RawClient::connect(redis.address()));
     let questions = [

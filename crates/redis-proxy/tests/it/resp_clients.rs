@@ -11,7 +11,7 @@ use crate::support::start_resp;
 fn run(client: RealClient) -> Result<(), String> {
     let installed = client.install(&Path::new(env!("CARGO_TARGET_TMPDIR")).join("clients"))?;
     let (redis, proxy) = start_resp(&[]);
-    for warning in ["redis unavailable", "lost"] {
+    for warning in ["redis unavailable", "lost", "coherence is not in force"] {
         proxy.allow_warning(warning);
     }
     let (steps, wrong) = installed.run(proxy.resp_address(), Duration::from_secs(120), || redis.restart());

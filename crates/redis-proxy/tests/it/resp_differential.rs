@@ -23,14 +23,14 @@ const REASONS: [&str; 4] = [BROWSER, PENDING, NAME, HALF];
 #[test]
 fn the_proxy_answers_as_redis_does() {
     let cases = std::env::var("FUZZ_CASES").map_or(20_000, |cases| cases.parse().expect("a number"));
-    run(&[("RESP_CACHE", "off")], cases);
+    run(&[("RESP_COHERENCE", "off")], cases);
 }
 
 /// Both servers are emptied between cases, behind the proxy: so reads are strict.
 #[test]
 fn the_proxy_answers_as_redis_does_from_its_cache() {
     let cases = std::env::var("FUZZ_CASES").map_or(5_000, |cases| cases.parse().expect("a number"));
-    run(&[("COHERENCE", "strict")], cases);
+    run(&[("RESP_COHERENCE", "strict")], cases);
 }
 
 fn run(settings: &[(&str, &str)], cases: usize) {

@@ -40,7 +40,7 @@ fn without_redis_a_command_waits_its_time_and_is_told_and_all_is_well_after() {
 
 #[test]
 fn a_read_lost_with_its_connection_is_sent_once_more_and_a_write_closes_its_client() {
-    let (_redis, faults, proxy) = start(&[("WORKERS", "1"), ("RESP_CACHE", "off")]);
+    let (_redis, faults, proxy) = start(&[("WORKERS", "1"), ("RESP_COHERENCE", "off")]);
     let (mut reader, mut writer) = (proxy.resp_client(), proxy.resp_client());
     writer.ask("SET k 1", "+OK");
     reader.ask("GET k", "$1\r\n1");
@@ -61,7 +61,7 @@ fn a_read_lost_with_its_connection_is_sent_once_more_and_a_write_closes_its_clie
 #[test]
 fn a_silent_lane_is_torn_down_and_its_clients_told() {
     let (_redis, faults, proxy) =
-        start(&[("RESP_LANE_TIMEOUT", "200ms"), ("WORKERS", "1"), ("RESP_CACHE", "off")]);
+        start(&[("RESP_LANE_TIMEOUT", "200ms"), ("WORKERS", "1"), ("RESP_COHERENCE", "off")]);
     let mut client = proxy.resp_client();
     client.ask("SET k v", "+OK");
     faults.stall_replies();

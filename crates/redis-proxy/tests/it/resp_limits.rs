@@ -75,7 +75,8 @@ fn a_hundred_mebibytes_reach_a_slow_reader_and_stall_nobody() {
 
 #[test]
 fn a_client_that_leaves_too_much_unread_is_closed() {
-    let (redis, proxy) = start_resp(&[("RESP_OUTPUT_LIMIT_BYTES", "1MiB"), ("WORKERS", "1")]);
+    let (redis, proxy) =
+        start_resp(&[("RESP_OUTPUT_LIMIT_BYTES", "1MiB"), ("WORKERS", "1"), ("RESP_COHERENCE", "ttl")]);
     redis.client().set("k", vec![b'x'; 16 * 1024]);
     let slow = proxy.resp_client().with_small_buffer();
     let mut other = proxy.resp_client();
@@ -95,7 +96,7 @@ fn a_client_that_leaves_too_much_unread_is_closed() {
 
 #[test]
 fn slow_readers_together_leave_a_bounded_amount_unread() {
-    let settings = [("RESP_UNREAD_BYTES", "40MiB"), ("WORKERS", "2"), ("RESP_CACHE", "off")];
+    let settings = [("RESP_UNREAD_BYTES", "40MiB"), ("WORKERS", "2"), ("RESP_COHERENCE", "off")];
     let (redis, proxy) = start_resp(&settings);
     redis.client().set("k", vec![b'x'; 16 * MIB]);
     let unread = || proxy.metrics().value("redis_proxy_resp_unread_bytes");
@@ -122,7 +123,7 @@ fn slow_readers_together_leave_a_bounded_amount_unread() {
 
 #[test]
 fn lanes_are_bounded_and_an_idle_one_makes_room() {
-    let (redis, proxy) = start_resp(&[("MAX_LANES", "2"), ("WORKERS", "1"), ("RESP_CACHE", "off")]);
+    let (redis, proxy) = start_resp(&[("MAX_LANES", "2"), ("WORKERS", "1"), ("RESP_COHERENCE", "off")]);
     let lanes = || proxy.metrics().value("redis_proxy_open_lanes");
     let mut clients: Vec<_> = (0..5)
         .map(|db| {

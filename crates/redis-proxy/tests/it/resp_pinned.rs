@@ -131,6 +131,7 @@ fn a_pin_that_redis_has_closed_meanwhile_costs_nobody_his_connection() {
     }
     proxy.allow_warning("lost");
     proxy.allow_warning("redis unavailable");
+    proxy.allow_warning("coherence is not in force");
 }
 
 #[test]
@@ -387,4 +388,5 @@ fn a_lost_pin_closes_its_client() {
     assert!(client.at_end());
     proxy.allow_warning("lost");
     proxy.allow_warning("redis unavailable");
+    proxy.allow_warning("coherence is not in force");
 }

@@ -5,7 +5,7 @@ use crate::support::start_resp;
 #[test]
 fn a_read_goes_to_redis_from_between_others_after_a_slow_command() {
     // What GETRANGE asks is not fetched in this mode.
-    let (redis, proxy) = start_resp(&[("COHERENCE", "ttl")]);
+    let (redis, proxy) = start_resp(&[("RESP_COHERENCE", "ttl")]);
     redis.client().command(&["MSET", "a", "1", "b", "22", "c", "333"]);
     let mut client = proxy.resp_client();
     client.ask("EVAL \"return 7\" 0", ":7");

@@ -23,7 +23,7 @@ fn run(cached: bool, units: &[&str], timeout: Duration) {
     });
     let _turn = ONE_AT_A_TIME.lock();
     // The suite reads what Redis counts and shows of its connections: none is to be opened or closed meanwhile without need.
-    let cache = if cached { ("COHERENCE", "tracking") } else { ("RESP_CACHE", "off") };
+    let cache = if cached { ("RESP_COHERENCE", "tracking") } else { ("RESP_COHERENCE", "off") };
     let (_redis, proxy) = start_resp(&[cache, ("WORKERS", "1"), ("RESP_LANE_IDLE", "1h")]);
     // Scripts of the suite keep Redis busy for seconds.
     proxy.allow_warning("coherence is not in force");

@@ -51,7 +51,11 @@ fn lanes_lead_over_tls() {
     let redis = start_tls(&authority, &["127.0.0.1"], "no");
     let proxy = at_tls(program_without_redis(), &redis, &authority.file("ca.pem")).set("RESP_PORT", "0");
     serves(
-        &proxy.set("RESP_MAX_ARGUMENTS", "2147483647").set("RESP_CACHE", "off").allow_warning("lost").start(),
+        &proxy
+            .set("RESP_MAX_ARGUMENTS", "2147483647")
+            .set("RESP_COHERENCE", "off")
+            .allow_warning("lost")
+            .start(),
         &redis,
     );
 }
@@ -62,7 +66,11 @@ fn lanes_lead_over_a_unix_socket() {
     let url = format!("unix://{}", redis.socket_path().display());
     let proxy = program_without_redis().set("REDIS_URL", url).set("RESP_PORT", "0");
     serves(
-        &proxy.set("RESP_MAX_ARGUMENTS", "2147483647").set("RESP_CACHE", "off").allow_warning("lost").start(),
+        &proxy
+            .set("RESP_MAX_ARGUMENTS", "2147483647")
+            .set("RESP_COHERENCE", "off")
+            .allow_warning("lost")
+            .start(),
         &redis,
     );
 }

@@ -218,7 +218,8 @@ fn a_fill_that_a_write_overtakes_is_not_kept() {
     for mode in ["ttl", "tracking"] {
         let redis = RedisServer::start();
         let fault = FaultProxy::start(redis.address());
-        let proxy = program().redis_at(fault.address()).set("RESP_PORT", "0").set("COHERENCE", mode).start();
+        let proxy = program().redis_at(fault.address()).set("RESP_PORT", "0").set("COHERENCE", mode);
+        let proxy = proxy.set("RESP_COHERENCE", mode).start();
         if mode == "tracking" {
             wait_in_force(&proxy);
         }

@@ -24,9 +24,10 @@ pub(crate) fn start_with(settings: &[(&str, &str)]) -> (RedisServer, Proxy) {
     (redis, proxy)
 }
 
-/// A Redis of its own and the program in front of it with a port for Redis clients.
+/// A Redis of its own and the program in front of it with a port for Redis clients. How late a proof may be is no matter
+/// of these tests.
 pub(crate) fn start_resp(settings: &[(&str, &str)]) -> (RedisServer, Proxy) {
-    start_with(&[&[("RESP_PORT", "0")], settings].concat())
+    start_with(&[&[("RESP_PORT", "0"), ("MAX_STALENESS", "5s")], settings].concat())
 }
 
 /// Waits until hits are what the mode promises.
@@ -37,10 +38,11 @@ pub(crate) fn wait_in_force(proxy: &Proxy) {
     });
 }
 
-/// The same in a mode of coherence, with its promise in force. How late a proof may be is no matter of these tests.
+/// The same with both fronts in a mode of coherence, with its promise in force.
 #[track_caller]
 pub(crate) fn start_resp_in(mode: &str, settings: &[(&str, &str)]) -> (RedisServer, Proxy) {
-    let (redis, proxy) = start_resp(&[&[("COHERENCE", mode), ("MAX_STALENESS", "5s")], settings].concat());
+    let modes = [("COHERENCE", mode), ("RESP_COHERENCE", mode)];
+    let (redis, proxy) = start_resp(&[&modes, settings].concat());
     if mode != "ttl" {
         wait_in_force(&proxy);
     }
@@ -52,7 +54,8 @@ pub(crate) const WORKERS: usize = 2;
 
 /// A program that may say that Redis is away.
 pub(crate) fn program_without_redis() -> ProxyBuilder {
-    program().allow_warning("redis unavailable").allow_warning("connection to redis lost")
+    let program = program().allow_warning("redis unavailable").allow_warning("connection to redis lost");
+    program.allow_warning("coherence is not in force")
 }
 
 /// Writes `count` keys from 0 on, `value-of` and the key as values, in one command.

@@ -334,7 +334,7 @@ impl Connection {
     /// An answer of Redis is about to be delivered: from now on this client is shown nothing older. In mode `ttl` that is
     /// promised only after commands of which it is not known what they change.
     pub(super) fn has_seen_redis(&self) {
-        if self.front.readers.own().keeps_order() {
+        if self.front.readers.keeps_order() {
             self.seen.now();
         }
     }

@@ -37,7 +37,7 @@ pub(crate) use registry::Registry;
 use self::route::{Route, route};
 use self::session::Session;
 use crate::clock::nanos;
-use crate::config::{ProxyAdmin, Settings};
+use crate::config::{Mode, ProxyAdmin, Settings};
 use crate::front::drain::Drain;
 use crate::front::linger::{PATIENCE, linger};
 use crate::lanes::{Bounds, Identity, LaneSettings, Lanes, Login, Password};
@@ -58,6 +58,8 @@ pub(crate) struct RespSettings {
     query_buffer_bytes: usize,
     /// Whether reads are answered from the cache.
     cache: bool,
+    /// What hits promise, as the operator calls it.
+    coherence: &'static str,
     /// Commands of one client on their way.
     pipeline: usize,
     output_bytes: usize,
@@ -92,7 +94,8 @@ impl RespSettings {
             },
             big_request_bytes: settings.resp_big_request_bytes,
             query_buffer_bytes: settings.resp_query_buffer_bytes,
-            cache: settings.resp_cache,
+            cache: settings.resp_coherence.is_some(),
+            coherence: settings.resp_coherence.map_or("off", Mode::name),
             pipeline: settings.resp_pipeline,
             output_bytes: settings.output_buffer_bytes,
             output_limit_bytes: settings.resp_output_limit_bytes,

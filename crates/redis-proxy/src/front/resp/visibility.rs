@@ -88,6 +88,9 @@ impl Connection {
 
     /// What is known of a key's value, as pairs; nil if nothing is.
     fn cached(&self, key: &[u8]) -> Frame {
+        if !self.front().settings.cache {
+            return Frame::Null;
+        }
         let now_ns = now_ns();
         let reader = self.front().readers.of(&self.session().key.identity, self.session().key.db);
         let entry = reader.and_then(|reader| reader.peek(Question::value(key), now_ns));
@@ -142,6 +145,9 @@ impl super::RespFront {
         };
         line("proxy_version", &env!("CARGO_PKG_VERSION"));
         line("proxy_clients", &self.registry.len());
+        // Of readers who are promised nothing that takes a proof, the mode is all there is to say.
+        let standing = self.readers.standing(now_ns());
+        line("proxy_redis_clients", &standing.as_deref().unwrap_or(self.settings.coherence));
         for (name, value) in self.readers.report(now_ns()) {
             line(name, &value);
         }

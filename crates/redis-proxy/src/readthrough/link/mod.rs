@@ -57,8 +57,10 @@ const HITS_AN_AUDIT: u64 = 100_000;
 pub(crate) struct LinkSettings {
     /// How many links there are.
     pub(crate) links: usize,
-    /// Every read is a strict one.
-    pub(crate) strict: bool,
+    /// The mode that they are for, as the operator calls it.
+    pub(crate) mode: &'static str,
+    /// Whether the other front holds what is only of its age: that is not to leave by what Redis tells a link.
+    pub(crate) apart: bool,
     /// How old a hit may be.
     pub(crate) max_staleness_ns: u64,
     /// The key by which delivery is tried; none: it is not.
@@ -120,8 +122,7 @@ fn count(counter: &AtomicU64, more: u64) {
 }
 
 /// What `Cache-Status` says of the mode and of its promise.
-pub(super) fn detail(links: &[Arc<Link>]) -> Detail {
-    let strict = links.iter().any(|link| link.settings.strict);
+pub(super) fn detail(links: &[Arc<Link>], strict: bool) -> Detail {
     let in_force = links.iter().all(|link| link.is_in_force());
     let text: &[u8] = match (strict, in_force) {
         (false, true) => b"; detail=tracking",
@@ -179,9 +180,9 @@ impl Link {
     }
 
     /// How late an answer must be proven for what is asked.
-    pub(super) fn need(&self, asked: Asked) -> Need {
+    pub(super) fn need(&self, asked: Asked, strict: bool) -> Need {
         let bound = asked.now_ns.saturating_sub(self.settings.max_staleness_ns);
-        if (self.settings.strict || asked.no_cache) && !mutant::is_on(Mutant::NoBarrier) {
+        if (strict || asked.no_cache) && !mutant::is_on(Mutant::NoBarrier) {
             Need::proven_since(asked.now_ns)
         } else if asked.min_sync_ns > bound {
             Need::proven_since(asked.min_sync_ns)
@@ -351,9 +352,14 @@ impl Link {
         self.standing.is_in_force()
     }
 
+    /// Whether the server is there and cannot track.
+    pub(crate) fn is_refused(&self) -> bool {
+        self.standing.is_refused()
+    }
+
     /// The mode's name, as it is set and as `Cache-Status` tells it.
     pub(crate) fn mode(&self) -> &'static str {
-        if self.settings.strict { "strict" } else { "tracking" }
+        self.settings.mode
     }
 
     /// A reply to a command sent at `sent_ns` has been processed, by the link's own thread.
@@ -365,8 +371,20 @@ impl Link {
     /// trusted.
     fn distrust(&self, incarnation: u64, why: String) {
         if self.standing.found(incarnation, Promise::Distrusted(why)) {
-            self.store.flush();
+            self.forget_all();
         }
+    }
+
+    /// What was brought so far is the past, all of it.
+    fn forget_all(&self) {
+        if !self.settings.apart {
+            return self.store.flush();
+        }
+        let mut lease = self.lease.lock();
+        let before = std::mem::take(&mut *lease);
+        // What comes from now on is proven as far as what came so far.
+        lease.renew(before.sync_ns());
+        before.revoke();
     }
 }
 

@@ -347,7 +347,7 @@ impl Sink for LinkSink {
             Frame::Array(keys) if keys.iter().all(names) => {
                 for key in keys {
                     let Frame::Bulk(key) = key else { continue };
-                    self.link.store.invalidate(key);
+                    self.link.store.invalidate_leased(key);
                     count(&self.link.counts.invalidations, 1);
                     if canary == Some(&key[..]) {
                         self.tell(News::CanaryPushed { at_ns: now_ns() });
@@ -357,7 +357,7 @@ impl Sink for LinkSink {
             // Without keys it means all: FLUSHALL, FLUSHDB, a reload.
             Frame::Null if mutant::is_on(Mutant::IgnoreNullPush) => {}
             _ => {
-                self.link.store.flush();
+                self.link.forget_all();
                 count(&self.link.counts.flushes, 1);
                 self.tell(News::CanaryPushed { at_ns: now_ns() });
             }

@@ -229,8 +229,9 @@ impl Report {
             Err(reason) => warn!(
                 mode,
                 reason,
-                "coherence is not in force: reads are fetched. It needs a Redis (6.2.11, 7.0.9, 7.2 or later) or \
-                 Valkey that is a primary and whose ACL allows CLIENT TRACKING and PTTL; COHERENCE=ttl asks for none of that"
+                "coherence is not in force: reads are fetched, or passed through for Redis clients. It needs a Redis \
+                 (6.2.11, 7.0.9, 7.2 or later) or Valkey that is a primary and whose ACL allows CLIENT TRACKING and PTTL; \
+                 COHERENCE=ttl and RESP_COHERENCE=ttl ask for none of that"
             ),
         }
         self.told = Some(now);

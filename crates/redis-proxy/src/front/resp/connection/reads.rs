@@ -238,7 +238,7 @@ impl Connection {
     /// will say: they are asked again.
     fn leave_to_lane(&mut self, pending: &mut Pending) {
         pending.state = State::ToLane;
-        if self.front.readers.own().keeps_order() {
+        if self.front.readers.keeps_order() {
             for behind in &mut self.reads {
                 (behind.state, behind.parts) = (State::Behind, Vec::new());
             }
@@ -371,7 +371,7 @@ fn keys<'a>(read: Read, arguments: Arguments<'a>) -> impl Iterator<Item = &'a [u
 
 /// Whether what is not known is fetched by this very question.
 fn fetches(read: Read, reader: &ReadThrough) -> bool {
-    reader.keeps_replies() || matches!(read, Read::Get | Read::Mget)
+    if reader.keeps_replies() { !reader.is_refused() } else { matches!(read, Read::Get | Read::Mget) }
 }
 
 /// The question of a read of one key.

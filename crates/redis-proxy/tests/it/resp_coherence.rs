@@ -1,0 +1,179 @@
+//! What hits promise a Redis client (`RESP_COHERENCE`), beside what they promise over HTTP (`COHERENCE`).
+
+use std::time::Duration;
+
+use testkit::{Action, HttpClient, Proxy, RawClient, RedisServer, ScriptedRedis, wait_until};
+
+use crate::support::{program, start_resp};
+
+const SOON: Duration = Duration::from_secs(10);
+
+fn ready(proxy: &Proxy) -> String {
+    HttpClient::connect(proxy.admin_address()).get("/readyz").text().to_owned()
+}
+
+/// What `/readyz` and INFO say of Redis clients.
+fn standing(proxy: &Proxy) -> (String, String) {
+    let told = |text: &str, name: &str| {
+        let line = text.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default();
+        line.trim().to_owned()
+    };
+    let info = proxy.resp_client().send("INFO proxy\r\n").bulk();
+    (told(&ready(proxy), "redis clients: "), told(&String::from_utf8_lossy(&info), "proxy_redis_clients:"))
+}
+
+/// Waits until a read of a Redis client is answered from memory.
+#[track_caller]
+fn wait_kept(proxy: &Proxy, client: &mut RawClient, ask: &str, expect: &str) {
+    let cached = || proxy.metrics().value("redis_proxy_lookups_total{result=\"hit\"}");
+    wait_until(SOON, "a hit", || {
+        let before = cached();
+        client.ask(ask, expect);
+        cached() > before
+    });
+}
+
+#[test]
+fn by_default_redis_clients_are_shown_no_key_that_has_expired_and_each_change() {
+    let (redis, proxy) = start_resp(&[]);
+    let mut client = proxy.resp_client();
+    client.ask("SET other 1", "+OK");
+    wait_kept(&proxy, &mut client, "GET other", "$1\r\n1");
+    client.ask("SET otp 1 PX 1000", "+OK").ask("GET otp", "$1\r\n1");
+    assert_eq!(proxy.get("/otp").text(), "1");
+    redis.client().set("other", "2");
+    wait_until(SOON, "a change at Redis", || client.send("GET other\r\n").bulk() == b"2");
+    wait_until(SOON, "the key's end", || {
+        redis.client().command(&["EXISTS", "otp"]) == testkit::Reply::Integer(0)
+    });
+    client.ask("GET otp", "$-1").ask("EXISTS otp", ":0").ask("TTL otp", ":-2").ask("STRLEN otp", ":0");
+    assert_eq!(proxy.get("/otp").text(), "1", "over HTTP its age is what counts");
+}
+
+#[test]
+fn what_http_serves_by_age_is_untouched_by_redis_clients_and_what_redis_tells_of() {
+    let (redis, proxy) = start_resp(&[("WORKERS", "1")]);
+    let mut client = proxy.resp_client();
+    let keys = ["set", "deleted", "expired", "flushed", "renamed"];
+    for key in keys {
+        client.ask(&format!("SET {key} old"), "+OK");
+    }
+    client.ask("PEXPIRE expired 60000", ":1");
+    // In this order on half of the keys, in the other on the others.
+    keys[..2].iter().for_each(|key| assert_eq!(proxy.get(&format!("/{key}")).text(), "old"));
+    keys.iter().for_each(|key| wait_kept(&proxy, &mut client, &format!("GET {key}"), "$3\r\nold"));
+    keys.iter().for_each(|key| assert_eq!(proxy.get(&format!("/{key}")).text(), "old"));
+    let mut direct = redis.client();
+    direct.set("set", "new");
+    direct.command(&["DEL", "deleted"]);
+    direct.command(&["PEXPIRE", "expired", "1"]);
+    direct.command(&["RENAME", "renamed", "elsewhere"]);
+    wait_until(SOON, "four changes", || {
+        client.send("GET set\r\n").bulk() == b"new"
+            && ["deleted", "expired", "renamed"]
+                .iter()
+                .all(|key| client.send(format!("EXISTS {key}\r\n")).line() == ":0")
+    });
+    direct.command(&["FLUSHALL"]);
+    wait_until(SOON, "a flush", || client.send("EXISTS flushed\r\n").line() == ":0");
+    let gets = redis.command_calls("get");
+    for key in keys {
+        let answer = proxy.get(&format!("/{key}"));
+        assert_eq!(
+            (answer.text(), answer.header("cache-status")),
+            ("old", Some("redis-proxy; hit")),
+            "{key}"
+        );
+    }
+    assert_eq!(redis.command_calls("get"), gets, "no GET for HTTP");
+    // A write through the proxy is seen by all.
+    client.ask("SET set newer", "+OK");
+    assert_eq!(proxy.get("/set").text(), "newer");
+    client.ask("FLUSHALL", "+OK");
+    assert!(keys.iter().all(|key| proxy.get(&format!("/{key}")).status == 404));
+}
+
+#[test]
+fn redis_clients_are_not_shown_what_http_serves_by_age() {
+    let (redis, proxy) = start_resp(&[]);
+    redis.client().set("k", "old");
+    assert_eq!(proxy.get("/k").text(), "old");
+    redis.client().set("k", "new!");
+    let mut client = proxy.resp_client();
+    client.ask("PROXY CACHE GET k", "$-1");
+    client.ask("STRLEN k", ":4").ask("GET k", "$4\r\nnew!").ask("MGET k k", "*2\r\n$4\r\nnew!\r\n$4\r\nnew!");
+    assert_eq!(proxy.get("/k").text(), "old");
+}
+
+#[test]
+fn the_link_of_redis_clients_starts_with_their_first_read() {
+    let (redis, proxy) = start_resp(&[("CANARY_KEY", "bird")]);
+    redis.client().set("k", "v");
+    let mut client = proxy.resp_client();
+    client.ask("PING", "+PONG").ask("SET other v", "+OK").ask("LPUSH list e", ":1");
+    assert_eq!(proxy.get("/k").text(), "v");
+    let not_asked = ("not asked yet".to_owned(), "not asked yet".to_owned());
+    assert_eq!(standing(&proxy), not_asked);
+    assert_eq!(redis.command_calls("client|tracking"), 0);
+    assert!(!ready(&proxy).contains("coherence:"), "HTTP serves by age");
+    client.ask("GET k", "$1\r\nv");
+    let in_force = ("tracking, in force".to_owned(), "tracking, in force".to_owned());
+    wait_until(SOON, "the promise in force", || standing(&proxy) == in_force);
+    assert_eq!(redis.command_calls("client|tracking"), 1);
+    assert_eq!(proxy.metrics().value("redis_proxy_coherence_in_force"), 1.0);
+    assert_eq!(proxy.wait_log("coherence is in force", SOON).field("mode"), Some("tracking"));
+}
+
+#[test]
+fn where_the_server_cannot_track_reads_are_passed_through_and_it_is_said() {
+    for mode in ["tracking", "strict"] {
+        let redis = RedisServer::start();
+        let rules = ["ACL", "SETUSER", "some", "on", ">secret", "~*", "&*", "+@all", "-client|tracking"];
+        redis.client().command(&rules);
+        let url = format!("redis://some:secret@{}", redis.address());
+        let proxy = program().set("REDIS_URL", url).set("RESP_PORT", "0").set("RESP_COHERENCE", mode);
+        let proxy = proxy.set("RESP_IDENTITY", "proxy").allow_warning("coherence is not in force").start();
+        let mut client = proxy.resp_client();
+        redis.client().set("k", "v");
+        client.ask("GET k", "$1\r\nv");
+        let words = format!("{mode}, not in force: CLIENT TRACKING ON: NOPERM");
+        wait_until(SOON, "the words", || standing(&proxy).0.starts_with(&words));
+        let (readyz, info) = standing(&proxy);
+        assert!(readyz.ends_with("; reads are passed through") && info == readyz, "{readyz} {info}");
+        let told = proxy.wait_log("coherence is not in force", SOON);
+        assert!(told.raw.contains("passed through") && told.field("mode") == Some(mode), "{}", told.raw);
+        redis.reset_stats();
+        for value in ["one", "two"] {
+            redis.client().set("k", value);
+            client.ask("GET k", &format!("$3\r\n{value}")).ask("STRLEN k", ":3");
+            client.ask("MGET k none", &format!("*2\r\n$3\r\n{value}\r\n$-1")).ask("TTL k", ":-1");
+        }
+        assert_eq!((redis.command_calls("get"), redis.command_calls("mget")), (2, 2), "each as itself");
+        assert_eq!((redis.command_calls("strlen"), redis.command_calls("pttl")), (2, 0));
+    }
+}
+
+#[test]
+fn a_server_that_accepts_tracking_and_never_pushes_is_found_out_for_redis_clients_too() {
+    let tracked = "%3\r\n$5\r\nflags\r\n~1\r\n$2\r\non\r\n$8\r\nredirect\r\n:-1\r\n$8\r\nprefixes\r\n*0\r\n";
+    let redis = ScriptedRedis::builder()
+        .answer("CLIENT TRACKINGINFO", tracked)
+        .answer("MULTI", "+OK\r\n")
+        .answer("SET", "+QUEUED\r\n")
+        .answer("DEL", "+QUEUED\r\n")
+        .answer("EXEC", "*2\r\n+OK\r\n:1\r\n")
+        .answer("PTTL", ":-1\r\n")
+        .start(|key, _| Action::value(key));
+    let proxy =
+        program().redis_at(redis.address()).set("RESP_PORT", "0").allow_warning("coherence is not in force");
+    let proxy = proxy.start();
+    let mut client = proxy.resp_client();
+    client.ask("GET k", "$1\r\nk");
+    let words = "the server accepts tracking and delivers no invalidations; reads are passed through";
+    wait_until(SOON, "the words", || ready(&proxy).contains(words));
+    for _ in 0..3 {
+        let before = redis.calls("GET");
+        client.ask("GET k", "$1\r\nk");
+        assert_eq!(redis.calls("GET"), before + 1);
+    }
+}
