@@ -77,6 +77,12 @@ pub fn run(settings: Settings, reread: Reread) -> Result<Ended, Error> {
 fn start(mut settings: Settings, reread: Reread) -> Result<Ended, Error> {
     mutate()?;
     let as_read = settings.named.clone();
+    for name in &settings.injected {
+        info!(
+            name,
+            "a variable that Kubernetes sets for a service of that name, and no port of ours: ignored"
+        );
+    }
     let files = files::raise_limit();
     let mut links = 0;
     if settings.resp_port.is_some() {

@@ -54,7 +54,8 @@ the secret. The secret and its file together are an error. A flag is the worst p
 
 Beside a service named `redis`, Kubernetes sets `REDIS_PORT=tcp://10.0.0.1:6379` in every pod. Host and port are taken
 from it; where `REDIS_HOST` is set, the port only. As it is nobody's choice it never conflicts: `REDIS_URL` and `WITH_REDIS=on` win
-over it silently, `WITH_REDIS=auto` takes it for an address.
+over it silently, `WITH_REDIS=auto` takes it for an address. Beside services named `admin` or `resp` it sets `ADMIN_PORT` and
+`RESP_PORT` likewise, which are ports of ours: such a text is ignored there, with a line in the log.
 
 ## From the Flask ancestor
 

@@ -138,6 +138,8 @@ pub struct Settings {
     pub shutdown_timeout: Duration,
     /// All of them by their names, as given or by default.
     pub(crate) named: Named,
+    /// Variables that have the name of a setting and were left out, as they are not meant for us.
+    pub(crate) injected: Vec<&'static str>,
 }
 
 /// The values of all settings by name, to see which differ.
@@ -372,6 +374,7 @@ fn settle(values: &Values) -> Result<Settings, ConfigError> {
         shutdown_delay: values.time("SHUTDOWN_DELAY"),
         shutdown_timeout: values.time("SHUTDOWN_TIMEOUT"),
         named: Named::new(values),
+        injected: values.injected.clone(),
     };
     check_together(&settings)?;
     Ok(settings)

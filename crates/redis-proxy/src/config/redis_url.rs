@@ -69,6 +69,12 @@ pub(super) fn tcp_address(text: &str) -> Option<(String, u16)> {
     Some((value::host(host)?, port))
 }
 
+/// Whether a text is the address of a service, as Kubernetes and Docker's links put it into `<SERVICE>_PORT`.
+pub(super) fn is_service_address(text: &str) -> bool {
+    let rest = ["tcp://", "udp://", "sctp://"].iter().find_map(|scheme| text.strip_prefix(scheme));
+    rest.is_some_and(|rest| tcp_address(&format!("tcp://{rest}")).is_some())
+}
+
 /// `text` with everything in it masked that may be a password, also where it is not a URL.
 pub(super) fn masked(text: &str) -> String {
     let Some((scheme, rest)) = text.split_once("://").filter(|(scheme, _)| SCHEMES.contains(scheme)) else {

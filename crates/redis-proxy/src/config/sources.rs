@@ -8,8 +8,9 @@ use std::time::Duration;
 use super::error::{ConfigError, quoted};
 use super::file::{self, Line};
 use super::flags::Flags;
+use super::redis_url;
 use super::table::{self, Setting};
-use super::value::Value;
+use super::value::{Accepts, Value};
 
 /// Where a value was given.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,7 +40,11 @@ pub(super) struct Given {
 }
 
 /// A value of every setting of the table that has one.
-pub(super) struct Values(Vec<(&'static Setting, Option<Given>)>);
+pub(super) struct Values {
+    slots: Vec<(&'static Setting, Option<Given>)>,
+    /// Ports of ours that the environment seems to set and does not, see [`is_injected`].
+    pub(super) injected: Vec<&'static str>,
+}
 
 /// The settings that can be read from a file of their own, and the setting that names the file.
 const SECRETS: [(&str, &str); 2] =
@@ -66,13 +71,16 @@ impl Values {
         }
         let lines = path.map_or(Ok(Vec::new()), |path| file::read(Path::new(path)))?;
         let path = path.unwrap_or_default().to_string_lossy();
-        let mut values = Values(Vec::new());
+        let injected =
+            table::all().filter(|setting| env(setting.name).is_some_and(|text| is_injected(setting, &text)));
+        let mut values =
+            Values { slots: Vec::new(), injected: injected.map(|setting| setting.name).collect() };
         for setting in table::all() {
             let given = match raw(setting, flags, env, &lines, &path) {
                 Some((text, origin)) => Some(given(setting, &text, origin)?),
                 None => None,
             };
-            values.0.push((setting, given));
+            values.slots.push((setting, given));
         }
         values.read_secrets()?;
         Ok(values)
@@ -80,7 +88,7 @@ impl Values {
 
     /// Every setting with what was given for it, in the order of the table.
     pub(super) fn iter(&self) -> impl Iterator<Item = (&'static Setting, Option<&Given>)> {
-        self.0.iter().map(|(setting, given)| (*setting, given.as_ref()))
+        self.slots.iter().map(|(setting, given)| (*setting, given.as_ref()))
     }
 
     /// What the operator gave for a setting; `None` where only the default holds.
@@ -137,7 +145,7 @@ impl Values {
     }
 
     fn slot(&self, name: &str) -> &(&'static Setting, Option<Given>) {
-        let slot = self.0.iter().find(|(setting, _)| setting.name == name);
+        let slot = self.slots.iter().find(|(setting, _)| setting.name == name);
         slot.expect("a setting of the table; every name is looked up by the test of the defaults")
     }
 
@@ -149,7 +157,7 @@ impl Values {
                 return Err(ConfigError::conflict(secret, file, "give the secret in one of them"));
             }
             let secret = read_secret(file)?;
-            for (setting, given) in &mut self.0 {
+            for (setting, given) in &mut self.slots {
                 if setting.name == name {
                     *given = Some(secret.clone());
                 }
@@ -171,11 +179,18 @@ fn raw(
         return Some((text.to_owned(), Origin::Flag));
     }
     // `FOO=` in a compose file or a shell is meant as "not set".
-    if let Some(text) = env(setting.name).filter(|text| !text.is_empty()) {
+    if let Some(text) = env(setting.name).filter(|text| !text.is_empty() && !is_injected(setting, text)) {
         return Some((text, Origin::Environment));
     }
     let line = lines.iter().find(|line| line.name == setting.name)?;
     Some((OsString::from(&line.text), Origin::File { path: path.to_owned(), line: line.number }))
+}
+
+/// Whether a variable with the name of a port to listen on is Kubernetes' word of a service: beside one named `admin` every
+/// pod has `ADMIN_PORT=tcp://10.0.0.1:80`. It is nobody's choice.
+fn is_injected(setting: &Setting, text: &OsStr) -> bool {
+    let port = matches!(setting.accepts, Accepts::Port) && setting.name.contains('_');
+    port && text.to_str().is_some_and(redis_url::is_service_address)
 }
 
 fn given(setting: &'static Setting, text: &OsStr, origin: Origin) -> Result<Given, ConfigError> {

@@ -448,3 +448,24 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn ports_that_kubernetes_injects_are_ignored_where_they_are_no_ports_of_ours() {
+    for scheme in ["tcp", "udp", "sctp"] {
+        let text = format!("{scheme}://10.0.0.1:80");
+        let read = settings(&[], &[("ADMIN_PORT", &text), ("RESP_PORT", &text)]);
+        assert_eq!(
+            (read.admin_port, read.resp_port),
+            (Settings::default().admin_port, Settings::default().resp_port)
+        );
+        assert_eq!(read.injected, ["ADMIN_PORT", "RESP_PORT"]);
+        let read = settings(&["--admin-port=7"], &[("ADMIN_PORT", &text)]);
+        assert_eq!(read.admin_port, Some(7));
+    }
+    for text in ["tcp://10.0.0.1", "tcp://", "http://10.0.0.1:80", "10.0.0.1:80"] {
+        assert!(error(&[], &[("ADMIN_PORT", text)]).starts_with("ADMIN_PORT="), "{text}");
+    }
+    assert!(error(&["--resp-port=tcp://10.0.0.1:80"], &[]).starts_with("RESP_PORT="), "a flag is a choice");
+    // No service has an empty name.
+    assert!(error(&[], &[("PORT", "tcp://10.0.0.1:80")]).starts_with("PORT="));
+}

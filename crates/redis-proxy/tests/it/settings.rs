@@ -107,3 +107,19 @@ fn flags_win_over_the_environment() {
     let line = proxy.wait_log("listening", PATIENCE);
     assert_eq!(line.fields["capacity"].as_u64(), Some(2), "{}", line.raw);
 }
+
+#[test]
+fn a_service_named_like_a_port_of_ours_ends_nothing_and_is_told() {
+    let redis = RedisServer::start();
+    let injected = "tcp://10.0.0.1:80";
+    let proxy = program()
+        .redis(&redis)
+        .set("ADMIN_PORT", injected)
+        .set("RESP_PORT", injected)
+        .arg("--admin-port=0")
+        .arg("--resp-port=off")
+        .start();
+    assert!(["ADMIN_PORT", "RESP_PORT"].iter().all(|name| {
+        proxy.log().iter().any(|line| line.field("name") == Some(name) && line.message.contains("ignored"))
+    }));
+}
