@@ -11,6 +11,7 @@ use tokio::io::{AsyncReadExt, AsyncWrite};
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use crate::endpoint::Endpoint;
+use crate::hello::sent_elsewhere;
 use crate::queue::{Awaited, Shared};
 use crate::sink::{Doubt, Loss, Sink};
 use crate::stream::Duplex;
@@ -170,6 +171,11 @@ impl<'a, S: Sink> Connection<'a, S> {
     }
 
     fn deliver(&mut self, frame: Frame) -> Result<(), Loss> {
+        if let Frame::Error(text) = &frame
+            && let Some(why) = sent_elsewhere(text)
+        {
+            return Err(self.moved(why));
+        }
         match self.pop() {
             Some(Awaited::Reply(ticket)) => {
                 self.replies += 1;
@@ -190,6 +196,16 @@ impl<'a, S: Sink> Connection<'a, S> {
             }
             None => Err(Loss::Closed("a reply that nobody asked for".into())),
         }
+    }
+
+    /// The server is a node of a cluster: what it says is passed on to nobody.
+    fn moved(&mut self, why: &str) -> Loss {
+        self.shared.target.note_moved();
+        let loss = Loss::Unfit(why.into());
+        if let Some(Awaited::Reply(ticket) | Awaited::Prelude(ticket)) = self.pop() {
+            self.sink.lost(ticket, &loss);
+        }
+        loss
     }
 
     /// Whose reply is at hand.

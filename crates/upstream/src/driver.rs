@@ -122,7 +122,7 @@ impl<T> Driver<T> {
             let mut stream = open(endpoint, resolved)
                 .await
                 .map_err(|error| Loss::Unreachable(error.to_string().into()))?;
-            let tracking = greet(&mut *stream, endpoint, self.target.tracked).await?;
+            let tracking = greet(&mut *stream, &self.target).await?;
             Ok((stream, tracking))
         };
         match timeout(endpoint.connect_timeout, connect).await {

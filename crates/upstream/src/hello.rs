@@ -15,6 +15,32 @@ pub struct Hello {
     pub proto: i64,
     /// `master`, `replica` (Redis 5 and later) or `slave`.
     pub role: String,
+    /// `standalone`, `cluster` or `sentinel`.
+    pub mode: String,
+}
+
+const OF_A_CLUSTER: &str = "redis is a node of a cluster, which holds a part of the keys: only a standalone primary can be served from";
+const A_SENTINEL: &str =
+    "redis is a sentinel, which holds no keys: the address must be that of the primary it watches";
+
+/// Why a server in this mode cannot be served from, for an operator; none if it can.
+pub(crate) fn unfit(mode: &str) -> Option<&'static str> {
+    match mode {
+        "cluster" => Some(OF_A_CLUSTER),
+        "sentinel" => Some(A_SENTINEL),
+        _ => None,
+    }
+}
+
+/// The same where HELLO does not tell: from the reply to `INFO server`.
+pub(crate) fn unfit_by_info(info: &Frame) -> Option<&'static str> {
+    let info = text(info)?;
+    info.lines().find_map(|line| line.strip_prefix("redis_mode:")).and_then(|mode| unfit(mode.trim()))
+}
+
+/// The same where nothing tells but an answer that sends its reader to another node, whose address is nobody's business.
+pub fn sent_elsewhere(error: &[u8]) -> Option<&'static str> {
+    (error.starts_with(b"MOVED ") || error.starts_with(b"ASK ")).then_some(OF_A_CLUSTER)
 }
 
 impl Hello {
@@ -31,6 +57,7 @@ impl Hello {
                 ("server", value) => hello.server = text(value)?,
                 ("version", value) => hello.version = text(value)?,
                 ("role", value) => hello.role = text(value)?,
+                ("mode", value) => hello.mode = text(value)?,
                 ("proto", Frame::Integer(proto)) => hello.proto = *proto,
                 _ => {}
             }
@@ -78,7 +105,9 @@ fn or_unknown(text: &str) -> &str {
 /// The text of a string of whatever kind.
 pub(crate) fn text(frame: &Frame) -> Option<String> {
     match frame {
-        Frame::Bulk(bytes) | Frame::Simple(bytes) => Some(String::from_utf8_lossy(bytes).into_owned()),
+        Frame::Bulk(bytes) | Frame::Simple(bytes) | Frame::Verbatim { text: bytes, .. } => {
+            Some(String::from_utf8_lossy(bytes).into_owned())
+        }
         _ => None,
     }
 }
@@ -98,15 +127,32 @@ mod tests {
             (bulk("version"), bulk("7.0.15")),
             (bulk("proto"), Frame::Integer(3)),
             (bulk("id"), Frame::Integer(7)),
+            (bulk("mode"), bulk("standalone")),
             (bulk("role"), bulk("master")),
             (bulk("modules"), Frame::Array(vec![])),
         ];
-        let expected =
-            Hello { server: "redis".into(), version: "7.0.15".into(), proto: 3, role: "master".into() };
+        let expected = Hello {
+            server: "redis".into(),
+            version: "7.0.15".into(),
+            proto: 3,
+            role: "master".into(),
+            mode: "standalone".into(),
+        };
         let flat = pairs.iter().flat_map(|(key, value)| [key.clone(), value.clone()]).collect();
         assert_eq!(Hello::read(&Frame::Map(pairs.to_vec())), Some(expected.clone()));
         assert_eq!(Hello::read(&Frame::Array(flat)), Some(expected));
         assert_eq!(Hello::read(&Frame::Simple("OK".into())), None);
+    }
+
+    #[test]
+    fn a_node_of_a_cluster_and_a_sentinel_are_told_by_whatever_they_say() {
+        assert!(unfit("cluster").is_some() && unfit("sentinel").is_some());
+        assert!(unfit("standalone").is_none() && unfit("").is_none());
+        let info = |mode: &str| Frame::Bulk(format!("# Server\r\nredis_mode:{mode}\r\nos:x\r\n").into());
+        assert!(unfit_by_info(&info("cluster")).is_some() && unfit_by_info(&info("standalone")).is_none());
+        assert!(unfit_by_info(&Frame::Error("NOPERM".into())).is_none());
+        assert!(sent_elsewhere(b"MOVED 1 10.0.0.1:1").is_some() && sent_elsewhere(b"ASK 1 h:1").is_some());
+        assert!(sent_elsewhere(b"ASKING").is_none() && sent_elsewhere(b"ERR MOVED ").is_none());
     }
 
     #[test]

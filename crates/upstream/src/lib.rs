@@ -33,7 +33,7 @@ mod tracking;
 
 pub use driver::{Driver, connect};
 pub use endpoint::{Address, Endpoint, Secret, Tls};
-pub use hello::Hello;
+pub use hello::{Hello, sent_elsewhere};
 pub use queue::{State, Unsent, Upstream};
 pub use raw::{Greeting, Login, OpenError, Password, RawConnection, Step, ask_as_nobody, ask_once, open_raw};
 pub use sink::{Doubt, Loss, Sink};

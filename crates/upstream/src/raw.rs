@@ -5,13 +5,13 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use bytes::{Bytes, BytesMut};
-use resp::{Decoder, Frame, Protocol, encode_command};
+use resp::{Frame, Protocol, encode_command};
 use tokio::io::AsyncWriteExt;
 use tokio::time::timeout;
 
-use crate::connection::decoder_limits;
 use crate::endpoint::Endpoint;
-use crate::handshake::{CLIENT_NAME, Talk};
+use crate::handshake::{CLIENT_NAME, Talk, is_about_credentials};
+use crate::hello::{text, unfit, unfit_by_info};
 use crate::sink::Loss;
 use crate::stream::{Duplex, open};
 
@@ -62,6 +62,8 @@ pub struct RawConnection {
 pub enum OpenError {
     /// No connection could be made. A later attempt may succeed.
     Unreachable(Arc<str>),
+    /// The server is none that can be served from, for this reason: a node of a cluster, a sentinel.
+    Unfit(Arc<str>),
     /// Redis turned a step down: its own text, without the leading dash.
     Refused(Step, Bytes),
 }
@@ -81,7 +83,8 @@ pub enum Step {
 /// database of the endpoint are not used.
 ///
 /// # Errors
-/// [`OpenError::Refused`] when Redis turns a step down, [`OpenError::Unreachable`] for all else.
+/// [`OpenError::Refused`] when Redis turns a step down, [`OpenError::Unfit`] when it is none to be served from,
+/// [`OpenError::Unreachable`] for all else.
 pub async fn open_raw(endpoint: &Endpoint, greeting: &Greeting) -> Result<RawConnection, OpenError> {
     let opening = async {
         let resolved = AtomicBool::new(false);
@@ -109,11 +112,7 @@ pub async fn ask_once(endpoint: &Endpoint, question: &[&[u8]]) -> Result<Frame, 
     };
     let greeting = Greeting { login, db: 0, protocol: Protocol::Resp2 };
     let mut stream = open_raw(endpoint, &greeting).await?.stream;
-    let mut talk = Talk {
-        stream: &mut *stream,
-        decoder: Decoder::new(decoder_limits(endpoint)),
-        inbox: BytesMut::new(),
-    };
+    let mut talk = Talk::new(&mut *stream, endpoint);
     match timeout(endpoint.connect_timeout, talk.ask(question)).await {
         Ok(Ok(frame)) => Ok(frame),
         Ok(Err(loss)) => Err(unreachable(loss.to_string())),
@@ -135,8 +134,7 @@ pub async fn ask_as_nobody(endpoint: &Endpoint, questions: &[&[&[u8]]]) -> Resul
         // What was said before the connection was closed is read all the same.
         let _ = stream.write_all(&out).await;
         let _ = stream.flush().await;
-        let decoder = Decoder::new(decoder_limits(endpoint));
-        let mut talk = Talk { stream: &mut *stream, decoder, inbox: BytesMut::new() };
+        let mut talk = Talk::new(&mut *stream, endpoint);
         let mut answers = Vec::new();
         while answers.len() < questions.len() {
             match listen(&mut talk).await {
@@ -172,10 +170,8 @@ async fn greet_as(
     }
     // A name helps the operator; an ACL that forbids it is no reason to go without.
     encode_command(&mut out, &[b"CLIENT", b"SETNAME", CLIENT_NAME]);
-    stream.write_all(&out).await.map_err(|error| unreachable(error.to_string()))?;
-    stream.flush().await.map_err(|error| unreachable(error.to_string()))?;
-
-    let mut talk = Talk { stream, decoder: Decoder::new(decoder_limits(endpoint)), inbox: BytesMut::new() };
+    let mut talk = Talk::new(stream, endpoint);
+    talk.say(&out).await.map_err(unopened)?;
     if greeting.login != Login::None {
         demand(&mut talk, Step::Auth).await?;
     }
@@ -186,14 +182,29 @@ async fn greet_as(
         Frame::Array(items) => Ok(pairs(items)),
         other => return Err(unreachable(format!("not an answer to HELLO: {other:?}"))),
     };
+    if let Some(why) = hello.as_ref().ok().and_then(|pairs| unfit(&mode(pairs))) {
+        return Err(OpenError::Unfit(why.into()));
+    }
     if greeting.db != 0 {
         demand(&mut talk, Step::Select).await?;
     }
     listen(&mut talk).await?;
-    match talk.inbox.is_empty() {
+    if hello.as_ref().is_err_and(|text| !is_about_credentials(text)) {
+        let info = talk.ask(&[b"INFO", b"server"]).await.map_err(unopened)?;
+        if let Some(why) = unfit_by_info(&info) {
+            return Err(OpenError::Unfit(why.into()));
+        }
+    }
+    match talk.is_quiet() {
         true => Ok(hello),
         false => Err(unreachable("bytes that answer nothing".into())),
     }
+}
+
+/// What HELLO says of the server's mode.
+fn mode(hello: &[(Frame, Frame)]) -> String {
+    let mode = hello.iter().find(|(key, _)| text(key).as_deref() == Some("mode"));
+    mode.and_then(|(_, value)| text(value)).unwrap_or_default()
 }
 
 /// A map as RESP2 writes it.
@@ -203,10 +214,14 @@ fn pairs(items: Vec<Frame>) -> Vec<(Frame, Frame)> {
 }
 
 async fn listen(talk: &mut Talk<'_>) -> Result<Frame, OpenError> {
-    talk.listen().await.map_err(|loss| match loss {
+    talk.listen().await.map_err(unopened)
+}
+
+fn unopened(loss: Loss) -> OpenError {
+    match loss {
         Loss::Unreachable(why) => OpenError::Unreachable(why),
         other => unreachable(other.to_string()),
-    })
+    }
 }
 
 async fn demand(talk: &mut Talk<'_>, step: Step) -> Result<(), OpenError> {

@@ -56,6 +56,8 @@ pub enum Loss {
     Unreachable(Arc<str>),
     /// Redis was reached and turned the handshake down (credentials, database). The operator must act.
     Refused(Arc<str>),
+    /// Redis was reached and is none that can be served from: a node of a cluster, a sentinel. The operator must act.
+    Unfit(Arc<str>),
     /// Answers were due and no byte came for the silence time-out.
     Silent,
     /// What came was not a reply to this command, or not RESP at all.
@@ -70,6 +72,7 @@ impl fmt::Display for Loss {
             Loss::Closed(why) => write!(f, "connection to redis lost: {why}"),
             Loss::Unreachable(why) => write!(f, "redis unreachable: {why}"),
             Loss::Refused(why) => write!(f, "redis refused the handshake: {why}"),
+            Loss::Unfit(why) => f.write_str(why),
             Loss::Silent => f.write_str("redis does not answer"),
             Loss::Garbled(why) => write!(f, "redis sent a malformed reply: {why}"),
             Loss::Full => f.write_str("too many commands in flight"),

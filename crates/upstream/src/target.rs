@@ -13,6 +13,9 @@ use crate::endpoint::Endpoint;
 /// A refused read counts as waiting for this long: its client is likely to ask again.
 const MEMORY: Duration = Duration::from_secs(2);
 
+/// A server that sent a read elsewhere is not tried again for this long, unless it says what it is.
+const MOVED_MEMORY: Duration = Duration::from_secs(60);
+
 /// The one backing Redis, as its connections share it.
 #[derive(Debug)]
 pub struct Target {
@@ -21,6 +24,8 @@ pub struct Target {
     pub(crate) tracked: bool,
     pub(crate) in_flight: InFlight,
     pub(crate) demand: Demand,
+    /// When a read was last sent elsewhere, as a node of a cluster does.
+    moved: Mutex<Option<Instant>>,
     /// Counts connections made: where one gets through, the others need not wait.
     pub(crate) returns: watch::Sender<u64>,
 }
@@ -42,8 +47,21 @@ impl Target {
             tracked,
             in_flight: InFlight { limit: max_in_flight, used: AtomicUsize::new(0) },
             demand: Demand::default(),
+            moved: Mutex::default(),
             returns: watch::Sender::new(0),
         })
+    }
+}
+
+impl Target {
+    /// A read was sent elsewhere.
+    pub(crate) fn note_moved(&self) {
+        *self.moved.lock() = Some(Instant::now());
+    }
+
+    /// Whether one was lately. Where nothing else tells, a server is tried again after a while: it may be another one by then.
+    pub(crate) fn was_moved(&self) -> bool {
+        self.moved.lock().is_some_and(|moved| moved.elapsed() < MOVED_MEMORY)
     }
 }
 

@@ -51,10 +51,7 @@ pub(crate) async fn track(talk: &mut Talk<'_>, hello: Option<&Hello>) -> Result<
     }
     // An ACL may forbid INFO: then the name and version of HELLO have to do.
     let info = talk.ask(&[b"INFO", b"server"]).await?;
-    let info = match &info {
-        Frame::Verbatim { text, .. } => String::from_utf8_lossy(text).to_ascii_lowercase(),
-        other => text(other).unwrap_or_default().to_ascii_lowercase(),
-    };
+    let info = text(&info).unwrap_or_default().to_ascii_lowercase();
     if let Some((_, product)) = UNORDERED.iter().find(|(word, _)| info.contains(word)) {
         return refused(format!("{product} does not keep replies and invalidations in order"));
     }

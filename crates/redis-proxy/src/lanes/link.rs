@@ -10,9 +10,9 @@ use resp::ReplyScanner;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, sleep, timeout};
 use tracing::{debug, info, warn};
-use upstream::{Duplex, OpenError, RawConnection, Step, open_raw};
+use upstream::{Duplex, OpenError, RawConnection, Step, sent_elsewhere};
 
-use super::shared::{Refusal, SharedLane};
+use super::shared::{Refusal, SharedLane, unfit};
 use super::{Facts, Lanes};
 use crate::clock::{nanos, now_ns};
 use crate::timer::Timer;
@@ -83,12 +83,13 @@ async fn connect(lane: &SharedLane, lanes: &Lanes) -> Result<RawConnection, Refu
 
 async fn open(lane: &SharedLane, lanes: &Lanes) -> Result<RawConnection, Refusal> {
     lane.set_place(Some(lanes.lane_place().ok_or(Refusal::TooMany)?));
-    let opened = open_raw(&lanes.endpoint, &lane.key.greeting()).await;
+    let opened = lanes.open(&lane.key.greeting()).await;
     if opened.is_err() {
         lane.set_place(None);
     }
     opened.map_err(|error| match error {
         OpenError::Unreachable(_) => Refusal::Unreachable,
+        OpenError::Unfit(why) => Refusal::Unfit(why),
         OpenError::Refused(Step::Auth, text) => Refusal::Login(text),
         OpenError::Refused(Step::Hello | Step::Select, text) => Refusal::Request(text),
     })
@@ -244,7 +245,18 @@ impl Link<'_> {
                     return Err(Loss::Closed("a push on a shared lane".into()));
                 }
                 if bytes[taken..].first() == Some(&b'-') && !self.is_begun {
-                    mailbox.error(whole, &bytes[taken..]);
+                    let error = &bytes[taken..];
+                    // HELLO and INFO would have told of a node of a cluster; without them, its first such answer does.
+                    if let Some(why) = sent_elsewhere(&error[1..]) {
+                        let line = [b"-", &unfit(why)[..], b"\r\n"].concat();
+                        mailbox.error(whole, &line);
+                        mailbox.deliver(&bytes[..taken], whole, false, &self.lanes.spare);
+                        mailbox.deliver(&line, 1, false, &self.lanes.spare);
+                        self.lane.replied(whole + 1, false);
+                        self.lanes.note_moved(why);
+                        return Err(Loss::Closed(why.into()));
+                    }
+                    mailbox.error(whole, error);
                 }
                 self.is_begun = !scanned.whole;
                 taken += scanned.len;

@@ -17,7 +17,7 @@ mod mailbox;
 mod pin;
 mod shared;
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -27,7 +27,8 @@ use bytes::Bytes;
 use resp::Frame;
 use tokio::sync::Notify;
 use tokio::task::spawn_local;
-use upstream::Endpoint;
+use tokio::time::Instant;
+use upstream::{Endpoint, Greeting, RawConnection, open_raw};
 
 pub(crate) use anonymous::{Admission, Anonymous, KeptOut};
 pub(crate) use bounds::Bounds;
@@ -44,6 +45,9 @@ use crate::vital;
 
 /// A command that Redis lets wait while it lets clients wait, and that nobody hears: nobody listens there.
 pub(crate) const UNHEARD: &[&[u8]] = &[b"PUBLISH", b"__redis_proxy_wait__", b""];
+
+/// A server that sent a command to another node is not tried again for this long: it may be another one by then.
+const MOVED_MEMORY: Duration = Duration::from_secs(60);
 
 /// The limits of the lanes.
 #[derive(Clone, Copy, Debug)]
@@ -88,6 +92,8 @@ pub(crate) struct Lanes {
     stats: Arc<LaneStats>,
     anonymous: Arc<Anonymous>,
     opened: Notify,
+    /// When and why what is there was found to be none that can be served from, where only its answers tell.
+    moved: Cell<Option<(Instant, &'static str)>>,
 }
 
 impl Lanes {
@@ -110,6 +116,7 @@ impl Lanes {
             stats,
             anonymous,
             opened: Notify::new(),
+            moved: Cell::new(None),
         })
     }
 
@@ -128,6 +135,19 @@ impl Lanes {
         let driving = link::drive(lane.clone(), self.clone(), link::timeout_of(timeout));
         spawn_local(vital::task("a shared lane", driving));
         lane
+    }
+
+    /// A connection for a lane or a pin.
+    async fn open(&self, greeting: &Greeting) -> Result<RawConnection, OpenError> {
+        match self.moved.get() {
+            Some((at, why)) if at.elapsed() < MOVED_MEMORY => Err(OpenError::Unfit(why.into())),
+            _ => open_raw(&self.endpoint, greeting).await,
+        }
+    }
+
+    /// A command was sent to another node.
+    fn note_moved(&self, why: &'static str) {
+        self.moved.set(Some((Instant::now(), why)));
     }
 
     /// What Redis says of its commands, each time a lane has been opened: it may be another version then. `None` if it says

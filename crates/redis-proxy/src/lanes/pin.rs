@@ -13,11 +13,11 @@ use resp::{Frame, ReplyScanner};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::task::yield_now;
 use tokio::time::Instant;
-use upstream::{Duplex, Greeting, OpenError, RawConnection, open_raw};
+use upstream::{Duplex, Greeting, OpenError, RawConnection};
 
 use super::bounds::Place;
 use super::key::LaneKey;
-use super::shared::UNREACHABLE;
+use super::shared::{UNREACHABLE, unfit};
 use super::{Facts, Lanes};
 
 /// Clean pins that a worker keeps for the next client.
@@ -38,6 +38,7 @@ impl NoPin {
         match self {
             NoPin::TooMany => Bytes::from_static(b"ERR proxy: too many pinned connections"),
             NoPin::Open(OpenError::Unreachable(_)) => Bytes::from_static(UNREACHABLE),
+            NoPin::Open(OpenError::Unfit(why)) => unfit(why),
             NoPin::Open(OpenError::Refused(_, text)) => text.clone(),
         }
     }
@@ -80,7 +81,7 @@ impl Lanes {
     }
 
     async fn open_pin(&self, place: Place, greeting: Greeting) -> Result<PinStream, NoPin> {
-        let connection = open_raw(&self.endpoint, &greeting).await.map_err(NoPin::Open)?;
+        let connection = self.open(&greeting).await.map_err(NoPin::Open)?;
         self.stats.pin_opens.add(1);
         Ok(PinStream::new(connection, place))
     }

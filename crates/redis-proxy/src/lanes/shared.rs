@@ -8,6 +8,7 @@
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use bytes::{Buf, Bytes, BytesMut};
@@ -65,6 +66,8 @@ impl Request<'_> {
 pub(crate) enum Refusal {
     /// Redis cannot be reached.
     Unreachable,
+    /// What is there is none to be served from, for this reason.
+    Unfit(Arc<str>),
     /// MAX_LANES are in use.
     TooMany,
     /// Redis does not let this identity in: its text, without the dash.
@@ -78,10 +81,16 @@ impl Refusal {
     pub(crate) fn text(&self) -> Bytes {
         match self {
             Refusal::Unreachable => Bytes::from_static(UNREACHABLE),
+            Refusal::Unfit(why) => unfit(why),
             Refusal::TooMany => Bytes::from_static(b"ERR proxy: too many lanes"),
             Refusal::Login(text) | Refusal::Request(text) => text.clone(),
         }
     }
+}
+
+/// In words for a client: a server that cannot be served from.
+pub(super) fn unfit(why: &str) -> Bytes {
+    format!("MASTERDOWN proxy: {why}").into()
 }
 
 /// Commands of one client that follow each other on a lane.
@@ -431,7 +440,7 @@ fn refuse(mailbox: &Mailbox, refusal: &Refusal, commands: usize, spare: &Spare) 
     match refusal {
         // Redis has thrown this user out: it would have closed the user's connections.
         Refusal::Login(_) => mailbox.lose(),
-        Refusal::Unreachable | Refusal::TooMany | Refusal::Request(_) => {
+        Refusal::Unreachable | Refusal::Unfit(_) | Refusal::TooMany | Refusal::Request(_) => {
             let line = [b"-", &refusal.text()[..], b"\r\n"].concat();
             (0..commands).for_each(|number| mailbox.refused(number));
             mailbox.deliver(&line.repeat(commands), commands, false, spare);

@@ -50,6 +50,7 @@ mod lru;
 mod redis_connection;
 mod redis_faults;
 mod redis_replies;
+mod redis_unfit;
 
 // The program.
 mod admin;

@@ -1,0 +1,155 @@
+//! Servers that cannot be served from, or not now, and what of that is told: a node of a cluster, a sentinel, one that is full,
+//! one that cannot save.
+
+use std::fs;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use testkit::{
+    Action, HttpClient, Proxy, ProxyBuilder, RawClient, RedisServer, Reply, Response, ScriptedRedis,
+    wait_until,
+};
+
+use crate::support::{program, program_without_redis};
+
+const PATIENCE: Duration = Duration::from_secs(10);
+const OF_A_CLUSTER: &str = "redis is a node of a cluster";
+
+fn ready(proxy: &Proxy) -> Response {
+    HttpClient::connect(proxy.admin_address()).get("/readyz")
+}
+
+fn in_mode(mode: &str) -> ProxyBuilder {
+    program_without_redis()
+        .set("RESP_PORT", "0")
+        .set("COHERENCE", mode)
+        .allow_warning("coherence is not in force")
+        .allow_warning("lane lost")
+}
+
+/// Everything that a client may hear is that the server is none to be served from.
+#[track_caller]
+fn assert_refused(proxy: &Proxy, words: &str) {
+    let response = proxy.get("/k");
+    assert_eq!(response.status, 503, "{response:?}");
+    assert_eq!(response.header("retry-after"), Some("1"));
+    assert!(response.text().contains(words) && !response.text().contains("MOVED"), "{response:?}");
+    let mut client = proxy.resp_client();
+    for command in ["GET k", "SET k v", "PING", "SUBSCRIBE c", "EVAL return 0", "FLUSHALL"] {
+        let reply = client.send(format!("{command}\r\n")).line();
+        assert!(reply.starts_with("-MASTERDOWN proxy: ") && reply.contains(words), "{command}: {reply}");
+    }
+    let response = ready(proxy);
+    assert!(response.status == 503 && response.text().contains(words), "{response:?}");
+}
+
+#[test]
+fn a_node_of_a_cluster_is_refused_in_words() {
+    let redis = RedisServer::builder().config("cluster-enabled", "yes").start();
+    for mode in ["ttl", "tracking"] {
+        let proxy = in_mode(mode).redis(&redis).start();
+        assert_refused(&proxy, OF_A_CLUSTER);
+        let told = proxy.wait_log("redis unavailable", PATIENCE);
+        assert!(told.field("reason").is_some_and(|reason| reason.contains(OF_A_CLUSTER)), "{}", told.raw);
+    }
+}
+
+/// HELLO of a server in this mode.
+fn hello(mode: &str) -> String {
+    format!(
+        "%5\r\n+server\r\n+redis\r\n+version\r\n+7.0.15\r\n+proto\r\n:3\r\n+mode\r\n+{mode}\r\n+role\r\n+master\r\n"
+    )
+}
+
+#[test]
+fn a_sentinel_is_refused_in_words() {
+    let redis = ScriptedRedis::builder().answer("HELLO", hello("sentinel"));
+    let redis = redis.start(|_, _| Action::Reply(b"-ERR unknown command 'GET'\r\n".to_vec()));
+    let proxy = in_mode("tracking").redis_at(redis.address()).start();
+    assert_refused(&proxy, "redis is a sentinel");
+    assert_eq!(redis.calls("GET"), 0);
+}
+
+#[test]
+fn without_hello_the_first_read_tells_and_to_redis_clients_info() {
+    let info = "# Server\r\nredis_version:5.0.14\r\nredis_mode:cluster\r\n";
+    let info = format!("${}\r\n{info}\r\n", info.len());
+    let redis = ScriptedRedis::builder().refuse_hello().answer("INFO", info);
+    let redis = redis.start(|_, _| Action::Reply(b"-MOVED 12539 10.1.2.3:6379\r\n".to_vec()));
+    let proxy = in_mode("ttl").set("WORKERS", "1").redis_at(redis.address()).start();
+    assert_refused(&proxy, OF_A_CLUSTER);
+    assert_eq!(redis.calls("GET"), 1);
+}
+
+#[test]
+fn without_hello_and_info_the_first_moved_tells() {
+    for redirection in ["MOVED 12539 10.1.2.3:6379", "ASK 12539 10.1.2.3:6379"] {
+        let answer = format!("-{redirection}\r\n");
+        let redis =
+            ScriptedRedis::builder().refuse_hello().answer("SET", &answer).answer("PING", "+PONG\r\n");
+        let redis = redis.start(move |_, _| Action::Reply(answer.clone().into_bytes()));
+        let proxy = in_mode("ttl").set("WORKERS", "1").redis_at(redis.address()).start();
+        wait_until(PATIENCE, "readiness", || ready(&proxy).status == 200);
+        for _ in 0..3 {
+            let response = proxy.get("/k");
+            assert_eq!((response.status, response.header("retry-after")), (503, Some("1")));
+            assert!(response.text().contains(OF_A_CLUSTER), "{response:?}");
+        }
+        assert_eq!(redis.calls("GET"), 1, "it is not asked again");
+        assert!(ready(&proxy).status == 503 && ready(&proxy).text().contains(OF_A_CLUSTER));
+        let mut client = proxy.resp_client();
+        for _ in 0..3 {
+            let reply = client.send("SET k v\r\n").line();
+            assert!(reply.starts_with("-MASTERDOWN proxy: ") && reply.contains(OF_A_CLUSTER), "{reply}");
+        }
+        assert_eq!(redis.calls("SET"), 1);
+    }
+}
+
+#[test]
+fn a_server_that_takes_no_further_client_is_quoted_each_time() {
+    let redis = RedisServer::start();
+    let mut holder = redis.client();
+    holder.command(&["CONFIG", "SET", "maxclients", "1"]);
+    let proxy = program_without_redis().redis(&redis).set("LOG", "debug").start();
+    // Its attempts come nearer to each other while somebody asks.
+    wait_until(PATIENCE, "attempts", || {
+        assert_eq!(proxy.get("/k").status, 503);
+        proxy.log().iter().filter(|line| line.message.contains("redis still unavailable")).count() >= 20
+    });
+    let lines = proxy.log();
+    let reasons: Vec<_> = lines
+        .iter()
+        .filter(|line| line.message.contains("unavailable"))
+        .filter_map(|line| line.field("reason"))
+        .collect();
+    let quoted = |reason: &&&str| reason.contains("ERR max number of clients reached");
+    assert_eq!(reasons.iter().filter(quoted).count(), reasons.len(), "{reasons:?}");
+    assert!(proxy.get("/k").text().contains("max number of clients"));
+}
+
+#[test]
+fn a_server_that_cannot_save_is_ready_for_reads() {
+    let redis = RedisServer::builder().config("dbfilename", "taken.rdb").start();
+    let mut client = redis.client();
+    client.set("k", "v");
+    let Reply::Array(dir) = client.command(&["CONFIG", "GET", "dir"]) else { panic!("no dir") };
+    let [_, Reply::Bulk(dir)] = &dir[..] else { panic!("no dir: {dir:?}") };
+    // A file cannot be put in the place of a directory.
+    let taken = PathBuf::from(String::from_utf8_lossy(dir).into_owned()).join("taken.rdb");
+    fs::create_dir_all(taken.join("x")).expect("a directory");
+    client.command(&["CONFIG", "SET", "save", "3600 100000"]);
+    client.command(&["BGSAVE"]);
+    let mut raw = RawClient::connect(redis.address());
+    wait_until(PATIENCE, "MISCONF", || raw.send("PING\r\n").line().starts_with("-MISCONF"));
+    for mode in ["ttl", "tracking"] {
+        let proxy = program()
+            .redis(&redis)
+            .set("COHERENCE", mode)
+            .allow_warning("the canary cannot be written")
+            .allow_warning("coherence is not in force")
+            .start();
+        wait_until(PATIENCE, "readiness", || ready(&proxy).status == 200);
+        assert_eq!(proxy.get("/k").text(), "v");
+    }
+}
