@@ -17,6 +17,13 @@ pub enum Error {
         /// What the system said.
         cause: io::Error,
     },
+    /// The limit of open files leaves none for clients.
+    Files {
+        /// What the process may open.
+        limit: usize,
+        /// What it needs at the least.
+        needed: usize,
+    },
     /// `--with-redis` could not start a Redis.
     OwnRedis(crate::with_redis::Error),
     /// The system refuses a thread, a handler or an event queue.
@@ -36,6 +43,11 @@ impl fmt::Display for Error {
             Error::Bind { names, address, cause } => {
                 write!(f, "cannot listen on {address} (set by {names}): {cause}")
             }
+            Error::Files { limit, needed } => write!(
+                f,
+                "the limit of open files is {limit} and at least {needed} are needed: raise it (ulimit -n, or \
+                 LimitNOFILE= in systemd)"
+            ),
             Error::OwnRedis(error) => error.fmt(f),
             Error::System(error) => write!(f, "the system refuses: {error}"),
         }

@@ -3,12 +3,18 @@
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tracing::warn;
 
+use crate::config::{Mode, Settings};
+use crate::lanes::KEPT_PINS;
 use crate::listener::MOST_REFUSALS;
 
 /// Files that are neither clients nor waiting nor a worker's: logs, listeners, admin connections and their kin.
 const OTHERS: usize = 128;
 /// A worker's epoll and its wakers (four), its connection to Redis, and a fresh attempt beside a silent one.
 const FILES_A_WORKER: usize = 6;
+/// The same of a link's thread, with the connections of its canary and of large replies.
+const FILES_A_LINK: usize = 10;
+/// Clients at a time at the least.
+const LEAST_CLIENTS: usize = 2;
 
 /// Raises the soft limit to the hard one and returns it; `usize::MAX` where there is none.
 pub(crate) fn raise_limit() -> usize {
@@ -22,6 +28,23 @@ pub(crate) fn raise_limit() -> usize {
         }
     };
     now.map_or(usize::MAX, |files| usize::try_from(files).unwrap_or(usize::MAX))
+}
+
+/// The files without which the program would listen and serve nobody. Short of more it only serves fewer at a time.
+pub(crate) fn needed(settings: &Settings) -> usize {
+    let Settings { workers, max_pinned, max_lanes, .. } = *settings;
+    // Those of Redis clients start with their first read.
+    let has_links = settings.coherence.mode != Mode::Ttl || settings.resp_port.is_some();
+    let links = if has_links { settings.coherence.links } else { 0 };
+    let fixed = OTHERS + workers * FILES_A_WORKER + links * FILES_A_LINK + LEAST_CLIENTS;
+    match settings.resp_port {
+        None => fixed,
+        Some(_) => {
+            let fixed = fixed + workers * KEPT_PINS;
+            // Beside a quarter for connections that pass commands through, as `fit_links` has it.
+            (fixed * 4).div_ceil(3).min(fixed + max_pinned + max_lanes)
+        }
+    }
 }
 
 /// MAX_PINNED and MAX_LANES as `files` allow them, lowered with a warning: a quarter of the files at most.

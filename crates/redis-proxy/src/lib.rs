@@ -84,6 +84,10 @@ fn start(mut settings: Settings, reread: Reread) -> Result<Ended, Error> {
         );
     }
     let files = files::raise_limit();
+    let needed = files::needed(&settings);
+    if files < needed {
+        return Err(Error::Files { limit: files, needed });
+    }
     let mut links = 0;
     if settings.resp_port.is_some() {
         (settings.max_pinned, settings.max_lanes) =

@@ -217,6 +217,47 @@ fn program_with_files(redis: &RedisServer, workers: usize, files: usize) -> Prox
 }
 
 #[test]
+fn too_few_files_refuse_the_start_with_the_number_that_is_enough() {
+    let redis = RedisServer::start();
+    for settings in [
+        &[("WORKERS", "1"), ("RESP_PORT", "off")][..],
+        &[("WORKERS", "2"), ("RESP_PORT", "0")],
+        &[("WORKERS", "40"), ("RESP_PORT", "0"), ("COHERENCE", "tracking"), ("REDIS_LINKS", "4")],
+    ] {
+        let url = redis.url();
+        let environment =
+            [&[("PORT", "0"), ("ADMIN_PORT", "0"), ("REDIS_URL", url.as_str())][..], settings].concat();
+        let start = |files: usize| {
+            let limit = format!("--nofile={files}:{files}");
+            let arguments = [limit.as_str(), env!("CARGO_BIN_EXE_redis-proxy")];
+            let refused = run_to_end("/usr/bin/prlimit", &environment, &arguments, PATIENCE);
+            assert_eq!(refused.status.code(), Some(1), "{refused:?}");
+            assert_eq!(refused.stderr.lines().count(), 1, "{refused:?}");
+            let needed = refused.stderr.split("at least ").nth(1).and_then(|rest| rest.split(' ').next());
+            needed.and_then(|needed| needed.parse::<usize>().ok()).expect("a number")
+        };
+        let needed = start(20);
+        assert_eq!(start(needed - 1), needed, "one less is refused too");
+
+        let limit = format!("--nofile={needed}:{needed}");
+        let enough = Proxy::builder("/usr/bin/prlimit").arg(limit).arg(env!("CARGO_BIN_EXE_redis-proxy"));
+        let enough = settings.iter().fold(enough, |program, (name, value)| program.set(name, value));
+        let proxy = enough.redis(&redis).allow_warning("lowered to the limit of open files").start();
+        let _watchers: Vec<_> = (0..60).map(|_| HttpClient::connect(proxy.admin_address())).collect();
+        let mut clients = [proxy.client(), proxy.client()];
+        clients.iter_mut().for_each(|client| assert_eq!(client.get("/k").status, 404));
+        wait_until(PATIENCE, "all workers to be connected", || {
+            HttpClient::connect(proxy.admin_address()).get("/readyz").status == 200
+        });
+        drop(clients);
+        wait_gauge(&proxy, "clients", 0);
+        if settings.contains(&("RESP_PORT", "0")) {
+            assert_eq!(proxy.redis_client().command(&["DBSIZE"]), testkit::Reply::Integer(0));
+        }
+    }
+}
+
+#[test]
 fn the_soft_limit_of_files_is_raised_to_the_hard_one() {
     let redis = RedisServer::start();
     let proxy = Proxy::builder("/usr/bin/prlimit")
