@@ -176,6 +176,14 @@ async fn greet_as(
         demand(&mut talk, Step::Auth).await?;
     }
     let hello = match listen(&mut talk).await? {
+        // What follows is refused in the words that any command would be.
+        Frame::Error(text) if text.starts_with(b"NOAUTH") => {
+            let text = match listen(&mut talk).await {
+                Ok(Frame::Error(text)) if text.starts_with(b"NOAUTH") => text,
+                _ => text,
+            };
+            return Err(OpenError::Refused(Step::Auth, text));
+        }
         Frame::Error(text) if resp3 => return Err(OpenError::Refused(Step::Hello, text)),
         Frame::Error(text) => Err(text),
         Frame::Map(pairs) => Ok(pairs),

@@ -145,6 +145,8 @@ impl Reading {
         let (pins, lanes) = (bounds.pins.taken() as u64, bounds.lanes.taken() as u64);
         gauge(out, "pinned_connections", "Connections to Redis that belong to one client each", pins)?;
         gauge(out, "open_lanes", "Connections to Redis that clients share", lanes)?;
+        let known = bounds.known_lanes.taken() as u64;
+        gauge(out, "known_lanes", "Such connections, and those that clients may ask for", known)?;
         let unread = bounds.unread.bytes() as u64;
         gauge(out, "resp_unread_bytes", "Replies that Redis clients have not read", unread)?;
         let commands = [

@@ -114,6 +114,11 @@ impl Anonymous {
         (Admission::Asked(self.asked.clone().notified_owned()), asks.then_some(known.voided))
     }
 
+    /// How often all proofs were void.
+    pub(super) fn voided(&self) -> u64 {
+        self.known.lock().voided
+    }
+
     /// Whether Redis could not be reached a moment ago.
     fn is_away(&self) -> bool {
         let known = self.known.lock();

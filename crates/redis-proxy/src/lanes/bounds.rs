@@ -10,6 +10,8 @@ pub(crate) struct Bounds {
     pub(crate) pins: Arc<Places>,
     /// Connections that clients share.
     pub(crate) lanes: Arc<Places>,
+    /// Lanes that are open, or that a client is on; no bound but that.
+    pub(crate) known_lanes: Arc<Places>,
     pub(crate) unread: Arc<Unread>,
 }
 
@@ -18,6 +20,7 @@ impl Bounds {
         Bounds {
             pins: Arc::new(Places { taken: AtomicUsize::new(0), max: max_pinned }),
             lanes: Arc::new(Places { taken: AtomicUsize::new(0), max: max_lanes }),
+            known_lanes: Arc::new(Places { taken: AtomicUsize::new(0), max: usize::MAX }),
             unread: Arc::new(Unread { bytes: AtomicUsize::new(0), max: unread_bytes }),
         }
     }

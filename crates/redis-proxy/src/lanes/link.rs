@@ -8,12 +8,12 @@ use std::time::Duration;
 
 use resp::ReplyScanner;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep};
 use tracing::{debug, info, warn};
 use upstream::{Duplex, OpenError, RawConnection, Step, sent_elsewhere};
 
 use super::shared::{Refusal, SharedLane, unfit};
-use super::{Facts, Lanes};
+use super::{Facts, LaneKey, Lanes};
 use crate::clock::{nanos, now_ns};
 use crate::timer::Timer;
 
@@ -29,24 +29,35 @@ enum Loss {
     Idle,
 }
 
+/// Whether a fresh connection of a lane's key would be let in.
+type Check = Pin<Box<dyn Future<Output = Result<bool, Refusal>>>>;
+
 /// Runs a lane until nobody has a use for it.
 pub(super) async fn drive(lane: Rc<SharedLane>, lanes: Rc<Lanes>, timeout_ns: u64) {
     let key = &lane.key;
+    let mut closed_by_redis = false;
     loop {
-        let wanted = poll_fn(|cx| lane.poll_wanted(cx));
-        if timeout(lanes.settings.idle, wanted).await.is_err() {
-            if lanes.forget(&lane) {
-                return;
-            }
-            continue;
+        // Where Redis has closed the connection of clients, it shows at once whether it would have them again.
+        let must_know = closed_by_redis && lane.has_clients();
+        if !must_know && !poll_fn(|cx| lane.poll_wanted(cx)).await {
+            return lanes.forget(&lane);
         }
         let mut refusal = match connect(&lane, &lanes).await {
             Ok(connection) => {
-                serve(&lane, &lanes, connection, timeout_ns).await;
+                closed_by_redis = serve(&lane, &lanes, connection, timeout_ns).await;
                 continue;
             }
             Err(refusal) => refusal,
         };
+        if closed_by_redis && matches!(refusal, Refusal::Login(_)) {
+            let clients = lane.end_clients();
+            info!(db = key.db, clients, "redis has ended a user's connections, and so do they");
+        }
+        closed_by_redis = false;
+        if !lane.is_wanted() {
+            lane.rest();
+            continue;
+        }
         // For as long as it is asked for, and for one pause more, it says so at once.
         loop {
             if refusal == Refusal::Unreachable {
@@ -55,13 +66,13 @@ pub(super) async fn drive(lane: Rc<SharedLane>, lanes: Rc<Lanes>, timeout_ns: u6
             }
             lane.refuse(&refusal, &lanes.spare);
             sleep(PAUSE).await;
-            if !lane.was_called() {
+            if !lane.was_called() || !lane.is_held() {
                 lane.rest();
                 break;
             }
             match open(&lane, &lanes).await {
                 Ok(connection) => {
-                    serve(&lane, &lanes, connection, timeout_ns).await;
+                    closed_by_redis = serve(&lane, &lanes, connection, timeout_ns).await;
                     break;
                 }
                 Err(again) => refusal = again,
@@ -82,20 +93,38 @@ async fn connect(lane: &SharedLane, lanes: &Lanes) -> Result<RawConnection, Refu
 }
 
 async fn open(lane: &SharedLane, lanes: &Lanes) -> Result<RawConnection, Refusal> {
-    lane.set_place(Some(lanes.lane_place().ok_or(Refusal::TooMany)?));
+    lane.set_place(Some(lanes.lane_place().await?));
+    lane.set_rights(lanes.anonymous.voided());
     let opened = lanes.open(&lane.key.greeting()).await;
     if opened.is_err() {
         lane.set_place(None);
     }
-    opened.map_err(|error| match error {
+    opened.map_err(refusal)
+}
+
+fn refusal(error: OpenError) -> Refusal {
+    match error {
         OpenError::Unreachable(_) => Refusal::Unreachable,
         OpenError::Unfit(why) => Refusal::Unfit(why),
         OpenError::Refused(Step::Auth, text) => Refusal::Login(text),
         OpenError::Refused(Step::Hello | Step::Select, text) => Refusal::Request(text),
-    })
+    }
 }
 
-async fn serve(lane: &SharedLane, lanes: &Lanes, connection: RawConnection, timeout_ns: u64) {
+/// Whether Redis lets in one more connection of this key: then the one that there is may be closed.
+///
+/// # Errors
+/// Redis cannot be asked.
+pub(super) async fn opens_another(lanes: &Lanes, key: &LaneKey) -> Result<bool, Refusal> {
+    match lanes.open(&key.greeting()).await.map_err(refusal) {
+        Ok(_) => Ok(true),
+        Err(Refusal::Unreachable) => Err(Refusal::Unreachable),
+        Err(_) => Ok(false),
+    }
+}
+
+/// Whether it was Redis that closed the connection.
+async fn serve(lane: &Rc<SharedLane>, lanes: &Rc<Lanes>, connection: RawConnection, timeout_ns: u64) -> bool {
     let key = &lane.key;
     info!(db = key.db, protocol = ?key.protocol, "lane opened");
     lanes.stats.lane_opens.add(1);
@@ -109,12 +138,14 @@ async fn serve(lane: &SharedLane, lanes: &Lanes, connection: RawConnection, time
         due_since_ns: None,
         timeout_ns,
         timer: Timer::new(now_ns(), u64::MAX),
+        check: None,
         lane,
         lanes,
     };
     let loss = poll_fn(|cx| link.poll(cx)).await;
     lane.set_idle(None);
     lane.set_place(None);
+    let closed_by_redis = matches!(loss, Loss::Closed(_));
     match loss {
         Loss::Idle => {
             info!(db = key.db, "idle lane closed");
@@ -138,6 +169,7 @@ async fn serve(lane: &SharedLane, lanes: &Lanes, connection: RawConnection, time
             lanes.stats.lost_clients.add(lost.clients);
         }
     }
+    closed_by_redis
 }
 
 /// An open connection.
@@ -151,8 +183,10 @@ struct Link<'a> {
     due_since_ns: Option<u64>,
     timeout_ns: u64,
     timer: Timer,
+    /// Whether its clients could have another connection, once nobody has used it for long.
+    check: Option<Check>,
     lane: &'a SharedLane,
-    lanes: &'a Lanes,
+    lanes: &'a Rc<Lanes>,
 }
 
 impl Link<'_> {
@@ -169,18 +203,46 @@ impl Link<'_> {
         }
         if self.lane.commands() == 0 {
             self.due_since_ns = None;
-            if !self.lane.has_place() {
+            // Of rights that may be void it ends with the last of its clients.
+            let is_left = !self.lane.is_held() && self.lanes.is_suspect(self.lane);
+            if is_left || !self.lane.has_place() {
                 return Poll::Ready(Loss::Idle);
             }
             let since_ns = self.lane.idle_since_ns().unwrap_or_else(now_ns);
             self.lane.set_idle(Some(since_ns));
             ready!(self.timer.poll_until(since_ns.saturating_add(nanos(self.lanes.settings.idle)), cx));
-            return Poll::Ready(Loss::Idle);
+            return self.poll_idle(cx);
         }
+        self.check = None;
         self.lane.set_idle(None);
         let since_ns = *self.due_since_ns.get_or_insert_with(now_ns);
         ready!(self.timer.poll_until(since_ns.saturating_add(self.timeout_ns), cx));
         Poll::Ready(Loss::Silent)
+    }
+
+    /// Nobody has used it for long. It is closed, unless clients are on it to whom Redis would not open another.
+    fn poll_idle(&mut self, cx: &mut Context<'_>) -> Poll<Loss> {
+        if !self.lane.is_held() {
+            return Poll::Ready(Loss::Idle);
+        }
+        let check = self.check.get_or_insert_with(|| {
+            let (lanes, key) = (self.lanes.clone(), self.lane.key.clone());
+            Box::pin(async move { opens_another(&lanes, &key).await })
+        });
+        if ready!(check.as_mut().poll(cx)) == Ok(true) {
+            return Poll::Ready(Loss::Idle);
+        }
+        // Looked at again when as much time has passed.
+        self.check = None;
+        let now_ns = now_ns();
+        self.lane.set_idle(Some(now_ns));
+        match self.timer.poll_until(now_ns.saturating_add(nanos(self.lanes.settings.idle)), cx) {
+            Poll::Ready(()) => {
+                cx.waker().wake_by_ref();
+                Poll::Pending
+            }
+            Poll::Pending => Poll::Pending,
+        }
     }
 
     /// As much of the journal as the kernel takes.

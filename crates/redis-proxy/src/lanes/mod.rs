@@ -36,7 +36,8 @@ pub(crate) use duties::{Answer, Duty};
 pub(crate) use key::{Identity, LaneKey, Pace};
 pub(crate) use mailbox::{LARGE_REPLY, Mailbox, State as MailboxState};
 pub(crate) use pin::{KEPT_PINS, NoPin, PinStream};
-pub(crate) use shared::{Refusal, Request, SharedLane};
+use shared::SharedLane;
+pub(crate) use shared::{Held, Refusal, Request};
 pub(crate) use upstream::{Login, OpenError, Password, Step};
 
 use crate::spare::Spare;
@@ -94,6 +95,8 @@ pub(crate) struct Lanes {
     opened: Notify,
     /// When and why what is there was found to be none that can be served from, where only its answers tell.
     moved: Cell<Option<(Instant, &'static str)>>,
+    /// Held by the lane that seeks a place among those of others.
+    seeking: tokio::sync::Mutex<()>,
 }
 
 impl Lanes {
@@ -117,24 +120,26 @@ impl Lanes {
             anonymous,
             opened: Notify::new(),
             moved: Cell::new(None),
+            seeking: tokio::sync::Mutex::default(),
         })
     }
 
-    /// The shared lane of `key`.
-    pub(crate) fn shared(self: &Rc<Self>, key: &LaneKey, pace: Pace) -> Rc<SharedLane> {
+    /// The shared lane of `key`, for a client's commands or, without one, for a look at what Redis says.
+    pub(crate) fn shared(self: &Rc<Self>, key: &LaneKey, pace: Pace, client: Option<&Rc<Mailbox>>) -> Held {
         if let Some(lane) = self.shared.borrow().get(&(key.clone(), pace)) {
-            return lane.clone();
+            return Held::new(lane.clone(), client);
         }
-        let lane = SharedLane::new(key.clone(), pace, self.settings);
+        let lane = SharedLane::new(key.clone(), pace, self.settings, self.bounds.known_lanes.take());
+        let held = Held::new(lane.clone(), client);
         self.shared.borrow_mut().insert((key.clone(), pace), lane.clone());
         let timeout = match pace {
             Pace::Quick => Some(self.settings.timeout),
             // What it carries may take as long as it likes; keepalive finds a machine that is gone.
             Pace::Slow => None,
         };
-        let driving = link::drive(lane.clone(), self.clone(), link::timeout_of(timeout));
+        let driving = link::drive(lane, self.clone(), link::timeout_of(timeout));
         spawn_local(vital::task("a shared lane", driving));
-        lane
+        held
     }
 
     /// A connection for a lane or a pin.
@@ -162,26 +167,40 @@ impl Lanes {
         upstream::ask_once(&self.endpoint, UNHEARD).await.is_err()
     }
 
-    /// A place for a connection of a shared lane: a free one, or that of the lane which has been idle for longest.
-    fn lane_place(&self) -> Option<bounds::Place> {
-        self.bounds.lanes.take().or_else(|| {
+    /// A place for a connection of a shared lane: a free one, or that of the lane which has been idle for longest among
+    /// those whose clients could have another.
+    async fn lane_place(&self) -> Result<bounds::Place, Refusal> {
+        if let Some(place) = self.bounds.lanes.take() {
+            return Ok(place);
+        }
+        // In the order of their coming: looking takes its time, and what is free then is whose turn it is.
+        let _turn = self.seeking.lock().await;
+        if let Some(place) = self.bounds.lanes.take() {
+            return Ok(place);
+        }
+        let mut idle: Vec<_> = {
             let shared = self.shared.borrow();
-            shared
-                .values()
-                .filter_map(|lane| Some((lane.idle_since_ns()?, lane)))
-                .min_by_key(|idle| idle.0)?
-                .1
-                .retire()
-        })
+            shared.values().filter_map(|lane| Some((lane.idle_since_ns()?, lane.clone()))).collect()
+        };
+        idle.sort_by_key(|(since_ns, _)| *since_ns);
+        for (_, lane) in idle {
+            let may_close = !lane.is_held() || link::opens_another(self, &lane.key).await?;
+            // It may have been used meanwhile, or another may have taken its place.
+            let place = if may_close && lane.idle_since_ns().is_some() { lane.retire() } else { None };
+            if let Some(place) = place.or_else(|| self.bounds.lanes.take()) {
+                return Ok(place);
+            }
+        }
+        Err(Refusal::TooMany)
     }
 
-    /// Drops a lane that only the lanes know. False if somebody else does.
-    fn forget(&self, lane: &Rc<SharedLane>) -> bool {
-        // Its place in the table, and its task.
-        let unused = Rc::strong_count(lane) <= 2;
-        if unused {
-            self.shared.borrow_mut().remove(&(lane.key.clone(), lane.pace));
-        }
-        unused
+    /// Whether the rights that Redis grants may have changed since the connection of this lane was opened.
+    fn is_suspect(&self, lane: &SharedLane) -> bool {
+        lane.rights() != self.anonymous.voided()
+    }
+
+    /// Drops a lane that nobody holds.
+    fn forget(&self, lane: &SharedLane) {
+        self.shared.borrow_mut().remove(&(lane.key.clone(), lane.pace));
     }
 }

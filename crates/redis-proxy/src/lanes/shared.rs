@@ -6,7 +6,8 @@
 //! is closed, because nobody knows whether it was executed.
 
 use std::cell::{Cell, RefCell};
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
+use std::ops::Deref;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
@@ -146,10 +147,57 @@ pub(crate) struct SharedLane {
     place: RefCell<Option<Place>>,
     /// Since when nothing has been on its way on its connection.
     idle_since_ns: Cell<Option<u64>>,
+    /// How many hold it.
+    holders: Cell<usize>,
+    /// Of these, the clients, by the address of their mailbox.
+    clients: RefCell<HashMap<usize, Rc<Mailbox>>>,
+    /// What had been void of Redis' rights when its connection was opened ([`Anonymous::voided`](super::Anonymous::voided)).
+    rights: Cell<u64>,
+    _known: Option<Place>,
+}
+
+/// A hold on a lane: as long as there is one, the lane stays what it is.
+pub(crate) struct Held {
+    lane: Rc<SharedLane>,
+    client: Option<usize>,
+}
+
+impl Deref for Held {
+    type Target = SharedLane;
+
+    fn deref(&self) -> &SharedLane {
+        &self.lane
+    }
+}
+
+impl Held {
+    /// For a client, which ends with the lane should Redis end it; or for a moment.
+    pub(super) fn new(lane: Rc<SharedLane>, client: Option<&Rc<Mailbox>>) -> Self {
+        lane.holders.set(lane.holders.get() + 1);
+        let client = client.map(|mailbox| {
+            let address = Rc::as_ptr(mailbox).addr();
+            lane.clients.borrow_mut().insert(address, mailbox.clone());
+            address
+        });
+        Held { lane, client }
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        if let Some(address) = self.client {
+            self.lane.clients.borrow_mut().remove(&address);
+        }
+        let left = self.lane.holders.get() - 1;
+        self.lane.holders.set(left);
+        if left == 0 {
+            wake(self.lane.queue.borrow_mut().driver.take());
+        }
+    }
 }
 
 impl SharedLane {
-    pub(super) fn new(key: LaneKey, pace: Pace, settings: LaneSettings) -> Rc<Self> {
+    pub(super) fn new(key: LaneKey, pace: Pace, settings: LaneSettings, known: Option<Place>) -> Rc<Self> {
         let queue = Queue {
             journal: BytesMut::new(),
             written: 0,
@@ -170,6 +218,10 @@ impl SharedLane {
             settings,
             place: RefCell::default(),
             idle_since_ns: Cell::new(None),
+            holders: Cell::new(0),
+            clients: RefCell::default(),
+            rights: Cell::new(0),
+            _known: known,
         })
     }
 
@@ -239,15 +291,50 @@ impl SharedLane {
         }
     }
 
-    /// Whether anybody wants a connection; the driver is woken once somebody does.
-    pub(super) fn poll_wanted(&self, cx: &Context<'_>) -> Poll<()> {
-        let mut queue = self.queue.borrow_mut();
-        if queue.runs.is_empty() && queue.waiting_for_ready.is_empty() {
-            queue.driver = Some(cx.waker().clone());
-            return Poll::Pending;
+    /// Ready once somebody wants a connection, or with false once nobody has a use for the lane.
+    pub(super) fn poll_wanted(&self, cx: &Context<'_>) -> Poll<bool> {
+        if self.is_wanted() {
+            self.queue.borrow_mut().state = State::Connecting;
+            return Poll::Ready(true);
         }
-        queue.state = State::Connecting;
-        Poll::Ready(())
+        if !self.is_held() {
+            return Poll::Ready(false);
+        }
+        self.queue.borrow_mut().driver = Some(cx.waker().clone());
+        Poll::Pending
+    }
+
+    /// Whether somebody waits for a connection.
+    pub(super) fn is_wanted(&self) -> bool {
+        let queue = self.queue.borrow();
+        !queue.runs.is_empty() || !queue.waiting_for_ready.is_empty()
+    }
+
+    /// Whether anybody may still have a use for it.
+    pub(super) fn is_held(&self) -> bool {
+        self.holders.get() > 0
+    }
+
+    /// Whether clients are on it.
+    pub(super) fn has_clients(&self) -> bool {
+        !self.clients.borrow().is_empty()
+    }
+
+    /// Redis has thrown its clients out: they end, as their own connections would have.
+    pub(super) fn end_clients(&self) -> usize {
+        let clients: Vec<_> = self.clients.borrow().values().cloned().collect();
+        clients.iter().for_each(|mailbox| mailbox.lose());
+        clients.len()
+    }
+
+    /// What was void when its connection was opened.
+    pub(super) fn rights(&self) -> u64 {
+        self.rights.get()
+    }
+
+    /// Its connection is being opened, and so much is void.
+    pub(super) fn set_rights(&self, voided: u64) {
+        self.rights.set(voided);
     }
 
     /// Whether anybody was refused since the last question.
@@ -437,15 +524,9 @@ impl Queue {
 }
 
 fn refuse(mailbox: &Mailbox, refusal: &Refusal, commands: usize, spare: &Spare) {
-    match refusal {
-        // Redis has thrown this user out: it would have closed the user's connections.
-        Refusal::Login(_) => mailbox.lose(),
-        Refusal::Unreachable | Refusal::Unfit(_) | Refusal::TooMany | Refusal::Request(_) => {
-            let line = [b"-", &refusal.text()[..], b"\r\n"].concat();
-            (0..commands).for_each(|number| mailbox.refused(number));
-            mailbox.deliver(&line.repeat(commands), commands, false, spare);
-        }
-    }
+    let line = [b"-", &refusal.text()[..], b"\r\n"].concat();
+    (0..commands).for_each(|number| mailbox.refused(number));
+    mailbox.deliver(&line.repeat(commands), commands, false, spare);
 }
 
 /// The length of the first `count` requests of `journal`, which hold only what every server reads.

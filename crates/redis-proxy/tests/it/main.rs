@@ -26,6 +26,7 @@ mod resp_coherence;
 mod resp_differential;
 mod resp_faults;
 mod resp_identity;
+mod resp_lanes;
 mod resp_limits;
 mod resp_pinned;
 mod resp_queue;

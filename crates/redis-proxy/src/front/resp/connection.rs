@@ -46,7 +46,7 @@ use crate::clock::now_ns;
 use crate::front::blocked::Blocked;
 use crate::front::linger::linger;
 use crate::front::output::Output;
-use crate::lanes::{Identity, KeptOut, LARGE_REPLY, LaneKey, Mailbox, MailboxState, Pace, SharedLane};
+use crate::lanes::{Held, Identity, KeptOut, LARGE_REPLY, LaneKey, Mailbox, MailboxState, Pace};
 use crate::readthrough::ReadThrough;
 use crate::timer::Timer;
 
@@ -90,7 +90,7 @@ pub(super) struct Connection {
     mailbox: Rc<Mailbox>,
     session: Session,
     /// The shared lanes of the session's key, once used.
-    lanes: [Option<Rc<SharedLane>>; 2],
+    lanes: [Option<Held>; 2],
     /// Which of them the commands on their way are on.
     pace: Pace,
     pinned: Option<Box<Pinned>>,
@@ -273,8 +273,8 @@ impl Connection {
         (self.front.identity.clone(), settings.as_proxy, settings.user.clone())
     }
 
-    pub(super) fn lane_of(&self, key: &LaneKey) -> Rc<SharedLane> {
-        self.front.lanes.shared(key, Pace::Quick)
+    pub(super) fn lane_of(&self, key: &LaneKey) -> Held {
+        self.front.lanes.shared(key, Pace::Quick, None)
     }
 
     /// The session's key has changed.

@@ -1,7 +1,6 @@
 //! What the next command of a client waits for: a connection of its own, or news from a lane.
 
 use std::pin::Pin;
-use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
@@ -15,7 +14,7 @@ use crate::front::resp::pinned::Pinned;
 use crate::front::resp::reply::{error, simple};
 use crate::front::resp::tracking::Target;
 use crate::lanes::{
-    Facts, Identity, LaneKey, Login as Credentials, NoPin, OpenError, PinStream, Refusal, SharedLane, Step,
+    Facts, Held, Identity, LaneKey, Login as Credentials, NoPin, OpenError, PinStream, Refusal, Step,
 };
 
 /// A client that is to hear of invalidations, and cannot have a connection.
@@ -35,11 +34,11 @@ pub(in crate::front::resp) enum Busy {
     /// it would find itself.
     Change(LaneKey, Opening, Login),
     /// The lane that the session would use after a SELECT.
-    Select(u32, Rc<SharedLane>),
+    Select(u32, Held),
     /// A reply that is heard before its client gets it, as far as it is here.
     Heard(Heard, Vec<u8>),
     /// The lane that the session would use after a HELLO.
-    Hello(Rc<SharedLane>, Hello),
+    Hello(Held, Hello),
     /// The reply to an AUTH, or a HELLO with one, that went to the client's pin.
     PinnedLogin(Login, Stay),
     /// The reply to a HELLO that went to the client's pin.

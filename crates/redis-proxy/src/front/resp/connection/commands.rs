@@ -189,7 +189,8 @@ impl Connection {
             Pace::Quick => (0, &front.stats.shared),
             Pace::Slow => (1, &front.stats.slow),
         };
-        let lane = self.lanes[index].get_or_insert_with(|| front.lanes.shared(&self.session.key, pace));
+        let lane = self.lanes[index]
+            .get_or_insert_with(|| front.lanes.shared(&self.session.key, pace, Some(&self.mailbox)));
         if !lane.send(request, &self.mailbox, read, || duty, &front.spare, cx) {
             return false;
         }
