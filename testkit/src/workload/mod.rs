@@ -15,7 +15,7 @@ mod session;
 mod value;
 mod writer;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::thread;
@@ -71,6 +71,8 @@ pub struct Workload {
 pub struct Run {
     /// Every write, every answered read.
     pub history: History,
+    /// The connections of Redis clients among those that read.
+    pub clients: BTreeSet<u32>,
     /// Reads over HTTP, and those of them answered from memory, as the program says.
     pub told: usize,
     /// See `told`.
@@ -122,6 +124,7 @@ impl Workload {
         let (address, resp) = (proxy.address(), self.is_resp().then(|| proxy.resp_address()));
         let mut run = Run {
             history: History { writes: vec![Vec::new(); self.keys], reads: Vec::new() },
+            clients: BTreeSet::new(),
             told: 0,
             hits: 0,
             cut: 0,
@@ -163,9 +166,11 @@ impl Workload {
             for writer in writers {
                 let (writes, harvest) = writer.join().expect("a writer");
                 writes.into_iter().for_each(|(key, writes)| run.history.writes[key] = writes);
-                run.add(harvest);
+                run.add(harvest, true);
             }
-            readers.into_iter().for_each(|reader| run.add(reader.join().expect("a reader")));
+            for (number, reader) in readers.into_iter().enumerate() {
+                run.add(reader.join().expect("a reader"), number >= self.readers);
+            }
         });
         run
     }
@@ -193,7 +198,10 @@ impl Run {
         self.history.writes.iter().map(Vec::len).sum()
     }
 
-    fn add(&mut self, harvest: Harvest) {
+    fn add(&mut self, harvest: Harvest, of_clients: bool) {
+        if of_clients {
+            self.clients.extend(harvest.reads.iter().map(|read| read.connection));
+        }
         self.history.reads.extend(harvest.reads);
         self.told += harvest.told;
         self.hits += harvest.hits;

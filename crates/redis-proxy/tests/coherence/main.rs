@@ -9,6 +9,7 @@ mod stand;
 
 // Nobody reads what the mode does not allow.
 mod directed;
+mod pairs;
 mod storm;
 mod strict;
 mod tracking;

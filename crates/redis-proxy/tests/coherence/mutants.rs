@@ -8,7 +8,7 @@ use testkit::{Random, Workload, seed};
 
 use crate::directed::users_are_apart;
 use crate::fault::Fault;
-use crate::stand::{Enough, Mode, Setup, Stand};
+use crate::stand::{Clients, Enough, Mode, Setup, Stand};
 
 /// A mutant is noticed within this many short histories.
 const ROUNDS: usize = 30;
@@ -248,4 +248,21 @@ fn db_ignored_is_noticed() {
 #[test]
 fn user_ignored_is_noticed() {
     assert_shown(Mutant::UserIgnored, users_are_apart);
+}
+
+/// HTTP serves by age, so that Redis clients alone can notice.
+fn apart(setup: &mut Setup, workload: &mut Workload, fault: Fault) -> Fault {
+    (setup.mode, setup.clients) = (Mode::Ttl, Some(Clients::In(Mode::Tracking)));
+    *workload = Workload::on_both_fronts(workload.seed);
+    fault
+}
+
+#[test]
+fn ignore_null_push_is_noticed_where_the_fronts_are_apart() {
+    assert_noticed_by(Mutant::IgnoreNullPush, |setup, workload| apart(setup, workload, Fault::Flush));
+}
+
+#[test]
+fn no_lease_is_noticed_where_the_fronts_are_apart() {
+    assert_noticed_by(Mutant::NoLease, |setup, workload| apart(setup, workload, Fault::Stall));
 }

@@ -11,7 +11,7 @@ use testkit::Run;
 use testkit::history::{History, Read, Verdict, Violation};
 
 use crate::fault::Fault;
-use crate::stand::{Enough, Mode};
+use crate::stand::{Clients, Enough, Mode};
 
 /// Errors end this soon after Redis is back.
 pub(crate) const HEALED: Duration = Duration::from_millis(250);
@@ -21,6 +21,7 @@ const HEALED_UNDER_LOAD: Duration = Duration::from_millis(500);
 /// What came of a run.
 pub(crate) struct Outcome {
     pub(crate) mode: Mode,
+    pub(crate) clients: Option<Clients>,
     pub(crate) fault: Fault,
     pub(crate) run: Run,
     pub(crate) verdict: Verdict,
@@ -94,11 +95,12 @@ impl Outcome {
 
 impl fmt::Display for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Outcome { mode, fault, run, verdict, injections, seed, .. } = self;
+        let Outcome { mode, clients, fault, run, verdict, injections, seed, .. } = self;
         write!(
             f,
-            "{} {fault:?} SEED={seed}: plain {}; strict {};",
+            "{}{} {fault:?} SEED={seed}: plain {}; strict {};",
             mode.name(),
+            clients.map_or(String::new(), |clients| format!(" and {} for Redis clients", clients.name())),
             verdict.plain,
             verdict.strict
         )?;

@@ -4,7 +4,7 @@ use std::env;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use testkit::history::Promise;
+use testkit::history::{History, Promise, Read};
 use testkit::{
     FaultProxy, HttpClient, Primary, Proxy, ProxyBuilder, Random, RedisServer, RedisServerBuilder, Reply,
     Workload,
@@ -28,10 +28,38 @@ pub(crate) enum Mode {
     Strict,
 }
 
+/// What Redis clients are promised.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Clients {
+    In(Mode),
+    /// Their reads go to Redis.
+    Off,
+}
+
+impl Clients {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Clients::In(mode) => mode.name(),
+            Clients::Off => "off",
+        }
+    }
+
+    /// The mode whose promise it is to keep.
+    fn kept(self) -> Mode {
+        match self {
+            Clients::In(mode) => mode,
+            Clients::Off => Mode::Strict,
+        }
+    }
+}
+
 /// What a stand is made for.
 #[derive(Clone)]
 pub(crate) struct Setup {
+    /// Over HTTP.
     pub(crate) mode: Mode,
+    /// Of Redis clients, if it is another one.
+    pub(crate) clients: Option<Clients>,
     pub(crate) fault: Fault,
     /// Redis deletes what has expired only when it is asked for, and says so no sooner.
     pub(crate) lazy_expiry: bool,
@@ -44,6 +72,7 @@ pub(crate) struct Setup {
 /// Everything that a history needs, running.
 pub(crate) struct Stand {
     pub(crate) mode: Mode,
+    pub(crate) clients: Option<Clients>,
     pub(crate) fault: Fault,
     pub(crate) redis: RedisServer,
     pub(crate) second: Option<Replica>,
@@ -107,27 +136,39 @@ impl Mode {
     }
 
     /// The settings of this mode.
-    fn set(self, program: ProxyBuilder) -> ProxyBuilder {
+    fn set(self, program: ProxyBuilder, clients: Option<Clients>) -> ProxyBuilder {
         let millis = |span: Duration| format!("{}ms", span.as_millis());
-        let program = program
+        let clients = clients.unwrap_or(Clients::In(self));
+        let modes = [self, clients.kept()];
+        let mut program = program
             .set("COHERENCE", self.name())
-            .set("RESP_COHERENCE", self.name())
+            .set("RESP_COHERENCE", clients.name())
             .set("HONOR_NO_CACHE", "on");
-        match self {
-            Mode::Ttl => program.set("GLOBAL_EXPIRY", millis(GLOBAL_EXPIRY)),
-            Mode::Tracking | Mode::Strict => program.set("MAX_STALENESS", millis(MAX_STALENESS)),
+        if modes.contains(&Mode::Ttl) {
+            program = program.set("GLOBAL_EXPIRY", millis(GLOBAL_EXPIRY));
         }
+        if modes != [Mode::Ttl; 2] {
+            program = program.set("MAX_STALENESS", millis(MAX_STALENESS));
+        }
+        program
     }
 }
 
 impl Setup {
     pub(crate) fn new(mode: Mode, fault: Fault) -> Setup {
-        Setup { mode, fault, lazy_expiry: false, settings: Vec::new(), redis: RedisServer::builder() }
+        Setup {
+            mode,
+            clients: None,
+            fault,
+            lazy_expiry: false,
+            settings: Vec::new(),
+            redis: RedisServer::builder(),
+        }
     }
 
     /// Starts it; Redis has no key.
     pub(crate) fn start(self) -> Stand {
-        let Setup { mode, fault, lazy_expiry, settings, redis } = self;
+        let Setup { mode, clients, fault, lazy_expiry, settings, redis } = self;
         // A replica that asks for everything gets it at once.
         let redis = redis.config("repl-diskless-sync-delay", "0").config("enable-debug-command", "yes");
         // A ping between a look at the offsets and the demotion would cost the old primary its data (a full resync).
@@ -150,7 +191,7 @@ impl Setup {
         let link = FaultProxy::start(redis.address());
         let program = Proxy::builder(env!("CARGO_BIN_EXE_redis-proxy"));
         let program = program.redis_at(link.address()).set("WORKERS", "2").set("RESP_PORT", "0");
-        let program = mode.set(program);
+        let program = mode.set(program, clients);
         let program = settings.iter().fold(program, |program, (name, value)| program.set(name, value));
         // Faults are told, each in its own words.
         let proxy = program.allow_warning("redis").allow_warning("coherence").allow_warning("lane").start();
@@ -159,7 +200,7 @@ impl Setup {
             ready.status == 200 && !ready.text().contains("not in force")
         });
         let primary = Primary::new(&redis);
-        Stand { mode, fault, redis, second, link, proxy, primary }
+        Stand { mode, clients, fault, redis, second, link, proxy, primary }
     }
 }
 
@@ -179,13 +220,27 @@ impl Stand {
             // What is stale for good shows now.
             thread::sleep(self.mode.scale() + Duration::from_millis(100));
         });
-        if self.mode == Mode::Strict {
-            run.history.reads.iter_mut().for_each(|read| read.strict = true);
+        let of_clients = self.clients.map_or(self.mode, Clients::kept);
+        for read in &mut run.history.reads {
+            let mode = if run.clients.contains(&read.connection) { of_clients } else { self.mode };
+            read.strict |= mode == Mode::Strict;
         }
-        let verdict = run.history.check(&self.fault.promise(self.mode));
-        let (mode, fault, seed) = (self.mode, self.fault, workload.seed);
+        let verdict = match self.clients {
+            None => run.history.check(&self.fault.promise(self.mode)),
+            Some(_) => {
+                let of = |is_client| {
+                    let of_front = |read: &&Read| run.clients.contains(&read.connection) == is_client;
+                    let reads = run.history.reads.iter().filter(of_front).copied().collect();
+                    History { writes: run.history.writes.clone(), reads }
+                };
+                let mut verdict = of(false).check(&self.fault.promise(self.mode));
+                verdict.violations.extend(of(true).check(&self.fault.promise(of_clients)).violations);
+                verdict
+            }
+        };
+        let (mode, clients, fault, seed) = (self.mode, self.clients, self.fault, workload.seed);
         let cached = self.proxy.metrics().value("redis_proxy_resp_commands_total{lane=\"cached\"}");
-        Outcome { mode, fault, run, verdict, injections, cached, seed, enough }
+        Outcome { mode, clients, fault, run, verdict, injections, cached, seed, enough }
     }
 }
 

@@ -5,10 +5,11 @@
 
 use testkit::{Proxy, Random, RawClient, RedisServer, Reply};
 
-use crate::support::start_resp_in;
+use crate::support::{start_resp, start_resp_in};
 
 /// The proxy keeps nothing larger here.
 const MAX_VALUE_BYTES: usize = 65_536;
+const LARGEST: &str = "65536";
 
 /// Keys, one of each kind that makes a difference.
 fn load(redis: &RedisServer) -> Vec<Vec<u8>> {
@@ -159,7 +160,7 @@ impl Case {
 /// The proxy, the Redis behind it, and a client of each in each protocol.
 struct Stand {
     // First, because what is dropped first ends first.
-    _proxy: Proxy,
+    proxy: Proxy,
     redis: RedisServer,
     clients: [RawClient; 2],
     keys: Vec<Vec<u8>>,
@@ -169,8 +170,10 @@ struct Stand {
 
 impl Stand {
     fn new(mode: &'static str) -> Stand {
-        let largest = MAX_VALUE_BYTES.to_string();
-        let (redis, proxy) = start_resp_in(mode, &[("MAX_VALUE_BYTES", &largest)]);
+        Stand::of(start_resp_in(mode, &[("MAX_VALUE_BYTES", LARGEST)]))
+    }
+
+    fn of((redis, proxy): (RedisServer, Proxy)) -> Stand {
         let keys = load(&redis);
         let mut direct = [RawClient::connect(redis.address()), RawClient::connect(redis.address())];
         direct[1].resp3();
@@ -186,7 +189,7 @@ impl Stand {
             .collect();
         let mut clients = [proxy.resp_client(), proxy.resp_client()];
         clients[1].resp3();
-        Stand { _proxy: proxy, redis, clients, keys, cases }
+        Stand { proxy, redis, clients, keys, cases }
     }
 
     #[track_caller]
@@ -301,6 +304,52 @@ fn pipelined(mode: &'static str) {
             }
         });
     }
+}
+
+/// Random questions, and the same keys over HTTP in between, with this coherence of the one and the other.
+fn of_a_pair(http: &str, clients: &str) {
+    let modes = [("COHERENCE", http), ("RESP_COHERENCE", clients), ("MAX_VALUE_BYTES", LARGEST)];
+    let mut stand = Stand::of(start_resp(&modes));
+    let (mut random, mut web) = (seeded(), stand.proxy.client());
+    // What they answer to GET.
+    let over_http =
+        [("string", 200), ("integer", 200), ("empty", 200), ("none", 404), ("hash", 409), ("list", 409)];
+    for _ in 0..60 {
+        // Many questions of one key, more than are kept of it.
+        let key = random.below(stand.keys.len());
+        for _ in 0..random.below(25) {
+            let (case, protocol) = (random.below(stand.cases[key].len()), random.below(2));
+            stand.check(key, case, protocol, &format!("COHERENCE={http} RESP_COHERENCE={clients}"));
+        }
+        let (key, status) = over_http[random.below(over_http.len())];
+        let answer = web.get(&format!("/{key}"));
+        assert_eq!(answer.status, status, "{key} with {http} and {clients}");
+        if status == 200 {
+            assert_eq!(Some(answer.body), stand.redis.client().get(key), "{key} with {http} and {clients}");
+        }
+        if random.percent(10) {
+            stand.forget(random.below(stand.keys.len()));
+        }
+    }
+    let kept = stand.proxy.metrics().value("redis_proxy_resp_commands_total{lane=\"cached\"}") > 0.0;
+    assert_eq!(kept, clients != "off", "{http} and {clients}");
+}
+
+const MODES_OF_CLIENTS: [&str; 4] = ["tracking", "strict", "ttl", "off"];
+
+#[test]
+fn each_answer_is_that_of_redis_whatever_is_promised_to_redis_clients_beside_ttl() {
+    MODES_OF_CLIENTS.iter().for_each(|clients| of_a_pair("ttl", clients));
+}
+
+#[test]
+fn each_answer_is_that_of_redis_whatever_is_promised_to_redis_clients_beside_tracking() {
+    MODES_OF_CLIENTS.iter().for_each(|clients| of_a_pair("tracking", clients));
+}
+
+#[test]
+fn each_answer_is_that_of_redis_whatever_is_promised_to_redis_clients_beside_strict() {
+    MODES_OF_CLIENTS.iter().for_each(|clients| of_a_pair("strict", clients));
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use testkit::{Action, HttpClient, Proxy, RawClient, RedisServer, ScriptedRedis, wait_until};
+use testkit::{Action, HttpClient, Proxy, RawClient, RedisServer, Reply, ScriptedRedis, wait_until};
 
 use crate::support::{program, start_resp};
 
@@ -43,9 +43,7 @@ fn by_default_redis_clients_are_shown_no_key_that_has_expired_and_each_change() 
     assert_eq!(proxy.get("/otp").text(), "1");
     redis.client().set("other", "2");
     wait_until(SOON, "a change at Redis", || client.send("GET other\r\n").bulk() == b"2");
-    wait_until(SOON, "the key's end", || {
-        redis.client().command(&["EXISTS", "otp"]) == testkit::Reply::Integer(0)
-    });
+    wait_until(SOON, "the key's end", || redis.client().command(&["EXISTS", "otp"]) == Reply::Integer(0));
     client.ask("GET otp", "$-1").ask("EXISTS otp", ":0").ask("TTL otp", ":-2").ask("STRLEN otp", ":0");
     assert_eq!(proxy.get("/otp").text(), "1", "over HTTP its age is what counts");
 }
@@ -91,6 +89,94 @@ fn what_http_serves_by_age_is_untouched_by_redis_clients_and_what_redis_tells_of
     assert_eq!(proxy.get("/set").text(), "newer");
     client.ask("FLUSHALL", "+OK");
     assert!(keys.iter().all(|key| proxy.get(&format!("/{key}")).status == 404));
+}
+
+/// What Redis was asked, by its slow log, which is set to take everything: GETs by each connection that asks for no
+/// deadlines, as links do.
+fn gets_without_deadlines(redis: &RedisServer) -> usize {
+    let Reply::Array(entries) = redis.client().command(&["SLOWLOG", "GET", "-1"]) else {
+        panic!("no SLOWLOG")
+    };
+    let mut by_address = std::collections::BTreeMap::<Vec<u8>, Vec<Vec<u8>>>::new();
+    for entry in entries {
+        // Number, time, duration, arguments, the client's address, its name.
+        let Reply::Array(entry) = entry else { panic!("no entry: {entry:?}") };
+        let [_, _, _, Reply::Array(command), Reply::Bulk(address), ..] = &entry[..] else {
+            panic!("{entry:?}")
+        };
+        if let Some(Reply::Bulk(name)) = command.first() {
+            by_address.entry(address.clone()).or_default().push(name.to_ascii_uppercase());
+        }
+    }
+    let of_http = by_address.values().filter(|names| names.iter().all(|name| name != b"PTTL"));
+    of_http.flatten().filter(|name| *name == b"GET").count()
+}
+
+/// What an HTTP client is answered while keys change behind the proxy, and how many GETs that costs.
+fn answers_over_http(readers: bool) -> (Vec<String>, usize) {
+    let redis = RedisServer::builder();
+    let redis = redis.config("slowlog-log-slower-than", "0").config("slowlog-max-len", "100000").start();
+    let program =
+        program().redis(&redis).set("RESP_PORT", "0").set("MAX_STALENESS", "5s").set("WORKERS", "2");
+    let proxy = program.start();
+    let mut client = proxy.resp_client();
+    let mut answers = Vec::new();
+    let mut direct = redis.client();
+    let (mut web, keys) = (proxy.client(), ["a", "b", "c", "none", "list"]);
+    for round in 0..6 {
+        for (at, key) in keys.iter().enumerate() {
+            for turn in 0..3 {
+                if readers && (at + turn + round) % 2 == 0 {
+                    let questions =
+                        (0..20).map(|end| format!("GETRANGE {key} 0 {end}\r\n")).collect::<String>();
+                    // Some are errors, all are answered. An error is fetched once more, by a lane: no GET is to be one.
+                    let get = if *key == "list" { "STRLEN" } else { "GET" };
+                    client.send(format!(
+                        "{get} {key}\r\nTTL {key}\r\n{questions}{get} {key}\r\nECHO round\r\n"
+                    ));
+                    while client.line() != "round" {}
+                }
+                let answer = web.get(&format!("/{key}"));
+                let status = answer.header("cache-status").unwrap_or_default().to_owned();
+                answers.push(format!("{round} {key} {} {} {status}", answer.status, answer.text()));
+            }
+        }
+        match round {
+            0 => keys[..3].iter().for_each(|key| direct.set(key, "first")),
+            1 => keys[..3].iter().for_each(|key| direct.set(key, "second")),
+            2 => _ = direct.command(&["DEL", "a"]),
+            3 => _ = direct.command(&["PEXPIRE", "b", "1"]),
+            _ => _ = direct.command(&["FLUSHALL"]),
+        }
+        _ = direct.command(&["RPUSH", "list", "e"]);
+        if readers {
+            wait_until(SOON, "the changes to be seen", || {
+                keys[..3].iter().all(|key| {
+                    // By another name: GETs are counted. Of a key that is not there it is nothing.
+                    let Reply::Bulk(held) = direct.command(&["GETRANGE", key, "0", "-1"]) else {
+                        return false;
+                    };
+                    let seen = client.send(format!("GET {key}\r\n")).reply();
+                    let bulk = [format!("${}\r\n", held.len()).as_bytes(), &held, b"\r\n"].concat();
+                    if held.is_empty() { seen == b"$-1\r\n" } else { seen == bulk }
+                })
+            });
+        }
+    }
+    if readers {
+        assert!(proxy.metrics().value("redis_proxy_link_invalidations_total") > 5.0);
+        assert!(proxy.metrics().value("redis_proxy_link_flushes_total") > 0.0);
+    }
+    (answers, gets_without_deadlines(&redis))
+}
+
+#[test]
+fn answers_over_http_and_their_gets_are_the_same_with_and_without_redis_clients() {
+    let (alone, gets) = answers_over_http(false);
+    let (beside, gets_beside) = answers_over_http(true);
+    assert_eq!(alone, beside);
+    assert!(alone.iter().any(|answer| answer.contains("first") && answer.contains("; hit")), "{alone:?}");
+    assert_eq!(gets, gets_beside);
 }
 
 #[test]
