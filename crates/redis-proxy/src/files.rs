@@ -6,6 +6,7 @@ use tracing::warn;
 use crate::config::{Mode, Settings};
 use crate::lanes::KEPT_PINS;
 use crate::listener::MOST_REFUSALS;
+use crate::places::MOST_FAREWELLS;
 
 /// Files that are neither clients nor waiting nor a worker's: logs, listeners, admin connections and their kin.
 const OTHERS: usize = 128;
@@ -66,7 +67,8 @@ pub(crate) fn fit_links(files: usize, max_pinned: usize, max_lanes: usize) -> (u
 
 /// MAX_CLIENTS and MAX_WAITING as `files` allow them, lowered with a warning.
 pub(crate) fn fit(files: usize, workers: usize, max_clients: usize, max_waiting: usize) -> (usize, usize) {
-    let room = files.saturating_sub(OTHERS + MOST_REFUSALS + workers * FILES_A_WORKER).max(2);
+    let room =
+        files.saturating_sub(OTHERS + MOST_REFUSALS + MOST_FAREWELLS + workers * FILES_A_WORKER).max(2);
     if max_clients.saturating_add(max_waiting) <= room {
         return (max_clients, max_waiting);
     }

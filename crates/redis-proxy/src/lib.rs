@@ -17,6 +17,7 @@ mod lanes;
 mod listener;
 mod logging;
 mod maintenance;
+mod places;
 mod readthrough;
 mod reload;
 mod shutdown;
@@ -51,6 +52,7 @@ use crate::lanes::{Anonymous, Bounds};
 use crate::listener::{Door, accept, bind};
 pub use crate::logging::last_word;
 use crate::maintenance::maintain;
+use crate::places::Places;
 use crate::readthrough::{ClientReads, Link, LinkSettings, LinkThread, Partitions, Store};
 pub use crate::reload::Reread;
 use crate::reload::attend;
@@ -164,7 +166,9 @@ async fn serve(settings: &Settings, listeners: Listeners, mut signals: Signals) 
         settings.max_inflight,
         client_reads(settings),
     );
+    let places = Places::new(settings.max_clients);
     let plan = Plan {
+        places: places.clone(),
         partitions: partitions.clone(),
         http: HttpSettings::new(settings),
         resp: RespSettings::new(settings),
@@ -187,7 +191,7 @@ async fn serve(settings: &Settings, listeners: Listeners, mut signals: Signals) 
         .map_err(Error::System)?;
     let (workers, threads): (Vec<_>, Vec<_>) = started.into_iter().unzip();
     let workers: Arc<[Worker]> = workers.into();
-    let door = Arc::new(Door::new(settings.max_clients, settings.max_waiting, settings.client_wait));
+    let door = Arc::new(Door::new(places, settings.max_waiting, settings.client_wait));
     let draining = Arc::new(Draining::default());
 
     info!(

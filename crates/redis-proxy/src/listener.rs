@@ -6,26 +6,36 @@
 //!          -> none, the queue is full  -> 503
 //! ```
 //!
-//! Redis clients share the places and never queue: Redis tells them at once, so they do not expect to wait.
+//! While somebody waits, idle HTTP connections give their places up ([`places`](crate::places)). Redis clients share the
+//! places and queue only for one that is about to be given up: Redis tells them at once, so they do not expect to wait.
+//!
+//! Accepting waits for nobody: who is told 503 and sends no request is hurried when too many are being told.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::net::{TcpListener, TcpStream, ToSocketAddrs};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use socket2::{Domain, Protocol, Socket, Type};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use sync::Mutex;
+use tokio::sync::{Notify, Semaphore};
+use tokio::task::yield_now;
 use tokio::time::{sleep, timeout};
 use tracing::warn;
 
+use crate::clock::now_ns;
 use crate::front::{Refusals, Speaks};
+use crate::places::{Place, Places};
 use crate::worker::Worker;
 
 /// Connections that the kernel completes and keeps for us.
 const BACKLOG: i32 = 4096;
-/// Connections that are being told 503 at the same time; above it accepting waits.
-pub(crate) const MOST_REFUSALS: usize = 256;
+/// Connections that are being told 503 at the same time; above it the oldest is told without waiting for its request.
+pub(crate) const MOST_REFUSALS: usize = 192;
+/// How long a Redis client waits for a connection that was asked to give its place up.
+const MAKING_ROOM: Duration = Duration::from_secs(1);
 /// How long accepting rests when the system has no file or memory to give.
 const EXHAUSTED_PAUSE: Duration = Duration::from_millis(100);
 /// It is told again only after this long without it: files come and go while they are short.
@@ -54,50 +64,40 @@ pub(crate) fn bind(host: &str, port: u16) -> io::Result<TcpListener> {
     Err(last)
 }
 
-/// The places of MAX_CLIENTS and the queue in front of them, shared by all data fronts.
+/// The way to a place of MAX_CLIENTS, shared by all data fronts.
 pub(crate) struct Door {
-    places: Arc<Semaphore>,
+    places: Arc<Places>,
     queue: Arc<Semaphore>,
-    refusals: Arc<Semaphore>,
-    /// Clients in the queue. Beside its semaphore, whose permits are taken for good at the end.
-    waiting: AtomicUsize,
-    max_clients: usize,
     max_waiting: usize,
     client_wait: Duration,
+    turned_away: Arc<TurnedAway>,
 }
 
 impl Door {
-    pub(crate) fn new(max_clients: usize, max_waiting: usize, client_wait: Duration) -> Self {
+    pub(crate) fn new(places: Arc<Places>, max_waiting: usize, client_wait: Duration) -> Self {
         Door {
-            places: Arc::new(Semaphore::new(max_clients)),
+            places,
             queue: Arc::new(Semaphore::new(max_waiting)),
-            refusals: Arc::new(Semaphore::new(MOST_REFUSALS)),
-            waiting: AtomicUsize::new(0),
-            max_clients,
             max_waiting,
             client_wait,
+            turned_away: Arc::default(),
         }
     }
 
     /// Clients that wait for one.
     pub(crate) fn waiting(&self) -> usize {
-        self.waiting.load(Ordering::Relaxed)
+        self.places.waiting()
     }
 
     /// Returns once nobody waits, every place is free and nobody is being turned away. Nobody comes in afterwards.
     pub(crate) async fn all_left(&self) {
         // In the order of a client's way, so that nobody changes from one to another behind our back.
-        let stations = [
-            (&self.queue, self.max_waiting),
-            (&self.places, self.max_clients),
-            (&self.refusals, MOST_REFUSALS),
-        ];
-        for (station, size) in stations {
-            let all = u32::try_from(size).unwrap_or(u32::MAX);
-            if let Ok(permits) = station.acquire_many(all).await {
-                permits.forget();
-            }
+        let all = u32::try_from(self.max_waiting).unwrap_or(u32::MAX);
+        if let Ok(turns) = self.queue.acquire_many(all).await {
+            turns.forget();
         }
+        self.places.all_left().await;
+        self.turned_away.all_left().await;
     }
 }
 
@@ -122,8 +122,11 @@ pub(crate) async fn accept(
         match accepted {
             Ok((stream, _)) => {
                 // It moves to the worker's runtime, so it leaves this one.
-                if let Ok(stream) = stream.into_std() {
-                    admit(stream, speaks, &door, &workers, &refusals).await;
+                if let Ok(stream) = stream.into_std()
+                    && admit(stream, speaks, &door, &workers, &refusals)
+                {
+                    // Its file is free after that.
+                    yield_now().await;
                 }
             }
             Err(error) if is_exhaustion(&error) => {
@@ -145,7 +148,7 @@ pub(crate) async fn accept(
             break;
         };
         if stream.set_nonblocking(true).is_ok() {
-            admit(stream, speaks, &door, &workers, &refusals).await;
+            admit(stream, speaks, &door, &workers, &refusals);
         }
     }
     Ok(())
@@ -159,61 +162,102 @@ fn is_exhaustion(error: &io::Error) -> bool {
         .any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
 }
 
-async fn admit(
+/// Finds the client a place, a turn in the queue, or somebody to tell it that there is none. Never waits: whoever comes
+/// next is not held up by it. Whether one of those who are being told must be hurried for it.
+fn admit(
     stream: TcpStream,
     speaks: Speaks,
     door: &Arc<Door>,
     workers: &Arc<[Worker]>,
     refusals: &Refusals,
-) {
+) -> bool {
     if stream.set_nodelay(true).is_err() {
-        return;
+        return false;
     }
-    // A place that is free while somebody waits is on its way to him.
-    if door.waiting() == 0
-        && let Ok(place) = door.places.clone().try_acquire_owned()
-    {
-        return give(stream, speaks, place, workers);
+    if let Some(place) = door.places.take() {
+        give(stream, speaks, place, workers);
+        return false;
     }
-    let turn = match speaks {
-        Speaks::Http => door.queue.clone().try_acquire_owned().ok(),
-        // A Redis client is told at once, as Redis does.
-        Speaks::Resp => None,
+    let Ok(turn) = door.queue.clone().try_acquire_owned() else {
+        return turn_away(stream, speaks, door, refusals);
     };
-    let Some(turn) = turn else {
-        return turn_away(stream, speaks, door, refusals).await;
+    let waiting = door.places.wait();
+    let patience = match speaks {
+        Speaks::Http => door.client_wait,
+        // A Redis client is told at once, as Redis does, unless a place is about to be free.
+        Speaks::Resp if !waiting.make_room(now_ns()) => {
+            drop(waiting);
+            return turn_away(stream, speaks, door, refusals);
+        }
+        Speaks::Resp => MAKING_ROOM,
     };
     let (door, workers, refusals) = (door.clone(), workers.clone(), refusals.clone());
-    door.waiting.fetch_add(1, Ordering::Relaxed);
     tokio::spawn(async move {
-        let place = timeout(door.client_wait, door.places.clone().acquire_owned()).await;
-        door.waiting.fetch_sub(1, Ordering::Relaxed);
-        match place {
-            Ok(Ok(place)) => give(stream, speaks, place, &workers),
-            _ => turn_away(stream, speaks, &door, &refusals).await,
+        match timeout(patience, waiting.place(speaks == Speaks::Resp)).await {
+            Ok(Some(place)) => give(stream, speaks, place, &workers),
+            _ => drop(turn_away(stream, speaks, &door, &refusals)),
         }
-        // Only now: those who wait to be told 503 are as many as MAX_WAITING allows, too.
         drop(turn);
     });
+    false
 }
 
 /// To the worker with the fewest clients that runs; the first of equals.
-fn give(stream: TcpStream, speaks: Speaks, place: OwnedSemaphorePermit, workers: &[Worker]) {
+fn give(stream: TcpStream, speaks: Speaks, place: Place, workers: &[Worker]) {
     if let Some(worker) = workers.iter().filter(|worker| worker.runs()).min_by_key(|worker| worker.clients())
     {
         worker.serve(stream, speaks, place);
     }
 }
 
-async fn turn_away(stream: TcpStream, speaks: Speaks, door: &Door, refusals: &Refusals) {
-    let Ok(refusal) = door.refusals.clone().acquire_owned().await else {
-        return;
-    };
-    let refusals = refusals.clone();
+/// Starts to tell the client that there is no place. Whether another must be hurried for it.
+fn turn_away(stream: TcpStream, speaks: Speaks, door: &Door, refusals: &Refusals) -> bool {
+    let (turned_away, refusals) = (door.turned_away.clone(), refusals.clone());
+    let (number, hurry, hurries) = turned_away.enter();
     tokio::spawn(async move {
         if let Ok(stream) = tokio::net::TcpStream::from_std(stream) {
-            refusals.refuse(stream, speaks).await;
+            refusals.refuse(stream, speaks, hurry.notified()).await;
         }
-        drop(refusal);
+        turned_away.leave(number);
     });
+    hurries
+}
+
+/// Those who are being told that there is no place, at most [`MOST_REFUSALS`]: the oldest is hurried when another comes.
+#[derive(Default)]
+struct TurnedAway {
+    /// By the order in which they came.
+    told: Mutex<BTreeMap<u64, Arc<Notify>>>,
+    next: AtomicU64,
+    left: Notify,
+}
+
+impl TurnedAway {
+    fn enter(&self) -> (u64, Arc<Notify>, bool) {
+        let hurry = Arc::new(Notify::new());
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        let mut told = self.told.lock();
+        told.insert(number, hurry.clone());
+        let oldest = if told.len() > MOST_REFUSALS { told.pop_first() } else { None };
+        if let Some((_, oldest)) = &oldest {
+            oldest.notify_one();
+        }
+        (number, hurry, oldest.is_some())
+    }
+
+    fn leave(&self, number: u64) {
+        self.told.lock().remove(&number);
+        self.left.notify_waiters();
+    }
+
+    /// Returns once nobody is told any more.
+    async fn all_left(&self) {
+        loop {
+            let left = self.left.notified();
+            if self.told.lock().is_empty() {
+                return;
+            }
+            left.await;
+        }
+    }
 }

@@ -11,7 +11,6 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 
 use tokio::runtime::{Builder, LocalOptions};
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::spawn_local;
 use tracing::{Instrument, error_span};
@@ -22,6 +21,7 @@ use crate::front::http::{HttpFront, HttpSettings};
 use crate::front::resp::{Registry, RespFront, RespSettings};
 use crate::front::{Fronts, Speaks};
 use crate::lanes::{Anonymous, Bounds, Lanes};
+use crate::places::{Place, Places};
 use crate::readthrough::{FillSink, Link, Partitions, ReadThrough, Readers, Store, Ticket};
 use crate::spare::Spare;
 use crate::stats::{LaneStats, WorkerStats};
@@ -29,7 +29,7 @@ use crate::vital;
 
 /// What a worker is told. Bounded: each `Serve` carries a place of MAX_CLIENTS, the others come once.
 enum Order {
-    Serve(TcpStream, Speaks, OwnedSemaphorePermit),
+    Serve(TcpStream, Speaks, Place),
     Drain,
     End,
 }
@@ -57,6 +57,7 @@ pub(crate) struct Worker {
 #[derive(Clone)]
 pub(crate) struct Plan {
     pub(crate) http: HttpSettings,
+    pub(crate) places: Arc<Places>,
     pub(crate) resp: RespSettings,
     /// Where lanes lead.
     pub(crate) endpoint: Endpoint,
@@ -81,7 +82,7 @@ impl Plan {
         let (resp, registry) = (self.resp.clone(), self.registry.clone());
         let readers = Readers::new(self.partitions.clone(), read.clone());
         Fronts {
-            http: HttpFront::new(read, stats, self.http.clone(), spare.clone()),
+            http: HttpFront::new(read, stats, self.http.clone(), self.places.clone(), spare.clone()),
             resp: RespFront::new(lanes, self.bounds.clone(), resp, registry, spare, lane_stats, readers),
         }
     }
@@ -115,7 +116,7 @@ impl Worker {
         let (started, outcome) = std::sync::mpsc::sync_channel(1);
         let thread = {
             let (read, stats, lane_stats) = (read.clone(), stats.clone(), lane_stats.clone());
-            let (clients, plan) = (clients.clone(), plan.clone());
+            let plan = plan.clone();
             vital::spawn(format!("worker-{number}"), move |alive| {
                 // Made on the thread it runs on: a local runtime does not move.
                 let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default());
@@ -129,7 +130,7 @@ impl Worker {
                 };
                 drop(started.send(Ok(())));
                 let fronts = plan.fronts(read, stats, lane_stats);
-                runtime.block_on(alive.during(work(number, own, fronts, inbox, clients)));
+                runtime.block_on(alive.during(work(number, own, fronts, inbox)));
                 // A name that is being looked up would hold us until the resolver gives up.
                 runtime.shutdown_background();
                 Ok(())
@@ -150,12 +151,9 @@ impl Worker {
         !self.orders.is_closed()
     }
 
-    /// Hands over a client and its place.
-    pub(crate) fn serve(&self, stream: TcpStream, speaks: Speaks, place: OwnedSemaphorePermit) {
-        self.clients.fetch_add(1, Ordering::Relaxed);
-        if self.orders.send(Order::Serve(stream, speaks, place)).is_err() {
-            self.clients.fetch_sub(1, Ordering::Relaxed);
-        }
+    /// Hands over a client and its place. One that has ended gives it back.
+    pub(crate) fn serve(&self, stream: TcpStream, speaks: Speaks, place: Place) {
+        let _ = self.orders.send(Order::Serve(stream, speaks, place.on(&self.clients)));
     }
 
     /// Makes every answer from now on the last of its connection.
@@ -180,7 +178,6 @@ async fn work(
     own: Option<(Driver<Ticket>, FillSink)>,
     fronts: Fronts,
     mut inbox: UnboundedReceiver<Order>,
-    clients: Arc<AtomicUsize>,
 ) {
     if let Some((driver, sink)) = own {
         let driving = driver.run(sink).instrument(error_span!("worker", number));
@@ -193,28 +190,13 @@ async fn work(
             Order::Drain => fronts.start_draining(),
             Order::End => return,
             Order::Serve(stream, speaks, place) => {
-                let leaving = Leaving { clients: clients.clone(), _place: place };
                 // A socket that cannot be registered is closed; the client sees that.
                 if let Ok(stream) = tokio::net::TcpStream::from_std(stream) {
                     let fronts = fronts.clone();
-                    spawn_local(async move {
-                        let _leaving = leaving;
-                        fronts.serve(stream, speaks).await;
-                    });
+                    // The place is given back when the task ends, also by a panic.
+                    spawn_local(async move { fronts.serve(stream, speaks, place).await });
                 }
             }
         }
-    }
-}
-
-/// Gives the place back when the client's task ends, also by a panic.
-struct Leaving {
-    clients: Arc<AtomicUsize>,
-    _place: OwnedSemaphorePermit,
-}
-
-impl Drop for Leaving {
-    fn drop(&mut self) {
-        self.clients.fetch_sub(1, Ordering::Relaxed);
     }
 }

@@ -17,6 +17,7 @@ use tokio::net::TcpStream;
 
 use self::http::{HttpFront, HttpSettings};
 use self::resp::RespFront;
+use crate::places::Place;
 
 /// What the clients of a port speak.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,10 +35,13 @@ pub(crate) struct Fronts {
 
 impl Fronts {
     /// Serves one client until either side ends it.
-    pub(crate) async fn serve(&self, stream: TcpStream, speaks: Speaks) {
+    pub(crate) async fn serve(&self, stream: TcpStream, speaks: Speaks, place: Place) {
         match speaks {
-            Speaks::Http => http::serve(stream, self.http.clone()).await,
-            Speaks::Resp => resp::serve(stream, self.resp.clone()).await,
+            Speaks::Http => http::serve(stream, self.http.clone(), place).await,
+            Speaks::Resp => {
+                resp::serve(stream, self.resp.clone()).await;
+                drop(place);
+            }
         }
     }
 
@@ -58,10 +62,15 @@ impl Fronts {
 pub(crate) struct Refusals(pub(crate) Arc<HttpSettings>);
 
 impl Refusals {
-    pub(crate) async fn refuse(&self, stream: TcpStream, speaks: Speaks) {
+    /// Once `hurry` is ready nothing more is waited for.
+    pub(crate) async fn refuse(&self, stream: TcpStream, speaks: Speaks, hurry: impl Future<Output = ()>) {
         match speaks {
-            Speaks::Http => http::refuse(stream, &self.0).await,
-            Speaks::Resp => resp::refuse(stream).await,
+            Speaks::Http => http::refuse(stream, &self.0, hurry).await,
+            Speaks::Resp => tokio::select! {
+                biased;
+                () = resp::refuse(stream) => {}
+                () = hurry => {}
+            },
         }
     }
 }

@@ -2,9 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use testkit::{HttpClient, Proxy, RedisServer, run_to_end, wait_until};
+use testkit::{Action, End, HttpClient, Proxy, RedisServer, Reply, ScriptedRedis, run_to_end, wait_until};
 
-use crate::support::start_with;
+use crate::support::{program, start_resp, start_with};
 
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -18,7 +18,19 @@ fn wait_gauge(proxy: &Proxy, name: &str, value: usize) {
     wait_until(PATIENCE, name, || proxy.metrics().value(&format!("redis_proxy_{name}")) == value as f64);
 }
 
-/// A program with two places, both taken.
+/// Half a request, so that the connection is not idle.
+fn begin(client: &mut HttpClient) {
+    client.send("GET /k");
+}
+
+/// The rest of it, and its answer.
+#[track_caller]
+fn end(client: &mut HttpClient) {
+    client.send(" HTTP/1.1\r\nHost: h\r\n\r\n");
+    assert_eq!(client.read_response().status, 200);
+}
+
+/// A program with two places, both taken by clients that have just asked.
 fn start_full(settings: &[(&str, &str)]) -> (RedisServer, Proxy, [HttpClient; 2]) {
     let all: Vec<_> = [("MAX_CLIENTS", "2")].iter().chain(settings).copied().collect();
     let (redis, proxy) = start_with(&all);
@@ -31,6 +43,7 @@ fn start_full(settings: &[(&str, &str)]) -> (RedisServer, Proxy, [HttpClient; 2]
 #[test]
 fn a_further_client_waits_for_its_time_and_gets_503_in_order() {
     let (_redis, proxy, mut holders) = start_full(&[("CLIENT_WAIT", "300ms")]);
+    holders.iter_mut().for_each(begin);
     let asked = Instant::now();
     let mut third = ask(&proxy);
     let response = third.read_response();
@@ -40,12 +53,13 @@ fn a_further_client_waits_for_its_time_and_gets_503_in_order() {
     assert_eq!(response.header("connection"), Some("close"));
     assert!(third.at_end(), "closed in order, not reset");
     assert!((300..600).contains(&waited.as_millis()), "told after {waited:?}");
-    assert_eq!(holders[0].get("/k").status, 200);
+    holders.iter_mut().for_each(end);
 }
 
 #[test]
 fn a_further_client_gets_the_place_of_one_that_leaves() {
-    let (_redis, proxy, holders) = start_full(&[("CLIENT_WAIT", "10s")]);
+    let (_redis, proxy, mut holders) = start_full(&[("CLIENT_WAIT", "10s")]);
+    holders.iter_mut().for_each(begin);
     let mut third = ask(&proxy);
     wait_gauge(&proxy, "waiting_clients", 1);
     let [stays, leaves] = holders;
@@ -57,7 +71,8 @@ fn a_further_client_gets_the_place_of_one_that_leaves() {
 
 #[test]
 fn those_who_wait_are_served_in_the_order_they_came() {
-    let (_redis, proxy, holders) = start_full(&[("CLIENT_WAIT", "10s"), ("WORKERS", "1")]);
+    let (_redis, proxy, mut holders) = start_full(&[("CLIENT_WAIT", "10s"), ("WORKERS", "1")]);
+    holders.iter_mut().for_each(begin);
     let mut waiting = Vec::new();
     for number in 1..=6 {
         waiting.push(ask(&proxy));
@@ -74,7 +89,8 @@ fn those_who_wait_are_served_in_the_order_they_came() {
 
 #[test]
 fn more_than_max_waiting_get_503_at_once() {
-    let (_redis, proxy, holders) = start_full(&[("CLIENT_WAIT", "10s"), ("MAX_WAITING", "1")]);
+    let (_redis, proxy, mut holders) = start_full(&[("CLIENT_WAIT", "10s"), ("MAX_WAITING", "1")]);
+    holders.iter_mut().for_each(begin);
     let mut waits = ask(&proxy);
     wait_gauge(&proxy, "waiting_clients", 1);
     for verb in ["GET", "HEAD"] {
@@ -89,7 +105,8 @@ fn more_than_max_waiting_get_503_at_once() {
 
 #[test]
 fn one_that_leaves_while_it_waits_takes_nobodys_place() {
-    let (_redis, proxy, holders) = start_full(&[("CLIENT_WAIT", "10s")]);
+    let (_redis, proxy, mut holders) = start_full(&[("CLIENT_WAIT", "10s")]);
+    holders.iter_mut().for_each(begin);
     let leaves = ask(&proxy);
     wait_gauge(&proxy, "waiting_clients", 1);
     let mut stays = ask(&proxy);
@@ -114,18 +131,128 @@ fn pipelined_requests_use_one_place() {
 }
 
 #[test]
-fn an_idle_client_keeps_its_place_until_the_idle_timeout() {
-    let (_redis, proxy, mut holders) = start_full(&[("CLIENT_WAIT", "10s"), ("IDLE_TIMEOUT", "500ms")]);
+fn the_longest_idle_client_gives_its_place_to_one_that_waits() {
+    let (_redis, proxy, mut holders) = start_full(&[("CLIENT_WAIT", "10s")]);
     let idle_since = Instant::now();
+    assert_eq!(holders[1].get("/k").status, 200, "the other is idle for longer");
     let mut third = ask(&proxy);
     assert_eq!(third.read_response().status, 200);
+    // Not before it is clear that it does not ask again at once.
     assert!(idle_since.elapsed() > Duration::from_millis(400), "served after {:?}", idle_since.elapsed());
-    assert!(holders[0].at_end());
+    assert!(idle_since.elapsed() < PATIENCE, "IDLE_TIMEOUT is a minute");
+    assert_eq!(holders[0].end(), End::Closed);
+    assert_eq!(proxy.metrics().value("redis_proxy_clients"), 2.0);
+    // Each who waits gets one, and a silent client is idle from its first moment.
+    let mut fourth = ask(&proxy);
+    assert_eq!(fourth.read_response().status, 200);
+    assert_eq!(holders[1].end(), End::Closed);
+}
+
+#[test]
+fn many_who_wait_get_the_places_of_as_many_idle_clients() {
+    let (redis, proxy) = start_with(&[("MAX_CLIENTS", "40"), ("CLIENT_WAIT", "10s"), ("WORKERS", "3")]);
+    redis.client().set("k", "v");
+    let mut holders: Vec<_> = (0..40).map(|_| proxy.client()).collect();
+    holders.iter_mut().for_each(|holder| assert_eq!(holder.get("/k").status, 200));
+    let mut waiting: Vec<_> = (0..25).map(|_| ask(&proxy)).collect();
+    waiting.iter_mut().for_each(|client| assert_eq!(client.read_response().status, 200));
+    for (number, holder) in holders.iter_mut().enumerate() {
+        if number < 25 {
+            assert_eq!(holder.end(), End::Closed, "holder {number}");
+        } else {
+            assert_eq!(holder.get("/k").status, 200, "holder {number}");
+        }
+    }
+}
+
+#[test]
+fn a_client_that_is_not_idle_keeps_its_place() {
+    let redis = ScriptedRedis::start(|key, _| match key {
+        b"slow" => Action::Silence,
+        _ => Action::value(b"v"),
+    });
+    let settings = [("MAX_CLIENTS", "3"), ("CLIENT_WAIT", "1500ms"), ("UPSTREAM_TIMEOUT", "30s")];
+    let program = settings.iter().fold(program(), |program, (name, value)| program.set(name, value));
+    let proxy = program.redis_at(redis.address()).start();
+    let mut holders: [_; 3] = std::array::from_fn(|_| proxy.client());
+    holders.iter_mut().for_each(|holder| assert_eq!(holder.get("/k").status, 200));
+    begin(&mut holders[0]);
+    // A body that is not whole.
+    holders[1].send("GET /k HTTP/1.1\r\nHost: h\r\nContent-Length: 9\r\n\r\n");
+    assert_eq!(holders[1].read_response().status, 200);
+    // An answer that is not here.
+    holders[2].send("GET /slow HTTP/1.1\r\nHost: h\r\n\r\n");
+    // For three times as long as one must be idle.
+    assert_eq!(ask(&proxy).read_response().status, 503);
+    end(&mut holders[0]);
+    holders[1].send("123456789");
+    assert_eq!(holders[1].get("/k").status, 200);
+}
+
+#[test]
+fn redis_clients_get_places_of_idle_http_clients_and_never_give_theirs() {
+    let (redis, proxy) = start_resp(&[("MAX_CLIENTS", "2"), ("CLIENT_WAIT", "1s")]);
+    redis.client().set("k", "v");
+    let mut redis_client = proxy.redis_client();
+    assert_eq!(redis_client.command(&["GET", "k"]), Reply::Bulk(b"v".to_vec()));
+    let mut holder = proxy.client();
+    assert_eq!(holder.get("/k").status, 200);
+    begin(&mut holder);
+    assert_eq!(proxy.resp_client().line(), "-ERR max number of clients reached", "at once: nobody is idle");
+    end(&mut holder);
+    std::thread::sleep(Duration::from_millis(600)); // it is idle from then on
+    let mut second = proxy.redis_client();
+    assert_eq!(second.command(&["GET", "k"]), Reply::Bulk(b"v".to_vec()));
+    assert_eq!(holder.end(), End::Closed);
+    // Both places are held by Redis clients now, idle as they may be.
+    std::thread::sleep(Duration::from_millis(600));
+    assert_eq!(ask(&proxy).read_response().status, 503);
+    assert_eq!(redis_client.command(&["GET", "k"]), Reply::Bulk(b"v".to_vec()));
+    assert_eq!(second.command(&["GET", "k"]), Reply::Bulk(b"v".to_vec()));
+}
+
+#[test]
+fn nobody_is_invited_to_stay_while_nearly_all_places_are_taken() {
+    let (_redis, proxy) = start_with(&[("MAX_CLIENTS", "10"), ("WORKERS", "1")]);
+    let mut holders: Vec<_> = (0..9).map(|_| proxy.client()).collect();
+    holders.iter_mut().for_each(|holder| assert_eq!(holder.get("/k").status, 404));
+    assert_eq!(holders[0].get("/k").header("keep-alive"), Some("timeout=59"));
+    let mut last = proxy.client();
+    assert_eq!(last.get("/k").header("keep-alive"), None);
+    assert_eq!(holders[0].get("/k").header("keep-alive"), None);
+    drop(last);
+    wait_until(PATIENCE, "a free place", || holders[0].get("/k").header("keep-alive").is_some());
+}
+
+#[test]
+fn three_thousand_silent_clients_hold_up_nobody_who_asks() {
+    let (redis, proxy) = start_with(&[("MAX_CLIENTS", "5"), ("CLIENT_WAIT", "1s")]);
+    redis.client().set("k", "v");
+    let mut holders: Vec<_> = (0..5).map(|_| proxy.client()).collect();
+    holders.iter_mut().for_each(begin);
+    wait_gauge(&proxy, "clients", 5);
+    let silent: Vec<_> = (0..3_000).map(|_| proxy.client()).collect();
+    // One after the other, as each is told.
+    for number in 0..5 {
+        let asked = Instant::now();
+        let mut client = ask(&proxy);
+        assert_eq!(client.read_response().status, 503, "client {number}");
+        // 1.1 s are promised, it was 23 s; a busy machine may be late.
+        assert!(asked.elapsed() < Duration::from_secs(4), "told after {:?}", asked.elapsed());
+        assert!(client.at_end(), "client {number}");
+    }
+    holders.iter_mut().for_each(end);
+    drop(silent);
+    holders.clear();
+    wait_gauge(&proxy, "waiting_clients", 0);
+    wait_gauge(&proxy, "clients", 0);
+    assert_eq!(proxy.get("/k").status, 200);
 }
 
 #[test]
 fn the_admin_port_takes_no_place() {
-    let (_redis, proxy, _holders) = start_full(&[("CLIENT_WAIT", "0s")]);
+    let (_redis, proxy, mut holders) = start_full(&[("CLIENT_WAIT", "0s")]);
+    holders.iter_mut().for_each(begin);
     for path in ["/livez", "/readyz", "/metrics"] {
         assert_eq!(HttpClient::connect(proxy.admin_address()).get(path).status, 200);
     }
@@ -134,7 +261,8 @@ fn the_admin_port_takes_no_place() {
 
 #[test]
 fn a_thousand_refusals_are_all_told() {
-    let (_redis, proxy, _holders) = start_full(&[("CLIENT_WAIT", "100ms"), ("MAX_WAITING", "50")]);
+    let (_redis, proxy, mut holders) = start_full(&[("CLIENT_WAIT", "100ms"), ("MAX_WAITING", "50")]);
+    holders.iter_mut().for_each(begin);
     let mut refused: Vec<_> = (0..1_000).map(|_| ask(&proxy)).collect();
     for (number, client) in refused.iter_mut().enumerate() {
         assert_eq!(client.read_response().status, 503, "client {number}");
@@ -167,6 +295,7 @@ fn all_places_have_files(workers: usize, files: usize) {
     // All of them fit, and those above are told so: no file is missing.
     let mut clients: Vec<_> = (0..places).map(|_| proxy.client()).collect();
     clients.iter_mut().for_each(|client| assert_eq!(client.get("/k").status, 404));
+    clients.iter_mut().for_each(begin);
     assert_eq!(ask(&proxy).read_response().status, 503);
 }
 

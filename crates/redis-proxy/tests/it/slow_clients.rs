@@ -184,15 +184,15 @@ fn take_slowly(client: &mut HttpClient, whole: usize) -> usize {
     let began = Instant::now();
     let mut taken = 0;
     while taken < whole {
-        let is_slow = began.elapsed() < Duration::from_secs(3);
+        let is_slow = began.elapsed() < Duration::from_secs(6);
         match client.read_some(if is_slow { 4 * 1024 } else { MIB }) {
             Ok(bytes) if bytes.is_empty() => break,
             Ok(bytes) => taken += bytes.len(),
             Err(error) => panic!("{error} after {taken} bytes and {:?}", began.elapsed()),
         }
         if is_slow {
-            // The pace is the subject: about 80 kB/s.
-            thread::sleep(Duration::from_millis(50));
+            // The pace is the subject: about 160 kB/s.
+            thread::sleep(Duration::from_millis(25));
         }
     }
     taken
@@ -200,17 +200,20 @@ fn take_slowly(client: &mut HttpClient, whole: usize) -> usize {
 
 #[test]
 fn a_client_that_takes_a_large_value_at_a_crawl_is_not_closed() {
-    let (redis, proxy) = start_resp(&[("WRITE_TIMEOUT", "1s"), ("MAX_VALUE_BYTES", "17mib")]);
+    let (redis, proxy) = start_resp(&[("WRITE_TIMEOUT", "2s"), ("MAX_VALUE_BYTES", "17mib")]);
     let whole = 16 * MIB;
     redis.client().set("large", vec![b'x'; whole]);
-    let mut client = stuck(&proxy, ["large"]);
-    let taken = take_slowly(&mut client, whole);
-    assert!(taken >= whole, "{taken}");
-    // A Redis client, of a value in memory.
-    let mut client = HttpClient::connect_with_receive_buffer(proxy.resp_address(), SMALL_BUFFER);
-    client.send("GET large\r\n");
-    let taken = take_slowly(&mut client, whole);
-    assert!(taken >= whole, "{taken}");
+    let mut http = stuck(&proxy, ["large"]);
+    let mut redis = HttpClient::connect_with_receive_buffer(proxy.resp_address(), SMALL_BUFFER);
+    redis.send("GET large\r\n");
+    thread::scope(|scope| {
+        for client in [&mut http, &mut redis] {
+            scope.spawn(move || {
+                let taken = take_slowly(client, whole);
+                assert!(taken >= whole, "{taken}");
+            });
+        }
+    });
 }
 
 #[test]

@@ -32,6 +32,7 @@ use crate::clock::now_ns;
 use crate::front::blocked::Blocked;
 use crate::front::linger::linger;
 use crate::front::output::Output;
+use crate::places::{Place, Seat};
 use crate::readthrough::{Asked as Wish, Read};
 use crate::timer::Timer;
 
@@ -43,12 +44,19 @@ const FIRST_WINDOW: usize = 2;
 const LARGE_VALUE: usize = 16 * 1024;
 
 /// Serves one client until either side ends it.
-pub(crate) async fn serve(stream: TcpStream, front: Rc<HttpFront>) {
-    let mut connection = Connection::new(stream, front);
+pub(crate) async fn serve(stream: TcpStream, front: Rc<HttpFront>, place: Place) {
+    let mut connection = Connection::new(stream, front, place.seat());
     match poll_fn(|cx| connection.poll(cx)).await {
         End::Gone => {}
         // On the heap: an idle connection does not carry the room for its end.
-        End::Answered => Box::pin(linger(&mut connection.stream)).await,
+        End::Answered => {
+            connection.seat.is_idle(None);
+            Box::pin(linger(&mut connection.stream)).await;
+        }
+        End::GivesWay => {
+            let _farewell = place.give_up();
+            Box::pin(linger(&mut connection.stream)).await;
+        }
         // Nothing of it may linger in the kernel's send buffer.
         End::Stuck => drop(socket2::SockRef::from(&connection.stream).set_linger(Some(Duration::ZERO))),
     }
@@ -60,6 +68,8 @@ enum End {
     Gone,
     /// After an answer that said so.
     Answered,
+    /// It was idle, and its place is for somebody who waits.
+    GivesWay,
     /// The client does not read.
     Stuck,
 }
@@ -97,10 +107,14 @@ struct Connection {
     timer: Timer,
     drain: Pin<Box<OwnedNotified>>,
     polled: bool,
+    /// What those who look for a place see of it.
+    seat: Seat,
+    /// What the client had left to take when it was last found idle.
+    left_to_take: u32,
 }
 
 impl Connection {
-    fn new(stream: TcpStream, front: Rc<HttpFront>) -> Self {
+    fn new(stream: TcpStream, front: Rc<HttpFront>, seat: Seat) -> Self {
         let now_ns = now_ns();
         let drain = front.drain.told();
         Connection {
@@ -124,6 +138,8 @@ impl Connection {
             timer: Timer::new(now_ns, now_ns + front.settings.idle_timeout_ns),
             drain,
             polled: false,
+            seat,
+            left_to_take: u32::MAX,
             front,
         }
     }
@@ -133,6 +149,7 @@ impl Connection {
             self.polled = true;
             // Registers this task to be woken once the program ends; the flag is what is read.
             let _ = self.drain.as_mut().poll(cx);
+            self.seat.wakes(cx.waker());
         }
         if self.output.is_empty() {
             self.output.bytes = self.front.spare.take_output();

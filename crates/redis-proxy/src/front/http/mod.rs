@@ -26,6 +26,7 @@ use self::tail::Tail;
 use crate::clock::{WallSecond, nanos};
 use crate::config::Settings;
 use crate::front::drain::Drain;
+use crate::places::Places;
 use crate::readthrough::ReadThrough;
 use crate::spare::Spare;
 use crate::stats::WorkerStats;
@@ -94,6 +95,7 @@ pub(crate) struct HttpFront {
     stats: Arc<WorkerStats>,
     settings: HttpSettings,
     tail: RefCell<Tail>,
+    places: Arc<Places>,
     /// Buffers lent to the connection whose turn it is; taken and given back within one poll.
     spare: Rc<Spare>,
     spare_key: Cell<Vec<u8>>,
@@ -107,6 +109,7 @@ impl HttpFront {
         read: ReadThrough,
         stats: Arc<WorkerStats>,
         settings: HttpSettings,
+        places: Arc<Places>,
         spare: Rc<Spare>,
     ) -> Rc<Self> {
         Rc::new(HttpFront {
@@ -114,6 +117,7 @@ impl HttpFront {
             stats,
             tail: RefCell::new(settings.tail()),
             settings,
+            places,
             spare,
             spare_key: Cell::default(),
             drain: Drain::default(),

@@ -1,6 +1,9 @@
 //! Turning a connection away: its request is read first and the close is orderly, so that the answer arrives
 //! instead of a reset.
 
+use std::io;
+use std::pin::pin;
+
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -13,33 +16,53 @@ use crate::clock::now_ns;
 use crate::front::linger::{PATIENCE, linger};
 use crate::readthrough::Detail;
 
-/// Answers the first request on `stream` with 503 and closes.
-pub(crate) async fn refuse(mut stream: TcpStream, settings: &HttpSettings) {
+/// Answers the first request on `stream` with 503 and closes. Once `hurry` is ready it waits neither for the rest of
+/// the request nor for the client to see its answer.
+pub(crate) async fn refuse(mut stream: TcpStream, settings: &HttpSettings, hurry: impl Future<Output = ()>) {
+    let mut hurry = pin!(hurry);
     let mut head = Vec::new();
-    let mut scanned = 0;
-    let read = async {
-        loop {
-            let known = scanned;
-            let found = find_end(&head, &mut scanned, &settings.head);
-            if !matches!(found, Ok(None)) || check_beginning(&head, known).is_err() {
-                break;
-            }
-            if stream.read_buf(&mut head).await? == 0 {
-                break;
-            }
-        }
-        std::io::Result::Ok(())
+    // What is here is read first, in a hurry too: bytes that are left unread would reset the connection.
+    let hurried = tokio::select! {
+        biased;
+        read = timeout(PATIENCE, read_head(&mut stream, &mut head, settings)) => match read {
+            Ok(Err(_)) => return,
+            _ => false,
+        },
+        () = &mut hurry => true,
     };
-    if matches!(timeout(PATIENCE, read).await, Ok(Err(_))) {
+    let out = busy(settings, head.starts_with(b"HEAD "));
+    if !matches!(timeout(PATIENCE, stream.write_all(&out)).await, Ok(Ok(()))) {
         return;
     }
+    // Begun in a hurry too: it says that this was all, and reads what is here.
+    tokio::select! {
+        biased;
+        () = linger(&mut stream) => {}
+        () = async { if !hurried { hurry.await } } => {}
+    }
+}
+
+/// Reads up to the end of the head, or to where none can be any more.
+async fn read_head(stream: &mut TcpStream, head: &mut Vec<u8>, settings: &HttpSettings) -> io::Result<()> {
+    let mut scanned = 0;
+    loop {
+        let known = scanned;
+        let found = find_end(head, &mut scanned, &settings.head);
+        if !matches!(found, Ok(None)) || check_beginning(head, known).is_err() {
+            return Ok(());
+        }
+        if stream.read_buf(head).await? == 0 {
+            return Ok(());
+        }
+    }
+}
+
+fn busy(settings: &HttpSettings, head_only: bool) -> Vec<u8> {
     let now_ns = now_ns();
     let mut out = Vec::new();
-    let form = Form { head_only: head.starts_with(b"HEAD "), http10: false, close: true };
+    let form = Form { head_only, http10: false, close: true };
     let mut tail = settings.tail();
     let moment = Moment { now_ns, tail: tail.at(now_ns, true), cache_control: b"", detail: Detail::NONE };
     encode(&mut out, &Answer::Busy, form, Conditions::default(), &moment);
-    if matches!(timeout(PATIENCE, stream.write_all(&out)).await, Ok(Ok(()))) {
-        linger(&mut stream).await;
-    }
+    out
 }

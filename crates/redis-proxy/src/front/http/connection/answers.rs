@@ -136,7 +136,7 @@ impl Connection {
         let mut tail = front.tail.borrow_mut();
         let moment = Moment {
             now_ns,
-            tail: tail.at(now_ns, false),
+            tail: tail.at(now_ns, front.places.is_crowded()),
             cache_control: &front.settings.cache_control,
             detail: front.read.detail(),
         };
@@ -154,6 +154,7 @@ impl Connection {
     /// All of the output is with the kernel.
     pub(super) fn written(&mut self) {
         let was_blocked = self.blocked.ended();
+        self.left_to_take = u32::MAX;
         if self.hits == 0 && !was_blocked {
             return;
         }

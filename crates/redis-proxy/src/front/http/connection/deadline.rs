@@ -4,8 +4,10 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use super::{Connection, End};
-use crate::clock::nanos;
+use crate::clock::{nanos, now_ns};
 use crate::front::http::answer::Answer;
+use crate::places::IDLE_ENOUGH_NS;
+use crate::unacked::unacknowledged;
 
 /// Once the program is ending: how long a connection that is new, or asked something this short a time ago, may still
 /// ask.
@@ -21,6 +23,11 @@ impl Connection {
         // While nothing is read, the rest of a request may be here and not seen yet.
         let reads = !self.closing && !self.eof && self.slots.len() < self.window;
         let idle = self.slots.is_empty() && self.output.is_empty() && self.partial_since_ns.is_none();
+        self.seat.is_idle(idle.then_some(self.turn_ns));
+        if self.seat.is_asked() && self.gives_way(idle) {
+            return Poll::Ready(End::GivesWay);
+        }
+        let settings = &self.front.settings;
         let deadline_ns = if let Some(look_ns) = self.blocked.look_ns() {
             look_ns
         } else if let Some(since) = self.partial_since_ns.filter(|_| reads) {
@@ -49,6 +56,11 @@ impl Connection {
             return Poll::Pending;
         }
         if idle {
+            if draining.is_none() && self.is_taking() {
+                self.turn_ns = now_ns();
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
             // At the end of the program nobody is waited for who has nothing to say.
             return Poll::Ready(if draining.is_some() { End::Gone } else { End::Answered });
         }
@@ -61,5 +73,27 @@ impl Connection {
         }
         cx.waker().wake_by_ref();
         Poll::Pending
+    }
+
+    /// Whether it goes, for somebody who waits for a place. Not if a request has come since it was asked, or an answer is
+    /// still on its way.
+    fn gives_way(&mut self, idle: bool) -> bool {
+        let now_ns = now_ns();
+        let goes = idle
+            && self.turn_ns.saturating_add(IDLE_ENOUGH_NS) <= now_ns
+            && !unacknowledged(&self.stream).is_ok_and(|left| left > 0);
+        if !goes {
+            // Others are asked before it is asked again.
+            self.seat.is_idle(idle.then_some(now_ns));
+            self.seat.declines();
+        }
+        goes
+    }
+
+    /// Whether the client is still taking its last answer, which is all with the kernel: it is slow, and not idle.
+    fn is_taking(&mut self) -> bool {
+        let left = unacknowledged(&self.stream).unwrap_or(0);
+        let before = std::mem::replace(&mut self.left_to_take, left);
+        left > 0 && left < before
     }
 }

@@ -1,0 +1,347 @@
+//! The places of MAX_CLIENTS: who holds one, who waits for one, and which connections give theirs up to those who wait.
+//!
+//! A place is a permit of a semaphore that is fair: one that is given back goes to whoever has waited longest. While all
+//! are taken and somebody waits, HTTP connections that have nothing to do are *asked* to go, the longest idle first. Only
+//! the connection itself knows whether a request has just come, so it may decline. `due` is how many were asked and have
+//! not yet led to a place: no more are asked than clients wait.
+
+use std::collections::HashMap;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::task::Waker;
+use std::time::Duration;
+
+use sync::Mutex;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::sleep;
+
+use crate::clock::now_ns;
+
+/// A connection that was asked something this short a time ago is not idle: its client is about to ask again.
+pub(crate) const IDLE_ENOUGH_NS: u64 = 500_000_000;
+/// Connections that have given their place up and are still open for a moment, at most; those beyond keep theirs so long.
+pub(crate) const MOST_FAREWELLS: usize = 64;
+/// After a look at all connections that found none to ask: the next one, at the latest.
+const LOOK_AGAIN_NS: u64 = 50_000_000;
+/// In place of an instant: this connection has something to do.
+const BUSY: u64 = u64::MAX;
+
+/// All places, shared by the door and the fronts.
+pub(crate) struct Places {
+    free: Arc<Semaphore>,
+    max: usize,
+    /// Clients that wait for one.
+    waiting: AtomicUsize,
+    farewells: Arc<Semaphore>,
+    /// A short lock, by connections that come and go and by those who wait.
+    seats: Mutex<Seats>,
+}
+
+#[derive(Default)]
+struct Seats {
+    by_number: HashMap<u64, Arc<State>>,
+    next: u64,
+    due: usize,
+    /// No look before this.
+    look_ns: u64,
+}
+
+/// What an HTTP connection tells those who look for a place.
+struct State {
+    /// Since when it has nothing to do, or [`BUSY`].
+    idle_since_ns: AtomicU64,
+    asked: AtomicBool,
+    waker: Mutex<Option<Waker>>,
+}
+
+impl Places {
+    pub(crate) fn new(max: usize) -> Arc<Self> {
+        Arc::new(Places {
+            free: Arc::new(Semaphore::new(max)),
+            max,
+            waiting: AtomicUsize::new(0),
+            farewells: Arc::new(Semaphore::new(MOST_FAREWELLS)),
+            seats: Mutex::default(),
+        })
+    }
+
+    /// Clients that wait for a place.
+    pub(crate) fn waiting(&self) -> usize {
+        self.waiting.load(Ordering::Relaxed)
+    }
+
+    /// Whether more than nine in ten are taken.
+    #[inline]
+    pub(crate) fn is_crowded(&self) -> bool {
+        self.free.available_permits() * 10 < self.max
+    }
+
+    /// A place, if one is free that nobody waits for.
+    pub(crate) fn take(self: &Arc<Self>) -> Option<Place> {
+        // One that is free while somebody waits is on its way to him.
+        if self.waiting() > 0 {
+            return None;
+        }
+        let permit = self.free.clone().try_acquire_owned().ok()?;
+        Some(Place { places: self.clone(), worker: None, _permit: permit })
+    }
+
+    /// Joins those who wait.
+    pub(crate) fn wait(self: &Arc<Self>) -> Waiting {
+        self.waiting.fetch_add(1, Ordering::Relaxed);
+        Waiting { places: self.clone(), got: false }
+    }
+
+    /// Waits until nobody waits, every place is free and nobody is seen off. Nobody gets one afterwards.
+    pub(crate) async fn all_left(&self) {
+        for (station, size) in [(&self.free, self.max), (&self.farewells, MOST_FAREWELLS)] {
+            let all = u32::try_from(size).unwrap_or(u32::MAX);
+            if let Ok(permits) = station.acquire_many(all).await {
+                permits.forget();
+            }
+        }
+    }
+}
+
+impl Seats {
+    /// Asks the longest idle connections to go until as many are due as clients wait. Whether they are.
+    fn make_room(&mut self, waiting: usize, now_ns: u64) -> bool {
+        let lacking = waiting.saturating_sub(self.due);
+        if lacking > 0 && now_ns >= self.look_ns {
+            let idle_since = |state: &State| state.idle_since_ns.load(Ordering::Relaxed);
+            let asked = |state: &State| state.asked.load(Ordering::Relaxed);
+            let mut idle: Vec<(u64, &Arc<State>)> = self
+                .by_number
+                .values()
+                .filter(|state| !asked(state))
+                .map(|state| (idle_since(state), state))
+                .filter(|(since_ns, _)| since_ns.saturating_add(IDLE_ENOUGH_NS) <= now_ns)
+                .collect();
+            idle.sort_unstable_by_key(|(since_ns, _)| *since_ns);
+            for (_, state) in idle.iter().take(lacking) {
+                // The wake after it is what it is seen with.
+                state.asked.store(true, Ordering::Relaxed);
+                if let Some(waker) = &*state.waker.lock() {
+                    waker.wake_by_ref();
+                }
+            }
+            let found = idle.len().min(lacking);
+            self.due += found;
+            if found < lacking {
+                self.look_ns = now_ns + LOOK_AGAIN_NS;
+            }
+        }
+        self.due >= waiting
+    }
+}
+
+/// A client that waits for a place.
+pub(crate) struct Waiting {
+    places: Arc<Places>,
+    got: bool,
+}
+
+impl Waiting {
+    /// Ready when a place is its own, in the order of those who asked; for its sake idle connections are asked to go. None
+    /// if `or_none` and there are not enough of them.
+    pub(crate) async fn place(mut self, or_none: bool) -> Option<Place> {
+        let mut permit = pin!(self.places.free.clone().acquire_owned());
+        loop {
+            if !self.make_room(now_ns()) && or_none {
+                return None;
+            }
+            tokio::select! {
+                biased;
+                permit = &mut permit => {
+                    self.got = true;
+                    return Some(Place { places: self.places.clone(), worker: None, _permit: permit.ok()? });
+                }
+                () = sleep(Duration::from_nanos(LOOK_AGAIN_NS)) => {}
+            }
+        }
+    }
+
+    /// Asks idle connections to go, as many as are needed for all who wait. Whether there were enough of them.
+    pub(crate) fn make_room(&self, now_ns: u64) -> bool {
+        let waiting = self.places.waiting();
+        self.places.seats.lock().make_room(waiting, now_ns)
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        let mut seats = self.places.seats.lock();
+        let others = self.places.waiting.fetch_sub(1, Ordering::Relaxed) - 1;
+        seats.due = if others == 0 { 0 } else { seats.due.saturating_sub(usize::from(self.got)) };
+    }
+}
+
+/// A place that is taken, until it is dropped.
+pub(crate) struct Place {
+    places: Arc<Places>,
+    /// The number of clients of the worker that serves its holder.
+    worker: Option<Arc<AtomicUsize>>,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Place {
+    /// Its holder is served by a worker with so many clients, of whom it is one from now on.
+    pub(crate) fn on(mut self, clients: &Arc<AtomicUsize>) -> Place {
+        clients.fetch_add(1, Ordering::Relaxed);
+        self.worker = Some(clients.clone());
+        self
+    }
+
+    /// From now on its holder may be asked to give it up.
+    pub(crate) fn seat(&self) -> Seat {
+        let state = Arc::new(State {
+            idle_since_ns: AtomicU64::new(BUSY),
+            asked: AtomicBool::new(false),
+            waker: Mutex::new(None),
+        });
+        let mut seats = self.places.seats.lock();
+        let number = seats.next;
+        seats.next += 1;
+        seats.by_number.insert(number, state.clone());
+        Seat { places: self.places.clone(), number, state }
+    }
+
+    /// Lets another client in, although the connection is open for a moment still, as long as the farewell lives.
+    pub(crate) fn give_up(self) -> Farewell {
+        match self.places.farewells.clone().try_acquire_owned() {
+            Ok(permit) => Farewell { _place: None, _permit: Some(permit) },
+            Err(_) => Farewell { _place: Some(self), _permit: None },
+        }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        if let Some(clients) = &self.worker {
+            clients.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+}
+
+/// A file that a connection without a place still takes.
+pub(crate) struct Farewell {
+    _place: Option<Place>,
+    _permit: Option<OwnedSemaphorePermit>,
+}
+
+/// An HTTP connection among those that may be asked to go.
+pub(crate) struct Seat {
+    places: Arc<Places>,
+    number: u64,
+    state: Arc<State>,
+}
+
+impl Seat {
+    /// Whom to wake when it is asked.
+    pub(crate) fn wakes(&self, waker: &Waker) {
+        *self.state.waker.lock() = Some(waker.clone());
+    }
+
+    /// It has nothing to do since `since_ns`; none: it has.
+    #[inline]
+    pub(crate) fn is_idle(&self, since_ns: Option<u64>) {
+        self.state.idle_since_ns.store(since_ns.unwrap_or(BUSY), Ordering::Relaxed);
+    }
+
+    /// Whether it is asked to go.
+    #[inline]
+    pub(crate) fn is_asked(&self) -> bool {
+        self.state.asked.load(Ordering::Relaxed)
+    }
+
+    /// It has something to do after all.
+    pub(crate) fn declines(&self) {
+        let mut seats = self.places.seats.lock();
+        if self.state.asked.swap(false, Ordering::Relaxed) {
+            seats.due = seats.due.saturating_sub(1);
+        }
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.places.seats.lock().by_number.remove(&self.number);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LONG_AFTER: u64 = 10 * IDLE_ENOUGH_NS;
+
+    fn full(max: usize) -> (Arc<Places>, Vec<(Place, Seat)>) {
+        let places = Places::new(max);
+        let holders = (0..max).map(|_| {
+            let place = places.take().unwrap();
+            let seat = place.seat();
+            (place, seat)
+        });
+        let holders = holders.collect();
+        (places, holders)
+    }
+
+    #[test]
+    fn the_longest_idle_is_asked_and_no_more_than_wait() {
+        let (places, holders) = full(4);
+        holders[0].1.is_idle(Some(3));
+        holders[1].1.is_idle(Some(1));
+        holders[2].1.is_idle(None);
+        holders[3].1.is_idle(Some(LONG_AFTER - IDLE_ENOUGH_NS + 1));
+        let asked = || holders.iter().map(|(_, seat)| seat.is_asked()).collect::<Vec<_>>();
+        let first = places.wait();
+        assert!(first.make_room(LONG_AFTER) && first.make_room(LONG_AFTER));
+        assert_eq!(asked(), [false, true, false, false]);
+        let second = places.wait();
+        assert!(second.make_room(LONG_AFTER));
+        assert_eq!(asked(), [true, true, false, false]);
+        let third = places.wait();
+        assert!(!third.make_room(LONG_AFTER), "one is busy, one was asked a moment ago");
+        // One that declines is no longer due: another is asked, once there is one.
+        holders[0].1.declines();
+        holders[0].1.is_idle(Some(LONG_AFTER));
+        drop(third);
+        assert!(!second.make_room(LONG_AFTER));
+        assert!(second.make_room(LONG_AFTER + LOOK_AGAIN_NS));
+        assert_eq!(asked(), [false, true, false, true]);
+    }
+
+    #[test]
+    fn what_is_due_ends_with_those_who_wait() {
+        let (places, holders) = full(2);
+        holders.iter().for_each(|(_, seat)| seat.is_idle(Some(0)));
+        let waits = places.wait();
+        assert!(waits.make_room(LONG_AFTER));
+        drop(waits);
+        assert_eq!(places.waiting(), 0);
+        // The one that was asked may still go; the next who waits asks the other.
+        let waits = places.wait();
+        assert!(waits.make_room(LONG_AFTER));
+        assert!(holders.iter().all(|(_, seat)| seat.is_asked()));
+    }
+
+    #[test]
+    fn nine_in_ten_are_not_crowded() {
+        let places = Places::new(20);
+        let mut holders: Vec<_> = (0..18).map(|_| places.take().unwrap()).collect();
+        assert!(!places.is_crowded());
+        holders.push(places.take().unwrap());
+        assert!(places.is_crowded());
+    }
+
+    #[test]
+    fn a_farewell_beyond_the_limit_keeps_its_place() {
+        let (places, holders) = full(MOST_FAREWELLS + 1);
+        let farewells: Vec<_> = holders.into_iter().map(|(place, _)| place.give_up()).collect();
+        assert_eq!(places.free.available_permits(), MOST_FAREWELLS);
+        drop(farewells);
+        assert_eq!(places.free.available_permits(), MOST_FAREWELLS + 1);
+        assert_eq!(places.farewells.available_permits(), MOST_FAREWELLS);
+    }
+}
