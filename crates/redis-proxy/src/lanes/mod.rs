@@ -16,6 +16,7 @@ mod link;
 mod mailbox;
 mod pin;
 mod shared;
+mod turns;
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -35,7 +36,7 @@ pub(crate) use bounds::Bounds;
 pub(crate) use duties::{Answer, Duty};
 pub(crate) use key::{Identity, LaneKey, Pace};
 pub(crate) use mailbox::{LARGE_REPLY, Mailbox, State as MailboxState};
-pub(crate) use pin::{KEPT_PINS, NoPin, PinStream};
+pub(crate) use pin::{KEPT_PINS, NoPin, PinStream, Pinning};
 use shared::SharedLane;
 pub(crate) use shared::{Held, Refusal, Request};
 pub(crate) use upstream::{Login, OpenError, Password, Step};
@@ -88,6 +89,8 @@ pub(crate) struct Lanes {
     settings: LaneSettings,
     shared: RefCell<HashMap<(LaneKey, Pace), Rc<SharedLane>>>,
     spare_pins: pin::SparePins,
+    /// Of those who ask for a pin.
+    turns: Rc<turns::Turns>,
     bounds: Bounds,
     spare: Rc<Spare>,
     stats: Arc<LaneStats>,
@@ -111,7 +114,8 @@ impl Lanes {
     ) -> Rc<Self> {
         Rc::new(Lanes {
             endpoint,
-            spare_pins: RefCell::default(),
+            spare_pins: pin::SparePins::default(),
+            turns: Rc::default(),
             bounds,
             settings,
             shared: RefCell::default(),

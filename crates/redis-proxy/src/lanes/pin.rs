@@ -2,17 +2,18 @@
 //!
 //! A pin is driven by its client's own task. One that was given back clean serves the next client of its key.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
+use std::future::poll_fn;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 
 use bytes::{Buf, Bytes, BytesMut};
 use resp::{Frame, ReplyScanner};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::task::yield_now;
-use tokio::time::Instant;
+use tokio::task::{JoinHandle, spawn_local, yield_now};
+use tokio::time::{Instant, timeout, timeout_at};
 use upstream::{Duplex, Greeting, OpenError, RawConnection};
 
 use super::bounds::Place;
@@ -44,21 +45,65 @@ impl NoPin {
     }
 }
 
-/// The pins of a worker that nobody uses.
-pub(super) type SparePins = RefCell<VecDeque<Spare>>;
+/// The pins of a worker that nobody uses. A task closes them in time, and those that Redis has closed at once.
+#[derive(Default)]
+pub(super) struct SparePins {
+    pins: RefCell<VecDeque<Spare>>,
+    is_tended: Cell<bool>,
+    /// Of that task.
+    tender: RefCell<Option<Waker>>,
+}
 
-pub(super) struct Spare {
+struct Spare {
     key: LaneKey,
     stream: PinStream,
     since: Instant,
 }
 
+/// A pin that is on its way to its client. Dropped, nobody waits for it.
+pub(crate) struct Pinning(JoinHandle<Result<PinStream, NoPin>>);
+
+impl Pinning {
+    /// Ready with the pin, or why there is none.
+    pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<PinStream, NoPin>> {
+        let lost = |_| Err(NoPin::Open(OpenError::Unreachable("the runtime has ended".into())));
+        Pin::new(&mut self.0).poll(cx).map(|ended| ended.unwrap_or_else(lost))
+    }
+}
+
+impl Drop for Pinning {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
 impl Lanes {
-    /// A connection for one client: one that is left over, or a new one.
-    ///
-    /// # Errors
-    /// [`NoPin`], which [`NoPin::text`] puts into words.
-    pub(crate) async fn pin(self: Rc<Self>, key: LaneKey) -> Result<PinStream, NoPin> {
+    /// Gets a connection for one client: one that is left over, or a new one.
+    pub(crate) fn pin(self: &Rc<Self>, key: LaneKey) -> Pinning {
+        Pinning(spawn_local(self.clone().find_pin(key)))
+    }
+
+    /// The same for a client that is about to block. They get theirs in the order in which they have asked, and their tasks are
+    /// woken in that order; so a task of its own does it, which waits for no client.
+    pub(crate) fn pin_in_turn(self: &Rc<Self>, key: LaneKey) -> Pinning {
+        let (lanes, turn) = (self.clone(), self.turns.take());
+        Pinning(spawn_local(async move {
+            let mut stream = lanes.clone().find_pin(key).await?;
+            if turn.come().await {
+                // The one before it is woken, and writes now.
+                yield_now().await;
+                // Two connections that have just been greeted are looked at by Redis in the order of that, once (epoll(7),
+                // level-triggered). An answer comes behind what was sent before it on the other.
+                let answered = timeout(lanes.endpoint.connect_timeout, stream.is_answered());
+                if !answered.await.unwrap_or(false) {
+                    return Err(NoPin::Open(OpenError::Unreachable("no answer to PING".into())));
+                }
+            }
+            Ok(stream)
+        }))
+    }
+
+    async fn find_pin(self: Rc<Self>, key: LaneKey) -> Result<PinStream, NoPin> {
         let place = self.bounds.pins.take().ok_or(NoPin::TooMany)?;
         while let Some(mut stream) = self.left_over(&key) {
             // What Redis has closed by now is seen once the runtime has looked at its sockets.
@@ -87,21 +132,53 @@ impl Lanes {
     }
 
     /// Takes back a pin on which nothing of its client is left.
-    pub(crate) fn unpin(&self, key: &LaneKey, mut stream: PinStream) {
+    pub(crate) fn unpin(self: &Rc<Self>, key: &LaneKey, mut stream: PinStream) {
         stream.place = None;
-        let mut spare = self.spare_pins.borrow_mut();
-        let now = Instant::now();
-        while spare.len() >= KEPT_PINS
-            || spare.front().is_some_and(|oldest| now - oldest.since > self.settings.idle)
-        {
+        let mut spare = self.spare_pins.pins.borrow_mut();
+        if spare.len() >= KEPT_PINS {
             spare.pop_front();
         }
-        spare.push_back(Spare { key: key.clone(), stream, since: now });
+        spare.push_back(Spare { key: key.clone(), stream, since: Instant::now() });
+        if !self.spare_pins.is_tended.replace(true) {
+            spawn_local(self.clone().tend());
+        } else if let Some(waker) = self.spare_pins.tender.take() {
+            waker.wake();
+        }
+    }
+
+    /// Closes spare pins until none is left.
+    async fn tend(self: Rc<Self>) {
+        let idle = self.settings.idle;
+        loop {
+            let oldest = self.spare_pins.pins.borrow().front().map(|spare| spare.since);
+            let Some(oldest) = oldest else {
+                self.spare_pins.is_tended.set(false);
+                return;
+            };
+            let changed = poll_fn(|cx| self.poll_spare_pins(cx));
+            if timeout_at(oldest + idle, changed).await.is_err() {
+                self.spare_pins.pins.borrow_mut().retain(|spare| spare.since.elapsed() < idle);
+            }
+            self.spare_pins.tender.take();
+        }
+    }
+
+    /// Drops those that Redis has closed. Ready when their number has changed.
+    fn poll_spare_pins(&self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut pins = self.spare_pins.pins.borrow_mut();
+        let before = pins.len();
+        // What says something unasked is of no use either.
+        pins.retain_mut(|spare| spare.stream.poll_read(cx, &mut [0]).is_pending());
+        if pins.len() != before || pins.is_empty() {
+            return Poll::Ready(());
+        }
+        self.spare_pins.tender.replace(Some(cx.waker().clone()));
+        Poll::Pending
     }
 
     /// The one given back last: it is the least likely to have been closed by Redis meanwhile.
     fn left_over(&self, key: &LaneKey) -> Option<PinStream> {
-        let mut spare = self.spare_pins.borrow_mut();
+        let mut spare = self.spare_pins.pins.borrow_mut();
         while let Some(at) = spare.iter().rposition(|spare| spare.key == *key) {
             let found = spare.remove(at)?;
             if found.since.elapsed() <= self.settings.idle {
@@ -194,6 +271,26 @@ impl PinStream {
             Poll::Ready(Ok(())) => Poll::Ready(Ok(buffer.filled().len())),
             Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
             Poll::Pending => Poll::Pending,
+        }
+    }
+
+    /// Whether Redis answers a PING, with whatever.
+    async fn is_answered(&mut self) -> bool {
+        self.outbox.extend_from_slice(b"*1\r\n$4\r\nPING\r\n");
+        if poll_fn(|cx| self.poll_write(cx)).await.is_err() {
+            return false;
+        }
+        let mut room = [0; 256];
+        loop {
+            let count = match poll_fn(|cx| self.poll_read(cx, &mut room)).await {
+                Ok(count) if count > 0 => count,
+                _ => return false,
+            };
+            match self.scanner.scan(&room[..count]) {
+                Ok(scanned) if scanned.whole => return scanned.len == count,
+                Ok(_) => {}
+                Err(_) => return false,
+            }
         }
     }
 

@@ -1,5 +1,9 @@
 //! Redis clients without state of their own on a connection to Redis: order, protocols, local answers.
 
+use std::time::Duration;
+
+use testkit::RawClient;
+
 use crate::support::start_resp;
 
 #[test]
@@ -219,4 +223,48 @@ fn quit_is_answered_and_closes() {
     client.send("SET a 1\r\nQUIT\r\nSET a 2\r\n").expect("+OK\r\n+OK\r\n");
     assert!(client.at_end());
     proxy.resp_client().ask("GET a", "$1\r\n1");
+}
+
+#[test]
+fn who_was_killed_is_gone_before_that_is_said() {
+    let (_redis, proxy) = start_resp(&[("WORKERS", "2")]);
+    let mut client = proxy.resp_client();
+    client.ask("SET k v", "+OK");
+    for round in 0..300 {
+        let mut victim = proxy.resp_client();
+        let id = victim.send("CLIENT ID\r\n").line()[1..].to_owned();
+        if round % 3 == 0 {
+            victim.ask("WATCH k", "+OK");
+        }
+        client.ask(&format!("CLIENT KILL ID {id}"), ":1").send(format!("CLIENT LIST ID {id}\r\n"));
+        assert_eq!(client.bulk(), b"", "{round}");
+        // Nor does it do anything afterwards.
+        let _ = victim.try_send("SET k w\r\n");
+        assert!(victim.at_end());
+    }
+    client.ask("GET k", "$1\r\nv");
+    // Two that kill each other, and one that kills itself among others.
+    let mut pair = [proxy.resp_client(), proxy.resp_client()];
+    let ids = pair.each_mut().map(|one| one.send("CLIENT ID\r\n").line()[1..].to_owned());
+    for (one, other) in [(0, 1), (1, 0)] {
+        let _ = pair[one].try_send(format!("CLIENT KILL ID {}\r\n", ids[other]));
+    }
+    assert!(pair.iter_mut().any(RawClient::at_end));
+    let mut last = proxy.resp_client();
+    last.send("CLIENT KILL TYPE normal SKIPME no\r\n");
+    assert!(last.line().starts_with(':'));
+    assert!(last.at_end() && client.at_end());
+}
+
+/// A pool that looks whether a connection has ended must not take one that is about to; and a place is free at once.
+#[test]
+fn the_end_comes_with_the_answer_to_quit() {
+    let (_redis, proxy) = start_resp(&[("MAX_CLIENTS", "1")]);
+    let mut kept = Vec::new();
+    for _ in 0..50 {
+        let mut client = proxy.resp_client();
+        client.ask("PING", "+PONG").ask("QUIT", "+OK");
+        assert!(!client.is_silent_for(Duration::from_millis(1)) && client.at_end());
+        kept.push(client);
+    }
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use testkit::{RawClient, RedisServer, Reply, wait_until};
 
-use crate::support::start_resp;
+use crate::support::{start_resp, start_resp_in};
 
 const SOON: Duration = Duration::from_secs(5);
 
@@ -132,6 +132,68 @@ fn a_pin_that_redis_has_closed_meanwhile_costs_nobody_his_connection() {
     proxy.allow_warning("lost");
     proxy.allow_warning("redis unavailable");
     proxy.allow_warning("coherence is not in force");
+}
+
+#[test]
+fn of_two_clients_that_block_the_first_is_served_first() {
+    let (redis, proxy) = start_resp(&[("WORKERS", "1")]);
+    let mut direct = redis.client();
+    for round in 0..200 {
+        let (mut one, mut two) = (proxy.resp_client(), proxy.resp_client());
+        one.ask("PING", "+PONG");
+        two.ask("PING", "+PONG");
+        if round % 4 == 0 {
+            // Neither finds a connection that is left over, or the second one does.
+            direct.command(&["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"]);
+        }
+        if round % 8 == 0 {
+            let mut three = proxy.resp_client();
+            three.ask("BLPOP none 0.001", "*-1");
+        }
+        one.send("BLPOP list 0\r\n");
+        two.send("BLPOP list 0\r\n");
+        wait_blocked(&redis, 2);
+        direct.command(&["RPUSH", "list", "first", "second"]);
+        one.expect("*2\r\n$4\r\nlist\r\n$5\r\nfirst\r\n");
+        two.expect("*2\r\n$4\r\nlist\r\n$6\r\nsecond\r\n");
+    }
+    proxy.allow_warning("lost");
+    proxy.allow_warning("redis unavailable");
+}
+
+#[test]
+fn a_connection_kept_for_the_next_client_is_closed_in_time_and_when_redis_has_closed_it() {
+    let (redis, proxy) = start_resp(&[("RESP_LANE_IDLE", "1s"), ("WORKERS", "1")]);
+    let kept = || {
+        let Reply::Bulk(list) = redis.client().command(&["CLIENT", "LIST"]) else { return 0 };
+        String::from_utf8_lossy(&list).matches("cmd=blpop").count()
+    };
+    // Closed by Redis and not by us: the state 8 of Linux, CLOSE_WAIT.
+    let half_closed = || {
+        let (table, port) = (std::fs::read_to_string("/proc/net/tcp").expect("Linux"), redis.port());
+        let is_half = |line: &&str| {
+            let mut fields = line.split_whitespace().skip(2);
+            fields.next().is_some_and(|to| to.ends_with(&format!(":{port:04X}")))
+                && fields.next() == Some("08")
+        };
+        table.lines().filter(is_half).count()
+    };
+    let mut clients: Vec<_> = (0..3).map(|_| proxy.resp_client()).collect();
+    for killed in [false, true] {
+        for client in &mut clients {
+            client.send("BLPOP none 0.1\r\n");
+        }
+        for client in &mut clients {
+            client.expect("*-1\r\n");
+        }
+        assert_eq!(kept(), 3);
+        if killed {
+            redis.client().command(&["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"]);
+        }
+        wait_until(SOON, "they are closed", || kept() + half_closed() == 0);
+    }
+    proxy.allow_warning("lost");
+    proxy.allow_warning("redis unavailable");
 }
 
 #[test]
@@ -291,7 +353,7 @@ fn a_client_that_redis_lets_wait_makes_no_other_wait() {
 /// The effect of a pause is Redis' to say.
 #[test]
 fn a_pause_that_redis_does_not_grant_sends_nobody_past_the_cache() {
-    let (redis, proxy) = start_resp(&[("WORKERS", "1"), ("COHERENCE", "ttl")]);
+    let (redis, proxy) = start_resp_in("ttl", &[("WORKERS", "1")]);
     for rights in
         [&["on", ">pw", "+@all", "-client|pause", "~*"], &["on", ">pw", "+@all", "~*", "allchannels"]]
     {
@@ -327,7 +389,7 @@ fn a_pause_that_redis_does_not_grant_sends_nobody_past_the_cache() {
 #[test]
 #[ignore = "a pause is believed in for a minute; make soak runs it"]
 fn a_pause_that_has_ended_behind_the_proxy_is_asked_for_after_a_minute() {
-    let (redis, proxy) = start_resp(&[("WORKERS", "1"), ("COHERENCE", "ttl")]);
+    let (redis, proxy) = start_resp_in("ttl", &[("WORKERS", "1")]);
     let mut client = proxy.resp_client();
     client.ask("SET k v", "+OK").ask("GET k", "$1\r\nv").ask("CLIENT PAUSE 3600000 WRITE", "+OK");
     let hits = || proxy.metrics().value("redis_proxy_lookups_total{result=\"hit\"}");

@@ -1,6 +1,6 @@
 //! Redis' own suite through the RESP port.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::time::Duration;
 
@@ -11,16 +11,22 @@ use crate::support::start_resp;
 /// Two suites at a time would look for ports among the same.
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
-/// Runs these units, or all, and judges them by `docs/tcl-exceptions.txt`.
-fn run(cached: bool, units: &[&str], timeout: Duration) {
+/// The suite, and the repository; none if it is not wanted.
+fn suite() -> Option<(TclSuite, PathBuf)> {
     if std::env::var("TCL_SUITE").is_ok_and(|off| off == "off") {
         eprintln!("SKIPPED: TCL_SUITE=off, Redis' own suite is not run");
-        return;
+        return None;
     }
     let repository = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
     let suite = TclSuite::fetch(&repository).unwrap_or_else(|error| {
         panic!("Redis' own suite cannot be had (TCL_SUITE=off leaves it out): {error}")
     });
+    Some((suite, repository))
+}
+
+/// Runs these units, or all, and judges them by `docs/tcl-exceptions.txt`.
+fn run(cached: bool, units: &[&str], timeout: Duration) {
+    let Some((suite, repository)) = suite() else { return };
     let _turn = ONE_AT_A_TIME.lock();
     // The suite reads what Redis counts and shows of its connections: none is to be opened or closed meanwhile without need.
     let cache = if cached { ("RESP_COHERENCE", "tracking") } else { ("RESP_COHERENCE", "off") };
@@ -53,6 +59,24 @@ fn quick_units_of_redis_own_suite_pass_with_reads_from_the_cache() {
 #[ignore = "the same units pass with the cache in make test, which takes a minute; make soak runs them"]
 fn quick_units_of_redis_own_suite_pass_through_the_proxy() {
     run(false, &quick_units(), Duration::from_secs(600));
+}
+
+/// "BRPOPLPUSH with multiple blocked clients" blocks two at a time, and waits for ever for the first if the second is served
+/// before it.
+#[test]
+#[ignore = "20 runs take minutes; make soak runs them"]
+fn the_list_unit_of_redis_own_suite_ends_each_time() {
+    let Some((suite, _)) = suite() else { return };
+    let _turn = ONE_AT_A_TIME.lock();
+    let (_redis, proxy) =
+        start_resp(&[("RESP_COHERENCE", "off"), ("WORKERS", "1"), ("RESP_LANE_IDLE", "1h")]);
+    for _ in 0..20 {
+        let run = suite.run(proxy.resp_address(), &["unit/type/list"], Duration::from_secs(300));
+        println!("{}", run.summary());
+        // What blocks for a second may fail on a busy machine; whether it passes is for the whole suite to say.
+        let (passed, failed, _) = run.counts();
+        assert!(passed + failed > 200, "{}", run.summary());
+    }
 }
 
 #[test]

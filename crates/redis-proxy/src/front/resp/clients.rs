@@ -6,7 +6,7 @@ use std::task::Context;
 use bytes::{Bytes, BytesMut};
 use resp::{Arguments, Frame, encode_command};
 
-use super::connection::{Connection, client_name, number};
+use super::connection::{Busy, Connection, client_name, number};
 use super::registry::Entry;
 use super::reply::{c_text, error, integer, simple};
 use super::route::Local;
@@ -51,7 +51,11 @@ impl Connection {
                 Err(text) => Frame::Error(text),
             },
             Local::ClientKill => match self.kill(arguments) {
-                Some(reply) => reply,
+                Some((reply, victims)) if victims.is_empty() => reply,
+                Some((reply, victims)) => {
+                    self.wait_for(Busy::Kill(reply, victims));
+                    return true;
+                }
                 None => return self.ask_for_user(arguments, cx),
             },
             Local::ClientReply => return self.switch_replies(word, request, cx),
@@ -111,34 +115,36 @@ impl Connection {
         self.pass_on(Request::Raw(&bytes), cx)
     }
 
-    /// `CLIENT KILL address`, or with filters that must all hold. `None` if only Redis knows the answer.
-    fn kill(&mut self, arguments: Arguments<'_>) -> Option<Frame> {
+    /// `CLIENT KILL address`, or with filters that must all hold: the answer, and the others that must be gone before it is
+    /// said. `None` if only Redis knows the answer.
+    fn kill(&mut self, arguments: Arguments<'_>) -> Option<(Frame, Vec<Arc<Entry>>)> {
+        let says = |reply| Some((reply, Vec::new()));
         let mut victims = self.registry().all();
         let own = self.session().entry.id;
         if arguments.len() == 3 {
             let address = String::from_utf8_lossy(arguments.get(2).unwrap_or_default()).into_owned();
             let Some(victim) = victims.iter().find(|client| client.address == address) else {
-                return Some(error("ERR No such client"));
+                return says(error("ERR No such client"));
             };
-            self.end_client(victim);
-            return Some(simple("OK"));
+            let victim = victim.clone();
+            return Some((simple("OK"), self.end_clients(vec![victim])));
         }
         let (mut skip_me, mut unknown) = (true, false);
         let mut at = 3;
         while at < arguments.len() + 1 {
             let (Some(option), Some(word)) = (arguments.get(at - 1), arguments.get(at)) else {
-                return Some(error(SYNTAX));
+                return says(error(SYNTAX));
             };
             let text = String::from_utf8_lossy(word);
             if option.eq_ignore_ascii_case(b"ID") {
                 let Some(id) = number::<u64>(Some(word)).filter(|id| *id > 0) else {
-                    return Some(error("ERR client-id should be greater than 0"));
+                    return says(error("ERR client-id should be greater than 0"));
                 };
                 victims.retain(|client| client.id == id);
             } else if option.eq_ignore_ascii_case(b"TYPE") {
                 match kind_of(word) {
                     Ok(kind) => victims.retain(|client| client.kind() == kind),
-                    Err(text) => return Some(Frame::Error(text)),
+                    Err(text) => return says(Frame::Error(text)),
                 }
             } else if option.eq_ignore_ascii_case(b"ADDR") {
                 victims.retain(|client| client.address == text);
@@ -152,7 +158,7 @@ impl Connection {
             } else if option.eq_ignore_ascii_case(b"SKIPME") && word.eq_ignore_ascii_case(b"no") {
                 skip_me = false;
             } else {
-                return Some(error(SYNTAX));
+                return says(error(SYNTAX));
             }
             at += 2;
         }
@@ -160,13 +166,18 @@ impl Connection {
             return None;
         }
         victims.retain(|client| client.id != own || !skip_me);
-        victims.iter().for_each(|victim| self.end_client(victim));
-        Some(integer(victims.len() as u64))
+        Some((integer(victims.len() as u64), self.end_clients(victims)))
     }
 
-    /// Itself after the reply, another at once.
-    fn end_client(&mut self, victim: &Entry) {
-        if victim.id == self.session().entry.id { self.end() } else { victim.kill() }
+    /// Itself after the reply, others at once: these.
+    fn end_clients(&mut self, mut victims: Vec<Arc<Entry>>) -> Vec<Arc<Entry>> {
+        let own = self.session().entry.id;
+        if victims.iter().any(|victim| victim.id == own) {
+            self.end();
+        }
+        victims.retain(|victim| victim.id != own);
+        victims.iter().for_each(|victim| self.registry().kill(victim));
+        victims
     }
 
     /// ON, OFF or SKIP: only ON has a reply of its own.

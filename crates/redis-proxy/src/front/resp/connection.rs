@@ -30,6 +30,7 @@ use resp::{Parsed, RequestError, RequestParser};
 use tokio::io::{AsyncRead, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::sync::futures::OwnedNotified;
+use tokio::task::spawn_local;
 use tracing::info;
 
 pub(super) use self::busy::{Busy, Heard, Hello, Login, Stay};
@@ -52,6 +53,8 @@ use crate::timer::Timer;
 
 /// Where a connection starts: the size of its replies is not known yet.
 const FIRST_WINDOW: usize = 32;
+/// Clients of a worker that are waited for although they have no place any more.
+const FAREWELLS: usize = 64;
 /// Bytes that are read ahead of the command at hand.
 const READ_AHEAD: usize = 64 * 1024;
 
@@ -65,7 +68,22 @@ pub(crate) async fn serve(stream: TcpStream, front: Rc<RespFront>) {
     let mut connection = Connection::new(stream, front, entry, is_admin);
     match poll_fn(|cx| connection.poll(cx)).await {
         End::Gone => {}
-        End::Answered => Box::pin(linger(&mut connection.stream)).await,
+        End::Answered => {
+            let front = connection.front.clone();
+            front.registry.leave(&connection.session.entry);
+            let farewell = Box::pin(async move { linger(&mut connection.stream).await });
+            // Its place is free, as it would be in Redis.
+            match front.farewells.get() < FAREWELLS && front.drain.since_ns().is_none() {
+                true => {
+                    front.farewells.set(front.farewells.get() + 1);
+                    spawn_local(async move {
+                        farewell.await;
+                        front.farewells.set(front.farewells.get() - 1);
+                    });
+                }
+                false => farewell.await,
+            }
+        }
         End::Stuck => drop(socket2::SockRef::from(&connection.stream).set_linger(Some(Duration::ZERO))),
     }
 }
@@ -128,6 +146,11 @@ pub(super) struct Connection {
 
 impl Drop for Connection {
     fn drop(&mut self) {
+        // Whoever has killed it is told that both its connections are closed.
+        self.pinned = None;
+        if self.session.entry.is_killed() {
+            let _ = socket2::SockRef::from(&self.stream).shutdown(std::net::Shutdown::Both);
+        }
         self.mailbox.leave();
         self.front.registry.leave(&self.session.entry);
     }
@@ -190,7 +213,7 @@ impl Connection {
 
     fn turn(&mut self, cx: &mut Context<'_>) -> Poll<End> {
         loop {
-            if self.session.entry.is_killed() && !self.closing {
+            if self.session.entry.is_killed() {
                 return Poll::Ready(End::Gone);
             }
             if self.mailbox.state() == MailboxState::Full {
@@ -201,6 +224,9 @@ impl Connection {
             }
             self.collect();
             if !self.output.is_empty() {
+                if self.closing {
+                    self.cork();
+                }
                 match self.output.poll_write(&mut self.stream, cx) {
                     Poll::Ready(Ok(())) => {
                         self.blocked.ended();
@@ -253,6 +279,13 @@ impl Connection {
 
     pub(super) fn is_admin(&self) -> bool {
         self.is_admin
+    }
+
+    /// The last answer and the end of the connection go out together: whoever has read the one sees the other.
+    fn cork(&self) {
+        if self.waiting() == 0 && self.busy.is_none() && self.mailbox.len() == 0 {
+            let _ = socket2::SockRef::from(&self.stream).set_tcp_cork(true);
+        }
     }
 
     pub(super) fn session(&self) -> &Session {

@@ -129,6 +129,8 @@ pub(crate) struct RespFront {
     spare: Rc<Spare>,
     stats: Arc<LaneStats>,
     drain: Drain,
+    /// Clients whose end is waited for, without a place.
+    farewells: Cell<usize>,
     commands: RefCell<Commands>,
     /// Whether Redis has said what commands it has.
     is_live: Cell<bool>,
@@ -163,6 +165,7 @@ impl RespFront {
             spare,
             stats,
             drain,
+            farewells: Cell::new(0),
             commands,
             is_live,
             readers,

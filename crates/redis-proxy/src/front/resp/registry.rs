@@ -38,9 +38,10 @@ pub(crate) struct Entry {
     pin_wanted: AtomicUsize,
     /// It will have none.
     pin_refused: AtomicBool,
-    /// Those who wait for that.
+    /// Those who wait for that, or for it to go.
     pin_waiters: Mutex<Vec<Waker>>,
     killed: AtomicBool,
+    gone: AtomicBool,
     waker: Mutex<Option<Waker>>,
     pub(super) details: Mutex<Details>,
 }
@@ -87,6 +88,7 @@ impl Registry {
             pin_refused: AtomicBool::new(false),
             pin_waiters: Mutex::default(),
             killed: AtomicBool::new(false),
+            gone: AtomicBool::new(false),
             waker: Mutex::new(None),
             details: Mutex::new(Details {
                 name: Bytes::new(),
@@ -107,7 +109,14 @@ impl Registry {
 
     pub(super) fn leave(&self, entry: &Entry) {
         self.clients.lock().remove(&entry.id);
+        entry.gone.store(true, Ordering::Relaxed);
         entry.refuse_pin();
+    }
+
+    /// Ends a client, which nobody sees any more from here on. It is gone once its own worker has looked at it.
+    pub(super) fn kill(&self, entry: &Entry) {
+        self.clients.lock().remove(&entry.id);
+        entry.kill();
     }
 
     /// Everybody, in the order of their coming.
@@ -176,6 +185,16 @@ impl Entry {
         }
     }
 
+    /// Ready once its connections are closed.
+    pub(super) fn poll_gone(&self, cx: &Context<'_>) -> Poll<()> {
+        self.pin_waiters.lock().push(cx.waker().clone());
+        // Stored before the waiters are woken, too.
+        match self.gone.load(Ordering::Relaxed) {
+            true => Poll::Ready(()),
+            false => Poll::Pending,
+        }
+    }
+
     fn wake_pin_waiters(&self) {
         self.pin_waiters.lock().drain(..).for_each(Waker::wake);
     }
@@ -191,7 +210,7 @@ impl Entry {
     }
 
     /// Makes the client's own worker close it.
-    pub(super) fn kill(&self) {
+    fn kill(&self) {
         // The waker's lock orders this with the load in `is_killed`: a kill seen late is seen at the wake.
         self.killed.store(true, Ordering::Relaxed);
         self.wake();

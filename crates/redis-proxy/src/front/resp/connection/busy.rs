@@ -1,20 +1,22 @@
 //! What the next command of a client waits for: a connection of its own, or news from a lane.
 
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use resp::Protocol;
+use resp::{Frame, Protocol};
 use tokio::sync::futures::OwnedNotified;
 
 use super::Connection;
 use crate::front::resp::local::hello_reply;
 use crate::front::resp::pause::Pause;
 use crate::front::resp::pinned::Pinned;
+use crate::front::resp::registry::Entry;
 use crate::front::resp::reply::{error, simple};
 use crate::front::resp::tracking::Target;
 use crate::lanes::{
-    Facts, Held, Identity, LaneKey, Login as Credentials, NoPin, OpenError, PinStream, Refusal, Step,
+    Facts, Held, Identity, LaneKey, Login as Credentials, NoPin, OpenError, PinStream, Pinning, Refusal, Step,
 };
 
 /// A client that is to hear of invalidations, and cannot have a connection.
@@ -27,12 +29,12 @@ pub(in crate::front::resp) enum Busy {
     /// Whether the client, which has not logged in, is let in.
     Admission(Pin<Box<OwnedNotified>>),
     /// A pin for the command at hand, which stays in the input meanwhile.
-    Pin(LaneKey, Opening),
+    Pin(LaneKey, Pinning),
     /// A fresh connection that shows whether the credentials are right.
     Login(LaneKey, Opening, Login),
     /// A connection of the old user's, on which the credentials go too: the new one may not choose the database in which
     /// it would find itself.
-    Change(LaneKey, Opening, Login),
+    Change(LaneKey, Pinning, Login),
     /// The lane that the session would use after a SELECT.
     Select(u32, Held),
     /// A reply that is heard before its client gets it, as far as it is here.
@@ -43,6 +45,8 @@ pub(in crate::front::resp) enum Busy {
     PinnedLogin(Login, Stay),
     /// The reply to a HELLO that went to the client's pin.
     PinnedHello(Hello),
+    /// The end of the clients that it has killed, and what is said then.
+    Kill(Frame, Vec<Arc<Entry>>),
     /// A pin for the client that invalidations are to go to.
     Redirect(Target),
 }
@@ -86,10 +90,13 @@ impl Hello {
 }
 
 impl Connection {
-    /// Starts to get a pin for the command at hand.
-    pub(super) fn get_pin(&mut self) {
+    /// Starts to get a pin for the command at hand, which may block.
+    pub(super) fn get_pin(&mut self, blocks: bool) {
         let key = self.session.key.clone();
-        let opening = Box::pin(self.front.lanes.clone().pin(key.clone()));
+        let opening = match blocks {
+            true => self.front.lanes.pin_in_turn(key.clone()),
+            false => self.front.lanes.pin(key.clone()),
+        };
         self.busy = Some(Box::new(Busy::Pin(key, opening)));
     }
 
@@ -119,7 +126,7 @@ impl Connection {
         };
         let done = match &mut *busy {
             Busy::Admission(asked) => self.poll_admission(asked, cx),
-            Busy::Pin(key, opening) => opening.as_mut().poll(cx).map(|outcome| match outcome {
+            Busy::Pin(key, opening) => opening.poll(cx).map(|outcome| match outcome {
                 Ok(stream) => {
                     self.session.entry.set_upstream_id(stream.upstream_id);
                     self.pinned = Some(Pinned::new(stream, key.clone()));
@@ -131,7 +138,7 @@ impl Connection {
             Busy::Login(key, opening, login) => {
                 opening.as_mut().poll(cx).map(|outcome| self.logged_in(key, outcome, login))
             }
-            Busy::Change(key, opening, login) => opening.as_mut().poll(cx).map(|outcome| match outcome {
+            Busy::Change(key, opening, login) => opening.poll(cx).map(|outcome| match outcome {
                 Ok(stream) => self.change(key, stream, login),
                 Err(why) => self.say(&error(why.text())),
             }),
@@ -159,6 +166,16 @@ impl Connection {
                 Ok(facts) => self.greeted(&facts, hello),
                 Err(refusal) => self.say_refusal(&refusal),
             }),
+            Busy::Kill(reply, victims) => {
+                victims.retain(|victim| victim.poll_gone(cx).is_pending());
+                match victims.is_empty() {
+                    true => {
+                        self.say(reply);
+                        Poll::Ready(())
+                    }
+                    false => Poll::Pending,
+                }
+            }
             // What the pin says ends it.
             Busy::PinnedLogin(..) | Busy::PinnedHello(_) => Poll::Pending,
             Busy::Redirect(target) => target.entry().poll_pin(cx).map(|pinned| {
@@ -198,7 +215,7 @@ impl Connection {
             Ok(stream) => stream,
             Err(NoPin::Open(OpenError::Refused(Step::Select, _))) => {
                 let key = self.session.key.clone();
-                let opening = Box::pin(self.front.lanes.clone().pin(key.clone()));
+                let opening = self.front.lanes.pin(key.clone());
                 self.busy = Some(Box::new(Busy::Change(key, opening, login.clone())));
                 return;
             }

@@ -104,7 +104,7 @@ impl Connection {
             _ if self.waiting() > 0 => false,
             Route::Local(local) => self.answer(local, arguments, request, cx),
             Route::Pinned(_) | Route::Tunnel => {
-                self.get_pin();
+                self.get_pin(way == Route::Pinned(Why::Blocking));
                 false
             }
         }
@@ -471,7 +471,7 @@ impl Connection {
             return false;
         }
         if self.pinned.is_none() && self.waiting() == 0 {
-            self.get_pin();
+            self.get_pin(false);
         }
         self.pinned.is_some()
     }

@@ -148,7 +148,7 @@ impl Connection {
         let wanted = self.session.entry.is_pin_wanted() && self.pinned.is_none() && !self.closing;
         let ready = wanted && self.busy.is_none() && self.waiting() == 0;
         if ready {
-            self.get_pin();
+            self.get_pin(false);
         }
         ready
     }
