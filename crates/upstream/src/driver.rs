@@ -24,6 +24,9 @@ use crate::tracking::Tracking;
 /// the first one's bytes may be gone.
 const FRESH_ATTEMPT: Duration = Duration::from_millis(150);
 
+/// A connection that has stood for this long is no attempt any more.
+const SETTLED: Duration = Duration::from_secs(1);
+
 /// Incarnations are unique in the process, over all connections.
 static INCARNATIONS: AtomicU64 = AtomicU64::new(1);
 
@@ -53,11 +56,12 @@ impl<T> Driver<T> {
             let loss = match self.attempt(&sink, std::mem::take(&mut silent)).await {
                 Ok((stream, tracking)) => {
                     reported = None;
+                    let since = Instant::now();
                     let (loss, useful) = self.serve(&sink, stream, &tracking).await;
-                    // A reply, or a command that wants one: worth an attempt at once. A server that only greets and
-                    // closes is not, nor one that does so on every command.
-                    useless = if useful { 0 } else { useless + 1 };
-                    if useless == 0 || (useless == 1 && self.awaits_replies()) {
+                    // Worth an attempt at once, used or not: whoever cut it may have cut it among others. A server that only greets
+                    // and closes is not, nor one that does so on every command.
+                    useless = if useful || since.elapsed() >= SETTLED { 0 } else { useless + 1 };
+                    if useless <= 1 {
                         warn!(redis = %endpoint.address, reason = %loss, "connection to redis lost");
                         backoff.reset();
                         silent = loss == Loss::Silent;
@@ -119,11 +123,21 @@ impl<T> Driver<T> {
     async fn connect(&self, resolved: &AtomicBool) -> Result<(Box<dyn Duplex>, Tracking), Loss> {
         let endpoint = &self.target.endpoint;
         let connect = async {
-            let mut stream = open(endpoint, resolved)
-                .await
-                .map_err(|error| Loss::Unreachable(error.to_string().into()))?;
-            let tracking = greet(&mut *stream, &self.target).await?;
-            Ok((stream, tracking))
+            let start = Instant::now();
+            loop {
+                let who = endpoint.as_of_now().await;
+                let mut stream = open(&who, resolved)
+                    .await
+                    .map_err(|error| Loss::Unreachable(error.to_string().into()))?;
+                let loss = match greet(&mut *stream, &self.target, &who).await {
+                    Ok(tracking) => return Ok((stream, tracking)),
+                    Err(loss) => loss,
+                };
+                let passing = matches!(loss, Loss::Refused(_) | Loss::Unreachable(_));
+                if !passing || !endpoint.may_disagree(start).await {
+                    return Err(loss);
+                }
+            }
         };
         match timeout(endpoint.connect_timeout, connect).await {
             Ok(outcome) => outcome,

@@ -1,8 +1,10 @@
-//! Where the backing Redis is and who we are to it: plain data, made once by the settings.
+//! Where the backing Redis is and who we are to it, made once by the settings.
 
 use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
+
+use crate::credentials::Source;
 
 /// The one backing Redis: its address, credentials and the limits of a connection to it.
 #[derive(Clone, Debug)]
@@ -15,6 +17,8 @@ pub struct Endpoint {
     pub username: Option<String>,
     /// The password; without one no AUTH is sent.
     pub password: Option<Secret>,
+    /// Where user and password are read anew at each attempt to connect; without one they stay as they are.
+    pub source: Option<Source>,
     /// The database that is SELECTed; 0 sends no SELECT.
     pub db: u32,
     /// Bound of one attempt: name resolution, TCP, TLS and the handshake together.

@@ -18,13 +18,16 @@ use crate::tracking::{Tracking, track};
 /// The name that `CLIENT LIST` shows for our connections.
 pub(crate) const CLIENT_NAME: &[u8] = b"redis-proxy";
 
-/// Takes a fresh stream to the point where commands may be sent, and asks the server to track its reads if the target's are.
+/// Takes a fresh stream to the point where commands may be sent, as who `endpoint` says we are now, and asks the server to track its reads if the target's are.
 ///
 /// # Errors
 /// [`Loss::Refused`] when Redis turns a step down (its text, with the password blotted out: servers before 6.0
 /// echo the arguments of an unknown HELLO), [`Loss::Unfit`] when it is none to be served from, [`Loss::Unreachable`] when the stream ends or is not RESP.
-pub(crate) async fn greet(stream: &mut dyn Duplex, target: &Target) -> Result<Tracking, Loss> {
-    let endpoint = &target.endpoint;
+pub(crate) async fn greet(
+    stream: &mut dyn Duplex,
+    target: &Target,
+    endpoint: &Endpoint,
+) -> Result<Tracking, Loss> {
     let mut talk = Talk::new(stream, endpoint);
     let password = endpoint.password.as_ref().map(|secret| secret.expose().as_bytes());
     let user = endpoint.username.as_deref().unwrap_or("default").as_bytes();

@@ -20,6 +20,7 @@
 
 mod backoff;
 mod connection;
+mod credentials;
 mod driver;
 mod endpoint;
 mod handshake;
@@ -31,11 +32,15 @@ mod stream;
 mod target;
 mod tracking;
 
+pub use credentials::{Source, Who};
 pub use driver::{Driver, connect};
 pub use endpoint::{Address, Endpoint, Secret, Tls};
 pub use hello::{Hello, sent_elsewhere};
 pub use queue::{State, Unsent, Upstream};
-pub use raw::{Greeting, Login, OpenError, Password, RawConnection, Step, ask_as_nobody, ask_once, open_raw};
+pub use raw::{
+    Greeting, Login, OpenError, Password, RawConnection, Step, ask_as_nobody, ask_once, open_as_ourselves,
+    open_raw,
+};
 pub use sink::{Doubt, Loss, Sink};
 pub use stream::Duplex;
 pub use target::Target;

@@ -7,7 +7,7 @@ use std::sync::atomic::AtomicBool;
 use bytes::{Bytes, BytesMut};
 use resp::{Frame, Protocol, encode_command};
 use tokio::io::AsyncWriteExt;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use crate::endpoint::Endpoint;
 use crate::handshake::{CLIENT_NAME, Talk, is_about_credentials};
@@ -25,6 +25,19 @@ pub enum Login {
     Password(Password),
     /// `AUTH user password`.
     User(Bytes, Password),
+}
+
+impl Login {
+    /// Who the endpoint says we are.
+    pub fn of(endpoint: &Endpoint) -> Login {
+        let bytes = |text: &str| Bytes::copy_from_slice(text.as_bytes());
+        let password = endpoint.password.as_ref().map(|secret| Password(bytes(secret.expose())));
+        match (&endpoint.username, password) {
+            (_, None) => Login::None,
+            (None, Some(password)) => Login::Password(password),
+            (Some(user), Some(password)) => Login::User(bytes(user), password),
+        }
+    }
 }
 
 /// A password as a client gave it: any bytes, which no log and no error shows.
@@ -98,20 +111,29 @@ pub async fn open_raw(endpoint: &Endpoint, greeting: &Greeting) -> Result<RawCon
     }
 }
 
+/// The same, as who the endpoint says we are at this moment.
+///
+/// # Errors
+/// As [`open_raw`].
+pub async fn open_as_ourselves(endpoint: &Endpoint, greeting: &Greeting) -> Result<RawConnection, OpenError> {
+    let start = Instant::now();
+    loop {
+        let who = endpoint.as_of_now().await;
+        let greeting = Greeting { login: Login::of(&who), ..greeting.clone() };
+        match open_raw(endpoint, &greeting).await {
+            Err(OpenError::Refused(Step::Auth, _)) if endpoint.may_disagree(start).await => {}
+            outcome => return outcome,
+        }
+    }
+}
+
 /// Asks one question on a connection of its own, as who the endpoint says we are.
 ///
 /// # Errors
 /// As [`open_raw`]; an error reply is an answer.
 pub async fn ask_once(endpoint: &Endpoint, question: &[&[u8]]) -> Result<Frame, OpenError> {
-    let bytes = |text: &str| Bytes::copy_from_slice(text.as_bytes());
-    let password = endpoint.password.as_ref().map(|secret| Password(bytes(secret.expose())));
-    let login = match (&endpoint.username, password) {
-        (_, None) => Login::None,
-        (None, Some(password)) => Login::Password(password),
-        (Some(user), Some(password)) => Login::User(bytes(user), password),
-    };
-    let greeting = Greeting { login, db: 0, protocol: Protocol::Resp2 };
-    let mut stream = open_raw(endpoint, &greeting).await?.stream;
+    let greeting = Greeting { login: Login::of(endpoint), db: 0, protocol: Protocol::Resp2 };
+    let mut stream = open_as_ourselves(endpoint, &greeting).await?.stream;
     let mut talk = Talk::new(&mut *stream, endpoint);
     match timeout(endpoint.connect_timeout, talk.ask(question)).await {
         Ok(Ok(frame)) => Ok(frame),

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use upstream::{Address, Endpoint, Secret, Tls};
+use upstream::{Address, Endpoint, Secret, Source, Tls, Who};
 
 use super::error::{ConfigError, quoted};
 use super::redis_url::{self, RedisUrl};
@@ -24,6 +24,7 @@ pub(super) fn resolve(values: &Values) -> Result<(Endpoint, bool), ConfigError> 
     let endpoint = Endpoint {
         address: place.address,
         tls: place.tls.then(|| tls(values)),
+        source: source(values, &place.username, &place.password),
         username: place.username,
         password: place.password,
         db: place.db,
@@ -34,6 +35,24 @@ pub(super) fn resolve(values: &Values) -> Result<(Endpoint, bool), ConfigError> 
     };
     check_tls(values)?;
     Ok((endpoint, with_redis))
+}
+
+/// Where credentials that are in a file are read anew. A pipe is read once, and stays what it was.
+fn source(values: &Values, username: &Option<String>, password: &Option<Secret>) -> Option<Source> {
+    let first = Who { username: username.clone(), password: password.clone() };
+    let file = values.secret_file("REDIS_PASSWORD_FILE").or_else(|| values.secret_file("REDIS_URL_FILE"))?;
+    let is_url = file.name == "REDIS_URL_FILE";
+    let user = username.clone();
+    let read = move || {
+        let text = file.read().map_err(|error| error.to_string())?;
+        if !is_url {
+            return Ok(Who { username: user.clone(), password: Some(Secret::new(text)) });
+        }
+        // Another address or database would be other data: they are taken at the start only.
+        let url = redis_url::parse(&text).map_err(|why| format!("REDIS_URL_FILE: {why}"))?;
+        Ok(Who { username: url.username, password: url.password })
+    };
+    Some(Source::new(first, read))
 }
 
 /// WITH_REDIS excludes everything that says where another Redis is or how to log in there.

@@ -144,6 +144,14 @@ impl Values {
         }
     }
 
+    /// The file of a secret, if it can be read more than once.
+    pub(super) fn secret_file(&self, name: &str) -> Option<SecretFile> {
+        let file = self.given(name)?;
+        let Value::Text(path) = &file.value else { return None };
+        let is_file = std::fs::metadata(path).is_ok_and(|data| data.is_file());
+        is_file.then(|| SecretFile { name: file.name, file: file.clone() })
+    }
+
     fn slot(&self, name: &str) -> &(&'static Setting, Option<Given>) {
         let slot = self.slots.iter().find(|(setting, _)| setting.name == name);
         slot.expect("a setting of the table; every name is looked up by the test of the defaults")
@@ -164,6 +172,23 @@ impl Values {
             }
         }
         Ok(())
+    }
+}
+
+/// A file that holds a secret, to be read again.
+pub(super) struct SecretFile {
+    pub(super) name: &'static str,
+    file: Given,
+}
+
+impl SecretFile {
+    /// # Errors
+    /// As at the start.
+    pub(super) fn read(&self) -> Result<String, ConfigError> {
+        match read_secret(&self.file)?.value {
+            Value::Text(text) => Ok(text),
+            _ => Ok(String::new()),
+        }
     }
 }
 

@@ -29,7 +29,7 @@ use resp::Frame;
 use tokio::sync::Notify;
 use tokio::task::spawn_local;
 use tokio::time::Instant;
-use upstream::{Endpoint, Greeting, RawConnection, open_raw};
+use upstream::{Endpoint, Greeting, RawConnection, open_as_ourselves, open_raw};
 
 pub(crate) use anonymous::{Admission, Anonymous, KeptOut};
 pub(crate) use bounds::Bounds;
@@ -54,6 +54,8 @@ const MOVED_MEMORY: Duration = Duration::from_secs(60);
 /// The limits of the lanes.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct LaneSettings {
+    /// Whether clients that have not logged in are the proxy's user.
+    pub(crate) as_proxy: bool,
     /// Commands of one lane without a reply; above it clients wait.
     pub(crate) in_flight: usize,
     /// Bytes of these commands.
@@ -150,6 +152,10 @@ impl Lanes {
     async fn open(&self, greeting: &Greeting) -> Result<RawConnection, OpenError> {
         match self.moved.get() {
             Some((at, why)) if at.elapsed() < MOVED_MEMORY => Err(OpenError::Unfit(why.into())),
+            // Its password may be another one than at the start.
+            _ if self.settings.as_proxy && greeting.login == Login::of(&self.endpoint) => {
+                open_as_ourselves(&self.endpoint, greeting).await
+            }
             _ => open_raw(&self.endpoint, greeting).await,
         }
     }

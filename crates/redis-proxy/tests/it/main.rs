@@ -34,6 +34,7 @@ mod resp_tcl;
 mod resp_tools;
 mod resp_tracking;
 mod resp_tunnels;
+mod resp_unfit;
 mod resp_upstreams;
 mod resp_visibility;
 mod resp_writes;
@@ -48,10 +49,10 @@ mod link_replies;
 mod lru;
 
 // Redis, and what can happen to it.
+mod credentials;
 mod redis_connection;
 mod redis_faults;
 mod redis_replies;
-mod redis_unfit;
 
 // The program.
 mod admin;

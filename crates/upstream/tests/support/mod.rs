@@ -62,6 +62,7 @@ pub(crate) fn endpoint(address: std::net::SocketAddr) -> Endpoint {
         tls: None,
         username: None,
         password: None,
+        source: None,
         db: 0,
         connect_timeout: Duration::from_secs(5),
         silence_timeout: Duration::from_millis(300),

@@ -109,6 +109,7 @@ impl RespSettings {
             admin: settings.resp_proxy_admin,
             user: user.map_or(Bytes::from_static(b"default"), Bytes::from),
             lanes: LaneSettings {
+                as_proxy: settings.resp_as_proxy,
                 in_flight: settings.resp_lane_inflight,
                 journal_bytes: settings.resp_lane_bytes,
                 timeout: settings.resp_lane_timeout,

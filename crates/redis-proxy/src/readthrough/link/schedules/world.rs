@@ -290,6 +290,7 @@ fn endpoint() -> Endpoint {
         tls: None,
         username: None,
         password: None,
+        source: None,
         db: 0,
         connect_timeout: Duration::from_secs(1),
         silence_timeout: Duration::from_secs(1),

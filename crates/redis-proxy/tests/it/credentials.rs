@@ -1,0 +1,171 @@
+//! Credentials in files that change while the program runs.
+
+use std::fs;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use testkit::{Proxy, ProxyBuilder, RedisClient, RedisServer, Reply, wait_until};
+
+use crate::support::program;
+
+const PATIENCE: Duration = Duration::from_secs(20);
+const USER: &str = "cache";
+
+/// A Redis with a user whose password changes, and the file that tells it.
+struct Rotation {
+    redis: RedisServer,
+    admin: RedisClient,
+    folder: tempfile::TempDir,
+    round: usize,
+}
+
+impl Rotation {
+    fn new() -> Rotation {
+        let redis = RedisServer::start();
+        let admin = redis.client();
+        let mut rotation =
+            Rotation { redis, admin, folder: tempfile::tempdir().expect("a folder"), round: 0 };
+        rotation.set_password();
+        rotation.write();
+        rotation
+    }
+
+    fn path(&self) -> PathBuf {
+        self.folder.path().join("secret")
+    }
+
+    fn password(&self) -> String {
+        format!("password-{}", self.round)
+    }
+
+    /// From now on Redis takes this password and no other.
+    fn set_password(&mut self) {
+        let password = format!(">{}", self.password());
+        let user = ["ACL", "SETUSER", USER, "reset", "on", &password, "~*", "&*", "+@all"];
+        assert_eq!(self.admin.command(&user), Reply::Simple("OK".into()));
+    }
+
+    fn write(&self) {
+        fs::write(self.path(), self.text() + "\n").expect("a file");
+    }
+
+    fn text(&self) -> String {
+        match self.folder.path().join("url").exists() {
+            true => format!("redis://{USER}:{}@{}", self.password(), self.redis.address()),
+            false => self.password(),
+        }
+    }
+
+    /// Another password, at Redis and in the file, one a moment after the other; Redis cuts the user's connections.
+    fn rotate(&mut self) {
+        self.round += 1;
+        let file_first = self.round.is_multiple_of(2);
+        if file_first {
+            self.write();
+        }
+        self.admin.command(&["CLIENT", "KILL", "USER", USER]);
+        thread::sleep(Duration::from_millis(20));
+        self.set_password();
+        if !file_first {
+            self.write();
+        }
+    }
+
+    fn program(&self) -> ProxyBuilder {
+        program()
+            .set("REDIS_HOST", "127.0.0.1")
+            .set("REDIS_PORT", self.redis.port().to_string())
+            .set("REDIS_USERNAME", USER)
+            .set("REDIS_PASSWORD_FILE", self.path())
+            .allow_warning("connection to redis lost")
+            .allow_warning("lane lost")
+            .allow_warning("coherence is not in force")
+    }
+}
+
+fn connects(proxy: &Proxy) -> f64 {
+    proxy.metrics().value("redis_proxy_redis_connects_total")
+}
+
+/// Reads keys that are not held, without an end but `over`, and counts them; each must be answered.
+fn read_on(proxy: &Proxy, over: &AtomicBool) -> usize {
+    let mut client = proxy.client();
+    let mut reads = 0;
+    while !over.load(Ordering::Relaxed) {
+        reads += 1;
+        let response = client.get(&format!("/none-{reads}"));
+        assert_eq!(response.status, 404, "{response:?}");
+    }
+    reads
+}
+
+#[test]
+fn a_rotation_under_load_costs_no_answer() {
+    for mode in ["ttl", "tracking"] {
+        let mut rotation = Rotation::new();
+        let proxy = rotation.program().set("COHERENCE", mode).start();
+        let over = AtomicBool::new(false);
+        thread::scope(|scope| {
+            let readers: Vec<_> = (0..4).map(|_| scope.spawn(|| read_on(&proxy, &over))).collect();
+            for _ in 0..6 {
+                let before = connects(&proxy);
+                rotation.rotate();
+                wait_until(PATIENCE, "a new connection", || connects(&proxy) > before);
+                // A read that two rotations hit is lost with two connections.
+                thread::sleep(Duration::from_millis(500));
+            }
+            over.store(true, Ordering::Relaxed);
+            let reads: Vec<_> = readers.into_iter().map(|reader| reader.join().expect("no error")).collect();
+            assert!(reads.iter().all(|reads| *reads > 6), "{reads:?}");
+        });
+    }
+}
+
+#[test]
+fn redis_clients_that_are_the_proxys_user_go_on_after_a_rotation() {
+    let mut rotation = Rotation::new();
+    let proxy = rotation.program().set("RESP_PORT", "0").set("RESP_IDENTITY", "proxy").start();
+    for round in 0..3 {
+        let mut client = proxy.redis_client();
+        let value = format!("value-{round}");
+        client.set("k", &value);
+        assert_eq!(client.get("k"), Some(value.into_bytes()));
+        // What needs a connection of its own too.
+        assert_eq!(client.command(&["MULTI"]), Reply::Simple("OK".into()));
+        assert_eq!(client.command(&["DISCARD"]), Reply::Simple("OK".into()));
+        rotation.rotate();
+    }
+}
+
+#[test]
+fn the_password_in_a_url_is_read_anew_as_well() {
+    let mut rotation = Rotation::new();
+    fs::write(rotation.folder.path().join("url"), "").expect("a file");
+    rotation.write();
+    let proxy = program()
+        .set("REDIS_URL_FILE", rotation.path())
+        .set("WORKERS", "1")
+        .allow_warning("connection to redis lost")
+        .start();
+    for number in 0..3 {
+        assert_eq!(proxy.get(&format!("/none-{number}")).status, 404);
+        rotation.rotate();
+    }
+    assert_eq!(proxy.get("/none").status, 404);
+}
+
+#[test]
+fn a_file_that_cannot_be_read_leaves_the_last_password_in_force() {
+    let mut rotation = Rotation::new();
+    let proxy = rotation.program().allow_warning("the credentials for redis cannot be read").start();
+    assert_eq!(proxy.get("/one").status, 404);
+    fs::remove_file(rotation.path()).expect("a file");
+    rotation.admin.command(&["CLIENT", "KILL", "USER", USER]);
+    let start = Instant::now();
+    assert_eq!(proxy.get("/two").status, 404);
+    proxy.wait_log("the credentials for redis cannot be read", PATIENCE);
+    assert!(start.elapsed() < PATIENCE);
+    assert!(!proxy.log().iter().any(|line| line.raw.contains("password-0")), "no secret is logged");
+}
