@@ -356,13 +356,13 @@ pub(super) const SECTIONS: &[Section] = &[
                 "RESP_OUTPUT_LIMIT_BYTES",
                 bytes(64 * KIB, 1 << 36),
                 "1GiB",
-                "Replies of shared connections that wait for one client; a client that leaves more unread is closed.",
+                "Bytes that Redis sent for a client and that it has not read; a client that leaves more is closed.",
             ),
             row(
                 "RESP_UNREAD_BYTES",
                 bytes(64 * KIB, 1 << 40),
                 "1GiB",
-                "Such replies of all clients together, the first 16 KiB of each not counted; the client that would go above it is \
+                "Such bytes of all clients together, the first 16 KiB of each not counted; the client that would go above it is \
                  closed.",
             ),
             row(

@@ -1,6 +1,7 @@
 //! Bytes on their way to a client: small answers in one buffer, at most one large value behind it.
 
 use std::io::{self, IoSlice};
+use std::ops::Range;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
@@ -17,6 +18,8 @@ pub(super) struct Output {
     written: usize,
     /// A value too large to copy, behind `bytes`; it is shared with the cache.
     tail: Option<Entry>,
+    /// What of the value is to be written, from its start to its end.
+    tail_part: Range<usize>,
     tail_written: usize,
     /// Whether a line end follows the value.
     tail_line: bool,
@@ -35,13 +38,25 @@ impl Output {
     }
 
     pub(super) fn attach(&mut self, value: Entry) {
+        self.tail_part = 0..value.value().len();
         self.tail = Some(value);
     }
 
-    /// The same with a line end behind the value.
-    pub(super) fn attach_line(&mut self, value: Entry) {
+    /// A part of a value; with `line` a line end follows it.
+    pub(super) fn attach_part(&mut self, value: Entry, part: Range<usize>, line: bool) {
         self.tail = Some(value);
-        self.tail_line = true;
+        self.tail_part = part;
+        self.tail_line = line;
+    }
+
+    /// Bytes of the answers in one buffer that are not written yet.
+    pub(super) fn unsent_bytes(&self) -> usize {
+        self.bytes.len() - self.written
+    }
+
+    /// The same of the value behind them.
+    pub(super) fn unsent_value(&self) -> usize {
+        self.tail_part.len().saturating_sub(self.tail_written)
     }
 
     /// Writes all of it, in one system call where the kernel takes it.
@@ -61,7 +76,7 @@ impl Output {
                 }
                 None => stream.poll_write(cx, head),
                 Some(tail) => {
-                    let value = tail.value();
+                    let value = tail.value().get(self.tail_part.clone()).unwrap_or_default();
                     let line: &[u8] = if self.tail_line { b"\r\n" } else { b"" };
                     let rest = &value[self.tail_written.min(value.len())..];
                     let line = &line[self.tail_written.saturating_sub(value.len())..];
@@ -88,6 +103,7 @@ impl Output {
         self.bytes.clear();
         self.written = 0;
         self.tail = None;
+        self.tail_part = 0..0;
         self.tail_written = 0;
         self.tail_line = false;
     }

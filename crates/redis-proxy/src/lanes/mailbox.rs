@@ -28,6 +28,8 @@ pub(crate) struct Mailbox {
     held: Cell<usize>,
     /// Of these, what is counted in `unread`.
     counted: Cell<usize>,
+    /// Bytes that Redis sent on other ways and that the client does not take, counted in `unread` as well.
+    kept: Cell<usize>,
     unread: Arc<Unread>,
     waker: RefCell<Option<Waker>>,
     duties: Duties,
@@ -61,6 +63,7 @@ impl Mailbox {
             limit,
             held: Cell::new(0),
             counted: Cell::new(0),
+            kept: Cell::new(0),
             unread: bounds.unread.clone(),
             waker: RefCell::default(),
             duties: Duties::default(),
@@ -124,9 +127,23 @@ impl Mailbox {
     /// The client has been given all that was here.
     pub(crate) fn settle(&self) {
         self.held.set(self.len());
-        if self.counted.get() > 0 {
-            self.unread.remove(self.counted.take());
+        if self.counted.get() + self.kept.get() > 0 {
+            self.unread.remove(self.counted.take() + self.kept.take());
         }
+    }
+
+    /// So many bytes that Redis sent on other ways wait for the client now that it takes nothing.
+    pub(crate) fn keep(&self, bytes: usize) {
+        let (before, now) = (self.kept.get(), bytes.saturating_sub(UNCOUNTED));
+        if now < before {
+            self.unread.remove(before - now);
+        } else if self.held.get() + bytes > self.limit || now > before && !self.unread.add(now - before) {
+            if self.state.get() == State::Open {
+                self.state.set(State::Full);
+            }
+            return;
+        }
+        self.kept.set(now);
     }
 
     /// Whether so many more bytes may wait.
@@ -209,7 +226,7 @@ impl Mailbox {
 
 impl Drop for Mailbox {
     fn drop(&mut self) {
-        self.unread.remove(self.counted.get());
+        self.unread.remove(self.counted.get() + self.kept.get());
     }
 }
 
@@ -245,6 +262,27 @@ mod tests {
         assert_eq!(bounds.unread.bytes(), 1000, "taken is not sent");
         one.settle();
         assert_eq!((bounds.unread.bytes(), one.state()), (0, State::Open));
+    }
+
+    #[test]
+    fn what_came_on_other_ways_is_counted_with_the_rest() {
+        let bounds = Bounds::new(0, 0, 1000);
+        let mailbox = Mailbox::new(UNCOUNTED + 900, &bounds);
+        mailbox.keep(UNCOUNTED);
+        assert_eq!(bounds.unread.bytes(), 0);
+        mailbox.keep(UNCOUNTED + 800);
+        mailbox.keep(UNCOUNTED + 500);
+        assert_eq!((bounds.unread.bytes(), mailbox.state()), (500, State::Open));
+        mailbox.settle();
+        assert_eq!(bounds.unread.bytes(), 0);
+        mailbox.keep(UNCOUNTED + 700);
+        mailbox.keep(UNCOUNTED + 901);
+        assert_eq!((bounds.unread.bytes(), mailbox.state()), (700, State::Full));
+        let other = Mailbox::new(1 << 20, &bounds);
+        other.keep(UNCOUNTED + 301);
+        assert_eq!((bounds.unread.bytes(), other.state()), (700, State::Full));
+        drop(mailbox);
+        assert_eq!(bounds.unread.bytes(), 0);
     }
 
     #[test]

@@ -3,7 +3,9 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::support::{start_resp, start_with};
+use testkit::{Proxy, RawClient, wait_until};
+
+use crate::support::{start_resp, start_resp_in, start_with};
 
 const MIB: usize = 1 << 20;
 
@@ -120,6 +122,174 @@ fn slow_readers_together_leave_a_bounded_amount_unread() {
         client.send("GET k\r\n").skip(16 * MIB as u64 + 13);
     }
     client.ask("PING", "+PONG");
+}
+
+/// Waits until the program has done what it can.
+fn wait_still(proxy: &Proxy) {
+    let mut last = (u64::MAX, Instant::now());
+    wait_until(Duration::from_secs(60), "the program to stand still", || {
+        let ticks = proxy.cpu_ticks();
+        if ticks != last.0 {
+            last = (ticks, Instant::now());
+        }
+        last.1.elapsed() > Duration::from_millis(300)
+    });
+}
+
+/// Ten clients that send `requests` and read nothing: what they cost. They are given back.
+#[track_caller]
+fn ten_that_do_not_read(proxy: &Proxy, requests: &[u8]) -> Vec<RawClient> {
+    let before = proxy.resident_bytes();
+    let clients: Vec<_> = (0..10)
+        .map(|_| {
+            let mut client = proxy.resp_client().with_small_buffer();
+            client.send(requests);
+            client
+        })
+        .collect();
+    wait_still(proxy);
+    let grown = proxy.resident_bytes().saturating_sub(before);
+    assert!(grown <= 64 << 20, "{} MiB", grown >> 20);
+    clients
+}
+
+#[test]
+fn replies_from_memory_that_nobody_reads_are_not_built() {
+    let (redis, proxy) = start_resp_in("tracking", &[]);
+    let (large, field) = (vec![b'x'; MIB - 1000], "v".repeat(15_000));
+    redis.client().set("k", &large);
+    redis.client().command(&["HSET", "h", "f", &field]);
+    let half = String::from_utf8(vec![b'l'; MIB / 3]).expect("text");
+    redis.client().command(&["RPUSH", "list", &half, &half]);
+    let mut client = proxy.resp_client();
+    let value = format!("${}\r\n{}\r\n", large.len(), "x".repeat(large.len()));
+    let list = format!("*2\r\n${0}\r\n{half}\r\n${0}\r\n{half}\r\n", half.len());
+    let reads = || {
+        ["get", "hgetall", "hmget", "lrange", "mget", "getrange"]
+            .iter()
+            .map(|name| redis.command_calls(name))
+            .sum::<u64>()
+    };
+    let warm = b"GET k\r\nLRANGE list 0 -1\r\nHGETALL h\r\n";
+    wait_until(Duration::from_secs(20), "all in memory", || {
+        redis.reset_stats();
+        client.send(warm).expect(&value).expect(&list);
+        client.expect(format!("*2\r\n$1\r\nf\r\n$15000\r\n{field}\r\n"));
+        reads() == 0
+    });
+    let mget = format!("MGET{}\r\n", " k".repeat(128));
+    let words: Vec<&str> =
+        ["HMGET", "h"].into_iter().chain(["f", "x"].into_iter().cycle().take(4_000)).collect();
+    let hmget = command(&words);
+    let ranges = b"GETRANGE k 1 -2\r\n".repeat(200);
+    for requests in [mget.repeat(3).as_bytes(), &hmget, &warm.repeat(50), &ranges] {
+        drop(ten_that_do_not_read(&proxy, requests));
+    }
+    // Who reads gets all of it, and in order.
+    client.send(&hmget).expect("*4000\r\n");
+    for _ in 0..2_000 {
+        client.expect(format!("$15000\r\n{field}\r\n$-1\r\n"));
+    }
+    client.send(b"GETRANGE k 1 -2\r\nMGET k h none k\r\nPING\r\n");
+    client.expect(format!("${}\r\n", MIB - 1002)).expect(&large[2..]).expect("\r\n");
+    client.expect("*4\r\n").expect(&value).expect("$-1\r\n$-1\r\n").expect(&value).expect("+PONG\r\n");
+    client.send(&mget).expect("*128\r\n");
+    for _ in 0..128 {
+        client.expect(&value);
+    }
+    client.ask("GET none", "$-1");
+    assert_eq!(
+        redis.command_calls("lrange") + redis.command_calls("getrange") + redis.command_calls("hmget"),
+        0
+    );
+}
+
+/// A command as bytes.
+fn command(words: &[&str]) -> Vec<u8> {
+    let mut bytes = format!("*{}\r\n", words.len());
+    for word in words {
+        bytes += &format!("${}\r\n{word}\r\n", word.len());
+    }
+    bytes.into_bytes()
+}
+
+#[test]
+fn fetched_values_that_nobody_reads_count_as_unread() {
+    let settings = [("RESP_UNREAD_BYTES", "40MiB"), ("WORKERS", "2")];
+    let (redis, proxy) = start_resp_in("ttl", &settings);
+    for n in 0..24 {
+        redis.client().set(format!("k{n}"), vec![b'x'; 8 * MIB]);
+    }
+    let unread = || proxy.metrics().value("redis_proxy_resp_unread_bytes");
+    let closed = || proxy.metrics().value("redis_proxy_resp_closed_clients_total{reason=\"unread\"}");
+    let slow: Vec<_> = (0..24)
+        .map(|n| {
+            let mut client = proxy.resp_client().with_small_buffer();
+            client.send(format!("GET k{n}\r\n"));
+            client
+        })
+        .collect();
+    wait_until(Duration::from_secs(60), "clients that are closed", || closed() >= 2.0);
+    assert!(unread() > 0.0 && unread() <= (40 * MIB) as f64, "{}", unread());
+    drop(slow);
+    wait_until(Duration::from_secs(60), "nothing is unread", || unread() == 0.0);
+    // Who reads gets more than all may leave.
+    let mut client = proxy.resp_client();
+    let gets: String = (0..16).map(|n| format!("GET k{n}\r\n")).collect();
+    client.send(&gets);
+    for _ in 0..16 {
+        client.expect(format!("${}\r\n", 8 * MIB)).skip(8 * MIB as u64).expect("\r\n");
+    }
+    client.ask("PING", "+PONG");
+}
+
+#[test]
+fn many_large_values_behind_one_that_nobody_reads_are_not_held() {
+    let (redis, proxy) = start_resp_in("ttl", &[("WORKERS", "1"), ("WRITE_TIMEOUT", "600s")]);
+    for n in 0..32 {
+        redis.client().set(format!("k{n}"), vec![b'a' + n % 26; 4 * MIB]);
+    }
+    let mut client = proxy.resp_client();
+    client.send("GET none\r\n".repeat(300));
+    for _ in 0..300 {
+        client.expect("$-1\r\n");
+    }
+    let before = proxy.resident_bytes();
+    let gets: String = (0..32).map(|n| format!("GET k{n}\r\n")).collect();
+    client.send(&gets);
+    wait_still(&proxy);
+    let grown = proxy.resident_bytes().saturating_sub(before);
+    assert!(grown <= 64 << 20, "{} MiB", grown >> 20);
+    for n in 0..32 {
+        client.expect(format!("${}\r\n", 4 * MIB)).expect(vec![b'a' + n % 26; 4 * MIB]).expect("\r\n");
+    }
+    assert!(redis.command_calls("get") <= 300 + 2 * 32, "{}", redis.command_calls("get"));
+}
+
+#[test]
+fn what_a_pin_or_a_tunnel_has_brought_counts_as_unread() {
+    let (redis, proxy) = start_resp(&[("WORKERS", "1")]);
+    let unread = || proxy.metrics().value("redis_proxy_resp_unread_bytes");
+    let mut publisher = redis.client();
+    for command in ["SUBSCRIBE c\r\n", "MONITOR\r\n"] {
+        // How much of a read is left over is the kernel's to say, and 16 KiB of it are not counted.
+        let mut sizes = (0..50).map(|n| 100_000 + n * 7_919);
+        let mut counted = |size| {
+            let mut client = proxy.resp_client().with_small_buffer();
+            client.send(command).line();
+            let text = "x".repeat(size);
+            let most = (0..200).map(|_| {
+                publisher.command(&["PUBLISH", "c", &text]);
+                unread()
+            });
+            let most = most.take_while(|bytes| *bytes == 0.0).count();
+            assert!(unread() <= 64.0 * 1024.0, "{}", unread());
+            drop(client);
+            wait_until(Duration::from_secs(60), "nothing is unread", || unread() == 0.0);
+            most < 200
+        };
+        assert!(sizes.any(&mut counted), "{command}");
+    }
 }
 
 #[test]

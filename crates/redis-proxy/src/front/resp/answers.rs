@@ -5,6 +5,7 @@
 //! do not tell for certain, arguments with a mistake among them, is Redis' to answer: its words are the right ones.
 
 use std::collections::HashMap;
+use std::ops::Range;
 
 use command::Read;
 use resp::{Arguments, Protocol};
@@ -13,7 +14,7 @@ use super::connection::number;
 use crate::readthrough::{Accepts, Entry, Words, time_left_ns};
 
 /// Values above this are not copied into the output.
-const LARGE_VALUE: usize = 16 * 1024;
+pub(super) const LARGE_VALUE: usize = 16 * 1024;
 
 /// A reply to HGETALL above this answers nothing else: to look for a field is to read it from its start.
 const HASH_MAX_BYTES: usize = 16 * 1024;
@@ -22,8 +23,10 @@ const HASH_MAX_BYTES: usize = 16 * 1024;
 pub(super) enum Said {
     /// All of it.
     Whole,
-    /// All but the entry's value and the line end behind it.
-    UpToValue,
+    /// All but this part of the entry's value, and the line end behind it if there is one.
+    UpToValue { part: Range<usize>, line: bool },
+    /// So many of its elements; the output is full.
+    Elements(usize),
     /// Nothing: the entry does not tell.
     Nothing,
 }
@@ -50,7 +53,8 @@ fn is_missing(entry: &Entry) -> bool {
     entry.is_missing()
 }
 
-/// Writes the answer to a read of one key.
+/// Writes the answer to a read of one key. Of one with many elements of its own, those from `first` on, until `out` has
+/// `limit` bytes.
 pub(super) fn write(
     out: &mut Vec<u8>,
     read: Read,
@@ -58,20 +62,38 @@ pub(super) fn write(
     entry: &Entry,
     protocol: Protocol,
     now_ns: u64,
+    (first, limit): (usize, usize),
 ) -> Said {
     if entry.is_missing() {
-        return write_missing(out, read, arguments, protocol);
+        return write_missing(out, read, arguments, protocol, (first, limit));
     }
     let start = out.len();
     let written = match read {
-        Read::Get | Read::Mget => return value(out, entry),
+        Read::Get | Read::Mget => return value(out, entry.value(), 0..entry.value().len()),
         Read::Ttl | Read::Pttl if !Words::is_of_time(entry) => time_left(out, read, entry, now_ns),
+        Read::Getrange if is_value(entry) => {
+            match range(entry.value().len(), signed(arguments.get(2)), signed(arguments.get(3))) {
+                Some(part) => return value(out, entry.value(), part),
+                None => None,
+            }
+        }
         _ if is_value(entry) => of_value(out, read, arguments, entry.value()),
+        Read::Hmget if Words::is_whole_hash(entry) => {
+            let Some(pairs) = pairs(entry.value()) else { return Said::Nothing };
+            let values: HashMap<&[u8], &[u8]> = pairs.collect();
+            return elements(out, arguments, (first, limit), |out, field| {
+                string(out, values.get(field).copied(), protocol);
+            });
+        }
         _ if read != Read::Hgetall && Words::is_whole_hash(entry) => {
             of_hash(out, read, arguments, entry.value(), protocol)
         }
         _ => {
-            out.extend_from_slice(entry.value());
+            let reply = entry.value();
+            if reply.len() > LARGE_VALUE {
+                return Said::UpToValue { part: 0..reply.len(), line: false };
+            }
+            out.extend_from_slice(reply);
             Some(())
         }
     };
@@ -82,13 +104,33 @@ pub(super) fn write(
     Said::Whole
 }
 
-fn value(out: &mut Vec<u8>, entry: &Entry) -> Said {
-    let value = entry.value();
-    if value.len() > LARGE_VALUE {
-        header(out, b'$', value.len());
-        return Said::UpToValue;
+/// A bulk string of a part of a value.
+#[inline]
+fn value(out: &mut Vec<u8>, value: &[u8], part: Range<usize>) -> Said {
+    if part.len() > LARGE_VALUE {
+        header(out, b'$', part.len());
+        return Said::UpToValue { part, line: true };
     }
-    bulk(out, value);
+    bulk(out, &value[part]);
+    Said::Whole
+}
+
+/// An array with one element for each argument behind the key, from the element `first` on.
+fn elements<'a>(
+    out: &mut Vec<u8>,
+    arguments: Arguments<'a>,
+    (first, limit): (usize, usize),
+    mut write: impl FnMut(&mut Vec<u8>, &'a [u8]),
+) -> Said {
+    if first == 0 {
+        header(out, b'*', arguments.len() - 2);
+    }
+    for (at, argument) in arguments.iter().skip(2).enumerate().skip(first) {
+        if out.len() >= limit {
+            return Said::Elements(at);
+        }
+        write(out, argument);
+    }
     Said::Whole
 }
 
@@ -107,10 +149,21 @@ pub(super) fn write_missing(
     read: Read,
     arguments: Arguments<'_>,
     protocol: Protocol,
+    from: (usize, usize),
 ) -> Said {
     let start = out.len();
     let written = match read {
         Read::Get | Read::Mget => nil(out, protocol),
+        Read::Hmget | Read::Zmscore => {
+            return elements(out, arguments, from, |out, _| {
+                nil(out, protocol);
+            });
+        }
+        Read::Smismember => {
+            return elements(out, arguments, from, |out, _| {
+                integer(out, 0);
+            });
+        }
         Read::Ttl | Read::Pttl => integer(out, -2),
         _ => of_missing(out, read, arguments, protocol),
     };
@@ -138,14 +191,6 @@ fn of_missing(out: &mut Vec<u8>, read: Read, arguments: Arguments<'_>, protocol:
         Read::Hkeys | Read::Hvals => header(out, b'*', 0),
         Read::Hgetall => header(out, if protocol == Protocol::Resp3 { b'%' } else { b'*' }, 0),
         Read::Smembers => header(out, if protocol == Protocol::Resp3 { b'~' } else { b'*' }, 0),
-        Read::Hmget | Read::Zmscore => {
-            header(out, b'*', arguments.len() - 2)?;
-            (2..arguments.len()).try_for_each(|_| nil(out, protocol))
-        }
-        Read::Smismember => {
-            header(out, b'*', arguments.len() - 2)?;
-            (2..arguments.len()).try_for_each(|_| integer(out, 0))
-        }
         _ => None,
     }
 }
@@ -155,7 +200,6 @@ fn of_value(out: &mut Vec<u8>, read: Read, arguments: Arguments<'_>, value: &[u8
         Read::Strlen => integer(out, i64::try_from(value.len()).ok()?),
         Read::Exists => integer(out, 1),
         Read::Type => simple(out, b"string"),
-        Read::Getrange => bulk(out, range(value, signed(arguments.get(2))?, signed(arguments.get(3))?)?),
         Read::Getbit => {
             let offset = bit_offset(arguments)?;
             let byte = value.get(usize::try_from(offset >> 3).ok()?).copied().unwrap_or(0);
@@ -167,22 +211,35 @@ fn of_value(out: &mut Vec<u8>, read: Read, arguments: Arguments<'_>, value: &[u8
 
 /// The bytes from `start` to `end`, both included, negative ones counted from the end (Redis 7.0, t_string.c,
 /// `getrangeCommand`). Of an end before the first byte versions differ: up to Redis 7 it is the first byte, then none.
-fn range(value: &[u8], start: i64, end: i64) -> Option<&[u8]> {
-    let len = i64::try_from(value.len()).ok()?;
+fn range(len: usize, start: Option<i64>, end: Option<i64>) -> Option<Range<usize>> {
+    let (len, start, end) = (i64::try_from(len).ok()?, start?, end?);
     if len > 0 && end < -len {
         return None;
     }
     let from_end = |at: i64| if at < 0 { (len + at).max(0) } else { at };
     let (start, end) = (from_end(start), from_end(end).min(len - 1));
     if start > end {
-        return Some(b"");
+        return Some(0..0);
     }
-    value.get(usize::try_from(start).ok()?..=usize::try_from(end).ok()?)
+    Some(usize::try_from(start).ok()?..usize::try_from(end).ok()? + 1)
 }
 
 /// A bit's place: below 4 GiB of bits (Redis 7.0, bitops.c, `getBitOffsetFromArgument`).
 fn bit_offset(arguments: Arguments<'_>) -> Option<u32> {
     number::<u32>(arguments.get(2))
+}
+
+/// The fields and values of a whole hash.
+fn pairs(reply: &[u8]) -> Option<impl Iterator<Item = (&[u8], &[u8])>> {
+    let mut bulks = Bulks(reply.get(line_end(reply)?..)?);
+    Some(std::iter::from_fn(move || Some((bulks.next()?, bulks.next()?))))
+}
+
+fn string(out: &mut Vec<u8>, text: Option<&[u8]>, protocol: Protocol) -> Option<()> {
+    match text {
+        Some(text) => bulk(out, text),
+        None => nil(out, protocol),
+    }
 }
 
 /// From the fields and values of a whole hash.
@@ -193,27 +250,15 @@ fn of_hash(
     reply: &[u8],
     protocol: Protocol,
 ) -> Option<()> {
-    let pairs = || {
-        let mut bulks = Bulks(reply.get(line_end(reply)?..)?);
-        Some(std::iter::from_fn(move || Some((bulks.next()?, bulks.next()?))))
-    };
+    let pairs = || pairs(reply);
     let of = |field: &[u8]| Some(pairs()?.find(|(name, _)| *name == field).map(|(_, value)| value));
-    let string = |out: &mut Vec<u8>, value: Option<&[u8]>| match value {
-        Some(value) => bulk(out, value),
-        None => nil(out, protocol),
-    };
     match read {
         Read::Hlen => integer(out, i64::try_from(pairs()?.count()).ok()?),
-        Read::Hget => string(out, of(arguments.get(2)?)?),
+        Read::Hget => string(out, of(arguments.get(2)?)?, protocol),
         Read::Hexists => integer(out, i64::from(of(arguments.get(2)?)?.is_some())),
         Read::Hstrlen => {
             let len = of(arguments.get(2)?)?.map_or(0, <[u8]>::len);
             integer(out, i64::try_from(len).ok()?)
-        }
-        Read::Hmget => {
-            let values: HashMap<&[u8], &[u8]> = pairs()?.collect();
-            header(out, b'*', arguments.len() - 2)?;
-            arguments.iter().skip(2).try_for_each(|field| string(out, values.get(field).copied()))
         }
         Read::Hkeys => {
             header(out, b'*', pairs()?.count())?;
@@ -312,10 +357,11 @@ mod tests {
             (3, -14, b""),
         ];
         for (start, end, expected) in cases {
-            assert_eq!(range(value, start, end), Some(expected), "{start} {end}");
+            let part = range(value.len(), Some(start), Some(end)).map(|part| &value[part]);
+            assert_eq!(part, Some(expected), "{start} {end}");
         }
-        assert_eq!((range(b"", 0, -1), range(b"", -2, -3)), (Some(&b""[..]), Some(&b""[..])));
-        assert_eq!(range(value, -100, -17), None, "versions differ");
+        assert_eq!((range(0, Some(0), Some(-1)), range(0, Some(-2), Some(-3))), (Some(0..0), Some(0..0)));
+        assert_eq!(range(value.len(), Some(-100), Some(-17)), None, "versions differ");
     }
 
     #[test]

@@ -130,6 +130,8 @@ pub(super) struct Connection {
     reader: Option<Option<Rc<ReadThrough>>>,
     /// Reads that wait; nothing is on a lane meanwhile, but the first of them.
     reads: VecDeque<Pending>,
+    /// Whether Redis has sent the value that is being written for this client, so that it counts as unread.
+    tail_is_fetched: bool,
     seen: Seen,
     window: usize,
     /// No more requests are taken; the connection ends when all is answered.
@@ -178,6 +180,7 @@ impl Connection {
             broken: None,
             reader: None,
             reads: VecDeque::new(),
+            tail_is_fetched: false,
             seen: Seen::default(),
             window: FIRST_WINDOW.min(front.settings.pipeline),
             closing: false,
@@ -238,6 +241,10 @@ impl Connection {
                         self.blocked.stopped(moved, self.front.settings.write_timeout_ns);
                         if self.mailbox.state() == MailboxState::Lost {
                             return Poll::Ready(End::Stuck);
+                        }
+                        self.hold_unread(cx);
+                        if self.mailbox.state() == MailboxState::Full {
+                            continue;
                         }
                         return self.poll_timer(cx);
                     }

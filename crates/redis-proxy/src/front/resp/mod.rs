@@ -48,6 +48,9 @@ use crate::stats::LaneStats;
 /// Between two looks at what commands there are.
 const LEARNING_PAUSE: Duration = Duration::from_secs(1);
 
+/// Replies are made from memory only while less than this is unsent, whatever OUTPUT_BUFFER_BYTES is.
+const UNSENT_MAX: usize = 256 * 1024;
+
 /// The settings of the front, in the types that the loop wants.
 #[derive(Clone, Debug)]
 pub(crate) struct RespSettings {
@@ -97,7 +100,7 @@ impl RespSettings {
             cache: settings.resp_coherence.is_some(),
             coherence: settings.resp_coherence.map_or("off", Mode::name),
             pipeline: settings.resp_pipeline,
-            output_bytes: settings.output_buffer_bytes,
+            output_bytes: settings.output_buffer_bytes.min(UNSENT_MAX),
             output_limit_bytes: settings.resp_output_limit_bytes,
             idle_timeout_ns: match nanos(settings.resp_idle_timeout) {
                 0 => u64::MAX,

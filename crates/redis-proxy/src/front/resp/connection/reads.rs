@@ -19,8 +19,7 @@ use resp::{Arguments, Protocol, RequestLimits, RequestParser};
 use super::Connection;
 use crate::clock::now_ns;
 use crate::failure::Failure;
-use crate::front::output::Output;
-use crate::front::resp::answers::{Said, accepts, header, write, write_missing};
+use crate::front::resp::answers::{LARGE_VALUE, Said, accepts, header, write, write_missing};
 use crate::front::resp::session::Replies;
 use crate::lanes::{LARGE_REPLY, Pace, Request};
 use crate::readthrough::{
@@ -29,8 +28,10 @@ use crate::readthrough::{
 
 /// Keys longer than this are not cached.
 const KEY_MAX_BYTES: usize = 64 * 1024;
-/// A value that is not kept and larger than this sends its MGET to Redis.
-const MGET_LARGE_VALUE: usize = 1 << 20;
+/// Values that are not kept and larger than this together send their MGET to Redis.
+const MGET_PASSING_BYTES: usize = 1 << 20;
+/// Fetched values that may wait behind an answer that the client does not take; further ones are asked for at their turn.
+const HELD_BEHIND_BYTES: usize = 16 << 20;
 /// Keys of one MGET; a longer one goes to Redis.
 const MGET_MAX_KEYS: usize = 128;
 
@@ -41,12 +42,16 @@ pub(super) struct Pending {
     read: Read,
     parts: Vec<Part>,
     state: State,
+    /// Bytes of its values that are not kept.
+    passing: usize,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum State {
     /// Its parts are here or on their way.
     Asked,
+    /// Its parts are here, and so many elements of its answer are in the output or with the client.
+    Written(usize),
     /// A read before it waits for one of its keys, or for Redis: asked now, it might be answered from before that one.
     Behind,
     /// It goes to Redis, at its turn.
@@ -58,14 +63,22 @@ enum State {
 /// What is known of one key of a read.
 enum Part {
     Here(Entry),
+    /// Redis has sent it for this read, or one like it.
+    Fetched(Entry),
     /// There is no such key; to MGET, none of a string.
     Missing,
     Waiting(Box<Waiting>, u64),
 }
 
 impl Pending {
+    fn new(request: Request<'_>, read: Read, parts: Vec<Part>, state: State) -> Self {
+        let mut bytes = BytesMut::new();
+        request.write(&mut bytes);
+        Pending { request: bytes, read, parts, state, passing: 0 }
+    }
+
     fn waits_for(&self, key_hash: u64) -> bool {
-        self.state != State::Asked
+        !matches!(self.state, State::Asked | State::Written(_))
             || self.parts.iter().any(|part| matches!(part, Part::Waiting(_, hash) if *hash == key_hash))
     }
 }
@@ -110,9 +123,7 @@ impl Connection {
                 return taken;
             }
         }
-        let mut bytes = BytesMut::new();
-        request.write(&mut bytes);
-        let mut pending = Pending { request: bytes, read, parts: Vec::new(), state: State::Asked };
+        let mut pending = Pending::new(request, read, Vec::new(), State::Asked);
         let hasher = &self.front.hasher;
         let is_behind = keys(read, arguments).any(|key| {
             let hash = hasher.hash_one(key);
@@ -160,21 +171,28 @@ impl Connection {
             // What this mode does not fetch as a reply goes to Redis where it is not known already.
             None => Some(self.share(request, Pace::Quick, true, None, cx)),
             Some(Found::Hit(entry)) => {
-                let now_ns = self.turn_ns;
-                match write(&mut self.output.bytes, read, arguments, &entry, protocol, now_ns) {
+                let (now_ns, limit) = (self.turn_ns, self.front.settings.output_bytes);
+                let out = &mut self.output.bytes;
+                match write(out, read, arguments, &entry, protocol, now_ns, (0, limit)) {
                     Said::Whole => {}
-                    Said::UpToValue => self.output.attach_line(entry),
+                    Said::UpToValue { part, line } => {
+                        self.output.attach_part(entry, part, line);
+                        self.tail_is_fetched = false;
+                    }
+                    Said::Elements(count) => {
+                        let state = State::Written(count);
+                        self.reads.push_back(Pending::new(request, read, vec![Part::Here(entry)], state));
+                        return Some(true);
+                    }
                     Said::Nothing => return Some(self.share(request, Pace::Quick, true, None, cx)),
                 }
                 self.front.stats.cached.add(1);
                 Some(true)
             }
             Some(Found::Wait(waiting)) => {
-                let mut bytes = BytesMut::new();
-                request.write(&mut bytes);
                 let hash = self.front.hasher.hash_one(arguments.get(1).unwrap_or_default());
                 let parts = vec![Part::Waiting(Box::new(waiting), hash)];
-                self.reads.push_back(Pending { request: bytes, read, parts, state: State::Asked });
+                self.reads.push_back(Pending::new(request, read, parts, State::Asked));
                 Some(true)
             }
         }
@@ -216,13 +234,18 @@ impl Connection {
             match self.poll_parts(pending, cx) {
                 Poll::Pending => return false,
                 Poll::Ready(Err(ToLane)) => self.leave_to_lane(pending),
-                Poll::Ready(Ok(())) => {
-                    let arguments = parser.arguments(&pending.request);
-                    match self.write_parts(pending.read, &pending.parts, arguments, protocol) {
-                        Said::Nothing => self.leave_to_lane(pending),
-                        _ => return true,
-                    }
+                Poll::Ready(Ok(())) => pending.state = State::Written(0),
+            }
+        }
+        if let State::Written(first) = pending.state {
+            let arguments = parser.arguments(&pending.request);
+            match self.write_parts(pending.read, &mut pending.parts, arguments, protocol, first) {
+                Said::Nothing => self.leave_to_lane(pending),
+                Said::Elements(count) => {
+                    pending.state = State::Written(count);
+                    return false;
                 }
+                _ => return true,
             }
         }
         if pending.state == State::ToLane
@@ -238,6 +261,7 @@ impl Connection {
     /// will say: they are asked again.
     fn leave_to_lane(&mut self, pending: &mut Pending) {
         pending.state = State::ToLane;
+        pending.parts = Vec::new();
         if self.front.readers.keeps_order() {
             for behind in &mut self.reads {
                 (behind.state, behind.parts) = (State::Behind, Vec::new());
@@ -252,15 +276,14 @@ impl Connection {
                 return Poll::Pending;
             };
             *part = match outcome {
-                // Many of them at a time would be memory; along a lane they pass.
-                Outcome::Found { entry, stored: false }
-                    if pending.read == Read::Mget && entry.value().len() > MGET_LARGE_VALUE =>
-                {
-                    return Poll::Ready(Err(ToLane));
-                }
                 Outcome::Found { entry, stored } => {
+                    pending.passing += if stored { 0 } else { entry.value().len() };
+                    // They are memory; along a lane they pass.
+                    if pending.read == Read::Mget && pending.passing > MGET_PASSING_BYTES {
+                        return Poll::Ready(Err(ToLane));
+                    }
                     self.has_seen(stored);
-                    Part::Here(entry)
+                    Part::Fetched(entry)
                 }
                 Outcome::Missing { stored } => {
                     self.has_seen(stored);
@@ -283,53 +306,104 @@ impl Connection {
         }
     }
 
+    /// Writes the answer from its element `first` on, as much as the output takes.
     fn write_parts(
         &mut self,
         read: Read,
-        parts: &[Part],
+        parts: &mut [Part],
         arguments: Arguments<'_>,
         protocol: Protocol,
+        first: usize,
     ) -> Said {
-        let now_ns = now_ns();
-        let Output { bytes: out, .. } = &mut self.output;
-        let start = out.len();
-        if read == Read::Mget {
-            header(out, b'*', parts.len());
+        let (now_ns, limit) = (now_ns(), self.front.settings.output_bytes);
+        let start = self.output.bytes.len();
+        // Elements are those of MGET or of the reply to one key.
+        let (mut at, from) = if read == Read::Mget { (first, 0) } else { (0, first) };
+        if read == Read::Mget && first == 0 {
+            header(&mut self.output.bytes, b'*', parts.len());
         }
-        let mut large = None;
-        for part in parts {
+        let mut large = first > 0;
+        while let Some(part) = parts.get_mut(at) {
+            if self.output.is_full(limit) {
+                self.window = 1;
+                return Said::Elements(at);
+            }
+            let out = &mut self.output.bytes;
             let said = match part {
-                Part::Here(entry) => write(out, read, arguments, entry, protocol, now_ns),
-                Part::Missing => write_missing(out, read, arguments, protocol),
+                Part::Here(entry) | Part::Fetched(entry) => {
+                    write(out, read, arguments, entry, protocol, now_ns, (from, limit))
+                }
+                Part::Missing => write_missing(out, read, arguments, protocol, (from, limit)),
                 Part::Waiting(..) => Said::Nothing,
             };
-            match (said, part) {
-                (Said::UpToValue, Part::Here(entry)) if read == Read::Mget => {
-                    out.extend_from_slice(entry.value());
-                    out.extend_from_slice(b"\r\n");
+            match said {
+                Said::Whole => {}
+                Said::UpToValue { part: range, line } => {
+                    large = true;
+                    self.tail_is_fetched = matches!(part, Part::Fetched(_));
+                    // From here on the output holds it.
+                    if let Part::Here(entry) | Part::Fetched(entry) = std::mem::replace(part, Part::Missing) {
+                        self.output.attach_part(entry, range, line);
+                    }
                 }
-                (Said::UpToValue, Part::Here(entry)) => large = Some(entry.clone()),
-                (Said::Nothing, _) => {
+                Said::Elements(count) => {
+                    self.window = 1;
+                    return Said::Elements(count);
+                }
+                Said::Nothing => {
                     out.truncate(start);
                     return Said::Nothing;
                 }
-                _ => {}
             }
+            at += 1;
         }
         // What waits for a slow reader is memory: one large answer at a time.
-        self.window = match large.is_some() || self.output.bytes.len() - start > LARGE_REPLY {
+        self.window = match large || self.output.bytes.len() - start > LARGE_REPLY {
             true => 1,
             false => (self.window * 2).min(self.front.settings.pipeline),
         };
-        if let Some(entry) = large {
-            self.output.attach_line(entry);
-        }
         self.front.stats.cached.add(1);
         Said::Whole
+    }
+
+    /// The client takes nothing: counts what Redis has sent it on other ways than a lane, and lets go of what is too much
+    /// to wait for its turn.
+    pub(super) fn hold_unread(&mut self, cx: &mut Context<'_>) {
+        let mut unread = if self.tail_is_fetched { self.output.unsent_value() } else { 0 };
+        if self.pinned.is_some() {
+            unread += self.output.unsent_bytes();
+        }
+        let mut behind = 0;
+        let mut reads = std::mem::take(&mut self.reads);
+        for pending in &mut reads {
+            if pending.state == State::Asked && self.poll_parts(pending, cx) == Poll::Ready(Err(ToLane)) {
+                // It will be asked for again, and go to Redis then.
+                (pending.state, pending.parts) = (State::Behind, Vec::new());
+            }
+            let held: usize = pending.parts.iter().map(Part::fetched_bytes).sum();
+            if pending.state == State::Asked && behind + held > HELD_BEHIND_BYTES {
+                (pending.state, pending.parts) = (State::Behind, Vec::new());
+                continue;
+            }
+            behind += held;
+        }
+        self.reads = reads;
+        self.mailbox.keep(unread + behind);
+    }
+}
+
+impl Part {
+    /// Bytes of a large value that Redis has sent for this read. Small ones are as many as commands in a pipeline.
+    fn fetched_bytes(&self) -> usize {
+        match self {
+            Part::Fetched(entry) if entry.value().len() > LARGE_VALUE => entry.value().len(),
+            _ => 0,
+        }
     }
 }
 
 /// The read is Redis' to answer.
+#[derive(PartialEq, Eq)]
 struct ToLane;
 
 impl super::RespFront {
