@@ -53,7 +53,7 @@ use crate::listener::{Door, accept, bind};
 pub use crate::logging::last_word;
 use crate::maintenance::maintain;
 use crate::places::Places;
-use crate::readthrough::{ClientReads, Link, LinkSettings, LinkThread, Partitions, Store};
+use crate::readthrough::{ClientReads, Delivery, Link, LinkSettings, LinkThread, Partitions, Store};
 pub use crate::reload::Reread;
 use crate::reload::attend;
 use crate::shutdown::{Draining, Signals, signals};
@@ -159,12 +159,13 @@ async fn serve(settings: &Settings, listeners: Listeners, mut signals: Signals) 
         shards: None,
     });
     let budget = settings.capacity_bytes.map(|bytes| Budget::new(store.clone(), bytes));
+    let delivery = Arc::default();
     let partitions = Partitions::new(
         store.clone(),
         budget.clone(),
         settings.redis.clone(),
         settings.max_inflight,
-        client_reads(settings),
+        client_reads(settings, &delivery),
     );
     let places = Places::new(settings.max_clients);
     let plan = Plan {
@@ -178,7 +179,7 @@ async fn serve(settings: &Settings, listeners: Listeners, mut signals: Signals) 
         anonymous: Arc::new(Anonymous::new(settings.anonymous_proof)),
     };
     let redis = Target::new(settings.redis.clone(), settings.max_inflight);
-    let started = start_links(settings, &store, budget.as_ref(), &redis)?;
+    let started = start_links(settings, &store, budget.as_ref(), &redis, &delivery)?;
     let (links, link_threads): (Vec<_>, Vec<_>) = started.into_iter().unzip();
     let links: Arc<[Arc<Link>]> = links.into();
     let way = match settings.coherence.mode {
@@ -292,6 +293,7 @@ fn start_links(
     store: &Store,
     budget: Option<&Arc<Budget>>,
     plain: &Arc<Target>,
+    delivery: &Arc<Delivery>,
 ) -> Result<Vec<(Arc<Link>, LinkThread)>, Error> {
     let modes = [Some(settings.coherence.mode), client_mode(settings)];
     if settings.capacity > TRACKED_KEYS && modes.iter().flatten().any(|mode| mode.is_proven()) {
@@ -300,7 +302,7 @@ fn start_links(
             "CAPACITY is above the keys that Redis tracks by default: raise its tracking-table-max-keys as well"
         );
     }
-    let Some(link) = link_settings(settings, settings.coherence.mode) else {
+    let Some(link) = link_settings(settings, settings.coherence.mode, delivery) else {
         return Ok(Vec::new());
     };
     let tracked = Target::tracked(settings.redis.clone(), settings.max_inflight);
@@ -315,17 +317,17 @@ fn client_mode(settings: &Settings) -> Option<Mode> {
     settings.resp_coherence.filter(|_| settings.resp_port.is_some())
 }
 
-fn client_reads(settings: &Settings) -> ClientReads {
+fn client_reads(settings: &Settings, delivery: &Arc<Delivery>) -> ClientReads {
     let mode = client_mode(settings);
     ClientReads {
-        linked: mode.and_then(|mode| link_settings(settings, mode)),
+        linked: mode.and_then(|mode| link_settings(settings, mode, delivery)),
         strict: mode == Some(Mode::Strict),
         shared: mode.is_some_and(|mode| mode.is_proven() == settings.coherence.mode.is_proven()),
     }
 }
 
 /// What links for this mode are to keep; none in mode `ttl`.
-fn link_settings(settings: &Settings, mode: Mode) -> Option<LinkSettings> {
+fn link_settings(settings: &Settings, mode: Mode, delivery: &Arc<Delivery>) -> Option<LinkSettings> {
     let Coherence { mode: of_http, max_staleness, links, canary_key, .. } = &settings.coherence;
     let by_age = [Some(*of_http), client_mode(settings)].contains(&Some(Mode::Ttl));
     mode.is_proven().then(|| LinkSettings {
@@ -334,6 +336,8 @@ fn link_settings(settings: &Settings, mode: Mode) -> Option<LinkSettings> {
         apart: by_age,
         max_staleness_ns: nanos(*max_staleness),
         canary_key: canary_key.as_ref().map(|key| key.as_bytes().into()),
+        delivery: delivery.clone(),
+        relies: false,
         large_bytes: settings.max_value_bytes,
         large_life_ns: nanos(settings.global_expiry),
     })

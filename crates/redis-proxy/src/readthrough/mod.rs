@@ -24,7 +24,7 @@ use tokio::sync::oneshot;
 use upstream::Upstream;
 
 pub(crate) use self::aging::{FillSink, Ticket};
-pub(crate) use self::link::{Link, LinkCounts, LinkSettings, LinkThread, time_left_ns};
+pub(crate) use self::link::{Delivery, Link, LinkCounts, LinkSettings, LinkThread, time_left_ns};
 pub(crate) use self::partitions::{ClientReads, Partitions, Readers};
 pub(crate) use self::question::{Accepts, Kind, Question, Words};
 use self::waiting::Again;

@@ -163,7 +163,10 @@ impl Partitions {
         }
         let settings = match partition {
             Partition::OWN => settings.clone(),
-            _ => LinkSettings { canary_key: None, ..settings.clone() },
+            _ => {
+                let relies = settings.canary_key.is_some();
+                LinkSettings { canary_key: None, relies, ..settings.clone() }
+            }
         };
         self.links_of(&mut known, partition, &endpoint, &settings).map(Way::Linked)
     }

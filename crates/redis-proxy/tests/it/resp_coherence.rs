@@ -262,4 +262,36 @@ fn a_server_that_accepts_tracking_and_never_pushes_is_found_out_for_redis_client
         client.ask("GET k", "$1\r\nk");
         assert_eq!(redis.calls("GET"), before + 1);
     }
+    // Nor is it believed by a link that does not try it itself.
+    client.ask("SELECT 1", "+OK");
+    for _ in 0..5 {
+        client.ask("GET k", "$1\r\nk");
+    }
+    let told = |line: &testkit::LogLine| line.message == "coherence is in force";
+    wait_until(SOON, "both links to be told of", || {
+        let is_told = |line: &testkit::LogLine| line.message.contains("coherence is not in force");
+        proxy.log().iter().filter(|line| is_told(line)).count() == 2
+    });
+    assert!(!proxy.log().iter().any(told));
+    let before = redis.calls("GET");
+    client.ask("GET k", "$1\r\nk").ask("GET k", "$1\r\nk");
+    assert_eq!(redis.calls("GET"), before + 2);
+}
+
+#[test]
+fn a_readers_link_is_trusted_where_the_proxys_user_may_not_write_the_canary_and_that_is_said() {
+    let redis = RedisServer::start();
+    let proxy_user = ["ACL", "SETUSER", "some", "on", ">secret", "~*", "&*", "+@all", "-multi"];
+    redis.client().command(&proxy_user);
+    redis.client().command(&["ACL", "SETUSER", "reader", "on", ">word", "~*", "&*", "+@all"]);
+    let url = format!("redis://some:secret@{}", redis.address());
+    let proxy = program().set("REDIS_URL", url).set("RESP_PORT", "0").set("MAX_STALENESS", "5s");
+    let proxy = proxy.allow_warning("the canary cannot be written").start();
+    let mut client = proxy.resp_client();
+    client.ask("AUTH reader word", "+OK").ask("SET k v", "+OK");
+    wait_kept(&proxy, &mut client, "GET k", "$1\r\nv");
+    proxy.wait_log("the canary cannot be written, so delivery is trusted untried", SOON);
+    assert_eq!(standing(&proxy).0, "tracking, in force");
+    redis.client().set("k", "w");
+    wait_until(SOON, "the change", || client.send("GET k\r\n").bulk() == b"w");
 }

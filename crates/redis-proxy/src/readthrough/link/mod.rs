@@ -13,6 +13,7 @@
 
 mod barrier;
 mod canary;
+mod delivery;
 mod large;
 mod promise;
 #[cfg(all(test, feature = "shuttle"))]
@@ -36,6 +37,7 @@ use upstream::{Loss, Upstream};
 
 use self::barrier::Barrier;
 pub(super) use self::barrier::Round;
+pub(crate) use self::delivery::Delivery;
 use self::large::Large;
 use self::promise::{Promise, Standing};
 use self::sink::Ticket;
@@ -53,7 +55,7 @@ const MOST_REFILLS: usize = 64;
 const HITS_AN_AUDIT: u64 = 100_000;
 
 /// What the modes `tracking` and `strict` are to keep.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(crate) struct LinkSettings {
     /// How many links there are.
     pub(crate) links: usize,
@@ -65,6 +67,9 @@ pub(crate) struct LinkSettings {
     pub(crate) max_staleness_ns: u64,
     /// The key by which delivery is tried; none: it is not.
     pub(crate) canary_key: Option<Box<[u8]>>,
+    /// What is known of it, and whether these links go by that instead of trying it themselves.
+    pub(crate) delivery: Arc<Delivery>,
+    pub(crate) relies: bool,
     /// A reply above this many bytes keeps its question off the links for so long.
     pub(crate) large_bytes: usize,
     pub(crate) large_life_ns: u64,

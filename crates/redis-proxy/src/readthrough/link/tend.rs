@@ -14,6 +14,7 @@ use tracing::{Instrument, error_span, info, warn};
 use upstream::{Driver, Target};
 
 use super::canary::{Verdict, Writer, WriterSink, try_delivery};
+use super::delivery::Found;
 use super::sink::{LinkSink, News, Ticket};
 use super::touch::Touch;
 use super::{Link, LinkSettings, Promise};
@@ -31,6 +32,9 @@ const CALM: Duration = Duration::from_secs(5);
 const MS: Duration = Duration::from_millis(1);
 /// When a try was not finished.
 const CANARY_PAUSE: Duration = Duration::from_secs(1);
+/// How long a link waits for what another one's canary finds, and from one look to the next.
+const CANARY_PATIENCE: Duration = Duration::from_secs(5);
+const CANARY_LOOK: Duration = Duration::from_millis(20);
 
 /// The thread of a link, as its owner sees it.
 pub(crate) struct LinkThread {
@@ -131,6 +135,7 @@ async fn tend(link: &Link, writer: &Writer, mut told: mpsc::UnboundedReceiver<Ne
     let mut try_at = Instant::now() + CANARY_PERIOD;
     // A link that fell silent tells nothing; it is seen by looking.
     let watch = (Duration::from_nanos(link.settings.max_staleness_ns) / BEATS_A_BOUND).max(MS);
+    let mut changes = 0;
     loop {
         tokio::select! {
             // The news first: a try on a connection that is gone is worth nothing.
@@ -145,6 +150,11 @@ async fn tend(link: &Link, writer: &Writer, mut told: mpsc::UnboundedReceiver<Ne
             }
             () = sleep(watch) => {}
         }
+        if link.settings.relies
+            && std::mem::replace(&mut changes, link.settings.delivery.changes()) != changes
+        {
+            try_at = Instant::now();
+        }
         report.tell(link);
     }
 }
@@ -156,9 +166,17 @@ pub(super) async fn try_out(
     told: &mut mpsc::UnboundedReceiver<News>,
     report: &mut Report,
 ) -> Duration {
+    let delivery = &link.settings.delivery;
     let Some(incarnation) = link.standing.tracked() else {
+        // Those who go by this link need not wait for what it cannot find out.
+        if link.standing.is_refused() && link.settings.canary_key.is_some() {
+            delivery.tell(Found::Trusted);
+        }
         return CANARY_PERIOD;
     };
+    if link.settings.relies {
+        return go_by(link, incarnation, report);
+    }
     let Some(key) = &link.settings.canary_key else {
         trust(link, incarnation);
         return CANARY_PERIOD;
@@ -166,23 +184,63 @@ pub(super) async fn try_out(
     // What comes of it concerns this connection, and no other that has come meanwhile.
     match try_delivery(link, writer, key, told).await {
         Verdict::Delivered { proof_ns } => {
+            delivery.tell(Found::Trusted);
             if link.standing.found(incarnation, Promise::InForce) {
                 link.renew(proof_ns);
             }
         }
         Verdict::NotWritten(why) if why.starts_with("READONLY") => {
-            link.distrust(incarnation, "the server takes no writes (READONLY): it is not a primary".into());
+            fails(link, incarnation, "the server takes no writes (READONLY): it is not a primary");
         }
         Verdict::NotWritten(why) => {
             report.canary_refused(&why);
             // Nothing is known, so what was found out before stands.
             trust(link, incarnation);
+            if delivery.found() == Found::Nothing {
+                delivery.tell(Found::Trusted);
+            }
         }
-        Verdict::NoDeadline(why) => drop(link.standing.found(incarnation, Promise::Distrusted(why))),
+        Verdict::NoDeadline(why) => {
+            link.standing.found(incarnation, Promise::Distrusted(why));
+            delivery.tell(Found::Trusted);
+        }
         Verdict::NotDelivered => {
-            link.distrust(incarnation, "the server accepts tracking and delivers no invalidations".into());
+            fails(link, incarnation, "the server accepts tracking and delivers no invalidations");
         }
         Verdict::Unfinished => return CANARY_PAUSE,
+    }
+    CANARY_PERIOD
+}
+
+/// A server was found not to deliver: nobody goes on relying on it.
+fn fails(link: &Link, incarnation: u64, why: &str) {
+    link.settings.delivery.tell(Found::Fails(why.into()));
+    link.distrust(incarnation, why.into());
+}
+
+/// Draws the conclusion from what another link has found. When to look again.
+fn go_by(link: &Link, incarnation: u64, report: &mut Report) -> Duration {
+    match link.settings.delivery.found() {
+        Found::Fails(why) => {
+            link.distrust(incarnation, why.clone());
+            report.distrusted_for = Some(why);
+        }
+        Found::Trusted => {
+            // What else is held against this connection stands.
+            let why = report.distrusted_for.take();
+            if why.is_some_and(|why| link.standing.promise() == Promise::Distrusted(why)) {
+                link.standing.found(incarnation, Promise::Trying);
+            }
+            trust(link, incarnation);
+        }
+        // The proxy's own user may not get as far as to try.
+        Found::Nothing if report.waits_since.get_or_insert_with(Instant::now).elapsed() < CANARY_PATIENCE => {
+            return CANARY_LOOK;
+        }
+        Found::Nothing => {
+            report.canary_refused("the proxy's own user has no connection to try it on");
+            trust(link, incarnation);
+        }
     }
     CANARY_PERIOD
 }
@@ -202,6 +260,10 @@ pub(super) struct Report {
     silent: bool,
     silence_at: Option<Instant>,
     canary_refused: bool,
+    /// When a link that goes by another's canary began to wait for it.
+    waits_since: Option<Instant>,
+    /// What that one has found, if it was bad.
+    distrusted_for: Option<String>,
 }
 
 impl Report {

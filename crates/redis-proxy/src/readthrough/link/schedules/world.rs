@@ -68,9 +68,13 @@ impl World {
         let (detour, _) = upstream::connect(&Target::new(endpoint(), 1_000));
         let settings = LinkSettings {
             links: 1,
-            strict,
+            mode: if strict { "strict" } else { "tracking" },
+            // How a flush takes effect: by the lease of the link, or by the epoch of all.
+            apart: thread_rng().gen_bool(0.3),
             max_staleness_ns: BOUND_NS,
             canary_key: None,
+            delivery: Arc::default(),
+            relies: false,
             large_bytes: 64,
             large_life_ns: 0,
         };
