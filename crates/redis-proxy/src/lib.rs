@@ -25,6 +25,7 @@ mod spare;
 mod stats;
 mod timer;
 mod unacked;
+mod vanished;
 mod vital;
 pub mod with_redis;
 mod worker;
@@ -32,6 +33,7 @@ mod worker;
 use std::net::TcpListener;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::time::Duration;
 
 use cache::Limits;
 use tokio::sync::watch;
@@ -57,6 +59,7 @@ use crate::readthrough::{ClientReads, Delivery, Link, LinkSettings, LinkThread, 
 pub use crate::reload::Reread;
 use crate::reload::attend;
 use crate::shutdown::{Draining, Signals, signals};
+use crate::vanished::{Patience, Present};
 use crate::vital::Alive;
 use crate::worker::{Plan, Way, Worker, clients};
 
@@ -104,6 +107,7 @@ fn start(mut settings: Settings, reread: Reread) -> Result<Ended, Error> {
     if let Some(own) = &own_redis {
         settings.redis.address = own.address().clone();
     }
+    let listen = |names, host, port| listen(names, host, port, settings.client_keepalive);
     let data = listen("HOST and PORT", &settings.host, settings.port)?;
     let admin = listen("ADMIN_HOST and ADMIN_PORT", &settings.admin_host, settings.admin_port)?;
     let resp = listen("RESP_HOST and RESP_PORT", &settings.resp_host, settings.resp_port)?;
@@ -131,11 +135,16 @@ fn mutate() -> Result<(), Error> {
     Ok(())
 }
 
-fn listen(names: &'static str, host: &str, port: Option<u16>) -> Result<Option<TcpListener>, Error> {
+fn listen(
+    names: &'static str,
+    host: &str,
+    port: Option<u16>,
+    keepalive: Duration,
+) -> Result<Option<TcpListener>, Error> {
     let Some(port) = port else {
         return Ok(None);
     };
-    bind(host, port).map(Some).map_err(|cause| Error::Bind {
+    bind(host, port, keepalive).map(Some).map_err(|cause| Error::Bind {
         names,
         address: format!("{host}:{port}"),
         cause,
@@ -177,6 +186,10 @@ async fn serve(settings: &Settings, listeners: Listeners, mut signals: Signals) 
         registry: Arc::new(Registry::default()),
         bounds: Bounds::new(settings.max_pinned, settings.max_lanes, settings.resp_unread_bytes),
         anonymous: Arc::new(Anonymous::new(settings.anonymous_proof)),
+        present: Present::new(Patience {
+            http: settings.client_unacked_timeout.max(settings.write_timeout),
+            resp: settings.client_unacked_timeout,
+        }),
     };
     let redis = Target::new(settings.redis.clone(), settings.max_inflight);
     let started = start_links(settings, &store, budget.as_ref(), &redis, &delivery)?;
@@ -224,6 +237,9 @@ async fn serve(settings: &Settings, listeners: Listeners, mut signals: Signals) 
         admin::start(listener, watched).map_err(Error::System)?;
     }
     tokio::spawn(vital::task("the maintenance of the cache", maintain(store, workers.clone(), budget)));
+    let port = |listener: &TcpListener| listener.local_addr().ok().map(|address| address.port());
+    let ports = [&listeners.http, &listeners.resp].into_iter().flatten().filter_map(port).collect();
+    tokio::spawn(vital::task("the watch for clients that are gone", plan.present.clone().watch(ports)));
     let (stop, _) = watch::channel(());
     let refusals = Refusals(Arc::new(plan.http.clone()));
     let ports = [(listeners.http, Speaks::Http), (listeners.resp, Speaks::Resp)];

@@ -18,7 +18,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
 use sync::Mutex;
 use tokio::sync::{Notify, Semaphore};
 use tokio::task::yield_now;
@@ -41,16 +41,25 @@ const EXHAUSTED_PAUSE: Duration = Duration::from_millis(100);
 /// It is told again only after this long without it: files come and go while they are short.
 const EXHAUSTED_QUIET: Duration = Duration::from_secs(10);
 
-/// Binds a listening socket.
+/// Probes of a client that says nothing, before its connection ends.
+const KEEPALIVE_PROBES: u32 = 3;
+
+/// Binds a listening socket, whose clients are asked after a silence of `keepalive` whether they are there.
 ///
 /// # Errors
 /// The name does not resolve, the address is in use or not ours.
-pub(crate) fn bind(host: &str, port: u16) -> io::Result<TcpListener> {
+pub(crate) fn bind(host: &str, port: u16, keepalive: Duration) -> io::Result<TcpListener> {
+    // The kernel counts in whole seconds.
+    let pause = (keepalive / KEEPALIVE_PROBES).max(Duration::from_secs(1));
+    let keepalive =
+        TcpKeepalive::new().with_time(keepalive).with_interval(pause).with_retries(KEEPALIVE_PROBES);
     let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
     for address in (host, port).to_socket_addrs()? {
         let bound =
             Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP)).and_then(|socket| {
                 socket.set_reuse_address(true)?;
+                // What it accepts inherits it.
+                socket.set_tcp_keepalive(&keepalive)?;
                 socket.bind(&address.into())?;
                 socket.listen(BACKLOG)?;
                 socket.set_nonblocking(true)?;

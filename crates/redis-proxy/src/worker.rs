@@ -25,6 +25,7 @@ use crate::places::{Place, Places};
 use crate::readthrough::{FillSink, Link, Partitions, ReadThrough, Readers, Store, Ticket};
 use crate::spare::Spare;
 use crate::stats::{LaneStats, WorkerStats};
+use crate::vanished::Present;
 use crate::vital;
 
 /// What a worker is told. Bounded: each `Serve` carries a place of MAX_CLIENTS, the others come once.
@@ -66,6 +67,7 @@ pub(crate) struct Plan {
     /// Whether Redis lets in clients without a login.
     pub(crate) anonymous: Arc<Anonymous>,
     pub(crate) partitions: Arc<Partitions>,
+    pub(crate) present: Arc<Present>,
 }
 
 impl Plan {
@@ -129,8 +131,9 @@ impl Worker {
                     }
                 };
                 drop(started.send(Ok(())));
+                let present = plan.present.clone();
                 let fronts = plan.fronts(read, stats, lane_stats);
-                runtime.block_on(alive.during(work(number, own, fronts, inbox)));
+                runtime.block_on(alive.during(work(number, own, fronts, present, inbox)));
                 // A name that is being looked up would hold us until the resolver gives up.
                 runtime.shutdown_background();
                 Ok(())
@@ -177,6 +180,7 @@ async fn work(
     number: usize,
     own: Option<(Driver<Ticket>, FillSink)>,
     fronts: Fronts,
+    present: Arc<Present>,
     mut inbox: UnboundedReceiver<Order>,
 ) {
     if let Some((driver, sink)) = own {
@@ -191,10 +195,15 @@ async fn work(
             Order::End => return,
             Order::Serve(stream, speaks, place) => {
                 // A socket that cannot be registered is closed; the client sees that.
+                let presence = present.name(&stream);
                 if let Ok(stream) = tokio::net::TcpStream::from_std(stream) {
-                    let fronts = fronts.clone();
+                    let (fronts, inode) = (fronts.clone(), presence.inode());
                     // The place is given back when the task ends, also by a panic.
-                    spawn_local(async move { fronts.serve(stream, speaks, place).await });
+                    let task = spawn_local(async move {
+                        let _presence = presence;
+                        fronts.serve(stream, speaks, place).await;
+                    });
+                    present.enter(inode, task.abort_handle(), speaks);
                 }
             }
         }

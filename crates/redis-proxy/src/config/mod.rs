@@ -70,6 +70,10 @@ pub struct Settings {
     pub client_wait: Duration,
     /// The most connections that wait for a place.
     pub max_waiting: usize,
+    /// The silence after which a client is asked whether it is there.
+    pub client_keepalive: Duration,
+    /// How long a client may acknowledge nothing.
+    pub client_unacked_timeout: Duration,
     /// The longest key.
     pub max_key_bytes: usize,
     /// The longest request target, as written.
@@ -336,6 +340,8 @@ fn settle(values: &Values) -> Result<Settings, ConfigError> {
         max_clients: values.number("MAX_CLIENTS"),
         client_wait: values.time("CLIENT_WAIT"),
         max_waiting: values.number("MAX_WAITING"),
+        client_keepalive: values.time("CLIENT_KEEPALIVE"),
+        client_unacked_timeout: values.time("CLIENT_UNACKED_TIMEOUT"),
         max_key_bytes: values.number("MAX_KEY_BYTES"),
         max_target_bytes: values.number("MAX_TARGET_BYTES"),
         max_head_bytes: values.number("MAX_HEAD_BYTES"),

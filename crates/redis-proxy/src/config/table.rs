@@ -45,6 +45,7 @@ pub(super) fn all() -> impl Iterator<Item = &'static Setting> {
 
 const MS: Duration = Duration::from_millis(1);
 const TEN_MS: Duration = Duration::from_millis(10);
+const SECOND: Duration = Duration::from_secs(1);
 const HOUR: Duration = Duration::from_secs(3600);
 const DAY: Duration = Duration::from_secs(86_400);
 const TEN_YEARS: Duration = Duration::from_secs(3650 * 86_400);
@@ -237,6 +238,20 @@ pub(super) const SECTIONS: &[Section] = &[
             ),
             row("CLIENT_WAIT", time(Duration::ZERO, HOUR), "1s", "How long such a connection waits."),
             row("MAX_WAITING", count(0, MILLION), "1024", "The most connections that wait."),
+            row(
+                "CLIENT_KEEPALIVE",
+                time(SECOND, HOUR),
+                "60s",
+                "A client that says nothing for so long is asked whether it is there, three times in as long again; \
+                 without an answer its connection ends. On all ports.",
+            ),
+            row(
+                "CLIENT_UNACKED_TIMEOUT",
+                time(SECOND, DAY),
+                "5m",
+                "How long a client may acknowledge nothing of what it is sent; for HTTP at least WRITE_TIMEOUT. One \
+                 that acknowledges and does not read is none.",
+            ),
             row(
                 "MAX_INFLIGHT",
                 count(1, MILLION),

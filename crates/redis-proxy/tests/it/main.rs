@@ -65,6 +65,7 @@ mod output;
 mod own_redis;
 mod settings;
 mod signals;
+mod vanished;
 
 // The documents.
 mod documents;
