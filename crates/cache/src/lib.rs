@@ -303,16 +303,26 @@ impl<E> Cache<E> {
         held.is_some_and(|held| held.is(entry))
     }
 
-    /// Keys used since `since_ns`, most recent first within a shard, at most `most` of each shard. Counts as no use.
-    pub fn used_since(&self, since_ns: u64, most: usize, now_ns: u64) -> Vec<Entry> {
+    /// Of keys used since `since_ns`, an answer each that `is_wanted`; most recent first within a shard, of at most `most` keys
+    /// of each shard. Counts as no use.
+    pub fn used_since(
+        &self,
+        since_ns: u64,
+        most: usize,
+        now_ns: u64,
+        is_wanted: impl Fn(&Entry) -> bool,
+    ) -> Vec<Entry> {
         let mut used = Vec::new();
         for at in 0..self.0.cells.len() {
             used.reserve(most); // before the lock
             let shard = self.0.lock_at(at);
             let moment = self.0.moment(now_ns);
             let recent = shard.list.newest_first().take_while(|(_, tick)| *tick >= since_ns).take(most);
-            let live = recent.map(|(entry, _)| entry).filter(|entry| moment.death(entry).is_none());
-            used.extend(live.cloned());
+            let wanted = recent.filter_map(|(slot, _)| {
+                let mut live = shard.answers(slot).filter(|entry| moment.death(entry).is_none());
+                live.find(|entry| is_wanted(entry))
+            });
+            used.extend(wanted.cloned());
         }
         used
     }

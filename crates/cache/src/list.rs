@@ -77,10 +77,10 @@ impl List {
     }
 
     /// The entries from the most recently used one on, each with its tick.
-    pub(crate) fn newest_first(&self) -> impl Iterator<Item = (&Entry, u64)> {
+    pub(crate) fn newest_first(&self) -> impl Iterator<Item = (u32, u64)> {
         let link = |slot: u32| Some(slot).filter(|slot| *slot != SENTINEL);
         let slots = std::iter::successors(link(self.nodes[0].next), move |slot| link(self.node(*slot).next));
-        slots.filter_map(|slot| Some((self.entry(slot)?, self.node(slot).tick)))
+        slots.map(|slot| (slot, self.node(slot).tick))
     }
 
     /// The entry in a slot; none if the slot is free.

@@ -365,6 +365,13 @@ impl<E> Shard<E> {
         }
     }
 
+    /// All answers about the key in a slot.
+    pub(crate) fn answers(&self, slot: u32) -> impl Iterator<Item = &Entry> {
+        let (first, hash) = (self.list.entry(slot), self.list.node(slot).hash);
+        let others = first.map(|first| self.others.of(first.key(), hash));
+        first.into_iter().chain(others.into_iter().flatten())
+    }
+
     #[cfg(test)]
     pub(crate) fn others_of(&self, key: &[u8], hash: u32) -> impl Iterator<Item = &Entry> {
         self.others.of(key, hash)

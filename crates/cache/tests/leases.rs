@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use cache::{Cache, Facts, Fill, Keep, Lease, Limits, Lookup, Need, Outcome, Waiter};
+use cache::{Cache, Facts, Fill, Keep, Lease, Limits, Lookup, Need, Outcome, Partition, View, Waiter};
 
 const SECOND: u64 = 1_000_000_000;
 
@@ -201,10 +201,24 @@ fn what_was_used_since_an_instant_is_told_without_being_a_use() {
     (1..=5).for_each(|key: u8| put(&cache, &[key], &lease, key.into()));
     assert!(is_hit(&cache.lookup(&[2], Need::since(1), 9)));
     let keys = |since, most| {
-        let used = cache.used_since(since, most, 10);
+        let used = cache.used_since(since, most, 10, |_| true);
         used.iter().map(|entry| entry.key()[0]).collect::<Vec<_>>()
     };
     assert_eq!(keys(4, 10), [2, 5, 4]);
     assert_eq!(keys(4, 2), [2, 5]);
     assert_eq!(keys(10, 10), []);
+    // Whichever answer about a key is wanted, and keys without one are passed over.
+    let view = View { partition: Partition::OWN.leased(), question: b"TYPE" };
+    let other = Arc::new(Lease::default());
+    let Lookup::Miss(fill, _) = cache.lookup_view(&[5], view, |_| false, Need::NOTHING, 6) else {
+        panic!("a miss")
+    };
+    fill.replied(b"+string", Keep::Leased { lease: other.clone(), deadline_ns: None }, 6);
+    let is_of = |lease: &Arc<Lease>| {
+        let lease = lease.clone();
+        let used =
+            cache.used_since(1, 10, 10, move |entry| entry.lease().is_some_and(|of| Arc::ptr_eq(of, &lease)));
+        used.iter().map(|entry| entry.key()[0]).collect::<Vec<_>>()
+    };
+    assert_eq!((is_of(&other), is_of(&lease).len()), (vec![5], 5));
 }

@@ -295,3 +295,26 @@ fn a_readers_link_is_trusted_where_the_proxys_user_may_not_write_the_canary_and_
     redis.client().set("k", "w");
     wait_until(SOON, "the change", || client.send("GET k\r\n").bulk() == b"w");
 }
+
+#[test]
+fn keys_are_named_to_redis_as_used_by_who_may_read_them_alone() {
+    let redis = RedisServer::builder().config("maxmemory", "100mb").config("maxmemory-policy", "allkeys-lru");
+    let redis = redis.start();
+    redis.client().command(&["ACL", "SETUSER", "reader", "on", ">word", "~public:*", "+@all"]);
+    redis.client().set("secret", "s");
+    redis.client().set("public:a", "p");
+    let proxy =
+        program().redis(&redis).set("RESP_PORT", "0").set("COHERENCE", "tracking").set("MAX_STALENESS", "5s");
+    let proxy = proxy.start();
+    let mut client = proxy.resp_client();
+    client.ask("AUTH reader word", "+OK");
+    wait_kept(&proxy, &mut client, "GET public:a", "$1\r\np");
+    wait_until(SOON, "a hit over HTTP", || {
+        proxy.get("/secret").header("cache-status").is_some_and(|status| status.contains("; hit"))
+    });
+    redis.client().command(&["ACL", "LOG", "RESET"]);
+    // Rounds begin 10 s after the start of each link.
+    wait_until(Duration::from_secs(40), "each link to name its key", || redis.command_calls("touch") >= 2);
+    let Reply::Array(denied) = redis.client().command(&["ACL", "LOG"]) else { panic!("no ACL LOG") };
+    assert_eq!(denied, []);
+}

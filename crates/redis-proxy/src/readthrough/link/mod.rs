@@ -77,9 +77,6 @@ pub(crate) struct LinkSettings {
 
 /// A tracked link, as all workers share it.
 pub(crate) struct Link {
-    /// Its place among the links, and their number.
-    number: usize,
-    links: usize,
     pub(super) store: Store,
     budget: Option<Arc<Budget>>,
     upstream: Upstream<Ticket>,
@@ -158,15 +155,12 @@ fn number_of_key(links: usize, key: &[u8]) -> usize {
 
 impl Link {
     fn new(
-        number: usize,
         store: Store,
         budget: Option<Arc<Budget>>,
         (upstream, detour): (Upstream<Ticket>, Upstream<PlainTicket>),
         settings: LinkSettings,
     ) -> Self {
         Link {
-            number,
-            links: settings.links,
             store,
             budget,
             upstream,

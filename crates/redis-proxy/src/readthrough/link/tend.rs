@@ -60,7 +60,7 @@ impl LinkThread {
         let (writer, writer_driver) = upstream::connect(plain);
         let (detour, detour_driver) = upstream::connect(plain);
         let ways = (upstream, detour);
-        let link = Arc::new(Link::new(number, store.clone(), budget.cloned(), ways, settings));
+        let link = Arc::new(Link::new(store.clone(), budget.cloned(), ways, settings));
         let (stop, stopped) = oneshot::channel();
         let runtime = {
             let link = link.clone();

@@ -6,12 +6,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use cache::Entry;
 use resp::Frame;
 use tokio::sync::oneshot;
 use tokio::time::sleep;
 
+use super::Link;
 use super::sink::Ticket;
-use super::{Link, number_of_key};
 use crate::clock::now_ns;
 
 /// From one round to the next. Redis counts idleness in seconds.
@@ -52,8 +53,13 @@ impl Touch {
     async fn round(&mut self, link: &Link) {
         let (since_ns, now_ns) = (self.last_ns, now_ns());
         self.last_ns = now_ns;
-        let mut used = link.store.used_since(since_ns, KEYS_A_SHARD, now_ns);
-        used.retain(|entry| !entry.is_missing() && number_of_key(link.links, entry.key()) == link.number);
+        // What came by another connection, of another user or database, or of this link before it was lost, Redis would
+        // track for this one in vain; and the user may have no right to it.
+        let lease = link.lease.lock().clone();
+        let is_ours = |entry: &Entry| {
+            !entry.is_missing() && entry.lease().is_some_and(|held| Arc::ptr_eq(held, &lease))
+        };
+        let used = link.store.used_since(since_ns, KEYS_A_SHARD, now_ns, is_ours);
         for some in used.chunks(KEYS_A_COMMAND) {
             // Once more: what was invalidated meanwhile would be tracked for nothing.
             let held = some.iter().filter(|entry| link.store.still_holds(entry, now_ns));

@@ -78,7 +78,7 @@ impl World {
             large_bytes: 64,
             large_life_ns: 0,
         };
-        let link = Arc::new(Link::new(0, store.clone(), None, (upstream, detour), settings));
+        let link = Arc::new(Link::new(store.clone(), None, (upstream, detour), settings));
         let reads = ReadThrough::linked(store, Arc::new([link.clone()]), strict, Arc::default());
         World {
             redis: Arc::default(),
