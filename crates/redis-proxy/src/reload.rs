@@ -12,7 +12,7 @@ pub type Reread = fn() -> Result<Settings, ConfigError>;
 
 /// What a running program takes over. Redis' credentials are read from their file at each attempt to connect, so that they
 /// need no reload; it says that they have changed, and whether they can be read.
-const TAKEN: [&str; 2] = ["LOG", "REDIS_PASSWORD_FILE"];
+const TAKEN: [&str; 3] = ["LOG", "REDIS_PASSWORD_FILE", "REDIS_URL_FILE"];
 
 /// Attends to signals that end nothing. Never ends.
 pub(crate) async fn attend(mut notices: Notices, mut now: Named, reread: Reread) {

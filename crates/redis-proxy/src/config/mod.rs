@@ -156,8 +156,18 @@ impl Named {
         let name = |setting: &Setting, given: Option<&Given>| given.map_or(setting.name, |given| given.name);
         let has_value =
             |setting: &Setting, given: Option<&Given>| given.is_some() || !setting.default.is_empty();
-        let named = values.iter().filter(|(setting, given)| has_value(setting, *given));
-        Named(named.map(|(setting, given)| (name(setting, given), values.value(setting.name))).collect())
+        let given = values.iter().filter(|(setting, given)| has_value(setting, *given));
+        let mut named: Vec<_> =
+            given.map(|(setting, given)| (name(setting, given), values.value(setting.name))).collect();
+        // Of that file only user and password are read again: where Redis is does not change.
+        if let Some(text) =
+            values.given_text("REDIS_URL").filter(|_| values.given("REDIS_URL_FILE").is_some())
+            && let Ok(url) = redis_url::parse(text)
+        {
+            let place = format!("{} {} {}", url.address, url.db, url.tls);
+            named.push(("the address in REDIS_URL_FILE", Value::Text(place)));
+        }
+        Named(named)
     }
 
     /// The names of what is other than in `before`, or not there.

@@ -91,6 +91,27 @@ fn sighup_says_that_the_password_file_has_changed_and_shows_no_password() {
 }
 
 #[test]
+fn sighup_tells_credentials_from_an_address_that_needs_a_restart() {
+    let redis = RedisServer::start();
+    redis.client().command(&["ACL", "SETUSER", "default", ">first-secret", ">second-secret", "nopass"]);
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let write = |password: &str, db: usize| {
+        fs::write(&file, format!("redis://:{password}@{}/{db}\n", redis.address())).unwrap();
+    };
+    write("first-secret", 0);
+    let proxy = program().set("REDIS_URL_FILE", file.path()).start();
+    write("second-secret", 0);
+    proxy.signal(Signal::HUP);
+    assert_eq!(proxy.wait_log("\"reloaded\"", PATIENCE).field("changed"), Some("REDIS_URL_FILE"));
+    proxy.allow_warning("taken over at the next start only");
+    write("second-secret", 3);
+    proxy.signal(Signal::HUP);
+    let line = proxy.wait_log("at the next start only", PATIENCE);
+    assert_eq!(line.field("settings"), Some("the address in REDIS_URL_FILE"));
+    assert!(proxy.log().iter().all(|line| !line.raw.contains("-secret")));
+}
+
+#[test]
 fn sighup_that_was_ignored_at_the_start_stays_ignored() {
     let redis = RedisServer::start();
     let mut nohup = Command::new("/bin/sh");
