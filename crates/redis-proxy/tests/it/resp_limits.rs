@@ -380,6 +380,46 @@ fn big_requests_of_every_kind_arrive_whole() {
 }
 
 #[test]
+fn half_a_command_is_no_sign_of_life() {
+    let (redis, proxy) = start_with(&[("RESP_PORT", "0"), ("RESP_IDLE_TIMEOUT", "300ms")]);
+    redis.client().set("k", "v");
+    let big = format!("*3\r\n$3\r\nSET\r\n$3\r\nbig\r\n${}\r\n{}", 10 * MIB, "x".repeat(MIB));
+    let long = format!("*3\r\n$3\r\nSET\r\n$3\r\nbig\r\n$40000\r\n{}", "x".repeat(10_000));
+    for half in ["*", "*2\r\n$3\r\nGET\r\n$1", "GET k", "GET k\r", &long, &big] {
+        for before in ["", "GET k\r\n", "MULTI\r\n", "WATCH k\r\n"] {
+            let mut client = proxy.resp_client();
+            if !before.is_empty() {
+                client.send(before).reply();
+            }
+            let begun = Instant::now();
+            client.send(half);
+            let half = &half[..half.len().min(30)];
+            assert!(client.at_end(), "{before:?} {half:?}");
+            let waited = begun.elapsed();
+            assert!(waited >= Duration::from_millis(250), "{before:?} {half:?} {waited:?}");
+            assert!(waited < Duration::from_secs(15), "{before:?} {half:?} {waited:?}");
+        }
+    }
+}
+
+#[test]
+fn who_waits_for_a_reply_is_not_idle_when_it_comes() {
+    let (redis, proxy) = start_with(&[("RESP_PORT", "0"), ("RESP_IDLE_TIMEOUT", "500ms")]);
+    let mut client = proxy.resp_client();
+    let mut subscriber = proxy.resp_client();
+    subscriber.send("SUBSCRIBE c\r\n").reply();
+    client.ask("PING", "+PONG");
+    redis.client().command(&["CLIENT", "PAUSE", "1500", "ALL"]);
+    client.send("SET k v\r\n").expect("+OK\r\n");
+    let answered = Instant::now();
+    assert!(client.at_end());
+    assert!(answered.elapsed() >= Duration::from_millis(400), "{:?}", answered.elapsed());
+    let mut blocked = proxy.resp_client();
+    blocked.send("BLPOP list 1.5\r\n").expect("*-1\r\n");
+    subscriber.ask("PING", "*2\r\n$4\r\npong\r\n$0\r\n");
+}
+
+#[test]
 fn an_idle_client_stays_unless_told_otherwise() {
     let (_redis, proxy) = start_with(&[("RESP_PORT", "0"), ("IDLE_TIMEOUT", "100ms")]);
     let mut client = proxy.resp_client();

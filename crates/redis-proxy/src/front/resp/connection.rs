@@ -140,6 +140,9 @@ pub(super) struct Connection {
     eof: bool,
     /// When its bytes were last read.
     turn_ns: u64,
+    /// When it last sent something, or was given what it waited for.
+    active_ns: u64,
+    was_owed: bool,
     blocked: Blocked,
     timer: Option<Timer>,
     drain: Pin<Box<OwnedNotified>>,
@@ -186,6 +189,8 @@ impl Connection {
             closing: false,
             eof: false,
             turn_ns: now_ns(),
+            active_ns: now_ns(),
+            was_owed: false,
             blocked: Blocked::default(),
             timer: None,
             drain,
@@ -437,6 +442,7 @@ impl Connection {
             Poll::Ready(Err(_)) => Poll::Ready(false),
             Poll::Ready(Ok(())) => {
                 self.turn_ns = now_ns();
+                self.active_ns = self.turn_ns;
                 self.session.entry.touch(self.turn_ns);
                 self.eof = count == 0;
                 if self.input.is_empty() {

@@ -11,6 +11,10 @@ impl Connection {
     pub(super) fn poll_timer(&mut self, cx: &mut Context<'_>) -> Poll<End> {
         let settings = &self.front.settings;
         let owed = self.waiting() > 0 || self.busy.is_some() || !self.output.is_empty();
+        if std::mem::replace(&mut self.was_owed, owed) && !owed {
+            // It was not idle while it waited.
+            self.active_ns = now_ns();
+        }
         if self.front.drain.since_ns().is_some() {
             let blocked = self.pinned.as_ref().is_some_and(|pinned| pinned.is_blocked());
             if !owed || blocked {
@@ -19,8 +23,8 @@ impl Connection {
         }
         let (deadline_ns, end) = match self.blocked.look_ns() {
             Some(look_ns) => (look_ns, End::Stuck),
-            None if !owed && self.pinned.is_none() => {
-                (self.turn_ns.saturating_add(settings.idle_timeout_ns), End::Answered)
+            None if self.is_idle(owed) => {
+                (self.active_ns.saturating_add(settings.idle_timeout_ns), End::Answered)
             }
             None => (u64::MAX, End::Answered),
         };
@@ -34,5 +38,13 @@ impl Connection {
             return Poll::Pending;
         }
         Poll::Ready(end)
+    }
+
+    /// Whether the client has the next word. As in Redis, one that blocks or subscribes has not; one in the middle of a
+    /// command has, of which a big one waits for its end and for nothing else.
+    fn is_idle(&self, owed: bool) -> bool {
+        let Some(pinned) = &self.pinned else { return !owed };
+        let uploads = pinned.uploading && pinned.waiting() == 1 && self.output.is_empty();
+        uploads || !owed && !pinned.is_blocked()
     }
 }
