@@ -20,6 +20,9 @@ use crate::stream::Duplex;
 const READ_CHUNK: usize = 16 * 1024;
 /// A read buffer that a big reply has grown beyond this is given back once it is empty.
 const KEPT_BUFFER: usize = 256 * 1024;
+/// Bytes read in one turn, after which others have theirs: who waits for a large value is to take it before the next ones
+/// have come.
+const TURN_BYTES: usize = 1024 * 1024;
 /// A line (status, error, number) above this is no Redis reply.
 const MAX_LINE: usize = 64 * 1024;
 /// Elements of one reply, all levels together, before it is passed over as one that is too large.
@@ -91,11 +94,14 @@ impl<'a, S: Sink> Connection<'a, S> {
     }
 
     fn poll_serve(&mut self, cx: &mut Context<'_>) -> Poll<Loss> {
+        let mut bytes = 0;
         loop {
             // Reading comes first: bytes that lie here before a command leaves cannot be its answer.
             let read = self.poll_read(cx);
-            if let Poll::Ready(Err(loss)) = read {
-                return Poll::Ready(loss);
+            match read {
+                Poll::Ready(Err(loss)) => return Poll::Ready(loss),
+                Poll::Ready(Ok(count)) => bytes += count,
+                Poll::Pending => {}
             }
             if let Poll::Ready(Err(error)) = self.poll_write(cx) {
                 return Poll::Ready(Loss::Closed(error.to_string().into()));
@@ -107,6 +113,9 @@ impl<'a, S: Sink> Connection<'a, S> {
                     Poll::Ready(None) => {}
                     Poll::Pending => return Poll::Pending,
                 }
+            } else if bytes > TURN_BYTES {
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
             }
         }
     }
@@ -142,19 +151,19 @@ impl<'a, S: Sink> Connection<'a, S> {
         }
     }
 
-    /// One read and every whole reply in it.
-    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Loss>> {
+    /// One read and every whole reply in it; how many bytes it brought.
+    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Result<usize, Loss>> {
         if self.inbox.is_empty() && self.inbox.capacity() > KEPT_BUFFER {
             self.inbox = BytesMut::new();
         }
         // The decoder's wish is capped: an announced length is a claim, not a reason to allocate.
         self.inbox.reserve(self.decoder.wanted().clamp(READ_CHUNK, KEPT_BUFFER));
         let read = ready!(pin!(self.stream.read_buf(&mut self.inbox)).poll(cx));
-        match read {
+        let count = match read {
             Ok(0) => return Poll::Ready(Err(Loss::Closed("closed by redis".into()))),
-            Ok(_) => {}
+            Ok(count) => count,
             Err(error) => return Poll::Ready(Err(Loss::Closed(error.to_string().into()))),
-        }
+        };
         self.last_byte = Instant::now();
         loop {
             match self.decoder.decode(&mut self.inbox) {
@@ -164,7 +173,7 @@ impl<'a, S: Sink> Connection<'a, S> {
                         return Poll::Ready(Err(loss));
                     }
                 }
-                Ok(None) => return Poll::Ready(Ok(())),
+                Ok(None) => return Poll::Ready(Ok(count)),
                 Err(error) => return Poll::Ready(Err(self.garbled(&error.to_string()))),
             }
         }

@@ -300,6 +300,46 @@ fn twenty_slow_readers_cost_64_mib_at_most() {
 }
 
 #[test]
+fn large_values_behind_one_that_nobody_reads_are_let_go_and_fetched_once_more() {
+    const VALUE: usize = 4 * MIB;
+    let (redis, proxy) = start_with(&[("WORKERS", "1"), ("WRITE_TIMEOUT", "600s")]);
+    let keys: Vec<String> = (0..32).map(|number| format!("k{number}")).collect();
+    for (key, byte) in keys.iter().zip(b'0'..) {
+        redis.client().set(key, vec![byte; VALUE]);
+    }
+    let mut client = proxy.client();
+    // Small ones open the window.
+    client.send((0..200).map(|number| request(&format!("none{number}"))).collect::<String>());
+    for _ in 0..200 {
+        assert_eq!(client.read_response().status, 404);
+    }
+    redis.reset_stats();
+    let before = proxy.resident_bytes();
+    let mut last = (u64::MAX, Instant::now());
+    let mut most = 0;
+    client.send(keys.iter().map(|key| request(key)).collect::<String>());
+    wait_until(Duration::from_secs(120), "the program to stand still", || {
+        most = most.max(proxy.resident_bytes());
+        let ticks = proxy.cpu_ticks();
+        if ticks != last.0 {
+            last = (ticks, Instant::now());
+        }
+        // Which it does not before all have come.
+        let come = || proxy.metrics().value("redis_proxy_fills_in_flight") == 0.0;
+        last.1.elapsed() > Duration::from_millis(300) && redis.command_calls("get") >= 32 && come()
+    });
+    let grown = most.saturating_sub(before);
+    eprintln!("{} MiB at most, {} GETs", grown >> 20, redis.command_calls("get"));
+    assert!(grown <= (32 * MIB + VALUE) as u64, "{} MiB", grown >> 20);
+    client.send(request("none"));
+    for byte in b'0'..b'0' + 32 {
+        assert_eq!(client.read_response().body, vec![byte; VALUE]);
+    }
+    assert_eq!(client.read_response().status, 404);
+    assert!(redis.command_calls("get") <= 2 * 32 + 1, "{}", redis.command_calls("get"));
+}
+
+#[test]
 fn twenty_slow_readers_of_values_that_are_not_kept_cost_64_mib_at_most() {
     // Any key has a value of 1 MiB, and no two clients ask for the same.
     let redis = ScriptedRedis::start(|_, _| Action::value(vec![b'x'; MIB]));

@@ -42,6 +42,8 @@ const MOST_WAITING: usize = 64;
 const FIRST_WINDOW: usize = 2;
 /// A value above this makes the connection fetch one at a time: its waiting answers are memory.
 const LARGE_VALUE: usize = 16 * 1024;
+/// Large values that may wait behind an answer that the client does not take; further ones are asked for at their turn.
+const HELD_BEHIND_BYTES: usize = 8 << 20;
 
 /// Serves one client until either side ends it.
 pub(crate) async fn serve(stream: TcpStream, front: Rc<HttpFront>, place: Place) {
@@ -84,6 +86,8 @@ struct Connection {
     output: Output,
     slots: VecDeque<Slot>,
     window: usize,
+    /// Answers were let go of: no more requests are taken until those at hand are answered.
+    let_go: bool,
     /// Bytes of a request's body still to be dropped.
     body_left: u64,
     /// Whether the empty line that may precede a request was seen.
@@ -124,6 +128,7 @@ impl Connection {
             output: Output::default(),
             slots: VecDeque::new(),
             window: FIRST_WINDOW,
+            let_go: false,
             body_left: 0,
             blank_skipped: false,
             closing: false,
@@ -170,6 +175,7 @@ impl Connection {
                     Poll::Pending => {
                         let moved = self.output.moved;
                         self.blocked.stopped(moved, self.front.settings.write_timeout_ns);
+                        self.let_go(cx);
                         return self.poll_timer(cx);
                     }
                 }

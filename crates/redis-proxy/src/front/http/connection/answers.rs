@@ -6,7 +6,7 @@ use std::task::{Context, Poll};
 
 use tracing::info;
 
-use super::{Connection, LARGE_VALUE, MOST_WAITING};
+use super::{Connection, HELD_BEHIND_BYTES, LARGE_VALUE, MOST_WAITING};
 use crate::clock::now_ns;
 use crate::failure::Failure;
 use crate::front::http::answer::{Answer, Form, Moment, Source, encode, status};
@@ -93,6 +93,7 @@ impl Connection {
                 slot.state = SlotState::Ready(answer_of(answered, *no_cache));
                 fetched = true;
             }
+            self.let_go &= self.slots.len() > 1;
             let Some(Slot { state: SlotState::Ready(answer), form, conditions, started_ns, logged }) =
                 self.slots.pop_front()
             else {
@@ -104,11 +105,40 @@ impl Connection {
                 self.front.stats.miss_latency.record(now_ns.saturating_sub(started_ns), 1);
             }
             let large = matches!(&answer, Answer::Value(entry, _) if entry.value().len() > LARGE_VALUE);
-            self.window = if large { 1 } else { (self.window * 2).min(MOST_WAITING) };
+            self.window = if large || self.let_go { 1 } else { (self.window * 2).min(MOST_WAITING) };
             self.encode(&answer, form, conditions.as_ref(), started_ns, now_ns, logged);
             moved = true;
         }
         moved
+    }
+
+    /// The client does not take the answer at hand. Large values that have come for the requests behind it are memory:
+    /// beyond a bound they are let go, and asked for once more when their turn comes.
+    pub(super) fn let_go(&mut self, cx: &mut Context<'_>) {
+        let mut held = 0;
+        for slot in &mut self.slots {
+            if let SlotState::Waiting { waiting, no_cache, .. } = &mut slot.state {
+                let Poll::Ready(answered) = Pin::new(waiting).poll(cx) else { continue };
+                if matches!(answered.outcome, Outcome::Found { stored: false, .. }) {
+                    self.min_sync_ns = now_ns(); // as for an answer
+                }
+                self.front.stats.miss_latency.record(now_ns().saturating_sub(slot.started_ns), 1);
+                slot.state = SlotState::Ready(answer_of(answered, *no_cache));
+            }
+            let SlotState::Ready(Answer::Value(entry, source)) = &slot.state else { continue };
+            let bytes = entry.value().len();
+            if bytes <= LARGE_VALUE {
+                continue;
+            }
+            if held + bytes <= HELD_BEHIND_BYTES {
+                held += bytes;
+                continue;
+            }
+            let no_cache = matches!(source, Source::Fetched { no_cache: true, .. });
+            let (key, key_hash) = (entry.key().into(), self.front.hash(entry.key()));
+            slot.state = SlotState::Behind { key, no_cache, key_hash };
+            (self.let_go, self.window) = (true, 1);
+        }
     }
 
     /// The first request stands behind no other any more.

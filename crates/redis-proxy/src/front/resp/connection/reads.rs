@@ -31,7 +31,7 @@ const KEY_MAX_BYTES: usize = 64 * 1024;
 /// Values that are not kept and larger than this together send their MGET to Redis.
 const MGET_PASSING_BYTES: usize = 1 << 20;
 /// Fetched values that may wait behind an answer that the client does not take; further ones are asked for at their turn.
-const HELD_BEHIND_BYTES: usize = 16 << 20;
+const HELD_BEHIND_BYTES: usize = 8 << 20;
 /// Keys of one MGET; a longer one goes to Redis.
 const MGET_MAX_KEYS: usize = 128;
 
