@@ -57,6 +57,8 @@ pub(crate) struct Connection<'a, S: Sink> {
     last_byte: Instant,
     check: Pin<Box<Sleep>>,
     replies: u64,
+    /// Whether this user may, as far as is known.
+    may_ping: bool,
 }
 
 impl<'a, S: Sink> Connection<'a, S> {
@@ -80,6 +82,7 @@ impl<'a, S: Sink> Connection<'a, S> {
             last_byte: now,
             check: Box::pin(sleep_until(now + endpoint.silence_timeout.min(endpoint.ping_interval))),
             replies: 0,
+            may_ping: true,
         }
     }
 
@@ -192,8 +195,15 @@ impl<'a, S: Sink> Connection<'a, S> {
                 answered.map_err(|Doubt(why)| Loss::Closed(why.into()))
             }
             Some(Awaited::Pong) => match frame {
+                // To HELLO it says who it is.
+                Frame::Map(_) | Frame::Array(_) if !self.may_ping => {
+                    self.replies += 1;
+                    Ok(())
+                }
                 // Also an error (LOADING, MASTERDOWN): not ready, but alive.
                 Frame::Simple(_) | Frame::Error(_) => {
+                    // Redis keeps a log of what a user may not.
+                    self.may_ping &= !matches!(&frame, Frame::Error(text) if text.starts_with(b"NOPERM"));
                     self.replies += 1;
                     Ok(())
                 }
@@ -243,7 +253,7 @@ impl<'a, S: Sink> Connection<'a, S> {
             }
             let ping = due_since.is_none() && now - self.last_byte >= self.endpoint.ping_interval;
             if ping {
-                self.shared.ping();
+                self.shared.beat(self.may_ping);
             }
             // Never later than a silence time-out from now: a command sent meanwhile is checked in time.
             let next = silent_at

@@ -32,9 +32,13 @@ pub(crate) async fn greet(
     let password = endpoint.password.as_ref().map(|secret| secret.expose().as_bytes());
     let user = endpoint.username.as_deref().unwrap_or("default").as_bytes();
 
+    // A name helps the operator. Said here it needs no right of its own: CLIENT SETNAME would stand in the ACL log of those
+    // users who have none to it.
     let hello = match password {
-        Some(password) => talk.ask(&[b"HELLO", b"3", b"AUTH", user, password]).await?,
-        None => talk.ask(&[b"HELLO", b"3"]).await?,
+        Some(password) => {
+            talk.ask(&[b"HELLO", b"3", b"AUTH", user, password, b"SETNAME", CLIENT_NAME]).await?
+        }
+        None => talk.ask(&[b"HELLO", b"3", b"SETNAME", CLIENT_NAME]).await?,
     };
     if let Frame::Error(text) = &hello {
         if is_about_credentials(text) {
@@ -59,8 +63,9 @@ pub(crate) async fn greet(
     if endpoint.db != 0 {
         talk.demand(&[b"SELECT", endpoint.db.to_string().as_bytes()], endpoint).await?;
     }
-    // A name helps the operator; an ACL that forbids it is no reason to go without the data.
-    talk.ask(&[b"CLIENT", b"SETNAME", CLIENT_NAME]).await?;
+    if matches!(hello, Frame::Error(_)) {
+        talk.ask(&[b"CLIENT", b"SETNAME", CLIENT_NAME]).await?;
+    }
     let tracking = match target.tracked {
         true => track(&mut talk, Hello::read(&hello).as_ref()).await?,
         false => Tracking::NotAsked,

@@ -87,10 +87,10 @@ impl<T> Shared<T> {
         slots
     }
 
-    /// Queues a heartbeat.
-    pub(crate) fn ping(&self) {
+    /// Queues a heartbeat: a PING, or what needs no right where this user may not `ping`.
+    pub(crate) fn beat(&self, may_ping: bool) {
         let mut queue = self.queue.lock();
-        resp::encode_command(&mut queue.out, &[b"PING"]);
+        resp::encode_command(&mut queue.out, &[if may_ping { b"PING" } else { b"HELLO" }]);
         queue.slots.push_back(Slot { awaited: Awaited::Pong, sent: Instant::now() });
     }
 

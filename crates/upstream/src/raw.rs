@@ -186,12 +186,10 @@ async fn greet_as(
         Login::User(user, password) => encode_command(&mut out, &[b"AUTH", user, &password.0]),
     }
     let resp3 = greeting.protocol == Protocol::Resp3;
-    encode_command(&mut out, &[b"HELLO", if resp3 { b"3" } else { b"2" }]);
+    encode_command(&mut out, &[b"HELLO", if resp3 { b"3" } else { b"2" }, b"SETNAME", CLIENT_NAME]);
     if greeting.db != 0 {
         encode_command(&mut out, &[b"SELECT", greeting.db.to_string().as_bytes()]);
     }
-    // A name helps the operator; an ACL that forbids it is no reason to go without.
-    encode_command(&mut out, &[b"CLIENT", b"SETNAME", CLIENT_NAME]);
     let mut talk = Talk::new(stream, endpoint);
     talk.say(&out).await.map_err(unopened)?;
     if greeting.login != Login::None {
@@ -200,7 +198,11 @@ async fn greet_as(
     let hello = match listen(&mut talk).await? {
         // What follows is refused in the words that any command would be.
         Frame::Error(text) if text.starts_with(b"NOAUTH") => {
-            let text = match listen(&mut talk).await {
+            let what_follows = match greeting.db {
+                0 => talk.ask(&[b"PING"]).await.map_err(unopened),
+                _ => listen(&mut talk).await,
+            };
+            let text = match what_follows {
                 Ok(Frame::Error(text)) if text.starts_with(b"NOAUTH") => text,
                 _ => text,
             };
@@ -218,7 +220,9 @@ async fn greet_as(
     if greeting.db != 0 {
         demand(&mut talk, Step::Select).await?;
     }
-    listen(&mut talk).await?;
+    if hello.is_err() {
+        talk.ask(&[b"CLIENT", b"SETNAME", CLIENT_NAME]).await.map_err(unopened)?;
+    }
     if hello.as_ref().is_err_and(|text| !is_about_credentials(text)) {
         let info = talk.ask(&[b"INFO", b"server"]).await.map_err(unopened)?;
         if let Some(why) = unfit_by_info(&info) {

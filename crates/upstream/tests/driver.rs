@@ -168,8 +168,10 @@ fn one_connection_that_gets_through_and_one_refused_read_bring_the_others_back()
 
 #[test]
 fn a_server_that_greets_and_closes_is_not_hammered() {
-    let redis =
-        ScriptedRedis::builder().answer("CLIENT SETNAME", "+OK\r\n:1\r\n").start(|_, _| Action::Close);
+    let redis = ScriptedRedis::builder()
+        .refuse_hello()
+        .answer("CLIENT SETNAME", "+OK\r\n:1\r\n")
+        .start(|_, _| Action::Close);
     run(async {
         let mut link = Link::start(&Target::new(endpoint(redis.address()), 100));
         let started = Instant::now();

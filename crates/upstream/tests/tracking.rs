@@ -61,8 +61,7 @@ fn a_server_that_tracks_is_on_and_is_asked_in_this_order() {
     let said = |command: &Vec<Vec<u8>>| String::from_utf8(command.join(&b' ')).unwrap();
     let said: Vec<String> = redis.commands().iter().map(said).collect();
     let expected = [
-        "HELLO 3",
-        "CLIENT SETNAME redis-proxy",
+        "HELLO 3 SETNAME redis-proxy",
         "INFO server",
         "COMMAND INFO HPEXPIRE HEXPIRE HSETEX",
         "CLIENT NO-EVICT ON",

@@ -2,6 +2,7 @@
 
 use std::cell::Cell;
 use std::rc::Rc;
+use std::sync::atomic::Ordering;
 
 use command::{Change, Command};
 use mutant::Mutant;
@@ -118,7 +119,9 @@ impl RespFront {
     /// The duty of what may change anything at all: every key, and who may do what.
     pub(super) fn anything(&self) -> Duty {
         let (written, lanes) = (self.readers.own().writes_everything(), self.lanes.clone());
+        let registry = self.registry.clone();
         unless_refused(move || {
+            registry.rights_changed.fetch_add(1, Ordering::Relaxed);
             written.answered();
             lanes.void_admissions();
         })

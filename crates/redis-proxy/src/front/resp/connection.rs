@@ -367,7 +367,9 @@ impl Connection {
             self.mailbox.take_into(reply, &self.front.spare);
             return;
         }
+        let start = self.output.bytes.len();
         if self.mailbox.take_into(&mut self.output.bytes, &self.front.spare) {
+            self.note_said(start);
             self.has_seen_redis();
             self.window = match self.mailbox.was_large() {
                 true => 1,

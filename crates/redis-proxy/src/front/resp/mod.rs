@@ -12,6 +12,7 @@ mod pause;
 mod pinned;
 mod registry;
 mod reply;
+mod rights;
 mod route;
 mod session;
 mod subscriptions;
@@ -26,7 +27,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use command::{Command, Commands, Key};
-use resp::{Arguments, RequestLimits};
+use resp::{Arguments, Frame, RequestLimits};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
@@ -34,6 +35,7 @@ use tokio::time::{sleep, timeout};
 pub(crate) use connection::serve;
 pub(crate) use registry::Registry;
 
+use self::rights::Rights;
 use self::route::{Route, route};
 use self::session::Session;
 use crate::clock::nanos;
@@ -47,6 +49,8 @@ use crate::stats::LaneStats;
 
 /// Between two looks at what commands there are.
 const LEARNING_PAUSE: Duration = Duration::from_secs(1);
+/// The same where the proxy's user may not ask.
+const DENIED_PAUSE: Duration = Duration::from_secs(600);
 
 /// Replies are made from memory only while less than this is unsent, whatever OUTPUT_BUFFER_BYTES is.
 const UNSENT_MAX: usize = 256 * 1024;
@@ -63,6 +67,8 @@ pub(crate) struct RespSettings {
     cache: bool,
     /// What hits promise, as the operator calls it.
     coherence: &'static str,
+    /// How long a right is believed in that Redis has shown.
+    rights_life_ns: u64,
     /// Commands of one client on their way.
     pipeline: usize,
     output_bytes: usize,
@@ -99,6 +105,7 @@ impl RespSettings {
             query_buffer_bytes: settings.resp_query_buffer_bytes,
             cache: settings.resp_coherence.is_some(),
             coherence: settings.resp_coherence.map_or("off", Mode::name),
+            rights_life_ns: nanos(settings.global_expiry),
             pipeline: settings.resp_pipeline,
             output_bytes: settings.output_buffer_bytes.min(UNSENT_MAX),
             output_limit_bytes: settings.resp_output_limit_bytes,
@@ -138,6 +145,7 @@ pub(crate) struct RespFront {
     commands: RefCell<Commands>,
     /// Whether Redis has said what commands it has.
     is_live: Cell<bool>,
+    rights: Rights,
     /// The ways to what is cached.
     readers: Readers,
     /// Room for the words of a question, and for the keys of a write.
@@ -164,6 +172,7 @@ impl RespFront {
             lanes,
             bounds,
             identity,
+            rights: Rights::new(registry.clone(), settings.rights_life_ns),
             settings,
             registry,
             spare,
@@ -190,7 +199,9 @@ impl RespFront {
                 self.commands.replace(commands);
                 self.is_live.set(true);
             }
-            sleep(LEARNING_PAUSE).await;
+            // Redis keeps a log of what a user may not.
+            let is_denied = matches!(&reply, Frame::Error(text) if text.starts_with(b"NOPERM"));
+            sleep(if is_denied { DENIED_PAUSE } else { LEARNING_PAUSE }).await;
         }
     }
 

@@ -20,6 +20,8 @@ use crate::clock::now_ns;
 pub(crate) struct Registry {
     next_id: AtomicU64,
     pub(super) pauses: Pauses,
+    /// How often Redis has changed what users may do, as far as it was asked to here.
+    pub(super) rights_changed: AtomicU64,
     // Taken when a client comes or goes and by CLIENT commands; never across an await.
     clients: Mutex<BTreeMap<u64, Arc<Entry>>>,
 }

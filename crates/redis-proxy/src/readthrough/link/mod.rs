@@ -84,6 +84,8 @@ pub(crate) struct Link {
     detour: Upstream<PlainTicket>,
     detour_wanted: Notify,
     large: Large,
+    /// What its user may not read: asked past the link, without PTTL, so that Redis counts it once.
+    denied: Large,
     settings: LinkSettings,
     /// The lease of the connection that is up, or of the next one. A short lock, on the miss path.
     lease: Mutex<Arc<Lease>>,
@@ -167,6 +169,7 @@ impl Link {
             detour,
             detour_wanted: Notify::new(),
             large: Large::new(settings.large_bytes, settings.large_life_ns),
+            denied: Large::new(0, settings.large_life_ns),
             settings,
             lease: Mutex::default(),
             standing: Standing::new(),
@@ -196,7 +199,8 @@ impl Link {
     }
 
     fn send_fill(&self, mut fill: Fill<Failure>, errand: Errand, stats: &WorkerStats, now_ns: u64) {
-        if self.large.has(fill.key(), fill.view().question, now_ns) {
+        let (key, question) = (fill.key(), fill.view().question);
+        if self.large.has(key, question, now_ns) || self.denied.has(key, question, now_ns) {
             self.ended(errand);
             return self.pass_by(fill, stats, now_ns);
         }

@@ -184,9 +184,7 @@ impl LinkSink {
                 return Ok(());
             }
             Fetched::Failed(failure) => {
-                if matches!(failure, Failure::TooLarge(_)) {
-                    link.large.note(fill.key(), b"", None, now_ns);
-                }
+                self.note_past(&fill, &failure, now_ns);
                 (failure, Ok(()))
             }
             Fetched::Doubted(failure) => (failure, Err(Doubt::WRONG_TYPE)),
@@ -231,15 +229,23 @@ impl LinkSink {
                 }
             }
             Err(failure) => {
-                if matches!(failure, Failure::TooLarge(_)) {
-                    self.link.large.note(fill.key(), fill.view().question, None, now_ns);
-                }
+                self.note_past(&fill, &failure, now_ns);
                 self.link.stats.failed(&failure);
                 fill.fail(failure);
             }
         }
         self.proves(sent_ns);
         Ok(())
+    }
+
+    /// What is too large for the link, or not for its user, goes past it from now on.
+    fn note_past(&self, fill: &Fill<Failure>, failure: &Failure, now_ns: u64) {
+        let past = match failure {
+            Failure::TooLarge(_) => &self.link.large,
+            Failure::Redis(text) if text.starts_with("NOPERM ") => &self.link.denied,
+            _ => return,
+        };
+        past.note(fill.key(), fill.view().question, None, now_ns);
     }
 
     fn beat(&self, frame: &Frame, sent_ns: u64) -> Result<(), Doubt> {

@@ -27,6 +27,8 @@ use crate::vital::{self, Alive};
 const BEATS_A_BOUND: u32 = 4;
 /// How often delivery is tried anew.
 const CANARY_PERIOD: Duration = Duration::from_secs(60);
+/// Not before there is another connection.
+const UNTIL_CONNECTED: Duration = Duration::from_secs(365 * 24 * 3600);
 /// From one line on a silent link to the next.
 const CALM: Duration = Duration::from_secs(5);
 const MS: Duration = Duration::from_millis(1);
@@ -199,10 +201,15 @@ pub(super) async fn try_out(
             if delivery.found() == Found::Nothing {
                 delivery.tell(Found::Trusted);
             }
+            // Redis keeps a log of what a user may not: asked once a connection.
+            if why.starts_with("NOPERM") {
+                return UNTIL_CONNECTED;
+            }
         }
         Verdict::NoDeadline(why) => {
             link.standing.found(incarnation, Promise::Distrusted(why));
             delivery.tell(Found::Trusted);
+            return UNTIL_CONNECTED;
         }
         Verdict::NotDelivered => {
             fails(link, incarnation, "the server accepts tracking and delivers no invalidations");

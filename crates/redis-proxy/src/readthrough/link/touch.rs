@@ -30,6 +30,8 @@ pub(super) struct Touch {
     rounds: u32,
     wanted: bool,
     last_ns: u64,
+    /// The connection whose user may not do this: it is asked for no more there.
+    denied: Option<u64>,
 }
 
 impl Touch {
@@ -37,20 +39,25 @@ impl Touch {
     pub(super) async fn run(mut self, link: Arc<Link>) {
         loop {
             sleep(PERIOD).await;
-            if !link.is_in_force() {
+            let connection = link.standing.tracked();
+            if !link.is_in_force() || self.denied.is_some() && self.denied == connection {
                 continue;
             }
+            let mut outcome = Ok(());
             if self.rounds.is_multiple_of(ROUNDS_A_LOOK) {
-                self.wanted = evicts_the_idle(&link).await;
+                outcome = evicts_the_idle(&link).await.map(|wanted| self.wanted = wanted);
             }
             self.rounds += 1;
-            if self.wanted {
-                self.round(&link).await;
+            if outcome.is_ok() && self.wanted {
+                outcome = self.round(&link).await;
+            }
+            if outcome == Err(Denied) {
+                self.denied = connection;
             }
         }
     }
 
-    async fn round(&mut self, link: &Link) {
+    async fn round(&mut self, link: &Link) -> Result<(), Denied> {
         let (since_ns, now_ns) = (self.last_ns, now_ns());
         self.last_ns = now_ns;
         // What came by another connection, of another user or database, or of this link before it was lost, Redis would
@@ -65,27 +72,37 @@ impl Touch {
             let held = some.iter().filter(|entry| link.store.still_holds(entry, now_ns));
             let command: Vec<&[u8]> =
                 std::iter::once(&b"TOUCH"[..]).chain(held.map(|entry| entry.key())).collect();
-            if command.len() > 1 && ask(link, &command).await.is_none() {
-                return;
+            if command.len() > 1 && ask(link, &command).await?.is_none() {
+                break;
             }
         }
+        Ok(())
     }
 }
 
-/// Whether Redis has a memory limit under which idle keys leave first. An ACL that forbids INFO answers no.
-async fn evicts_the_idle(link: &Link) -> bool {
-    let info = match ask(link, &[b"INFO", b"memory"]).await {
+/// The link's user may not: what it may not is asked once a connection, for Redis keeps a log of that.
+#[derive(Debug, PartialEq, Eq)]
+struct Denied;
+
+/// Whether Redis has a memory limit under which idle keys leave first.
+async fn evicts_the_idle(link: &Link) -> Result<bool, Denied> {
+    let info = match ask(link, &[b"INFO", b"memory"]).await? {
         Some(Frame::Verbatim { text, .. } | Frame::Bulk(text)) => text,
-        _ => return false,
+        _ => return Ok(false),
     };
     let info = String::from_utf8_lossy(&info);
     let value = |name: &str| info.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default();
     let policy = value("maxmemory_policy:");
-    value("maxmemory:") != "0" && (policy.contains("lru") || policy.contains("lfu"))
+    Ok(value("maxmemory:") != "0" && (policy.contains("lru") || policy.contains("lfu")))
 }
 
-async fn ask(link: &Link, command: &[&[u8]]) -> Option<Frame> {
+async fn ask(link: &Link, command: &[&[u8]]) -> Result<Option<Frame>, Denied> {
     let (sender, receiver) = oneshot::channel();
-    link.upstream.send(command, Ticket::Told { sender, sent_ns: now_ns() }).ok()?;
-    receiver.await.ok()
+    if link.upstream.send(command, Ticket::Told { sender, sent_ns: now_ns() }).is_err() {
+        return Ok(None);
+    }
+    match receiver.await.ok() {
+        Some(Frame::Error(text)) if text.starts_with(b"NOPERM") => Err(Denied),
+        answer => Ok(answer),
+    }
 }

@@ -12,7 +12,7 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use command::Read;
 use resp::{Arguments, Protocol, RequestLimits, RequestParser};
 
@@ -20,8 +20,9 @@ use super::Connection;
 use crate::clock::now_ns;
 use crate::failure::Failure;
 use crate::front::resp::answers::{LARGE_VALUE, Said, accepts, header, write, write_missing};
+use crate::front::resp::reply::error;
 use crate::front::resp::session::Replies;
-use crate::lanes::{LARGE_REPLY, Pace, Request};
+use crate::lanes::{LARGE_REPLY, LaneKey, Pace, Request};
 use crate::readthrough::{
     Answered, Asked, Entry, Kind, Outcome, Question, Read as Found, ReadThrough, Waiting, Words,
 };
@@ -44,6 +45,8 @@ pub(super) struct Pending {
     state: State,
     /// Bytes of its values that are not kept.
     passing: usize,
+    /// The first byte of what Redis says on the lane: of an error or not.
+    said: Option<u8>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -74,7 +77,7 @@ impl Pending {
     fn new(request: Request<'_>, read: Read, parts: Vec<Part>, state: State) -> Self {
         let mut bytes = BytesMut::new();
         request.write(&mut bytes);
-        Pending { request: bytes, read, parts, state, passing: 0 }
+        Pending { request: bytes, read, parts, state, passing: 0, said: None }
     }
 
     fn waits_for(&self, key_hash: u64) -> bool {
@@ -132,8 +135,8 @@ impl Connection {
         if is_behind && reader.keeps_order() {
             pending.state = State::Behind;
         } else {
-            let (asked, protocol) = (self.asked(self.turn_ns), self.session.key.protocol);
-            let (parts, state) = self.front.parts(reader, read, arguments, protocol, asked);
+            let (asked, key) = (self.asked(self.turn_ns), &self.session.key);
+            let (parts, state) = self.front.parts(reader, read, arguments, key, asked);
             (pending.parts, pending.state) = (parts, state);
         }
         self.reads.push_back(pending);
@@ -224,7 +227,8 @@ impl Connection {
             match self.reader() {
                 Some(reader) => {
                     let arguments = parser.arguments(&pending.request);
-                    let (parts, state) = self.front.parts(&reader, pending.read, arguments, protocol, asked);
+                    let key = &self.session.key;
+                    let (parts, state) = self.front.parts(&reader, pending.read, arguments, key, asked);
                     (pending.parts, pending.state) = (parts, state);
                 }
                 None => pending.state = State::ToLane,
@@ -233,7 +237,13 @@ impl Connection {
         if pending.state == State::Asked {
             match self.poll_parts(pending, cx) {
                 Poll::Pending => return false,
-                Poll::Ready(Err(ToLane)) => self.leave_to_lane(pending),
+                Poll::Ready(Err(Unanswered::ToLane)) => self.leave_to_lane(pending),
+                // Asked again along the lane, Redis would count it twice.
+                Poll::Ready(Err(Unanswered::Denied(text))) => {
+                    self.has_seen(false);
+                    self.say(&error(text));
+                    return true;
+                }
                 Poll::Ready(Ok(())) => pending.state = State::Written(0),
             }
         }
@@ -254,7 +264,33 @@ impl Connection {
             pending.state = State::OnLane;
         }
         // What came by the lane stands in the output already.
-        pending.state == State::OnLane && self.mailbox.waiting() == 0 && self.mailbox.len() == 0
+        let ended = pending.state == State::OnLane && self.mailbox.waiting() == 0 && self.mailbox.len() == 0;
+        if ended && pending.read == Read::Mget && pending.said == Some(b'*') {
+            self.may_mget(parser.arguments(&pending.request));
+        }
+        ended
+    }
+
+    /// What comes along the lane, from `start` in the output on, answers the first read of the queue, if that went there.
+    pub(super) fn note_said(&mut self, start: usize) {
+        if let Some(pending) = self.reads.front_mut().filter(|pending| pending.state == State::OnLane) {
+            pending.said = pending.said.or(self.output.bytes.get(start).copied());
+        }
+    }
+
+    /// Redis has answered an MGET to this client. From now on its user's are made of what GET brings: of these keys first.
+    fn may_mget(&mut self, arguments: Arguments<'_>) {
+        let (identity, now_ns) = (self.session.key.identity.clone(), now_ns());
+        if self.front.rights.may_mget(&identity, now_ns) {
+            return;
+        }
+        self.front.rights.learn_mget(&identity, now_ns);
+        if let Some(reader) = self.reader() {
+            for key in keys(Read::Mget, arguments) {
+                // Nobody waits for it.
+                drop(reader.ask(Question::value(key), self.asked(now_ns)));
+            }
+        }
     }
 
     /// The first read of the queue goes to Redis after all. What those behind it have found may be older than what Redis
@@ -269,7 +305,7 @@ impl Connection {
         }
     }
 
-    fn poll_parts(&mut self, pending: &mut Pending, cx: &mut Context<'_>) -> Poll<Result<(), ToLane>> {
+    fn poll_parts(&mut self, pending: &mut Pending, cx: &mut Context<'_>) -> Poll<Result<(), Unanswered>> {
         for part in &mut pending.parts {
             let Part::Waiting(waiting, _) = part else { continue };
             let Poll::Ready(Answered { outcome, .. }) = Pin::new(&mut **waiting).poll(cx) else {
@@ -280,7 +316,7 @@ impl Connection {
                     pending.passing += if stored { 0 } else { entry.value().len() };
                     // They are memory; along a lane they pass.
                     if pending.read == Read::Mget && pending.passing > MGET_PASSING_BYTES {
-                        return Poll::Ready(Err(ToLane));
+                        return Poll::Ready(Err(Unanswered::ToLane));
                     }
                     self.has_seen(stored);
                     Part::Fetched(entry)
@@ -293,7 +329,11 @@ impl Connection {
                     self.has_seen(false);
                     Part::Missing
                 }
-                Outcome::Failed(_) | Outcome::Abandoned => return Poll::Ready(Err(ToLane)),
+                Outcome::Failed(Failure::Redis(text)) if is_denial(&text, pending.read) => {
+                    let text = Bytes::copy_from_slice(text.as_bytes());
+                    return Poll::Ready(Err(Unanswered::Denied(text)));
+                }
+                Outcome::Failed(_) | Outcome::Abandoned => return Poll::Ready(Err(Unanswered::ToLane)),
             };
         }
         Poll::Ready(Ok(()))
@@ -376,7 +416,7 @@ impl Connection {
         let mut behind = 0;
         let mut reads = std::mem::take(&mut self.reads);
         for pending in &mut reads {
-            if pending.state == State::Asked && self.poll_parts(pending, cx) == Poll::Ready(Err(ToLane)) {
+            if pending.state == State::Asked && matches!(self.poll_parts(pending, cx), Poll::Ready(Err(_))) {
                 // It will be asked for again, and go to Redis then.
                 (pending.state, pending.parts) = (State::Behind, Vec::new());
             }
@@ -402,9 +442,18 @@ impl Part {
     }
 }
 
-/// The read is Redis' to answer.
-#[derive(PartialEq, Eq)]
-struct ToLane;
+/// Why a read has no answer from memory.
+enum Unanswered {
+    /// It is Redis' to answer.
+    ToLane,
+    /// Redis has been asked this very question, and says that its user may not: its text.
+    Denied(Bytes),
+}
+
+/// Whether an error says to the read itself that its user may not: of the GETs that an MGET is made of, those about a key do.
+fn is_denial(text: &str, read: Read) -> bool {
+    text.starts_with("NOPERM ") && (read != Read::Mget || text.contains("access"))
+}
 
 impl super::RespFront {
     /// Asks for all keys of a read.
@@ -413,9 +462,17 @@ impl super::RespFront {
         reader: &ReadThrough,
         read: Read,
         arguments: Arguments<'_>,
-        protocol: Protocol,
+        LaneKey { identity, protocol, .. }: &LaneKey,
         asked: Asked,
     ) -> (Vec<Part>, State) {
+        let protocol = *protocol;
+        // An MGET is made of GETs: whether its user may MGET is Redis' to say, of each user once.
+        if read == Read::Mget
+            && !self.rights.may_mget(identity, asked.now_ns)
+            && keys(read, arguments).any(|key| reader.held(Question::value(key), asked).is_none())
+        {
+            return (Vec::new(), State::ToLane);
+        }
         let mut parts = Vec::new();
         let mut words = self.words.borrow_mut();
         for key in keys(read, arguments) {
