@@ -125,7 +125,19 @@ impl ReadThrough {
     pub(crate) fn ask(&self, question: Question<'_>, asked: Asked) -> Read {
         match &self.way {
             Way::Own(upstream) => self.ask_aging(question, upstream, asked),
-            Way::Linked(links) => self.ask_linked(question, links, asked),
+            Way::Linked(links) => self.ask_linked(question, link::of_key(links, question.key), asked),
+        }
+    }
+
+    /// The same for who can be passed on: none where the server cannot track, so that nothing would be kept.
+    #[inline]
+    pub(crate) fn ask_or_pass(&self, question: Question<'_>, asked: Asked) -> Option<Read> {
+        match &self.way {
+            Way::Own(upstream) => Some(self.ask_aging(question, upstream, asked)),
+            Way::Linked(links) => {
+                let link = link::of_key(links, question.key);
+                (!link.is_refused()).then(|| self.ask_linked(question, link, asked))
+            }
         }
     }
 
@@ -144,11 +156,6 @@ impl ReadThrough {
         let entry = self.store.peek_view(question.key, question.view(self.partition), now_ns);
         // With a lease that was revoked it proves nothing.
         entry.filter(|entry| entry.proven_ns() > 0)
-    }
-
-    /// Whether its reads had better be passed on: the server cannot track, so that none of them would be kept.
-    pub(crate) fn is_refused(&self) -> bool {
-        self.links().iter().any(|link| link.is_refused())
     }
 
     fn ask_aging(&self, question: Question<'_>, upstream: &Upstream<Ticket>, asked: Asked) -> Read {
@@ -173,8 +180,7 @@ impl ReadThrough {
         self.store.lookup_view(question.key, view, question.accepts, need, now_ns)
     }
 
-    fn ask_linked(&self, question: Question<'_>, links: &[Arc<Link>], asked: Asked) -> Read {
-        let link = link::of_key(links, question.key);
+    fn ask_linked(&self, question: Question<'_>, link: &Arc<Link>, asked: Asked) -> Read {
         let need = link.need(asked, self.strict);
         match self.look_up(question, need, asked.now_ns) {
             Lookup::Hit(entry) => {

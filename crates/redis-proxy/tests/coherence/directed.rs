@@ -8,7 +8,7 @@ use testkit::{HttpClient, Proxy, RedisServer, Reply, Response, wait_until};
 
 use crate::fault::Fault;
 use crate::outcome::HEALED;
-use crate::stand::{Enough, MAX_STALENESS, Mode, Setup, Stand, workload};
+use crate::stand::{Clients, Enough, MAX_STALENESS, Mode, Setup, Stand, workload};
 
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How late a busy machine may look.
@@ -282,4 +282,40 @@ fn a_demoted_primary_is_left_within_the_bound_and_a_heartbeat() {
     let took = demoted.elapsed();
     eprintln!("a demoted primary was left after {took:?}");
     assert!(took <= MAX_STALENESS + MAX_STALENESS / 4 + SLACK, "left after {took:?}");
+}
+
+#[test]
+fn a_hit_that_is_compared_behind_a_flush_is_no_violation() {
+    let mut setup = Setup::new(Mode::Ttl, Fault::Calm);
+    setup.clients = Some(Clients::In(Mode::Tracking));
+    for (name, value) in
+        [("MAX_STALENESS", "1m"), ("UPSTREAM_TIMEOUT", "1m"), ("WORKERS", "1"), ("GLOBAL_EXPIRY", "1h")]
+    {
+        setup.settings.push((name, value.to_owned()));
+    }
+    let stand = setup.start();
+    let metric = |name: &str| stand.proxy.metrics().value(&format!("redis_proxy_{name}"));
+    let mut client = stand.proxy.resp_client();
+    client.ask("SET k old", "+OK").ask("GET k", "$3\r\nold");
+    let mut hit = |times: usize| {
+        for _ in 0..times / 500 {
+            client.send("GET k\r\n".repeat(500)).expect("$3\r\nold\r\n".repeat(500));
+        }
+    };
+    // One hit in 100,000 is compared: up to the first of them, and then until shortly before the second.
+    wait_until(PATIENCE * 10, "an audit", || {
+        hit(1_000);
+        metric("coherence_audits_total") > 0.0
+    });
+    hit(97_000);
+    stand.link.stall_commands();
+    hit(4_000);
+    let mut direct = stand.redis.client();
+    direct.command(&["FLUSHALL"]);
+    direct.set("k", "new");
+    wait_until(PATIENCE, "the flush", || metric("link_flushes_total") > 0.0);
+    stand.link.pass();
+    wait_until(PATIENCE, "the second audit", || metric("coherence_audits_total") > 1.0);
+    assert_eq!(metric("coherence_violations_total"), 0.0);
+    wait_until(PATIENCE, "the new value", || client.send("GET k\r\n").bulk() == b"new");
 }

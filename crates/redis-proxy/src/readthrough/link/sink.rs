@@ -285,7 +285,9 @@ impl LinkSink {
             _ => return,
         };
         count(&self.link.counts.audits, 1);
-        if !same && self.link.store.still_holds(entry, now_ns()) {
+        // Under a lease that was revoked it is held and served no more.
+        let is_served = entry.lease().is_some_and(|lease| lease.is_live());
+        if !same && is_served && self.link.store.still_holds(entry, now_ns()) {
             count(&self.link.counts.violations, 1);
             error!(
                 value_bytes = entry.value().len(),

@@ -166,12 +166,13 @@ impl Connection {
             let mut words = self.front.words.borrow_mut();
             let question = question(read, arguments, protocol, &mut words);
             match fetches(read, reader) {
-                true => Some(reader.ask(question, asked)),
+                true => reader.ask_or_pass(question, asked),
                 false => reader.held(question, asked).map(Found::Hit),
             }
         };
         match found {
-            // What this mode does not fetch as a reply goes to Redis where it is not known already.
+            // What this mode does not fetch as a reply goes to Redis where it is not known already, and all of a server that
+            // cannot track.
             None => Some(self.share(request, Pace::Quick, true, None, cx)),
             Some(Found::Hit(entry)) => {
                 let (now_ns, limit) = (self.turn_ns, self.front.settings.output_bytes);
@@ -481,7 +482,7 @@ impl super::RespFront {
                 _ => question(read, arguments, protocol, &mut words),
             };
             let found = match fetches(read, reader) {
-                true => Some(reader.ask(question, asked)),
+                true => reader.ask_or_pass(question, asked),
                 false => reader.held(question, asked).map(Found::Hit),
             };
             parts.push(match found {
@@ -502,7 +503,7 @@ fn keys<'a>(read: Read, arguments: Arguments<'a>) -> impl Iterator<Item = &'a [u
 
 /// Whether what is not known is fetched by this very question.
 fn fetches(read: Read, reader: &ReadThrough) -> bool {
-    if reader.keeps_replies() { !reader.is_refused() } else { matches!(read, Read::Get | Read::Mget) }
+    reader.keeps_replies() || matches!(read, Read::Get | Read::Mget)
 }
 
 /// The question of a read of one key.
