@@ -1,5 +1,6 @@
 //! The limit of open files, raised as far as we may, and what it allows.
 
+use cache::Partition;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tracing::warn;
 
@@ -14,6 +15,8 @@ const OTHERS: usize = 128;
 const FILES_A_WORKER: usize = 6;
 /// The same of a link's thread, with the connections of its canary and of large replies.
 const FILES_A_LINK: usize = 10;
+/// A worker's connection for the misses of one reader in mode `ttl`, and a fresh attempt beside a silent one.
+const FILES_A_READER: usize = 2;
 /// Clients at a time at the least.
 const LEAST_CLIENTS: usize = 2;
 
@@ -65,6 +68,22 @@ pub(crate) fn fit_links(files: usize, max_pinned: usize, max_lanes: usize) -> (u
     (pinned, lanes)
 }
 
+/// How many users and databases of Redis clients may be cached for, and the files that those beyond the first take: an eighth
+/// of `files` at most.
+pub(crate) fn readers(files: usize, settings: &Settings) -> (usize, usize) {
+    let of_one = match settings.resp_coherence.filter(|_| settings.resp_port.is_some()) {
+        None => return (1, 0),
+        Some(Mode::Ttl) => settings.workers * FILES_A_READER,
+        Some(_) => settings.coherence.links * FILES_A_LINK,
+    };
+    readers_of(files, of_one)
+}
+
+fn readers_of(files: usize, of_one: usize) -> (usize, usize) {
+    let others = (files / 8 / of_one.max(1)).min(Partition::COUNT - 1);
+    (1 + others, others * of_one)
+}
+
 /// MAX_CLIENTS and MAX_WAITING as `files` allow them, lowered with a warning.
 pub(crate) fn fit(files: usize, workers: usize, max_clients: usize, max_waiting: usize) -> (usize, usize) {
     let room =
@@ -95,7 +114,15 @@ pub(crate) fn fit(files: usize, workers: usize, max_clients: usize, max_waiting:
 
 #[cfg(test)]
 mod tests {
-    use super::{fit, fit_links};
+    use super::{fit, fit_links, readers_of};
+
+    #[test]
+    fn readers_beside_the_first_take_an_eighth_of_the_files_at_most() {
+        assert_eq!(readers_of(20_000, 10), (64, 630));
+        assert_eq!(readers_of(1_024, 10), (13, 120));
+        assert_eq!(readers_of(50, 10), (1, 0));
+        assert_eq!(readers_of(usize::MAX, 4), (64, 252));
+    }
 
     #[test]
     fn connections_to_redis_leave_most_files_to_clients() {

@@ -99,6 +99,8 @@ fn start(mut settings: Settings, reread: Reread) -> Result<Ended, Error> {
             files::fit_links(files, settings.max_pinned, settings.max_lanes);
         links = settings.max_pinned + settings.max_lanes + settings.workers * lanes::KEPT_PINS;
     }
+    let (most_readers, of_readers) = files::readers(files, &settings);
+    links += of_readers;
     (settings.max_clients, settings.max_waiting) =
         files::fit(files.saturating_sub(links), settings.workers, settings.max_clients, settings.max_waiting);
     // Lives as long as this function: dropping it ends the redis-server.
@@ -118,7 +120,8 @@ fn start(mut settings: Settings, reread: Reread) -> Result<Ended, Error> {
         signals().map_err(Error::System)?
     };
     runtime.spawn(vital::task("signals", attend(notices, as_read, reread)));
-    let ended = runtime.block_on(serve(&settings, Listeners { http: data, resp, admin }, signals));
+    let ended =
+        runtime.block_on(serve(&settings, most_readers, Listeners { http: data, resp, admin }, signals));
     // A reload that waits for a file would hold us.
     runtime.shutdown_background();
     ended
@@ -158,7 +161,12 @@ struct Listeners {
     admin: Option<TcpListener>,
 }
 
-async fn serve(settings: &Settings, listeners: Listeners, mut signals: Signals) -> Result<Ended, Error> {
+async fn serve(
+    settings: &Settings,
+    most_readers: usize,
+    listeners: Listeners,
+    mut signals: Signals,
+) -> Result<Ended, Error> {
     let alive = Alive::new("main");
     let store = Store::new(Limits {
         capacity: settings.capacity,
@@ -169,13 +177,10 @@ async fn serve(settings: &Settings, listeners: Listeners, mut signals: Signals) 
     });
     let budget = settings.capacity_bytes.map(|bytes| Budget::new(store.clone(), bytes));
     let delivery = Arc::default();
-    let partitions = Partitions::new(
-        store.clone(),
-        budget.clone(),
-        settings.redis.clone(),
-        settings.max_inflight,
-        client_reads(settings, &delivery),
-    );
+    let redis = Target::new(settings.redis.clone(), settings.max_inflight);
+    let reads = client_reads(settings, most_readers, &delivery);
+    let partitions =
+        Partitions::new(store.clone(), budget.clone(), settings.redis.clone(), redis.clone(), reads);
     let places = Places::new(settings.max_clients);
     let plan = Plan {
         places: places.clone(),
@@ -191,7 +196,6 @@ async fn serve(settings: &Settings, listeners: Listeners, mut signals: Signals) 
             resp: settings.client_unacked_timeout,
         }),
     };
-    let redis = Target::new(settings.redis.clone(), settings.max_inflight);
     let started = start_links(settings, &store, budget.as_ref(), &redis, &delivery)?;
     let (links, link_threads): (Vec<_>, Vec<_>) = started.into_iter().unzip();
     let links: Arc<[Arc<Link>]> = links.into();
@@ -321,7 +325,7 @@ fn start_links(
     let Some(link) = link_settings(settings, settings.coherence.mode, delivery) else {
         return Ok(Vec::new());
     };
-    let tracked = Target::tracked(settings.redis.clone(), settings.max_inflight);
+    let tracked = plain.tracked_beside(settings.redis.clone());
     (0..link.links)
         .map(|number| LinkThread::start(number, store, budget, &tracked, plain, link.clone()))
         .collect::<Result<_, _>>()
@@ -333,10 +337,11 @@ fn client_mode(settings: &Settings) -> Option<Mode> {
     settings.resp_coherence.filter(|_| settings.resp_port.is_some())
 }
 
-fn client_reads(settings: &Settings, delivery: &Arc<Delivery>) -> ClientReads {
+fn client_reads(settings: &Settings, most_readers: usize, delivery: &Arc<Delivery>) -> ClientReads {
     let mode = client_mode(settings);
     ClientReads {
         linked: mode.and_then(|mode| link_settings(settings, mode, delivery)),
+        most_readers,
         strict: mode == Some(Mode::Strict),
         shared: mode.is_some_and(|mode| mode.is_proven() == settings.coherence.mode.is_proven()),
     }

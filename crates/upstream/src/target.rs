@@ -22,7 +22,7 @@ pub struct Target {
     pub(crate) endpoint: Endpoint,
     /// Whether the server is asked to track what its connections read.
     pub(crate) tracked: bool,
-    pub(crate) in_flight: InFlight,
+    pub(crate) in_flight: Arc<InFlight>,
     pub(crate) demand: Demand,
     /// When a read was last sent elsewhere, as a node of a cluster does.
     moved: Mutex<Option<Instant>>,
@@ -33,19 +33,29 @@ pub struct Target {
 impl Target {
     /// A Redis at `endpoint`, with at most `max_in_flight` commands without a reply over all connections.
     pub fn new(endpoint: Endpoint, max_in_flight: usize) -> Arc<Self> {
-        Target::of(endpoint, max_in_flight, false)
+        Target::of(endpoint, InFlight::new(max_in_flight), false)
     }
 
     /// The same, for connections whose reads the server is asked to track.
     pub fn tracked(endpoint: Endpoint, max_in_flight: usize) -> Arc<Self> {
-        Target::of(endpoint, max_in_flight, true)
+        Target::of(endpoint, InFlight::new(max_in_flight), true)
     }
 
-    fn of(endpoint: Endpoint, max_in_flight: usize, tracked: bool) -> Arc<Self> {
+    /// The same Redis as `endpoint` has it, perhaps for another user or database: the commands of both count together.
+    pub fn beside(&self, endpoint: Endpoint) -> Arc<Self> {
+        Target::of(endpoint, self.in_flight.clone(), false)
+    }
+
+    /// The same, for connections whose reads the server is asked to track.
+    pub fn tracked_beside(&self, endpoint: Endpoint) -> Arc<Self> {
+        Target::of(endpoint, self.in_flight.clone(), true)
+    }
+
+    fn of(endpoint: Endpoint, in_flight: Arc<InFlight>, tracked: bool) -> Arc<Self> {
         Arc::new(Target {
             endpoint,
             tracked,
-            in_flight: InFlight { limit: max_in_flight, used: AtomicUsize::new(0) },
+            in_flight,
             demand: Demand::default(),
             moved: Mutex::default(),
             returns: watch::Sender::new(0),
@@ -73,6 +83,10 @@ pub(crate) struct InFlight {
 }
 
 impl InFlight {
+    fn new(limit: usize) -> Arc<Self> {
+        Arc::new(InFlight { limit, used: AtomicUsize::new(0) })
+    }
+
     pub(crate) fn enter(&self) -> bool {
         if self.used.fetch_add(1, Ordering::Relaxed) < self.limit {
             return true;

@@ -78,6 +78,15 @@ impl Reading {
             "1 while the promise of the mode is kept by proof",
             in_force.into(),
         )?;
+        let kept = links.iter().filter(|link| link.holds(now_ns).is_ok()).count() as u64;
+        let by_state = [("in_force", kept), ("not_in_force", links.len() as u64 - kept)];
+        gauges(
+            out,
+            "links",
+            "Tracked links of all users and databases, by their promise",
+            "state",
+            &by_state,
+        )?;
         counter(
             out,
             "coherence_violations",
@@ -339,6 +348,21 @@ fn labelled(
     let mut family = out.encode_descriptor(name, help, None, MetricType::Counter)?;
     for (of, value) in values {
         family.encode_family(&[(label, *of)])?.encode_counter::<NoLabelSet, _, u64>(value, None)?;
+    }
+    Ok(())
+}
+
+/// The same of gauges.
+fn gauges(
+    out: &mut DescriptorEncoder<'_>,
+    name: &str,
+    help: &str,
+    label: &str,
+    values: &[(&str, u64)],
+) -> fmt::Result {
+    let mut family = out.encode_descriptor(name, help, None, MetricType::Gauge)?;
+    for (of, value) in values {
+        family.encode_family(&[(label, *of)])?.encode_gauge(value)?;
     }
     Ok(())
 }

@@ -59,6 +59,8 @@ impl Reader {
 pub(crate) struct ClientReads {
     /// What their links are to keep; none in mode `ttl`.
     pub(crate) linked: Option<LinkSettings>,
+    /// How many users and databases are cached for: as many as there are files for their connections.
+    pub(crate) most_readers: usize,
     /// Every read is a strict one.
     pub(crate) strict: bool,
     /// Whether those that are the proxy's own user share what HTTP holds: both fronts promise by age, or both by proof.
@@ -70,7 +72,8 @@ pub(crate) struct Partitions {
     store: Store,
     budget: Option<Arc<Budget>>,
     endpoint: Endpoint,
-    max_inflight: usize,
+    /// The proxy's own; the commands of all partitions count together.
+    redis: Arc<Target>,
     reads: ClientReads,
     // Taken when a worker meets a reader for the first time.
     known: Mutex<Known>,
@@ -91,12 +94,12 @@ impl Partitions {
         store: Store,
         budget: Option<Arc<Budget>>,
         endpoint: Endpoint,
-        max_inflight: usize,
+        redis: Arc<Target>,
         reads: ClientReads,
     ) -> Arc<Self> {
         let mut known = Known::default();
         known.numbers.insert(Reader::of_endpoint(&endpoint), Partition::OWN);
-        Arc::new(Partitions { store, budget, endpoint, max_inflight, reads, known: Mutex::new(known) })
+        Arc::new(Partitions { store, budget, endpoint, redis, reads, known: Mutex::new(known) })
     }
 
     /// Ends the links that Redis clients have to themselves.
@@ -115,10 +118,11 @@ impl Partitions {
         if let Some(partition) = known.numbers.get(reader) {
             return Some(*partition);
         }
-        let Some(partition) = Partition::new(known.numbers.len()) else {
+        let next = known.numbers.len();
+        let Some(partition) = Partition::new(next).filter(|_| next < self.reads.most_readers) else {
             if !std::mem::replace(&mut known.told, true) {
                 warn!(
-                    most = Partition::COUNT,
+                    most = self.reads.most_readers,
                     "too many users and databases: the reads of further ones are not cached"
                 );
             }
@@ -148,7 +152,7 @@ impl Partitions {
         let endpoint = self.endpoint_of(reader);
         let mut known = self.known.lock();
         let Some(settings) = &self.reads.linked else {
-            let target = || Target::new(endpoint, self.max_inflight);
+            let target = || self.redis.beside(endpoint);
             let target = known.targets.entry(partition).or_insert_with(target).clone();
             drop(known);
             let (upstream, driver) = upstream::connect(&target);
@@ -182,8 +186,8 @@ impl Partitions {
         if let Some(links) = known.links.get(&partition) {
             return Some(links.clone());
         }
-        let tracked = Target::tracked(endpoint.clone(), self.max_inflight);
-        let plain = Target::new(endpoint.clone(), self.max_inflight);
+        let tracked = self.redis.tracked_beside(endpoint.clone());
+        let plain = self.redis.beside(endpoint.clone());
         let start = |number| {
             LinkThread::start(number, &self.store, self.budget.as_ref(), &tracked, &plain, settings.clone())
         };

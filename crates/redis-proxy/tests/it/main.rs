@@ -30,6 +30,7 @@ mod resp_lanes;
 mod resp_limits;
 mod resp_pinned;
 mod resp_queue;
+mod resp_readers;
 mod resp_rights;
 mod resp_tcl;
 mod resp_tools;
