@@ -7,7 +7,7 @@ use mutant::Mutant;
 use crate::Cache;
 use crate::budget::charge;
 use crate::entry::{Entry, Facts, Keep, Origin};
-use crate::flight::Flight;
+use crate::flight::{Flight, Stored};
 use crate::moment::Moment;
 use crate::room::EXTRA_EVICTIONS;
 use crate::shard::Shard;
@@ -22,7 +22,7 @@ impl<E> Cache<E> {
         facts: Facts,
         keep: Keep,
         now_ns: u64,
-    ) -> (Entry, bool) {
+    ) -> (Entry, Stored) {
         let unwanted = self.unwanted(flight, value, &keep);
         let entry = Entry::new(&flight.key, value, facts, origin(flight, keep));
         let stored = self.commit(flight, &entry, unwanted, now_ns);
@@ -36,7 +36,7 @@ impl<E> Cache<E> {
         reply: &[u8],
         keep: Keep,
         now_ns: u64,
-    ) -> (Entry, bool) {
+    ) -> (Entry, Stored) {
         let unwanted = self.unwanted(flight, reply, &keep);
         let entry = reply_of(flight, reply, keep);
         let stored = self.commit(flight, &entry, unwanted, now_ns);
@@ -44,7 +44,7 @@ impl<E> Cache<E> {
     }
 
     /// Ends a fill whose key is not in Redis; whether that knowledge is kept.
-    pub(crate) fn store_missing(&self, flight: &Arc<Flight<E>>, keep: Keep, now_ns: u64) -> bool {
+    pub(crate) fn store_missing(&self, flight: &Arc<Flight<E>>, keep: Keep, now_ns: u64) -> Stored {
         let unwanted = match keep {
             Keep::Leased { .. } if self.0.room.most_negatives() > 0 => None,
             _ => Some(Unkept::Missing),
@@ -64,7 +64,13 @@ impl<E> Cache<E> {
 
     /// Puts `entry` in the place of its key, unless its fill has been overtaken or it is `unwanted`. An entry that is
     /// not wanted still tells that an older one of its key is out of date.
-    fn commit(&self, flight: &Arc<Flight<E>>, entry: &Entry, unwanted: Option<Unkept>, now_ns: u64) -> bool {
+    fn commit(
+        &self,
+        flight: &Arc<Flight<E>>,
+        entry: &Entry,
+        unwanted: Option<Unkept>,
+        now_ns: u64,
+    ) -> Stored {
         let inner = &*self.0;
         let kept = entry.clone();
         let mut shard = inner.lock(flight.hash);
@@ -83,7 +89,11 @@ impl<E> Cache<E> {
         drop(shard);
         drop(old);
         inner.make_room(change, EXTRA_EVICTIONS, now_ns);
-        unkept.is_none()
+        match (overtaken, unwanted) {
+            (None, None) => Stored::Yes,
+            (None, Some(_)) => Stored::No,
+            (Some(_), _) => Stored::Overtaken,
+        }
     }
 
     /// Why an answer is not to be kept, whatever is held.

@@ -12,22 +12,40 @@ use crate::view::{Partition, View};
 /// How a fill ended, as its waiters see it.
 #[derive(Clone, Debug)]
 pub enum Outcome<E> {
-    /// Redis has the key. `stored` tells whether the cache kept the value.
+    /// Redis has the key.
     Found {
         /// The value, readable whether it was kept or not.
         entry: Entry,
-        /// False when the value was invalidated, flushed or outdated in flight, or is too large to keep.
-        stored: bool,
+        /// Whether the cache keeps it.
+        stored: Stored,
     },
     /// Redis has no such key.
     Missing {
         /// Whether the cache keeps that knowledge.
-        stored: bool,
+        stored: Stored,
     },
     /// The fetch failed.
     Failed(E),
     /// The fill was dropped without an answer.
     Abandoned,
+}
+
+/// Whether the cache keeps what a fill has brought.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stored {
+    /// It does.
+    Yes,
+    /// It does not, by what it is: too large, not to be proven, over already. What was held in its place has left.
+    No,
+    /// It was invalidated, flushed or outdated in flight. It may be newer than what is held of its key.
+    Overtaken,
+}
+
+impl Stored {
+    /// Whether it is kept.
+    pub fn is_kept(self) -> bool {
+        self == Stored::Yes
+    }
 }
 
 /// One fetch of one key. The cache registers it, the [`Fill`](crate::Fill) ends it, the waiters watch it.

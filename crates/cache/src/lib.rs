@@ -53,7 +53,7 @@ use sync::Mutex;
 
 pub use crate::entry::{ALLOCATION_OVERHEAD, Entry, Facts, KEY_LEN_MAX, Keep};
 pub use crate::fill::{Fill, Waiter};
-pub use crate::flight::Outcome;
+pub use crate::flight::{Outcome, Stored};
 pub use crate::lease::Lease;
 pub use crate::need::Need;
 pub use crate::scan::{Cursor, Scan};

@@ -8,7 +8,7 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::thread;
 use std::time::Duration;
 
-use cache::{Cache, Entry, Facts, Fill, Keep, Limits, Lookup, Need, Outcome, Waiter};
+use cache::{Cache, Entry, Facts, Fill, Keep, Limits, Lookup, Need, Outcome, Stored, Waiter};
 
 const SECOND: u64 = 1_000_000_000;
 
@@ -36,7 +36,7 @@ fn wait(cache: &Cache<&'static str>, key: &[u8], now_ns: u64) -> Waiter<&'static
     }
 }
 
-fn found(outcome: Option<Outcome<&'static str>>) -> (Entry, bool) {
+fn found(outcome: Option<Outcome<&'static str>>) -> (Entry, Stored) {
     match outcome {
         Some(Outcome::Found { entry, stored }) => (entry, stored),
         other => panic!("expected a value: {other:?}"),
@@ -72,7 +72,7 @@ fn a_found_value_answers_its_waiters_and_is_kept() {
         let (entry, stored) = found(waiter.try_outcome());
         assert_eq!(
             (entry.value(), entry.etag(), entry.is_utf8(), entry.sent_ns(), stored),
-            (&b"v"[..], &[9; 16], true, 2, true)
+            (&b"v"[..], &[9; 16], true, 2, Stored::Yes)
         );
     }
     let Lookup::Hit(entry) = cache.lookup(b"k", Need::NOTHING, 4) else { panic!("expected a hit") };
@@ -87,10 +87,10 @@ fn a_late_fill_is_not_kept_after_an_invalidation() {
     let (newer, newer_waiter) = miss(&cache, b"k", 1);
     fill.found(b"old", Facts::default(), Keep::ForItsAge, 2);
     let (entry, stored) = found(waiter.try_outcome());
-    assert_eq!((entry.value(), stored), (&b"old"[..], false));
+    assert_eq!((entry.value(), stored), (&b"old"[..], Stored::Overtaken));
     assert!(cache.peek(b"k", 2).is_none());
     newer.found(b"new", Facts::default(), Keep::ForItsAge, 3);
-    assert!(found(newer_waiter.try_outcome()).1);
+    assert!(found(newer_waiter.try_outcome()).1.is_kept());
     assert_eq!(cache.peek(b"k", 3).expect("held").value(), b"new");
     assert_eq!(cache.stats(3).unkept_invalidated, 1);
 }
@@ -103,7 +103,7 @@ fn a_late_fill_is_neither_kept_nor_joined_after_a_flush() {
     let (newer, _) = miss(&cache, b"k", 1);
     newer.found(b"new", Facts::default(), Keep::ForItsAge, 2);
     fill.found(b"old", Facts::default(), Keep::ForItsAge, 3);
-    assert!(!found(waiter.try_outcome()).1);
+    assert!(!found(waiter.try_outcome()).1.is_kept());
     assert_eq!(cache.peek(b"k", 3).expect("held").value(), b"new");
     assert_eq!(cache.stats(3).unkept_flushed, 1);
 }
@@ -156,10 +156,10 @@ fn a_value_above_the_limit_passes_through() {
     let (fill, waiter) = miss(&cache, b"k", 0);
     fill.found(&[1; 1001], Facts::default(), Keep::ForItsAge, 1);
     let (entry, stored) = found(waiter.try_outcome());
-    assert_eq!((entry.value().len(), stored), (1001, false));
+    assert_eq!((entry.value().len(), stored), (1001, Stored::No));
     let (fill, waiter) = miss(&cache, b"k", 2);
     fill.found(&[1; 1000], Facts::default(), Keep::ForItsAge, 3);
-    assert!(found(waiter.try_outcome()).1);
+    assert!(found(waiter.try_outcome()).1.is_kept());
 }
 
 #[test]
@@ -177,7 +177,7 @@ fn age_counts_from_the_last_stamp_else_from_the_lookup() {
     let (mut fill, waiter) = miss(&cache, b"slow", 0);
     fill.stamp_sent(1);
     fill.found(b"v", Facts::default(), Keep::ForItsAge, 10 * SECOND + 1);
-    assert!(!found(waiter.try_outcome()).1);
+    assert!(!found(waiter.try_outcome()).1.is_kept());
 }
 
 /// Its value would be born expired for a reader who comes now: that reader fetches anew, and both fills may store.
@@ -197,7 +197,7 @@ fn a_fill_sent_too_long_ago_is_not_joined() {
         [(waiter, b"older"), (joined, b"older"), (newer_waiter, b"newer"), (joined_newer, b"newer")]
     {
         let (entry, stored) = found(waiter.try_outcome());
-        assert_eq!((entry.value(), stored), (&value[..], true));
+        assert_eq!((entry.value(), stored), (&value[..], Stored::Yes));
     }
     assert_eq!(cache.peek(b"k", 10 * SECOND + 6).expect("held").value(), b"newer");
     assert_eq!(cache.stats(0).replaced, 1);

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use cache::{Cache, Facts, Fill, Keep, Lease, Limits, Lookup, Need, Outcome, Partition, View, Waiter};
+use cache::{
+    Cache, Facts, Fill, Keep, Lease, Limits, Lookup, Need, Outcome, Partition, Stored, View, Waiter,
+};
 
 const SECOND: u64 = 1_000_000_000;
 
@@ -108,12 +110,12 @@ fn the_deadline_of_a_key_ends_its_entry() {
     let (mut fill, waiter) = miss(&cache, b"k", Need::since(5), 5);
     fill.stamp_sent(5);
     fill.found(b"v", Facts::default(), Keep::Leased { lease: lease.clone(), deadline_ns: Some(50) }, 6);
-    assert!(matches!(waiter.try_outcome(), Some(Outcome::Found { stored: true, .. })));
+    assert!(matches!(waiter.try_outcome(), Some(Outcome::Found { stored: Stored::Yes, .. })));
     lease.renew(100);
     assert!(is_hit(&cache.lookup(b"k", Need::since(49), 49)));
     let (fill, waiter) = miss(&cache, b"k", Need::since(50), 50);
     fill.found(b"v", Facts::default(), Keep::Leased { lease, deadline_ns: Some(50) }, 51);
-    assert!(matches!(waiter.try_outcome(), Some(Outcome::Found { stored: false, .. })));
+    assert!(matches!(waiter.try_outcome(), Some(Outcome::Found { stored: Stored::No, .. })));
     assert!(cache.peek(b"k", 51).is_none());
 }
 
@@ -125,7 +127,7 @@ fn an_answer_that_nothing_proves_is_not_kept_and_takes_the_old_entry_with_it() {
     let (mut fill, waiter) = miss(&cache, b"k", Need::since(6), 6);
     fill.stamp_sent(6);
     fill.found(b"new", Facts::default(), Keep::Not, 7);
-    assert!(matches!(waiter.try_outcome(), Some(Outcome::Found { stored: false, .. })));
+    assert!(matches!(waiter.try_outcome(), Some(Outcome::Found { stored: Stored::No, .. })));
     assert!(cache.peek(b"k", 7).is_none());
     assert_eq!(cache.stats(7).unkept_unproven, 1);
 }
@@ -153,7 +155,7 @@ fn a_key_without_a_value_is_held_while_its_lease_proves_it_and_never_for_its_age
     fill.missing(Keep::ForItsAge, 1);
     let (fill, waiter) = miss(&cache, b"k", Need::since(2), 2);
     fill.missing(leased(&lease), 2);
-    assert!(matches!(waiter.try_outcome(), Some(Outcome::Missing { stored: true })));
+    assert!(matches!(waiter.try_outcome(), Some(Outcome::Missing { stored: Stored::Yes })));
     lease.renew(2);
     match cache.lookup(b"k", Need::since(2), 3) {
         Lookup::Hit(entry) => assert!(entry.is_missing() && entry.value().is_empty()),

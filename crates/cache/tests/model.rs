@@ -253,7 +253,7 @@ impl World {
         for (_, waiter) in ended {
             match (waiter.try_outcome(), &expected) {
                 (Some(Outcome::Found { entry, stored }), Some(expected)) => {
-                    assert_eq!((entry.value(), stored), (&expected.0[..], expected.1));
+                    assert_eq!((entry.value(), stored.is_kept()), (&expected.0[..], expected.1));
                 }
                 (Some(Outcome::Failed(error)), None) => assert_eq!(error, id as u64),
                 (Some(Outcome::Missing { .. } | Outcome::Abandoned), None) => {}

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use cache::{Cache, Entry, Facts, Keep, Lease, Limits, Lookup, Need, Outcome, Partition, View};
+use cache::{Cache, Entry, Facts, Keep, Lease, Limits, Lookup, Need, Outcome, Partition, Stored, View};
 
 const VALUE: View<'_> = View::VALUE;
 
@@ -113,7 +113,9 @@ fn fills_are_joined_by_view_and_unregistered_by_key() {
     assert!(!cache.invalidate(b"k"));
     value.found(b"v", Facts::default(), Keep::ForItsAge, 2);
     reply.replied(b"+string\r\n", Keep::ForItsAge, 2);
-    let Some(Outcome::Found { entry, stored: false }) = waiter.try_outcome() else { panic!("unkept") };
+    let Some(Outcome::Found { entry, stored: Stored::Overtaken }) = waiter.try_outcome() else {
+        panic!("unkept")
+    };
     assert_eq!(entry.value(), b"+string\r\n");
     assert_eq!(cache.stats(3).entries, 0);
 }
@@ -153,7 +155,7 @@ fn that_a_key_does_not_exist_is_kept_in_place_of_a_reply() {
     let Lookup::Miss(mut fill, waiter) = find(&cache, b"k", view(0, b"HGETALL"), 1) else { panic!("a miss") };
     fill.stamp_sent(1);
     fill.replied_missing(b"%0\r\n", Keep::Leased { lease, deadline_ns: None }, 2);
-    let Some(Outcome::Found { entry, stored: true }) = waiter.try_outcome() else { panic!("kept") };
+    let Some(Outcome::Found { entry, stored: Stored::Yes }) = waiter.try_outcome() else { panic!("kept") };
     assert_eq!(entry.value(), b"%0\r\n");
     assert!(cache.peek(b"k", 3).expect("held").is_missing());
     assert_eq!(cache.stats(3).negatives, 1);
@@ -305,6 +307,6 @@ fn a_fill_under_a_lease_is_unregistered_alone() {
     aging.found(b"v", Facts::default(), Keep::ForItsAge, 2);
     let keep = Keep::Leased { lease: Arc::default(), deadline_ns: None };
     tracked.found(b"v", Facts::default(), keep, 2);
-    assert!(matches!(of_age.try_outcome(), Some(Outcome::Found { stored: true, .. })));
-    assert!(matches!(of_lease.try_outcome(), Some(Outcome::Found { stored: false, .. })));
+    assert!(matches!(of_age.try_outcome(), Some(Outcome::Found { stored: Stored::Yes, .. })));
+    assert!(matches!(of_lease.try_outcome(), Some(Outcome::Found { stored: Stored::Overtaken, .. })));
 }

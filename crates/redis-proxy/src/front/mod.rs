@@ -9,6 +9,7 @@ pub mod http;
 mod linger;
 mod output;
 pub(crate) mod resp;
+mod seen;
 
 use std::rc::Rc;
 use std::sync::Arc;

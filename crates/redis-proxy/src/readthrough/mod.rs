@@ -19,7 +19,7 @@ mod written;
 use std::sync::Arc;
 
 use cache::{Cache, Lookup, Need, Partition};
-pub(crate) use cache::{Entry, Outcome};
+pub(crate) use cache::{Entry, Outcome, Stored};
 use tokio::sync::oneshot;
 use upstream::Upstream;
 
@@ -88,6 +88,22 @@ pub(crate) enum Read {
     Hit(Entry),
     /// On its way from Redis, or on its way to be proven.
     Wait(Waiting),
+}
+
+/// Whether who is shown this may later be shown something older of its key, unless the connection takes care. `keeps_order`:
+/// what is held is held under leases.
+pub(crate) fn may_be_newest(outcome: &Outcome<Failure>, keeps_order: bool) -> bool {
+    match outcome {
+        Outcome::Found { stored, .. } | Outcome::Missing { stored } => match stored {
+            Stored::Yes => false,
+            // By its age a key has one answer, and that has left. Under leases it has several, and those of a lost connection
+            // are in no order with this one.
+            Stored::No => keeps_order,
+            Stored::Overtaken => true,
+        },
+        Outcome::Failed(Failure::WrongType(_) | Failure::Redis(_)) => keeps_order,
+        Outcome::Failed(_) | Outcome::Abandoned => false,
+    }
 }
 
 impl ReadThrough {

@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use cache::{Entry, Lookup, Need, Outcome, Partition, View, Waiter};
+use cache::{Entry, Lookup, Need, Outcome, Partition, Stored, View, Waiter};
 
 use super::link::{Link, Round};
 use super::question::{Accepts, Question};
@@ -93,7 +93,9 @@ impl Future for Waiting {
                 State::Fill { waiter, collapsed, again } => {
                     let outcome = ready!(Pin::new(waiter).poll(cx));
                     match (again, &outcome) {
-                        (Some(again), Outcome::Found { entry, stored }) if again.is_due(entry, *stored) => {
+                        (Some(again), Outcome::Found { entry, stored })
+                            if again.is_due(entry, stored.is_kept()) =>
+                        {
                             again.look_up(entry.key(), entry.view())
                         }
                         _ => return Poll::Ready(Answered { outcome, hit: false, collapsed: *collapsed }),
@@ -149,8 +151,8 @@ impl Again {
 impl Answered {
     fn proven(entry: Entry) -> Self {
         let outcome = match entry.is_missing() {
-            true => Outcome::Missing { stored: true },
-            false => Outcome::Found { entry, stored: true },
+            true => Outcome::Missing { stored: Stored::Yes },
+            false => Outcome::Found { entry, stored: Stored::Yes },
         };
         Answered { outcome, hit: true, collapsed: false }
     }

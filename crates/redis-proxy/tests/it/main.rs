@@ -49,6 +49,7 @@ mod coherence_modes;
 mod expiry;
 mod link_replies;
 mod lru;
+mod seen;
 
 // Redis, and what can happen to it.
 mod credentials;

@@ -32,6 +32,7 @@ use crate::clock::now_ns;
 use crate::front::blocked::Blocked;
 use crate::front::linger::linger;
 use crate::front::output::Output;
+use crate::front::seen::SeenKeys;
 use crate::places::{Place, Seat};
 use crate::readthrough::{Asked as Wish, Read};
 use crate::timer::Timer;
@@ -100,8 +101,8 @@ struct Connection {
     turn_ns: u64,
     /// The tick of the last request: one nanosecond apart within a batch.
     tick_ns: u64,
-    /// What this client has been shown: nothing older from here on.
-    min_sync_ns: u64,
+    /// What this client has been shown that is not held.
+    seen: SeenKeys,
     /// Hits encoded since the last write.
     hits: u64,
     served_any: bool,
@@ -135,7 +136,7 @@ impl Connection {
             eof: false,
             turn_ns: now_ns,
             tick_ns: now_ns,
-            min_sync_ns: 0,
+            seen: SeenKeys::default(),
             hits: 0,
             served_any: false,
             partial_since_ns: None,
@@ -327,7 +328,8 @@ impl Connection {
             Ok(Asked::Key(key)) => {
                 let logged = front.sample(key);
                 let no_cache = head.no_cache && front.settings.honor_no_cache;
-                let wish = Wish { now_ns: self.tick_ns, min_sync_ns: self.min_sync_ns, no_cache };
+                let min_sync_ns = self.seen.since_ns(|| front.hash(key));
+                let wish = Wish { now_ns: self.tick_ns, min_sync_ns, no_cache };
                 let state = if front.read.keeps_order() && self.is_behind(key) {
                     SlotState::Behind { key: key.into(), no_cache, key_hash: front.hash(key) }
                 } else {

@@ -47,6 +47,7 @@ use crate::clock::now_ns;
 use crate::front::blocked::Blocked;
 use crate::front::linger::linger;
 use crate::front::output::Output;
+use crate::front::seen::SeenKeys;
 use crate::lanes::{Held, Identity, KeptOut, LARGE_REPLY, LaneKey, Mailbox, MailboxState, Pace};
 use crate::readthrough::ReadThrough;
 use crate::timer::Timer;
@@ -133,6 +134,7 @@ pub(super) struct Connection {
     /// Whether Redis has sent the value that is being written for this client, so that it counts as unread.
     tail_is_fetched: bool,
     seen: Seen,
+    seen_keys: SeenKeys,
     window: usize,
     /// No more requests are taken; the connection ends when all is answered.
     closing: bool,
@@ -185,6 +187,7 @@ impl Connection {
             reads: VecDeque::new(),
             tail_is_fetched: false,
             seen: Seen::default(),
+            seen_keys: SeenKeys::default(),
             window: FIRST_WINDOW.min(front.settings.pipeline),
             closing: false,
             eof: false,

@@ -11,7 +11,7 @@ use crate::clock::now_ns;
 use crate::failure::Failure;
 use crate::front::http::answer::{Answer, Form, Moment, Source, encode, status};
 use crate::front::http::conditional::{Conditions, KeptConditions};
-use crate::readthrough::{Answered, Asked as Wish, Outcome, Read, Waiting};
+use crate::readthrough::{Answered, Asked as Wish, Outcome, Read, Stored, Waiting, may_be_newest};
 
 /// A request whose answer is not in the output yet.
 pub(super) struct Slot {
@@ -82,13 +82,12 @@ impl Connection {
                 break;
             };
             let mut fetched = false;
-            if let SlotState::Waiting { waiting, no_cache, .. } = &mut slot.state {
+            if let SlotState::Waiting { waiting, no_cache, key_hash } = &mut slot.state {
                 let Poll::Ready(answered) = Pin::new(waiting).poll(cx) else {
                     break;
                 };
-                if matches!(answered.outcome, Outcome::Found { stored: false, .. }) {
-                    // It may be newer than what is held.
-                    self.min_sync_ns = now_ns();
+                if may_be_newest(&answered.outcome, self.front.read.keeps_order()) {
+                    self.seen.note(*key_hash, now_ns());
                 }
                 slot.state = SlotState::Ready(answer_of(answered, *no_cache));
                 fetched = true;
@@ -117,10 +116,10 @@ impl Connection {
     pub(super) fn let_go(&mut self, cx: &mut Context<'_>) {
         let mut held = 0;
         for slot in &mut self.slots {
-            if let SlotState::Waiting { waiting, no_cache, .. } = &mut slot.state {
+            if let SlotState::Waiting { waiting, no_cache, key_hash } = &mut slot.state {
                 let Poll::Ready(answered) = Pin::new(waiting).poll(cx) else { continue };
-                if matches!(answered.outcome, Outcome::Found { stored: false, .. }) {
-                    self.min_sync_ns = now_ns(); // as for an answer
+                if may_be_newest(&answered.outcome, self.front.read.keeps_order()) {
+                    self.seen.note(*key_hash, now_ns()); // as for an answer
                 }
                 self.front.stats.miss_latency.record(now_ns().saturating_sub(slot.started_ns), 1);
                 slot.state = SlotState::Ready(answer_of(answered, *no_cache));
@@ -146,7 +145,8 @@ impl Connection {
         let Some(slot) = self.slots.front_mut() else { return };
         let SlotState::Behind { key, no_cache, key_hash } = &slot.state else { return };
         let (no_cache, key_hash) = (*no_cache, *key_hash);
-        let wish = Wish { now_ns: now_ns(), min_sync_ns: self.min_sync_ns, no_cache };
+        let min_sync_ns = self.seen.since_ns(|| key_hash);
+        let wish = Wish { now_ns: now_ns(), min_sync_ns, no_cache };
         slot.state = match self.front.read.get(key, wish) {
             Read::Hit(entry) => SlotState::Ready(Answer::found(entry, Source::Hit)),
             Read::Wait(waiting) => SlotState::Waiting { waiting, no_cache, key_hash },
@@ -202,16 +202,16 @@ impl Connection {
 
 fn answer_of(answered: Answered, no_cache: bool) -> Answer {
     let Answered { outcome, hit, collapsed } = answered;
-    let source = |stored| match hit {
+    let source = |stored: Stored| match hit {
         true => Source::Hit,
-        false => Source::Fetched { stored, collapsed, no_cache },
+        false => Source::Fetched { stored: stored.is_kept(), collapsed, no_cache },
     };
     match outcome {
         Outcome::Found { entry, stored } => Answer::found(entry, source(stored)),
         Outcome::Missing { stored } => Answer::Missing(source(stored)),
-        Outcome::Failed(failure) => Answer::Failed(failure, source(false)),
+        Outcome::Failed(failure) => Answer::Failed(failure, source(Stored::No)),
         Outcome::Abandoned => {
-            Answer::Failed(Failure::Unavailable("the fetch was given up".into()), source(false))
+            Answer::Failed(Failure::Unavailable("the fetch was given up".into()), source(Stored::No))
         }
     }
 }

@@ -25,6 +25,7 @@ use crate::front::resp::session::Replies;
 use crate::lanes::{LARGE_REPLY, LaneKey, Pace, Request};
 use crate::readthrough::{
     Answered, Asked, Entry, Kind, Outcome, Question, Read as Found, ReadThrough, Waiting, Words,
+    may_be_newest,
 };
 
 /// Keys longer than this are not cached.
@@ -135,16 +136,18 @@ impl Connection {
         if is_behind && reader.keeps_order() {
             pending.state = State::Behind;
         } else {
-            let (asked, key) = (self.asked(self.turn_ns), &self.session.key);
-            let (parts, state) = self.front.parts(reader, read, arguments, key, asked);
+            let (asked, lane) = (|key: &[u8]| self.asked(key, self.turn_ns), &self.session.key);
+            let (parts, state) = self.front.parts(reader, read, arguments, lane, asked);
             (pending.parts, pending.state) = (parts, state);
         }
         self.reads.push_back(pending);
         true
     }
 
-    fn asked(&self, now_ns: u64) -> Asked {
-        Asked { now_ns, min_sync_ns: self.seen.min_sync_ns(), no_cache: false }
+    #[inline]
+    fn asked(&self, key: &[u8], now_ns: u64) -> Asked {
+        let since_ns = self.seen_keys.since_ns(|| self.front.hasher.hash_one(key));
+        Asked { now_ns, min_sync_ns: self.seen.min_sync_ns().max(since_ns), no_cache: false }
     }
 
     /// A read that is answered from memory with nothing before it. `None` if it is not that simple.
@@ -160,7 +163,7 @@ impl Connection {
         if read == Read::Mget {
             return None;
         }
-        let asked = self.asked(self.turn_ns);
+        let asked = self.asked(arguments.get(1).unwrap_or_default(), self.turn_ns);
         let protocol = self.session.key.protocol;
         let found = {
             let mut words = self.front.words.borrow_mut();
@@ -224,9 +227,10 @@ impl Connection {
         let _ = parser.parse(&pending.request); // it was a request before
         if pending.state == State::Behind {
             pending.state = State::Asked;
-            let asked = self.asked(now_ns());
             match self.reader() {
                 Some(reader) => {
+                    let now_ns = now_ns();
+                    let asked = |key: &[u8]| self.asked(key, now_ns);
                     let arguments = parser.arguments(&pending.request);
                     let key = &self.session.key;
                     let (parts, state) = self.front.parts(&reader, pending.read, arguments, key, asked);
@@ -241,7 +245,6 @@ impl Connection {
                 Poll::Ready(Err(Unanswered::ToLane)) => self.leave_to_lane(pending),
                 // Asked again along the lane, Redis would count it twice.
                 Poll::Ready(Err(Unanswered::Denied(text))) => {
-                    self.has_seen(false);
                     self.say(&error(text));
                     return true;
                 }
@@ -289,7 +292,7 @@ impl Connection {
         if let Some(reader) = self.reader() {
             for key in keys(Read::Mget, arguments) {
                 // Nobody waits for it.
-                drop(reader.ask(Question::value(key), self.asked(now_ns)));
+                drop(reader.ask(Question::value(key), self.asked(key, now_ns)));
             }
         }
     }
@@ -308,28 +311,22 @@ impl Connection {
 
     fn poll_parts(&mut self, pending: &mut Pending, cx: &mut Context<'_>) -> Poll<Result<(), Unanswered>> {
         for part in &mut pending.parts {
-            let Part::Waiting(waiting, _) = part else { continue };
+            let Part::Waiting(waiting, key_hash) = part else { continue };
             let Poll::Ready(Answered { outcome, .. }) = Pin::new(&mut **waiting).poll(cx) else {
                 return Poll::Pending;
             };
+            self.has_seen(&outcome, *key_hash);
             *part = match outcome {
                 Outcome::Found { entry, stored } => {
-                    pending.passing += if stored { 0 } else { entry.value().len() };
+                    pending.passing += if stored.is_kept() { 0 } else { entry.value().len() };
                     // They are memory; along a lane they pass.
                     if pending.read == Read::Mget && pending.passing > MGET_PASSING_BYTES {
                         return Poll::Ready(Err(Unanswered::ToLane));
                     }
-                    self.has_seen(stored);
                     Part::Fetched(entry)
                 }
-                Outcome::Missing { stored } => {
-                    self.has_seen(stored);
-                    Part::Missing
-                }
-                Outcome::Failed(Failure::WrongType(_)) if pending.read == Read::Mget => {
-                    self.has_seen(false);
-                    Part::Missing
-                }
+                Outcome::Missing { .. } => Part::Missing,
+                Outcome::Failed(Failure::WrongType(_)) if pending.read == Read::Mget => Part::Missing,
                 Outcome::Failed(Failure::Redis(text)) if is_denial(&text, pending.read) => {
                     let text = Bytes::copy_from_slice(text.as_bytes());
                     return Poll::Ready(Err(Unanswered::Denied(text)));
@@ -340,10 +337,10 @@ impl Connection {
         Poll::Ready(Ok(()))
     }
 
-    /// An answer that was not stored may be newer than others that are held about its key.
-    fn has_seen(&self, stored: bool) {
-        if !stored {
-            self.has_seen_redis();
+    /// An answer that is not held may be newer than others that are held about its key.
+    fn has_seen(&mut self, outcome: &Outcome<Failure>, key_hash: u64) {
+        if may_be_newest(outcome, self.front.readers.keeps_order()) {
+            self.seen_keys.note(key_hash, now_ns());
         }
     }
 
@@ -464,13 +461,13 @@ impl super::RespFront {
         read: Read,
         arguments: Arguments<'_>,
         LaneKey { identity, protocol, .. }: &LaneKey,
-        asked: Asked,
+        asked: impl Fn(&[u8]) -> Asked,
     ) -> (Vec<Part>, State) {
         let protocol = *protocol;
         // An MGET is made of GETs: whether its user may MGET is Redis' to say, of each user once.
         if read == Read::Mget
-            && !self.rights.may_mget(identity, asked.now_ns)
-            && keys(read, arguments).any(|key| reader.held(Question::value(key), asked).is_none())
+            && !self.rights.may_mget(identity, asked(b"").now_ns)
+            && keys(read, arguments).any(|key| reader.held(Question::value(key), asked(key)).is_none())
         {
             return (Vec::new(), State::ToLane);
         }
@@ -482,8 +479,8 @@ impl super::RespFront {
                 _ => question(read, arguments, protocol, &mut words),
             };
             let found = match fetches(read, reader) {
-                true => reader.ask_or_pass(question, asked),
-                false => reader.held(question, asked).map(Found::Hit),
+                true => reader.ask_or_pass(question, asked(key)),
+                false => reader.held(question, asked(key)).map(Found::Hit),
             };
             parts.push(match found {
                 Some(Found::Hit(entry)) => Part::Here(entry),

@@ -156,7 +156,7 @@ impl World {
                 };
                 match answered.outcome {
                     Outcome::Found { entry, stored } => {
-                        if !stored {
+                        if !stored.is_kept() {
                             *min_sync_ns = now_ns(); // as the front does
                         }
                         (Some(number(entry.value())), how)
