@@ -68,7 +68,9 @@ fn who_may_empty_the_cache_is_a_setting() {
     const NOPERM: &str = "-NOPERM proxy: this client may not empty the cache (RESP_PROXY_ADMIN)";
     for (setting, here, elsewhere) in [("loopback", true, false), ("all", true, true), ("off", false, false)]
     {
-        let (_redis, proxy) = start_resp(&[("RESP_HOST", "0.0.0.0"), ("RESP_PROXY_ADMIN", setting)]);
+        // What is read is kept at once.
+        let settings = [("RESP_HOST", "0.0.0.0"), ("RESP_PROXY_ADMIN", setting), ("RESP_COHERENCE", "ttl")];
+        let (_redis, proxy) = start_resp(&settings);
         let flushes = |client: &mut testkit::RawClient, may: bool| {
             client.ask("SET k v", "+OK").ask("GET k", "$1\r\nv");
             client.ask("PROXY CACHE FLUSH k", if may { ":1" } else { NOPERM });

@@ -60,7 +60,8 @@ impl Network {
         let program = Proxy::builder(ip).arg("netns").arg("exec").arg(&self.server);
         let program =
             program.arg(env!("CARGO_BIN_EXE_redis-proxy")).set("RESP_PORT", "0").set("WORKERS", "1");
-        let program = program.set("HOST", SERVER).set("RESP_HOST", SERVER);
+        // No link, whose silence under load would be a warning.
+        let program = program.set("HOST", SERVER).set("RESP_HOST", SERVER).set("RESP_COHERENCE", "ttl");
         // Redis is outside, and reached by its file.
         let program = program.set("REDIS_URL", format!("unix://{}", redis.socket_path().display()));
         settings.iter().fold(program, |program, (name, value)| program.set(name, value)).start()
