@@ -63,6 +63,72 @@ fn what_a_transaction_does_to_its_connection_stays_with_its_client() {
     proxy.resp_client().ask("GET k", "$-1").ask("SELECT 2", "+OK").ask("GET k", "$3\r\ntwo");
 }
 
+/// The replies of one client to these lines, up to the end of the last.
+fn replies(client: &mut RawClient, lines: &str) -> Vec<String> {
+    client.send(format!("{lines}\r\nECHO end\r\n"));
+    let mut said: Vec<String> = Vec::new();
+    while said.last().is_none_or(|line| line != "end") {
+        said.push(client.line());
+    }
+    said
+}
+
+#[test]
+fn what_a_transaction_says_of_its_client_holds_afterwards() {
+    let (redis, proxy) = start_resp(&[("WORKERS", "1")]);
+    redis.client().command(&["ACL", "SETUSER", "ann", "on", ">pw", "~*", "&*", "+@all", "-client|setname"]);
+    let after = "CLIENT GETNAME\r\nACL WHOAMI\r\nSET k v\r\nGET k\r\nWATCH k\r\nMULTI\r\nGET k\r\nEXEC";
+    for within in [
+        "SELECT 2\r\nSET k two",
+        "SELECT 2\r\nSELECT x\r\nSELECT 3\r\nSELECT 99\r\nGET k",
+        "CLIENT SETNAME me\r\nCLIENT GETNAME\r\nGET k",
+        "CLIENT GETNAME\r\nCLIENT SETNAME \"a b\"\r\nCLIENT GETNAME",
+        "CLIENT SETNAME a\r\nCLIENT NO-EVICT ON\r\nCLIENT SETNAME b",
+        "AUTH ann pw\r\nCLIENT SETNAME x\r\nCLIENT GETNAME",
+        "AUTH ann wrong\r\nPING",
+        "AUTH pw",
+        "HELLO 3 AUTH ann pw SETNAME h\r\nCLIENT GETNAME\r\nHGETALL none",
+        "MULTI\r\nWATCH k\r\nSELECT 4\r\nCLIENT SETNAME n",
+        "NOSUCH\r\nSELECT 4",
+        "SELECT",
+        "INCR k\r\nSELECT 5\r\nLPUSH k x\r\nCLIENT GETNAME",
+        "CLIENT REPLY ON\r\nCLIENT SETINFO lib-name x\r\nCLIENT UNBLOCK 99999\r\nCLIENT UNBLOCK x",
+        "CLIENT TRACKING ON\r\nCLIENT SETNAME t\r\nCLIENT NOSUCH",
+        "CLIENT TRACKING ON BCAST\r\nCLIENT PAUSE 0 WRITE\r\nCLIENT UNPAUSE",
+    ] {
+        for end in ["EXEC", "DISCARD", "RESET", "EXEC\r\nMULTI\r\nPING\r\nEXEC"] {
+            redis.client().command(&["FLUSHALL"]);
+            let lines = format!("MULTI\r\n{within}\r\n{end}\r\n{after}");
+            // Whose number HELLO tells is another matter.
+            let known = |said: Vec<String>| -> Vec<String> {
+                let id = said.iter().position(|line| line == "id");
+                said.into_iter()
+                    .enumerate()
+                    .filter(|(at, _)| id.is_none_or(|id| *at != id + 1))
+                    .map(|(_, line)| line)
+                    .collect()
+            };
+            let expected = known(replies(&mut RawClient::connect(redis.address()), &lines));
+            redis.client().command(&["FLUSHALL"]);
+            let said = known(replies(&mut proxy.resp_client(), &lines));
+            assert_eq!(said, expected, "{lines:?}");
+        }
+    }
+    wait_until(SOON, "the pins are given back", || pins(&proxy) == 0.0);
+    // Its number is the proxy's, in and after it, and so is whom it kills.
+    let (mut client, mut victim) = (proxy.resp_client(), proxy.resp_client());
+    let (id, other) = (client.send("CLIENT ID\r\n").line(), victim.send("CLIENT ID\r\n").line());
+    client.send(format!(
+        "MULTI\r\nCLIENT ID\r\nCLIENT KILL ID {}\r\nCLIENT LIST ID {}\r\nEXEC\r\n",
+        &other[1..],
+        &other[1..]
+    ));
+    client.expect(format!("+OK\r\n+QUEUED\r\n+QUEUED\r\n+QUEUED\r\n*3\r\n{id}\r\n:1\r\n$0\r\n\r\n"));
+    assert!(victim.at_end());
+    client.ask("CLIENT ID", &id).ask("CLIENT GETNAME", "$-1");
+    wait_until(SOON, "the pin is given back", || pins(&proxy) == 0.0);
+}
+
 #[test]
 fn a_blocked_client_is_served_and_stalls_nobody() {
     let (redis, proxy) = start_resp(&[]);

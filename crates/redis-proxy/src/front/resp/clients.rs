@@ -27,29 +27,13 @@ impl Connection {
     ) -> bool {
         let word = arguments.get(2).unwrap_or_default();
         let reply = match command {
-            Local::ClientId => integer(self.session().entry.id),
-            Local::ClientGetName => {
-                let name = self.session().entry.details.lock().name.clone();
-                if name.is_empty() { Frame::Null } else { Frame::Bulk(name) }
-            }
-            Local::ClientSetName => match client_name(word) {
-                Some(name) => {
-                    self.session_mut().rename(name);
-                    simple("OK")
-                }
-                None => error(BAD_NAME),
-            },
             // Redis 7.2 and later take it; what an older one says is its own.
             Local::ClientSetInfo => return self.pass_on(request, cx),
-            Local::ClientInfo => text(self.session().entry.line(request.len())),
-            Local::ClientList => match self.chosen(arguments) {
-                Ok(clients) => {
-                    let own = self.session().entry.id;
-                    let unread = |client: &Entry| if client.id == own { request.len() } else { 0 };
-                    text(clients.iter().flat_map(|client| client.line(unread(client))).collect())
-                }
-                Err(text) => Frame::Error(text),
-            },
+            Local::ClientId
+            | Local::ClientGetName
+            | Local::ClientSetName
+            | Local::ClientInfo
+            | Local::ClientList => self.client_reply(command, arguments, request.len()),
             Local::ClientKill => match self.kill(arguments) {
                 Some((reply, victims)) if victims.is_empty() => reply,
                 Some((reply, victims)) => {
@@ -82,6 +66,33 @@ impl Connection {
         };
         self.say(&reply);
         true
+    }
+
+    /// The answer to one of these that is made at once; the request has so many bytes.
+    pub(super) fn client_reply(&mut self, command: Local, arguments: Arguments<'_>, bytes: usize) -> Frame {
+        match command {
+            Local::ClientId => integer(self.session().entry.id),
+            Local::ClientSetName => match client_name(arguments.get(2).unwrap_or_default()) {
+                Some(name) => {
+                    self.session_mut().rename(name);
+                    simple("OK")
+                }
+                None => error(BAD_NAME),
+            },
+            Local::ClientInfo => text(self.session().entry.line(bytes)),
+            Local::ClientList => match self.chosen(arguments) {
+                Ok(clients) => {
+                    let own = self.session().entry.id;
+                    let unread = |client: &Entry| if client.id == own { bytes } else { 0 };
+                    text(clients.iter().flat_map(|client| client.line(unread(client))).collect())
+                }
+                Err(text) => Frame::Error(text),
+            },
+            _ => {
+                let name = self.session().entry.details.lock().name.clone();
+                if name.is_empty() { Frame::Null } else { Frame::Bulk(name) }
+            }
+        }
     }
 
     /// Those that CLIENT LIST asks for.
@@ -117,7 +128,7 @@ impl Connection {
 
     /// `CLIENT KILL address`, or with filters that must all hold: the answer, and the others that must be gone before it is
     /// said. `None` if only Redis knows the answer.
-    fn kill(&mut self, arguments: Arguments<'_>) -> Option<(Frame, Vec<Arc<Entry>>)> {
+    pub(super) fn kill(&mut self, arguments: Arguments<'_>) -> Option<(Frame, Vec<Arc<Entry>>)> {
         let says = |reply| Some((reply, Vec::new()));
         let mut victims = self.registry().all();
         let own = self.session().entry.id;

@@ -84,44 +84,80 @@ impl Connection {
 
     /// `AUTH password` or `AUTH user password`.
     fn auth(&mut self, arguments: Arguments<'_>) {
+        if let Some(login) = self.auth_wanted(arguments) {
+            self.log_in(login);
+        }
+    }
+
+    pub(super) fn auth_wanted(&self, arguments: Arguments<'_>) -> Option<Login> {
         let (user, password) = match (arguments.get(1), arguments.get(2)) {
             (Some(user), Some(password)) => (Some(user), password),
             (Some(password), None) => (None, password),
-            _ => return,
+            _ => return None,
         };
-        self.log_in(user, password, None);
+        Some(self.login(user, password, None))
     }
 
-    fn log_in(&mut self, user: Option<&[u8]>, password: &[u8], hello: Option<Hello>) {
+    /// What follows from credentials once they are right.
+    pub(super) fn login(&self, user: Option<&[u8]>, password: &[u8], hello: Option<Hello>) -> Login {
         let password = Password(Bytes::copy_from_slice(password));
         let name = user.map_or(Bytes::from_static(b"default"), Bytes::copy_from_slice);
         let identity = Rc::new(match user {
             Some(_) => Credentials::User(name.clone(), password),
             None => Credentials::Password(password),
         });
-        let protocol = hello.as_ref().map_or(self.session().key.protocol, |hello| hello.protocol);
-        let login = Login { identity: identity.clone(), user: name, hello };
+        Login { identity, user: name, hello }
+    }
+
+    fn log_in(&mut self, login: Login) {
         if self.has_pin() {
             self.ask_to_log_in(&login);
             return self.wait_for(Busy::PinnedLogin(login, Stay::AsLong));
         }
-        let key = LaneKey { identity, db: self.session().key.db, protocol };
+        let protocol = login.hello.as_ref().map_or(self.session().key.protocol, |hello| hello.protocol);
+        let key = LaneKey { identity: login.identity.clone(), db: self.session().key.db, protocol };
         self.prove(key, login);
+    }
+
+    /// False if it must be tried again.
+    fn hello(&mut self, arguments: Arguments<'_>) -> bool {
+        let (hello, login) = match self.hello_wanted(arguments) {
+            Ok(wanted) => wanted,
+            Err(text) => {
+                self.say(&error(text));
+                return true;
+            }
+        };
+        if login.is_none()
+            && let Some(taken) = self.keep_out(KeptOut::hello_text)
+        {
+            return taken;
+        }
+        match login {
+            Some((user, password)) => self.log_in(self.login(Some(user), password, Some(hello))),
+            None if self.has_pin() => {
+                self.ask_to_be(&[b"HELLO", hello.version()]);
+                self.wait_for(Busy::PinnedHello(hello));
+            }
+            None => {
+                let key = LaneKey { protocol: hello.protocol, ..self.session().key.clone() };
+                let lane = self.lane_of(&key);
+                self.wait_for(Busy::Hello(lane, hello));
+            }
+        }
+        true
     }
 
     /// `HELLO [2|3 [AUTH user password] [SETNAME name]]`, in the order of checks of Redis 7.0 (networking.c, `helloCommand`).
     /// Never passed on with a mistake: older servers apply what comes before it.
-    /// False if it must be tried again.
-    fn hello(&mut self, arguments: Arguments<'_>) -> bool {
+    pub(super) fn hello_wanted<'a>(&self, arguments: Arguments<'a>) -> Result<HelloWanted<'a>, Bytes> {
         let protocol = match arguments.get(1) {
             None => self.session().key.protocol,
             Some(word) => match number::<i64>(Some(word.strip_prefix(b"-").unwrap_or(word))) {
-                None => {
-                    return self.refuse_hello("ERR Protocol version is not an integer or out of range");
-                }
+                None => return Err("ERR Protocol version is not an integer or out of range".into()),
                 Some(2) if word == b"2" => Protocol::Resp2,
                 Some(3) if word == b"3" => Protocol::Resp3,
-                Some(_) => return self.refuse_hello("NOPROTO unsupported protocol version"),
+                Some(_) => return Err("NOPROTO unsupported protocol version".into()),
             },
         };
         let (mut login, mut name) = (None, None);
@@ -134,44 +170,22 @@ impl Connection {
                     at += 3;
                 }
                 (Some(word), _) if option.eq_ignore_ascii_case(b"SETNAME") => {
-                    let Some(word) = client_name(word) else {
-                        return self.refuse_hello(BAD_NAME);
-                    };
-                    name = Some(word);
+                    name = Some(client_name(word).ok_or(Bytes::from_static(BAD_NAME.as_bytes()))?);
                     at += 2;
                 }
                 _ => {
-                    let text = [b"ERR Syntax error in HELLO option '", c_text(option), b"'"].concat();
-                    return self.refuse_hello(text);
+                    return Err([b"ERR Syntax error in HELLO option '", c_text(option), b"'"]
+                        .concat()
+                        .into());
                 }
             }
         }
-        if login.is_none()
-            && let Some(taken) = self.keep_out(KeptOut::hello_text)
-        {
-            return taken;
-        }
-        let hello = Hello { protocol, name };
-        match login {
-            Some((user, password)) => self.log_in(Some(user), password, Some(hello)),
-            None if self.has_pin() => {
-                self.ask_to_be(&[b"HELLO", hello.version()]);
-                self.wait_for(Busy::PinnedHello(hello));
-            }
-            None => {
-                let key = LaneKey { protocol, ..self.session().key.clone() };
-                let lane = self.lane_of(&key);
-                self.wait_for(Busy::Hello(lane, hello));
-            }
-        }
-        true
-    }
-
-    fn refuse_hello(&mut self, text: impl Into<Bytes>) -> bool {
-        self.say(&error(text));
-        true
+        Ok((Hello { protocol, name }, login))
     }
 }
+
+/// What HELLO asks for, and the user and password that it brings.
+type HelloWanted<'a> = (Hello, Option<(&'a [u8], &'a [u8])>);
 
 /// HELLO's reply: what Redis says of itself, with this client's protocol and id.
 pub(super) fn hello_reply(pairs: &[(Frame, Frame)], protocol: Protocol, id: u64) -> Frame {

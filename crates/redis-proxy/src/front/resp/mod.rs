@@ -7,6 +7,7 @@ mod answers;
 mod changes;
 mod clients;
 mod connection;
+mod exec;
 mod local;
 mod pause;
 mod pinned;

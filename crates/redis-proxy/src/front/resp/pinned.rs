@@ -12,6 +12,7 @@ use std::rc::Rc;
 
 use resp::{DecodeError, Protocol};
 
+use super::exec::{Executed, Later, Laters};
 use super::pause::Pause;
 use super::registry::Tunnel;
 use super::route::Kind;
@@ -30,6 +31,8 @@ pub(super) enum Expect {
     /// stands for that of the WAIT, which would count wrongly.
     Probe,
     Multi,
+    /// That Redis queues a command from which something follows for its client.
+    Queued,
     Exec,
     Discard,
     Watch,
@@ -59,6 +62,8 @@ pub(super) enum Expect {
 pub(super) enum Learned {
     Nothing,
     Selected(u32),
+    /// A queued command, which waits in [`Pinned::carried_out`].
+    CarriedOut,
     Tracking(bool, Option<Redirect>),
     Pause(Pause),
     /// From here on it is fed.
@@ -81,6 +86,14 @@ pub(super) struct Pinned {
     multi: bool,
     /// Commands since MULTI.
     queued: usize,
+    /// What follows from queued commands: sent; queued, by their places; and now.
+    pub(super) sent_laters: VecDeque<Later>,
+    laters: Laters,
+    pub(super) carried_out: Option<Later>,
+    /// Commands that Redis has queued.
+    places: usize,
+    /// The reply to EXEC at hand, if something follows from it.
+    executed: Option<Executed>,
     watching: bool,
     subscriptions: Subscriptions,
     tracking: bool,
@@ -152,6 +165,11 @@ impl Pinned {
             in_multi: false,
             multi: false,
             queued: 0,
+            sent_laters: VecDeque::new(),
+            laters: Laters::new(),
+            carried_out: None,
+            places: 0,
+            executed: None,
             watching: false,
             subscriptions: Subscriptions::default(),
             tracking: false,
@@ -286,6 +304,15 @@ impl Pinned {
                 self.pop();
                 return Ok((all.len() - bytes.len(), Learned::Feed(feed)));
             }
+            let is_exec = self.expects.front() == Some(&Expect::Exec) && self.hidden.is_none();
+            if self.executed.is_some() || is_exec && !self.laters.is_empty() && bytes[0] == b'*' {
+                let (used, learned) = self.look_into_exec(bytes, out)?;
+                bytes = &bytes[used..];
+                if learned != Learned::Nothing {
+                    return Ok((all.len() - bytes.len(), learned));
+                }
+                continue;
+            }
             let scanned = self.stream.scanner.scan(bytes)?;
             let (piece, rest) = bytes.split_at(scanned.len);
             let kind = self.stream.scanner.kind().unwrap_or_default();
@@ -323,6 +350,26 @@ impl Pinned {
             }
         }
         Ok((all.len(), Learned::Nothing))
+    }
+
+    /// Bytes of the reply to an EXEC from which something follows.
+    fn look_into_exec(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> Result<(usize, Learned), DecodeError> {
+        if self.executed.is_none() {
+            self.do_duty(false, bytes);
+            let later = std::mem::take(&mut self.laters);
+            self.executed = Some(Executed::new(later));
+        }
+        let Some(executed) = self.executed.as_mut() else { return Ok((0, Learned::Nothing)) };
+        let looked = executed.look(bytes, &mut self.stream.scanner, out)?;
+        if looked.whole {
+            self.executed = None;
+            self.replied(b'*', false);
+        }
+        let learned = if looked.later.is_some() { Learned::CarriedOut } else { Learned::Nothing };
+        self.carried_out = looked.later;
+        // A name given to it stays, and more may.
+        self.used = true;
+        Ok((looked.used, learned))
     }
 
     /// What must be done before the reply at hand is passed on, of which this is the beginning.
@@ -377,13 +424,30 @@ impl Pinned {
             self.pop();
             return Learned::Nothing;
         }
-        let learned = match self.pop() {
+        let expect = self.pop();
+        let is_queued = self.multi && kind == b'+';
+        let learned = match expect {
+            Some(Expect::Queued) => {
+                let later = self.sent_laters.pop_front();
+                self.laters.extend(later.filter(|_| is_queued).map(|later| (self.places, later)));
+                // It was carried out, then; what it has done is not known.
+                self.kept |= !self.multi && !is_error;
+                self.places += usize::from(is_queued);
+                Learned::Nothing
+            }
+            Some(Expect::Reply) if is_queued => {
+                self.places += 1;
+                Learned::Nothing
+            }
             Some(Expect::Probe) => {
                 self.probe_failed = is_error;
                 Learned::Nothing
             }
             Some(Expect::Multi) => {
-                self.multi |= !is_error;
+                if !is_error {
+                    (self.multi, self.places) = (true, 0);
+                    self.laters.clear();
+                }
                 Learned::Nothing
             }
             // EXEC without MULTI leaves the watched keys watched; within it, any error discards all.

@@ -100,6 +100,11 @@ fn redirect_at(arguments: Arguments<'_>) -> Option<usize> {
     None
 }
 
+/// Whether CLIENT TRACKING names a client.
+pub(super) fn names_target(arguments: Arguments<'_>) -> bool {
+    redirect_at(arguments).is_some()
+}
+
 /// How a CLIENT TRACKING goes to Redis.
 pub(super) enum Told {
     /// As it is.

@@ -242,7 +242,7 @@ impl Connection {
     }
 
     /// Redis has taken the credentials on the client's own connection.
-    fn logged_in_pinned(&mut self, login: &Login, stay: Stay) {
+    pub(in crate::front::resp) fn logged_in_pinned(&mut self, login: &Login, stay: Stay) {
         if let Some(pinned) = self.pinned.as_mut() {
             pinned.kept |= stay == Stay::Always;
         }
@@ -256,7 +256,7 @@ impl Connection {
         }
     }
 
-    fn greet_pinned(&mut self, hello: &Hello) {
+    pub(in crate::front::resp) fn greet_pinned(&mut self, hello: &Hello) {
         if let Some(facts) = self.pinned.as_ref().map(|pinned| pinned.stream.facts.clone()) {
             self.greeted(&facts, hello);
         }

@@ -244,7 +244,7 @@ impl Connection {
         let commands = front.commands.borrow();
         let (way, command) = front.route(&commands, arguments, &mut self.session);
         let resp3 = self.session.resp3();
-        let translated;
+        let (translated, substitute);
         let mut request = request;
         let Some(pinned) = self.pinned.as_mut().filter(|pinned| !pinned.shut) else {
             return false;
@@ -259,13 +259,21 @@ impl Connection {
             _ if pinned.in_multi => match way {
                 _ if is(arguments, b"EXEC") => Expect::Exec,
                 _ if is(arguments, b"DISCARD") => Expect::Discard,
-                Route::Shared { .. }
-                | Route::Pinned(Why::Blocking | Why::Wait | Why::Multi | Why::Watch | Why::Unknown) => {
-                    Expect::Reply
-                }
-                // Queued, these change the connection in ways that only EXEC's reply tells.
-                Route::Local(_) | Route::Pinned(_) | Route::Tunnel => {
-                    return self.tunnel(request);
+                Route::Shared { .. } if Pause::wanted(arguments).is_none() => Expect::Reply,
+                Route::Pinned(Why::Blocking | Why::Wait | Why::Multi | Why::Watch) => Expect::Reply,
+                // Queued, these change the client in ways that EXEC's reply tells.
+                Route::Shared { .. } | Route::Local(_) | Route::Pinned(_) | Route::Tunnel => {
+                    let Some((later, instead)) = self.later(way, arguments, &request) else {
+                        return self.tunnel(request);
+                    };
+                    if let Some(instead) = instead {
+                        substitute = instead;
+                        request = Request::Raw(&substitute);
+                    }
+                    if let Some(pinned) = self.pinned.as_mut() {
+                        pinned.sent_laters.push_back(later);
+                    }
+                    Expect::Queued
                 }
             },
             Route::Pinned(Why::Unsubscribe(kind)) if arguments.len() == 1 => Expect::UnsubscribedAll(kind),

@@ -123,13 +123,31 @@ impl Connection {
         Ok(())
     }
 
+    /// The client's connection is in another database.
+    pub(in crate::front::resp) fn selected(&mut self, db: u32) {
+        if let Some(pinned) = self.pinned.as_mut() {
+            pinned.key.db = db;
+        }
+        self.session.select(db);
+        self.forget_lanes();
+    }
+
+    /// The client's connection is in a state that only its end undoes.
+    pub(in crate::front::resp) fn keep_pin(&mut self) {
+        if let Some(pinned) = self.pinned.as_mut() {
+            pinned.kept = true;
+        }
+    }
+
     /// What follows from a reply for more than the pin.
     fn learn(&mut self, learned: Learned) {
         match learned {
             Learned::Nothing => {}
-            Learned::Selected(db) => {
-                self.session.select(db);
-                self.forget_lanes();
+            Learned::Selected(db) => self.selected(db),
+            Learned::CarriedOut => {
+                if let Some(later) = self.pinned.as_mut().and_then(|pinned| pinned.carried_out.take()) {
+                    self.carry_out(later);
+                }
             }
             Learned::Tracking(on, redirect) => {
                 let redirect = on.then_some(redirect.map_or(0, |redirect| redirect.own));
