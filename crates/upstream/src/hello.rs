@@ -38,9 +38,10 @@ pub(crate) fn unfit_by_info(info: &Frame) -> Option<&'static str> {
     info.lines().find_map(|line| line.strip_prefix("redis_mode:")).and_then(|mode| unfit(mode.trim()))
 }
 
-/// The same where nothing tells but an answer that sends its reader to another node, whose address is nobody's business.
+/// The same where nothing tells but an answer that sends its reader to another node, whose address is nobody's business, or to none.
 pub fn sent_elsewhere(error: &[u8]) -> Option<&'static str> {
-    (error.starts_with(b"MOVED ") || error.starts_with(b"ASK ")).then_some(OF_A_CLUSTER)
+    let codes: [&[u8]; 3] = [b"MOVED ", b"ASK ", b"CLUSTERDOWN "];
+    codes.iter().any(|code| error.starts_with(code)).then_some(OF_A_CLUSTER)
 }
 
 impl Hello {
@@ -152,6 +153,7 @@ mod tests {
         assert!(unfit_by_info(&info("cluster")).is_some() && unfit_by_info(&info("standalone")).is_none());
         assert!(unfit_by_info(&Frame::Error("NOPERM".into())).is_none());
         assert!(sent_elsewhere(b"MOVED 1 10.0.0.1:1").is_some() && sent_elsewhere(b"ASK 1 h:1").is_some());
+        assert!(sent_elsewhere(b"CLUSTERDOWN Hash slot not served").is_some());
         assert!(sent_elsewhere(b"ASKING").is_none() && sent_elsewhere(b"ERR MOVED ").is_none());
     }
 

@@ -260,6 +260,10 @@ fn unopened(loss: Loss) -> OpenError {
 
 async fn demand(talk: &mut Talk<'_>, step: Step) -> Result<(), OpenError> {
     match listen(talk).await? {
+        // It says nothing of who asks.
+        Frame::Error(text) if text.starts_with(b"ERR max number of clients") => {
+            Err(unreachable(String::from_utf8_lossy(&text).into_owned()))
+        }
         Frame::Error(text) => Err(OpenError::Refused(step, text)),
         _ => Ok(()),
     }

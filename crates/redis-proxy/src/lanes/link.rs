@@ -12,7 +12,7 @@ use tokio::time::{Instant, sleep};
 use tracing::{debug, info, warn};
 use upstream::{Duplex, OpenError, RawConnection, Step, sent_elsewhere};
 
-use super::shared::{Refusal, SharedLane, unfit};
+use super::shared::{Refusal, SharedLane, unfit_line};
 use super::{Facts, LaneKey, Lanes};
 use crate::clock::{nanos, now_ns};
 use crate::timer::Timer;
@@ -62,7 +62,6 @@ pub(super) async fn drive(lane: Rc<SharedLane>, lanes: Rc<Lanes>, timeout_ns: u6
         loop {
             if refusal == Refusal::Unreachable {
                 lanes.stats.lane_failures.add(1);
-                debug!(db = key.db, "no lane to redis");
             }
             lane.refuse(&refusal, &lanes.spare);
             sleep(PAUSE).await;
@@ -96,8 +95,11 @@ async fn open(lane: &SharedLane, lanes: &Lanes) -> Result<RawConnection, Refusal
     lane.set_place(Some(lanes.lane_place().await?));
     lane.set_rights(lanes.anonymous.voided());
     let opened = lanes.open(&lane.key.greeting()).await;
-    if opened.is_err() {
+    if let Err(error) = &opened {
         lane.set_place(None);
+        if let OpenError::Unreachable(why) = error {
+            debug!(db = lane.key.db, %why, "no lane to redis");
+        }
     }
     opened.map_err(refusal)
 }
@@ -310,7 +312,7 @@ impl Link<'_> {
                     let error = &bytes[taken..];
                     // HELLO and INFO would have told of a node of a cluster; without them, its first such answer does.
                     if let Some(why) = sent_elsewhere(&error[1..]) {
-                        let line = [b"-", &unfit(why)[..], b"\r\n"].concat();
+                        let line = unfit_line(why);
                         mailbox.error(whole, &line);
                         mailbox.deliver(&bytes[..taken], whole, false, &self.lanes.spare);
                         mailbox.deliver(&line, 1, false, &self.lanes.spare);

@@ -38,8 +38,8 @@ pub(crate) use key::{Identity, LaneKey, Pace};
 pub(crate) use mailbox::{LARGE_REPLY, Mailbox, State as MailboxState};
 pub(crate) use pin::{KEPT_PINS, NoPin, PinStream, Pinning};
 use shared::SharedLane;
-pub(crate) use shared::{Held, Refusal, Request};
-pub(crate) use upstream::{Login, OpenError, Password, Step};
+pub(crate) use shared::{Held, Refusal, Request, unfit_line};
+pub(crate) use upstream::{Login, OpenError, Password, Step, sent_elsewhere};
 
 use crate::spare::Spare;
 use crate::stats::LaneStats;

@@ -94,6 +94,11 @@ pub(super) fn unfit(why: &str) -> Bytes {
     format!("MASTERDOWN proxy: {why}").into()
 }
 
+/// The same as a reply.
+pub(crate) fn unfit_line(why: &str) -> Vec<u8> {
+    [b"-", &unfit(why)[..], b"\r\n"].concat()
+}
+
 /// Commands of one client that follow each other on a lane.
 struct Run {
     mailbox: Rc<Mailbox>,

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use testkit::{RedisServer, Reply, wait_until};
 
-use crate::support::{start_resp_in, wait_in_force};
+use crate::support::{program, start_resp_in, wait_in_force};
 
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -108,4 +108,33 @@ fn a_change_of_a_key_longer_than_any_reply_is_seen() {
         wait_until(PATIENCE, "the new value", || client.get(&key) == Some(b"two".to_vec()));
     }
     assert_eq!(proxy.metrics().value("redis_proxy_redis_disconnects_total"), 0.0);
+}
+
+#[test]
+fn a_hundred_megabytes_in_a_loop_put_the_promise_out_of_force_once_at_most() {
+    let redis = RedisServer::start();
+    let element = "e".repeat(1 << 20);
+    let mut writer = redis.client();
+    for _ in 0..100 {
+        writer.command(&["RPUSH", "big", &element]);
+    }
+    // The default MAX_STALENESS, which such a reply takes longer than.
+    let proxy = program()
+        .redis(&redis)
+        .set("RESP_PORT", "0")
+        .set("COHERENCE", "tracking")
+        .allow_warning("coherence is not in force")
+        .start();
+    wait_in_force(&proxy);
+    redis.reset_stats();
+    let mut client = proxy.resp_client();
+    let loops = 5;
+    for _ in 0..loops {
+        client.send("LRANGE big 0 -1\r\n").expect("*100\r\n");
+        client.skip(100 * ((1 << 20) + "$1048576\r\n\r\n".len() as u64));
+    }
+    // What holds the link up is what travels on it.
+    assert_eq!((redis.command_calls("lrange"), redis.command_calls("pttl")), (loops + 1, 1));
+    assert_eq!(proxy.metrics().value("redis_proxy_redis_disconnects_total"), 0.0);
+    wait_in_force(&proxy);
 }

@@ -103,7 +103,21 @@ fn without_hello_and_info_the_first_moved_tells() {
             assert!(reply.starts_with("-MASTERDOWN proxy: ") && reply.contains(OF_A_CLUSTER), "{reply}");
         }
         assert_eq!(redis.calls("SET"), 1);
+        assert_eq!(redis.calls("WATCH"), 0);
     }
+}
+
+#[test]
+fn what_a_connection_of_ones_own_hears_of_other_nodes_is_not_passed_on() {
+    let redis = ScriptedRedis::builder().refuse_hello().answer("WATCH", "-MOVED 12539 10.1.2.3:6379\r\n");
+    let redis = redis.start(|_, _| Action::value("v"));
+    let proxy = in_mode("ttl").set("RESP_COHERENCE", "off").redis_at(redis.address()).start();
+    let mut client = proxy.resp_client();
+    for _ in 0..2 {
+        let reply = client.send("WATCH k\r\n").line();
+        assert!(reply.starts_with("-MASTERDOWN proxy: ") && reply.contains(OF_A_CLUSTER), "{reply}");
+    }
+    client.ask("GET k", "$1\r\nv");
 }
 
 #[test]

@@ -18,7 +18,7 @@ use super::registry::Tunnel;
 use super::route::Kind;
 use super::subscriptions::{Glimpse, Said, Subscriptions, What};
 use super::tracking::{Redirect, Target, may_name_target};
-use crate::lanes::{Answer, Duty, LaneKey, PinStream};
+use crate::lanes::{Answer, Duty, LaneKey, PinStream, sent_elsewhere, unfit_line};
 
 /// What the reply to a command on its way will mean.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -319,6 +319,15 @@ impl Pinned {
             let is_error = matches!(kind, b'-' | b'!');
             if self.pubsub || self.resetting {
                 self.glimpse.add(piece);
+            }
+            // HELLO and INFO would have told of a node of a cluster. Without them its answer must not leave, whole or in parts.
+            if kind == b'-'
+                && self.hidden.is_none()
+                && self.stream.facts.hello.is_err()
+                && let Some(why) = sent_elsewhere(&piece[1..])
+            {
+                out.extend_from_slice(&unfit_line(why));
+                self.hidden = Some(true);
             }
             // In RESP3 they are pushes, and all else is a reply.
             let may_tell = self.key.protocol == Protocol::Resp2
