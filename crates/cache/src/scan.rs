@@ -7,11 +7,11 @@ use crate::sweep::SLOTS_A_LOCK;
 /// Where a scan goes on. Opaque; good as long as the cache.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Cursor {
-    shard: usize,
+    pub(crate) shard: usize,
     /// The last slot seen.
-    slot: u32,
+    pub(crate) slot: u32,
     /// Which numbering of the shard's slots that is.
-    numbering: u32,
+    pub(crate) numbering: u32,
 }
 
 /// One step of a scan.

@@ -289,6 +289,18 @@ impl<E> Shard<E> {
         Some(Gone { first, others: Some(gone) })
     }
 
+    /// Removes the answers of a partition's number that stand beside a key's first.
+    pub(crate) fn take_partition(&mut self, first: &Entry, hash: u32, number: u8) -> Option<Gone> {
+        let mut gone = self.take_some(first.key(), hash, |other| other.partition().number() == number);
+        let first = gone.pop()?;
+        Some(Gone { first, others: Some(gone) })
+    }
+
+    /// Whether a fill of a partition's number is registered.
+    pub(crate) fn has_fills_of(&self, number: u8) -> bool {
+        self.fills.iter().any(|fill| fill.partition.number() == number)
+    }
+
     /// Removes the entry that leaves first: one that is known to be dead, else the least recently used.
     pub(crate) fn evict(&mut self, at: &Moment) -> Option<Gone> {
         let slot = self.known_dead(at).or_else(|| self.list.oldest())?;

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use cache::{Cache, Entry, Facts, Keep, Lease, Limits, Lookup, Need, Outcome, Partition, Stored, View};
+use cache::{
+    Cache, Cleared, Cursor, Entry, Facts, Keep, Lease, Limits, Lookup, Need, Outcome, Partition, Stored, View,
+};
 
 const VALUE: View<'_> = View::VALUE;
 
@@ -309,4 +311,51 @@ fn a_fill_under_a_lease_is_unregistered_alone() {
     tracked.found(b"v", Facts::default(), keep, 2);
     assert!(matches!(of_age.try_outcome(), Some(Outcome::Found { stored: Stored::Yes, .. })));
     assert!(matches!(of_lease.try_outcome(), Some(Outcome::Found { stored: Stored::Overtaken, .. })));
+}
+
+/// Clears a partition in steps as small as they go, after which nothing of it may be left.
+fn clear(cache: &Cache<()>, number: u8) -> Cleared {
+    let mut cursor = Cursor::default();
+    for _ in 0..10_000 {
+        match cache.clear_partition(number, cursor, 1) {
+            Cleared::UpTo(next) => cursor = next,
+            end => return end,
+        }
+    }
+    panic!("no end");
+}
+
+#[test]
+fn a_partition_is_cleared_of_all_its_answers_and_of_no_others() {
+    let cache = Cache::new(Limits {
+        capacity: 2000,
+        capacity_bytes: None,
+        expiry: Duration::from_secs(10),
+        max_value_bytes: 100,
+        shards: Some(4),
+    });
+    let key = |number: usize| format!("k{number}").into_bytes();
+    for number in 0..1000 {
+        // First, beside, alone, and not at all.
+        for partition in [[1, 2], [2, 1], [1, 3], [2, 3]][number % 4] {
+            put(&cache, &key(number), view(partition, b""), b"v", 1);
+            put(&cache, &key(number), view(partition, b"STRLEN"), b":1", 1);
+        }
+    }
+    let before = cache.stats(2);
+    assert_eq!((before.entries, before.others), (1000, 3000));
+    // While a fill of it is on its way, it is not over.
+    let Lookup::Miss(fill, _) = find(&cache, b"more", view(1, b""), 2) else { panic!("a miss") };
+    assert_eq!(clear(&cache, 1), Cleared::FillsLeft);
+    drop(fill);
+    assert_eq!(clear(&cache, 1), Cleared::All);
+    for number in 0..1000 {
+        for question in [&b""[..], b"STRLEN"] {
+            assert_eq!(held(&cache, &key(number), view(1, question), 2), None, "{number}");
+            if number % 4 == 3 || number % 4 == 1 {
+                assert!(held(&cache, &key(number), view(2, question), 2).is_some(), "{number}");
+            }
+        }
+    }
+    assert_eq!(cache.slots(), 1000);
 }

@@ -65,6 +65,8 @@ mutants! {
     UserIgnored = "user-ignored",
     /// All databases share what was read in one.
     DbIgnored = "db-ignored",
+    /// The number of a reader that has gone is given to the next one while answers of the former are still held.
+    EarlyNumber = "early-number",
 }
 
 /// One more than the place in [`Mutant::ALL`]; 0 is none.

@@ -244,6 +244,8 @@ async fn serve(
     let port = |listener: &TcpListener| listener.local_addr().ok().map(|address| address.port());
     let ports = [&listeners.http, &listeners.resp].into_iter().flatten().filter_map(port).collect();
     tokio::spawn(vital::task("the watch for clients that are gone", plan.present.clone().watch(ports)));
+    let tending = partitions.clone().tend(readthrough::period(settings.resp_lane_idle));
+    tokio::spawn(vital::task("the partitions", tending));
     let (stop, _) = watch::channel(());
     let refusals = Refusals(Arc::new(plan.http.clone()));
     let ports = [(listeners.http, Speaks::Http), (listeners.resp, Speaks::Resp)];
@@ -361,6 +363,7 @@ fn link_settings(settings: &Settings, mode: Mode, delivery: &Arc<Delivery>) -> O
         relies: false,
         large_bytes: settings.max_value_bytes,
         large_life_ns: nanos(settings.global_expiry),
+        _part: None,
     })
 }
 

@@ -95,6 +95,9 @@ impl Endpoint {
 
     /// The endpoint with the credentials of this moment.
     pub(crate) async fn as_of_now(&self) -> Cow<'_, Endpoint> {
+        if let Some(proven) = &self.proven {
+            return Cow::Owned(Endpoint { password: proven.first(), ..self.clone() });
+        }
         match &self.source {
             Some(source) if source.0.first == self.who() => {
                 let Who { username, password } = source.now().await;
@@ -102,6 +105,12 @@ impl Endpoint {
             }
             _ => Cow::Borrowed(self),
         }
+    }
+
+    /// Redis has turned down what clients have proven last: as who `used`, with what one had proven before, if there is such.
+    pub(crate) fn proven_before(&self, used: &Endpoint) -> Option<Cow<'static, Endpoint>> {
+        let password = self.proven.as_ref()?.next(used.password.as_ref())?;
+        Some(Cow::Owned(Endpoint { password, ..self.clone() }))
     }
 
     /// An attempt that began at `start` was turned down for its credentials, or cut: whether it is worth another look at them. Waits

@@ -124,8 +124,8 @@ impl<T> Driver<T> {
         let endpoint = &self.target.endpoint;
         let connect = async {
             let start = Instant::now();
+            let mut who = endpoint.as_of_now().await;
             loop {
-                let who = endpoint.as_of_now().await;
                 let mut stream = open(&who, resolved)
                     .await
                     .map_err(|error| Loss::Unreachable(error.to_string().into()))?;
@@ -134,9 +134,14 @@ impl<T> Driver<T> {
                     Err(loss) => loss,
                 };
                 let passing = matches!(loss, Loss::Refused(_) | Loss::Unreachable(_));
-                if !passing || !endpoint.may_disagree(start).await {
+                let older = endpoint.proven_before(&who).filter(|_| matches!(loss, Loss::Refused(_)));
+                if older.is_none() && (!passing || !endpoint.may_disagree(start).await) {
                     return Err(loss);
                 }
+                who = match older {
+                    Some(older) => older,
+                    None => endpoint.as_of_now().await,
+                };
             }
         };
         match timeout(endpoint.connect_timeout, connect).await {

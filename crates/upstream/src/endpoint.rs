@@ -2,9 +2,11 @@
 
 use std::fmt;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::credentials::Source;
+use crate::proven::Proven;
 
 /// The one backing Redis: its address, credentials and the limits of a connection to it.
 #[derive(Clone, Debug)]
@@ -19,6 +21,8 @@ pub struct Endpoint {
     pub password: Option<Secret>,
     /// Where user and password are read anew at each attempt to connect; without one they stay as they are.
     pub source: Option<Source>,
+    /// Passwords that clients have proven for the user, to be used in place of that one.
+    pub proven: Option<Arc<Proven>>,
     /// The database that is SELECTed; 0 sends no SELECT.
     pub db: u32,
     /// Bound of one attempt: name resolution, TCP, TLS and the handshake together.

@@ -25,6 +25,7 @@ mod driver;
 mod endpoint;
 mod handshake;
 mod hello;
+mod proven;
 mod queue;
 mod raw;
 mod sink;
@@ -36,6 +37,7 @@ pub use credentials::{Source, Who};
 pub use driver::{Driver, connect};
 pub use endpoint::{Address, Endpoint, Secret, Tls};
 pub use hello::{Hello, sent_elsewhere};
+pub use proven::Proven;
 pub use queue::{State, Unsent, Upstream};
 pub use raw::{
     Greeting, Login, OpenError, Password, RawConnection, Step, ask_as_nobody, ask_once, open_as_ourselves,

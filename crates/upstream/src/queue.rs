@@ -101,6 +101,13 @@ impl<T> Shared<T> {
     }
 }
 
+impl<T> Drop for Shared<T> {
+    /// A connection that ends for good may leave commands behind, which count with those of others.
+    fn drop(&mut self) {
+        self.drain_into(State::Connecting);
+    }
+}
+
 /// A handle to one connection; clones are the same connection. Usable from any thread.
 pub struct Upstream<T> {
     pub(crate) shared: Arc<Shared<T>>,
@@ -195,5 +202,36 @@ impl<T> Upstream<T> {
 fn wake(driver: Option<Waker>) {
     if let Some(waker) = driver {
         waker.wake();
+    }
+}
+
+#[cfg(all(test, not(feature = "shuttle")))]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::{Address, Endpoint, connect};
+
+    #[test]
+    fn commands_of_a_connection_that_has_ended_count_no_more() {
+        let endpoint = Endpoint {
+            address: Address::Unix("/nowhere".into()),
+            tls: None,
+            username: None,
+            password: None,
+            source: None,
+            proven: None,
+            db: 0,
+            connect_timeout: Duration::from_secs(1),
+            silence_timeout: Duration::from_secs(1),
+            ping_interval: Duration::from_secs(1),
+            max_reply_bytes: 1,
+        };
+        let target = Target::new(endpoint.clone(), 1);
+        let (one, driver) = connect::<()>(&target);
+        let (two, _driver) = connect::<()>(&target.beside(endpoint));
+        assert!(one.send(&[b"PING"], ()).is_ok() && two.send(&[b"PING"], ()).is_err());
+        drop((one, driver));
+        assert!(two.send(&[b"PING"], ()).is_ok());
     }
 }

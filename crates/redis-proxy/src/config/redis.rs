@@ -27,6 +27,7 @@ pub(super) fn resolve(values: &Values) -> Result<(Endpoint, bool), ConfigError> 
         source: source(values, &place.username, &place.password),
         username: place.username,
         password: place.password,
+        proven: None,
         db: place.db,
         connect_timeout: values.time("REDIS_CONNECT_TIMEOUT"),
         silence_timeout: values.time("UPSTREAM_TIMEOUT"),

@@ -48,7 +48,7 @@ impl Fronts {
 
     /// What the fronts do beside serving clients. Never ends.
     pub(crate) async fn run(&self) {
-        self.resp.learn().await;
+        tokio::join!(self.resp.learn(), self.resp.tend_readers());
     }
 
     /// From now on clients are let go.

@@ -13,10 +13,12 @@ mod fetched;
 mod link;
 mod partitions;
 mod question;
+mod readers;
 mod waiting;
 mod written;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use cache::{Cache, Lookup, Need, Partition};
 pub(crate) use cache::{Entry, Outcome, Stored};
@@ -25,14 +27,21 @@ use upstream::Upstream;
 
 pub(crate) use self::aging::{FillSink, Ticket};
 pub(crate) use self::link::{Delivery, Link, LinkCounts, LinkSettings, LinkThread, time_left_ns};
-pub(crate) use self::partitions::{ClientReads, Partitions, Readers};
+use self::partitions::Hold;
+pub(crate) use self::partitions::{ClientReads, Partitions};
 pub(crate) use self::question::{Accepts, Kind, Question, Words};
+pub(crate) use self::readers::Readers;
 use self::waiting::Again;
 pub(crate) use self::waiting::{Answered, Waiting};
 pub(crate) use self::written::Written;
 use crate::budget::Budget;
 use crate::failure::Failure;
 use crate::stats::WorkerStats;
+
+/// How often those are looked for that have not been used for `idle`.
+pub(crate) fn period(idle: Duration) -> Duration {
+    (idle / 4).clamp(Duration::from_millis(10), Duration::from_secs(1))
+}
 
 /// The cache as this program uses it: waiters of a failed fill get a [`Failure`].
 pub(crate) type Store = Cache<Failure>;
@@ -47,6 +56,8 @@ pub(crate) struct ReadThrough {
     /// On a link: every read is a strict one.
     strict: bool,
     stats: Arc<WorkerStats>,
+    /// What it holds of its partition; the first one needs none.
+    _hold: Option<Hold>,
 }
 
 /// Where a miss travels.
@@ -109,7 +120,14 @@ pub(crate) fn may_be_newest(outcome: &Outcome<Failure>, keeps_order: bool) -> bo
 impl ReadThrough {
     /// Mode `ttl`: misses travel on `upstream`.
     pub(crate) fn aging(store: Store, upstream: Upstream<Ticket>, stats: Arc<WorkerStats>) -> Self {
-        ReadThrough { store, partition: Partition::OWN, way: Way::Own(upstream), strict: false, stats }
+        ReadThrough {
+            store,
+            partition: Partition::OWN,
+            way: Way::Own(upstream),
+            strict: false,
+            stats,
+            _hold: None,
+        }
     }
 
     /// Modes `tracking` and `strict`: a key's misses travel on one of `links`, always the same.
@@ -119,7 +137,14 @@ impl ReadThrough {
         strict: bool,
         stats: Arc<WorkerStats>,
     ) -> Self {
-        ReadThrough { store, partition: Partition::OWN.leased(), way: Way::Linked(links), strict, stats }
+        ReadThrough {
+            store,
+            partition: Partition::OWN.leased(),
+            way: Way::Linked(links),
+            strict,
+            stats,
+            _hold: None,
+        }
     }
 
     /// Where the replies of the worker's own connection go, in mode `ttl`.

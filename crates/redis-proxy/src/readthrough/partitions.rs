@@ -3,22 +3,27 @@
 //! A partition's misses travel on connections of that user and database, so that Redis itself says what the user may read;
 //! what they bring is shown to the same partition alone. The first partition is the proxy's own user and database: that
 //! of the HTTP front, and of RESP clients that are the same user. An invalidation concerns a key in all of them.
+//!
+//! A partition lasts as long as a worker has a way to it. Its number is another's only once everything of it has gone: its
+//! links and connections, the fills on their way, and what is held ([`Partitions::tend`]).
 
-use std::cell::RefCell;
 use std::collections::HashMap;
-use std::rc::Rc;
-use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::mem;
+use std::sync::{Arc, Weak};
+use std::thread::JoinHandle;
+use std::time::Duration;
 
-use cache::Partition;
+use cache::{Cleared, Cursor, Partition};
 use mutant::Mutant;
 use sync::Mutex;
-use tokio::task::spawn_local;
+use tokio::sync::oneshot;
+use tokio::task::{spawn_local, yield_now};
+use tokio::time::{MissedTickBehavior, interval};
 use tracing::{Instrument, error, error_span, info, warn};
-use upstream::{Endpoint, Login, Secret, Target};
+use upstream::{Endpoint, Login, Proven, Secret, Target, Upstream};
 
 use super::link::{Link, LinkSettings, LinkThread};
-use super::{ReadThrough, Store, Way};
+use super::{ReadThrough, Store, Ticket, Way};
 use crate::budget::Budget;
 use crate::stats::WorkerStats;
 use crate::vital;
@@ -26,33 +31,57 @@ use crate::vital;
 /// The user that a client is who names none.
 const DEFAULT_USER: &str = "default";
 
-/// Who reads, and in which database.
+/// Slots of the cache that are cleared under one lock, and before others have a turn.
+const SLOTS_A_STEP: usize = 64;
+
+/// Who reads, and in which database, by whatever password that was proven.
 #[derive(Clone, PartialEq, Eq, Hash)]
-struct Reader {
-    user: String,
-    password: Option<String>,
-    db: u32,
+pub(super) struct Reader {
+    pub(super) user: String,
+    pub(super) db: u32,
 }
 
 impl Reader {
     fn of_endpoint(endpoint: &Endpoint) -> Reader {
-        Reader {
-            user: endpoint.username.clone().unwrap_or_else(|| DEFAULT_USER.into()),
-            password: endpoint.password.as_ref().map(|secret| secret.expose().to_owned()),
-            db: endpoint.db,
-        }
+        Reader { user: endpoint.username.clone().unwrap_or_else(|| DEFAULT_USER.into()), db: endpoint.db }
     }
 
     /// None if the words are no text: such a reader is not cached for.
-    fn of_login(login: &Login, db: u32) -> Option<Reader> {
-        let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).ok();
-        let (user, password) = match login {
-            Login::None => (DEFAULT_USER.into(), None),
-            Login::Password(password) => (DEFAULT_USER.into(), Some(text(&password.0)?)),
-            Login::User(user, password) => (text(user)?, Some(text(&password.0)?)),
+    pub(super) fn of_login(login: &Login, db: u32) -> Option<Reader> {
+        let user = match login {
+            Login::None | Login::Password(_) => DEFAULT_USER.into(),
+            Login::User(user, _) => String::from_utf8(user.to_vec()).ok()?,
         };
-        Some(Reader { user, password, db })
+        Some(Reader { user, db })
     }
+}
+
+/// The password of a login, if it needed one; none at all if that is no text.
+pub(super) fn password_of(login: &Login) -> Option<Option<Secret>> {
+    match login {
+        Login::None => Some(None),
+        Login::Password(password) | Login::User(_, password) => {
+            String::from_utf8(password.0.to_vec()).ok().map(|text| Some(Secret::new(text)))
+        }
+    }
+}
+
+/// What a way holds of its partition, which lasts so long.
+#[derive(Clone)]
+pub(super) struct Hold {
+    _user: Arc<()>,
+    /// Everything by which an answer may come has a part in its partition.
+    _part: Arc<()>,
+    /// Ends the connection that is this way's own.
+    _connection: Option<Arc<oneshot::Sender<()>>>,
+}
+
+/// A way to what a reader may see.
+pub(super) struct Found {
+    pub(super) partition: Partition,
+    pub(super) way: Way,
+    pub(super) hold: Hold,
+    pub(super) proven: Arc<Proven>,
 }
 
 /// How reads of Redis clients are kept.
@@ -74,18 +103,83 @@ pub(crate) struct Partitions {
     endpoint: Endpoint,
     /// The proxy's own; the commands of all partitions count together.
     redis: Arc<Target>,
-    reads: ClientReads,
-    // Taken when a worker meets a reader for the first time.
+    pub(super) reads: ClientReads,
+    /// The proxy's own user and database.
+    own: Reader,
+    // Taken when a worker meets a reader for the first time, and by `tend`.
     known: Mutex<Known>,
+}
+
+/// A partition that is read.
+struct Slot {
+    /// The one of its number that is held by age.
+    partition: Partition,
+    /// Held by each way to it.
+    users: Arc<()>,
+    /// Held by everything that may bring an answer.
+    parts: Arc<()>,
+    proven: Arc<Proven>,
+    target: Option<Arc<Target>>,
+    links: Option<Arc<[Arc<Link>]>>,
+    threads: Vec<LinkThread>,
+    /// The first partition has the canary, which tells of the server that all use.
+    own: Option<Arc<()>>,
+}
+
+impl Slot {
+    fn new(partition: Partition) -> Slot {
+        Slot {
+            partition,
+            users: Arc::default(),
+            parts: Arc::default(),
+            proven: Arc::default(),
+            target: None,
+            links: None,
+            threads: Vec::new(),
+            own: None,
+        }
+    }
+
+    fn is_used(&self) -> bool {
+        Arc::strong_count(&self.users) > 1
+    }
+}
+
+/// A partition that nobody reads any more, or what was made for the first one.
+struct Leaving {
+    /// Its number, which is nobody's until it has left.
+    partition: Option<Partition>,
+    parts: Weak<()>,
+    threads: Vec<JoinHandle<()>>,
+    /// How far the cache has been cleared of it.
+    cleared: Cursor,
+}
+
+impl Leaving {
+    /// Whether nothing can bring an answer any more.
+    fn is_silent(&self) -> bool {
+        self.threads.iter().all(JoinHandle::is_finished)
+            && (self.partition.is_none() || self.parts.strong_count() == 0)
+    }
 }
 
 #[derive(Default)]
 struct Known {
-    numbers: HashMap<Reader, Partition>,
-    targets: HashMap<Partition, Arc<Target>>,
-    links: HashMap<Partition, Arc<[Arc<Link>]>>,
-    threads: Vec<LinkThread>,
+    slots: HashMap<Reader, Slot>,
+    leaving: Vec<Leaving>,
     told: bool,
+}
+
+impl Known {
+    /// A number that is nobody's, if there may be one more than are taken.
+    fn free(&self, most: usize) -> Option<Partition> {
+        let taken = self.slots.values().map(|slot| slot.partition);
+        let taken: Vec<_> = taken.chain(self.leaving.iter().filter_map(|left| left.partition)).collect();
+        if taken.len() >= most {
+            return None;
+        }
+        (0..Partition::COUNT).map_while(Partition::new).find(|partition| !taken.contains(partition))
+    }
 }
 
 impl Partitions {
@@ -97,93 +191,132 @@ impl Partitions {
         redis: Arc<Target>,
         reads: ClientReads,
     ) -> Arc<Self> {
+        let own = Reader::of_endpoint(&endpoint);
         let mut known = Known::default();
-        known.numbers.insert(Reader::of_endpoint(&endpoint), Partition::OWN);
-        Arc::new(Partitions { store, budget, endpoint, redis, reads, known: Mutex::new(known) })
+        known.slots.insert(own.clone(), Slot::new(Partition::OWN));
+        Arc::new(Partitions { store, budget, endpoint, redis, reads, own, known: Mutex::new(known) })
     }
 
     /// Ends the links that Redis clients have to themselves.
     pub(crate) fn end(&self) {
-        let threads = std::mem::take(&mut self.known.lock().threads);
+        let threads: Vec<_> =
+            self.known.lock().slots.values_mut().flat_map(|slot| mem::take(&mut slot.threads)).collect();
         threads.into_iter().for_each(LinkThread::end);
     }
 
     /// How many partitions there are.
     pub(crate) fn len(&self) -> usize {
-        self.known.lock().numbers.len()
+        self.known.lock().slots.len()
     }
 
-    fn partition_of(&self, reader: &Reader) -> Option<Partition> {
+    /// The proxy's own user and database.
+    pub(super) fn own(&self) -> &Reader {
+        &self.own
+    }
+
+    /// A worker's way to what a reader may see; none if there are too many, or if the system has no thread to give.
+    /// `password` was proven at `proven_ns`.
+    pub(super) fn way_of(
+        &self,
+        reader: &Reader,
+        password: Option<Secret>,
+        proven_ns: u64,
+        stats: &Arc<WorkerStats>,
+    ) -> Option<Found> {
         let mut known = self.known.lock();
-        if let Some(partition) = known.numbers.get(reader) {
-            return Some(*partition);
+        if !known.slots.contains_key(reader) {
+            let Some(partition) = known.free(self.reads.most_readers) else {
+                if !mem::replace(&mut known.told, true) {
+                    warn!(
+                        most = self.reads.most_readers,
+                        "too many users and databases: the reads of further ones are not cached"
+                    );
+                }
+                return None;
+            };
+            let number = partition.number();
+            info!(user = reader.user, db = reader.db, partition = number, "cached for another reader");
+            known.slots.insert(reader.clone(), Slot::new(partition));
         }
-        let next = known.numbers.len();
-        let Some(partition) = Partition::new(next).filter(|_| next < self.reads.most_readers) else {
-            if !std::mem::replace(&mut known.told, true) {
-                warn!(
-                    most = self.reads.most_readers,
-                    "too many users and databases: the reads of further ones are not cached"
-                );
+        let own = match &self.reads.linked {
+            Some(settings) if !self.reads.shared && *reader != self.own => {
+                let slot = known.slots.get_mut(&self.own)?;
+                self.start_links(slot, &self.endpoint, settings)?;
+                Some(slot.users.clone())
             }
-            return None;
+            _ => None,
         };
-        info!(
-            user = reader.user,
-            db = reader.db,
-            partition = partition.number(),
-            "cached for another reader"
-        );
-        known.numbers.insert(reader.clone(), partition);
-        Some(partition)
+        let slot = known.slots.get_mut(reader)?;
+        slot.own = own;
+        slot.proven.add(password, proven_ns);
+        let endpoint = match slot.partition {
+            Partition::OWN => self.endpoint.clone(),
+            _ => self.endpoint_of(reader, &slot.proven),
+        };
+        let (way, connection) = match &self.reads.linked {
+            None => {
+                let target = slot.target.get_or_insert_with(|| self.redis.beside(endpoint));
+                let (upstream, stop) = self.connect(target, slot.partition, slot.parts.clone(), stats);
+                (Way::Own(upstream), Some(Arc::new(stop)))
+            }
+            Some(settings) => {
+                let is_own = slot.partition == Partition::OWN;
+                let settings = LinkSettings {
+                    // A canary needs a user who may write; what it tries is the server, which is the same for all.
+                    canary_key: settings.canary_key.clone().filter(|_| is_own),
+                    relies: !is_own && settings.canary_key.is_some(),
+                    _part: Some(slot.parts.clone()),
+                    ..settings.clone()
+                };
+                (Way::Linked(self.start_links(slot, &endpoint, &settings)?), None)
+            }
+        };
+        let hold = Hold { _user: slot.users.clone(), _part: slot.parts.clone(), _connection: connection };
+        let partition = if self.reads.linked.is_some() { slot.partition.leased() } else { slot.partition };
+        Some(Found { partition, way, hold, proven: slot.proven.clone() })
     }
 
-    fn endpoint_of(&self, reader: &Reader) -> Endpoint {
+    fn endpoint_of(&self, reader: &Reader, proven: &Arc<Proven>) -> Endpoint {
         Endpoint {
             username: Some(reader.user.clone()).filter(|user| user != DEFAULT_USER),
-            password: reader.password.clone().map(Secret::new),
+            password: None,
+            source: None,
+            proven: Some(proven.clone()),
             db: reader.db,
             ..self.endpoint.clone()
         }
     }
 
-    /// The way of a partition's misses; `None` if the system has no thread to give.
-    fn way_of(&self, partition: Partition, reader: &Reader, stats: &Arc<WorkerStats>) -> Option<Way> {
-        let endpoint = self.endpoint_of(reader);
-        let mut known = self.known.lock();
-        let Some(settings) = &self.reads.linked else {
-            let target = || self.redis.beside(endpoint);
-            let target = known.targets.entry(partition).or_insert_with(target).clone();
-            drop(known);
-            let (upstream, driver) = upstream::connect(&target);
-            let sink = ReadThrough::sink(&upstream, stats, self.budget.clone());
-            let driving = driver.run(sink).instrument(error_span!("reader", partition = partition.number()));
-            spawn_local(vital::task("a reader's connection to redis", driving));
-            return Some(Way::Own(upstream));
-        };
-        // A canary needs a user who may write; what it tries is the server, which is the same for all.
-        if !self.reads.shared {
-            self.links_of(&mut known, Partition::OWN, &self.endpoint, settings)?;
-        }
-        let settings = match partition {
-            Partition::OWN => settings.clone(),
-            _ => {
-                let relies = settings.canary_key.is_some();
-                LinkSettings { canary_key: None, relies, ..settings.clone() }
+    /// A connection of a worker's own, which ends with what is returned beside it.
+    fn connect(
+        &self,
+        target: &Arc<Target>,
+        partition: Partition,
+        part: Arc<()>,
+        stats: &Arc<WorkerStats>,
+    ) -> (Upstream<Ticket>, oneshot::Sender<()>) {
+        let (upstream, driver) = upstream::connect(target);
+        let sink = ReadThrough::sink(&upstream, stats, self.budget.clone());
+        let driving = driver.run(sink).instrument(error_span!("reader", partition = partition.number()));
+        let (stop, stopped) = oneshot::channel::<()>();
+        spawn_local(vital::task("a reader's connection to redis", async move {
+            let _part = part;
+            tokio::select! {
+                () = driving => {}
+                _ = stopped => {}
             }
-        };
-        self.links_of(&mut known, partition, &endpoint, &settings).map(Way::Linked)
+        }));
+        (upstream, stop)
     }
 
     /// The links of a partition, which start now if there are none.
-    fn links_of(
+    fn start_links(
         &self,
-        known: &mut Known,
-        partition: Partition,
+        slot: &mut Slot,
         endpoint: &Endpoint,
         settings: &LinkSettings,
     ) -> Option<Arc<[Arc<Link>]>> {
-        if let Some(links) = known.links.get(&partition) {
+        if let Some(links) = &slot.links {
             return Some(links.clone());
         }
         let tracked = self.redis.tracked_beside(endpoint.clone());
@@ -195,8 +328,8 @@ impl Partitions {
             Ok(started) => {
                 let (links, threads): (Vec<_>, Vec<_>) = started.into_iter().unzip();
                 let links: Arc<[Arc<Link>]> = links.into();
-                known.links.insert(partition, links.clone());
-                known.threads.extend(threads);
+                slot.links = Some(links.clone());
+                slot.threads = threads;
                 Some(links)
             }
             Err(error) => {
@@ -204,6 +337,77 @@ impl Partitions {
                 None
             }
         }
+    }
+
+    /// Gives back what nobody has a way to any more, looking so often. Never ends.
+    pub(crate) async fn tend(self: Arc<Self>, period: Duration) {
+        let mut ticks = interval(period);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            drop(self.let_go());
+            while self.clear_some() {
+                yield_now().await;
+            }
+        }
+    }
+
+    /// Ends the links of what has no user, and takes its reader off the list. What that was is to be dropped without the lock.
+    fn let_go(&self) -> Vec<Slot> {
+        let mut known = self.known.lock();
+        // The number of the first is never another's: it has gone once its links have.
+        let is_there = |reader: &Reader, slot: &Slot| *reader != self.own || !slot.threads.is_empty();
+        let unused = known.slots.iter().filter(|(reader, slot)| !slot.is_used() && is_there(reader, slot));
+        let unused: Vec<Reader> = unused.map(|(reader, _)| reader.clone()).collect();
+        let mut gone = Vec::new();
+        for reader in unused {
+            let Some(mut slot) = known.slots.remove(&reader) else { continue };
+            let is_own = reader == self.own;
+            let threads = mem::take(&mut slot.threads).into_iter().map(LinkThread::stop).collect();
+            let partition = Some(slot.partition).filter(|_| !is_own);
+            if is_own {
+                known.slots.insert(reader, Slot::new(slot.partition));
+            } else {
+                info!(
+                    user = reader.user,
+                    db = reader.db,
+                    partition = slot.partition.number(),
+                    "a reader has gone"
+                );
+            }
+            if !mutant::is_on(Mutant::EarlyNumber) {
+                let parts = Arc::downgrade(&slot.parts);
+                known.leaving.push(Leaving { partition, parts, threads, cleared: Cursor::default() });
+            }
+            gone.push(slot);
+        }
+        gone
+    }
+
+    /// One step towards giving back a number. Whether there is more to do at once.
+    fn clear_some(&self) -> bool {
+        let next = |known: &Known| {
+            let at = known.leaving.iter().position(Leaving::is_silent)?;
+            Some((at, known.leaving[at].partition, known.leaving[at].cleared))
+        };
+        let Some((at, partition, cursor)) = next(&self.known.lock()) else { return false };
+        let cleared = match partition {
+            Some(partition) => self.store.clear_partition(partition.number(), cursor, SLOTS_A_STEP),
+            None => Cleared::All,
+        };
+        let mut known = self.known.lock();
+        match cleared {
+            Cleared::UpTo(cursor) => known.leaving[at].cleared = cursor,
+            Cleared::All => {
+                known.leaving.remove(at);
+                known.told = false;
+            }
+            Cleared::FillsLeft => {
+                known.leaving[at].cleared = Cursor::default();
+                return false;
+            }
+        }
+        true
     }
 
     /// What Redis clients are promised and whether it is kept, for an operator; `of_http` are the links of that front.
@@ -229,101 +433,11 @@ impl Partitions {
 
     /// The links that Redis clients have to themselves.
     pub(crate) fn links(&self) -> Vec<Arc<Link>> {
-        self.known.lock().links.values().flat_map(|links| links.iter().cloned()).collect()
-    }
-
-    /// The partition of that number in which reads of Redis clients are kept.
-    fn kept_in(&self, partition: Partition) -> Partition {
-        if self.reads.linked.is_some() { partition.leased() } else { partition }
-    }
-}
-
-/// The ways of one worker to what each reader may see.
-pub(crate) struct Readers {
-    partitions: Arc<Partitions>,
-    /// That of the HTTP front.
-    own: Rc<ReadThrough>,
-    known: RefCell<HashMap<Reader, Option<Rc<ReadThrough>>>>,
-}
-
-impl Readers {
-    /// Those of the worker whose HTTP front has the way `own`.
-    pub(crate) fn new(partitions: Arc<Partitions>, own: ReadThrough) -> Self {
-        Readers { partitions, own: Rc::new(own), known: RefCell::default() }
-    }
-
-    /// The way of whoever has logged in so; none if nothing is cached for that reader.
-    pub(crate) fn of(&self, login: &Login, db: u32) -> Option<Rc<ReadThrough>> {
-        let mut reader = Reader::of_login(login, db)?;
-        let own = Reader::of_endpoint(&self.partitions.endpoint);
-        if mutant::is_on(Mutant::UserIgnored) {
-            reader = Reader { db, ..own };
-        } else if mutant::is_on(Mutant::DbIgnored) {
-            reader.db = own.db;
-        }
-        if let Some(known) = self.known.borrow().get(&reader) {
-            return known.clone();
-        }
-        let partition = self.partitions.partition_of(&reader);
-        let strict = self.partitions.reads.strict;
-        let way = match partition {
-            Some(Partition::OWN) if self.partitions.reads.shared => {
-                Some(Rc::new(ReadThrough { strict, ..(*self.own).clone() }))
-            }
-            Some(partition) => {
-                let way = self.partitions.way_of(partition, &reader, &self.own.stats);
-                let partition = self.partitions.kept_in(partition);
-                way.map(|way| Rc::new(ReadThrough { partition, way, strict, ..(*self.own).clone() }))
-            }
-            None => None,
-        };
-        self.known.borrow_mut().insert(reader, way.clone());
-        way
-    }
-
-    /// What the cache counts, by names for INFO.
-    pub(crate) fn report(&self, now_ns: u64) -> Vec<(&'static str, u64)> {
-        let stats = self.own.store.stats(now_ns);
-        let mut report = vec![
-            ("proxy_cache_keys", stats.entries),
-            ("proxy_cache_capacity", stats.capacity),
-            ("proxy_cache_other_replies", stats.others),
-            ("proxy_cache_bytes", stats.accounted_bytes),
-            ("proxy_cache_hits", stats.hits),
-            ("proxy_cache_misses", stats.misses),
-            ("proxy_cache_collapsed", stats.collapsed),
-            ("proxy_cache_unproven", stats.unproven),
-            ("proxy_cache_evictions", stats.evictions),
-            ("proxy_cache_expiries", stats.expiries),
-            ("proxy_cache_invalidations", stats.invalidations),
-            ("proxy_cache_flushes", stats.flushes),
-            ("proxy_cache_partitions", self.partitions.len() as u64),
-        ];
-        let mut links = self.partitions.links();
-        links.extend_from_slice(self.own.links());
-        if !links.is_empty() {
-            let in_force = links.iter().all(|link| link.holds(now_ns).is_ok());
-            let age_ns = links.iter().map(|link| link.sync_age_ns(now_ns)).max().unwrap_or(0);
-            report.push(("proxy_coherence_in_force", u64::from(in_force)));
-            report.push(("proxy_coherence_proven_ms_ago", age_ns / 1_000_000));
-            let violations = links.iter().map(|link| link.counts.violations.load(Ordering::Relaxed)).sum();
-            report.push(("proxy_coherence_violations", violations));
-        }
-        report
-    }
-
-    /// What Redis clients are promised and whether it is kept, as for an operator.
-    pub(crate) fn standing(&self, now_ns: u64) -> Option<String> {
-        self.partitions.standing(self.own.links(), now_ns)
-    }
-
-    /// Whether a connection's reads of a key are to be in the order of its writes.
-    pub(crate) fn keeps_order(&self) -> bool {
-        self.partitions.reads.linked.is_some()
-    }
-
-    /// The way of the HTTP front, to what concerns the whole cache.
-    pub(crate) fn own(&self) -> &Rc<ReadThrough> {
-        &self.own
+        let known = self.known.lock();
+        known
+            .slots
+            .values()
+            .flat_map(|slot| slot.links.iter().flat_map(|links| links.iter().cloned()))
+            .collect()
     }
 }

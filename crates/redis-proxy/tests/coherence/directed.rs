@@ -169,10 +169,46 @@ pub(crate) fn users_are_apart(stand: &Stand) -> bool {
     })
 }
 
+/// Whether a user is denied what one has read who has gone, and whose place is the next one's.
+pub(crate) fn users_that_follow_each_other_are_apart(stand: &Stand) -> bool {
+    let mut redis = stand.redis.client();
+    let mut nobody = stand.proxy.redis_client();
+    let mut partitions = || match nobody.command(&["PROXY", "STATS"]) {
+        Reply::Bulk(text) => String::from_utf8_lossy(&text)
+            .split("proxy_cache_partitions:")
+            .nth(1)
+            .map(|rest| rest.split("\r\n").next().unwrap_or_default().to_owned()),
+        other => panic!("{other:?}"),
+    };
+    let before = partitions();
+    (0..10).all(|round| {
+        let (name, key) = (format!("user-{round}"), format!("key-{round}"));
+        redis.set(&key, "v");
+        redis.command(&["ACL", "SETUSER", &name, "on", ">pw", &format!("~{key}"), "+@all"]);
+        let mut client = stand.proxy.redis_client();
+        assert_eq!(client.command(&["AUTH", &name, "pw"]), Reply::Simple("OK".to_owned()));
+        let denied = (0..round).all(|earlier| {
+            let reply = client.command(&["GET", &format!("key-{earlier}")]);
+            matches!(reply, Reply::Error(text) if text.starts_with("NOPERM"))
+        });
+        assert_eq!(client.get(&key), Some(b"v".to_vec()));
+        drop(client);
+        wait_until(PATIENCE, "the user has gone", || partitions() == before);
+        denied
+    })
+}
+
 #[test]
 fn what_one_user_has_read_is_no_answer_to_another() {
     assert!(users_are_apart(&start(Mode::Tracking)));
     assert!(users_are_apart(&start(Mode::Ttl)));
+}
+
+#[test]
+fn what_one_user_has_read_is_no_answer_to_the_next() {
+    let mut setup = Setup::new(Mode::Ttl, Fault::Calm);
+    setup.settings.push(("RESP_LANE_IDLE", "20ms".to_owned()));
+    assert!(users_that_follow_each_other_are_apart(&setup.start()));
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use mutant::Mutant;
 use testkit::{Random, Workload, seed};
 
-use crate::directed::users_are_apart;
+use crate::directed::{users_are_apart, users_that_follow_each_other_are_apart};
 use crate::fault::Fault;
 use crate::stand::{Clients, Enough, Mode, Setup, Stand};
 
@@ -67,7 +67,7 @@ fn scenario(mutant: Mutant, setup: &mut Setup, workload: &mut Workload) -> Fault
             *workload = Workload::on_both_fronts(workload.seed);
             Fault::Calm
         }
-        Mutant::UserIgnored => unreachable!("a history has one user"),
+        Mutant::UserIgnored | Mutant::EarlyNumber => unreachable!("a history has one user"),
         Mutant::TwoLinksAKey => {
             // Many fetches of a key at a time, which strict reads do not share.
             crowd(workload, 50);
@@ -136,7 +136,8 @@ fn mutant_setting(mutant: Mutant) -> (&'static str, String) {
 #[test]
 fn every_mutant_has_its_test() {
     for mutant in Mutant::ALL {
-        let calls = ["assert_noticed", "assert_shown"].map(|name| format!("{name}(Mutant::{mutant:?}"));
+        let calls = ["assert_noticed(", "assert_shown(", "assert_shown_in(Mode::Ttl, "]
+            .map(|name| format!("{name}Mutant::{mutant:?}"));
         let is_tested = calls.iter().any(|call| include_str!("mutants.rs").contains(call));
         assert!(is_tested, "no test of {mutant:?}");
     }
@@ -145,8 +146,14 @@ fn every_mutant_has_its_test() {
 /// The program as this mutant fails what it passes otherwise.
 #[track_caller]
 fn assert_shown(mutant: Mutant, is_kept: impl Fn(&Stand) -> bool) {
+    assert_shown_in(Mode::Tracking, mutant, is_kept);
+}
+
+#[track_caller]
+fn assert_shown_in(mode: Mode, mutant: Mutant, is_kept: impl Fn(&Stand) -> bool) {
     if cfg!(debug_assertions) {
-        let mut setup = Setup::new(Mode::Tracking, Fault::Calm);
+        let mut setup = Setup::new(mode, Fault::Calm);
+        setup.settings.push(("RESP_LANE_IDLE", "20ms".to_owned()));
         setup.settings.push(mutant_setting(mutant));
         let stand = setup.start();
         stand.proxy.allow_warning("a fault is switched on");
@@ -248,6 +255,12 @@ fn db_ignored_is_noticed() {
 #[test]
 fn user_ignored_is_noticed() {
     assert_shown(Mutant::UserIgnored, users_are_apart);
+}
+
+#[test]
+fn early_number_is_noticed() {
+    // Held by age, so that it is held long enough.
+    assert_shown_in(Mode::Ttl, Mutant::EarlyNumber, users_that_follow_each_other_are_apart);
 }
 
 /// HTTP serves by age, so that Redis clients alone can notice.

@@ -28,6 +28,7 @@ mod resp_faults;
 mod resp_identity;
 mod resp_lanes;
 mod resp_limits;
+mod resp_partitions;
 mod resp_pinned;
 mod resp_queue;
 mod resp_readers;

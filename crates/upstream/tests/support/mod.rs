@@ -63,6 +63,7 @@ pub(crate) fn endpoint(address: std::net::SocketAddr) -> Endpoint {
         username: None,
         password: None,
         source: None,
+        proven: None,
         db: 0,
         connect_timeout: Duration::from_secs(5),
         silence_timeout: Duration::from_millis(300),

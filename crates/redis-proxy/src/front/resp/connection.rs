@@ -127,8 +127,8 @@ pub(super) struct Connection {
     doomed: Option<Bytes>,
     /// Where its requests stopped making sense: told once all before is answered.
     broken: Option<RequestError>,
-    /// What is cached for the session's key, once asked for.
-    reader: Option<Option<Rc<ReadThrough>>>,
+    /// What is cached for the session's key, once asked for; when it was found that nothing is.
+    reader: Option<Result<Rc<ReadThrough>, u64>>,
     /// Reads that wait; nothing is on a lane meanwhile, but the first of them.
     reads: VecDeque<Pending>,
     /// Whether Redis has sent the value that is being written for this client, so that it counts as unread.

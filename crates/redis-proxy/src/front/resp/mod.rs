@@ -39,12 +39,12 @@ pub(crate) use registry::Registry;
 use self::rights::Rights;
 use self::route::{Route, route};
 use self::session::Session;
-use crate::clock::nanos;
+use crate::clock::{nanos, now_ns};
 use crate::config::{Mode, ProxyAdmin, Settings};
 use crate::front::drain::Drain;
 use crate::front::linger::{PATIENCE, linger};
 use crate::lanes::{Bounds, Identity, LaneSettings, Lanes, Login, Password};
-use crate::readthrough::Readers;
+use crate::readthrough::{Readers, period};
 use crate::spare::Spare;
 use crate::stats::LaneStats;
 
@@ -203,6 +203,15 @@ impl RespFront {
             // Redis keeps a log of what a user may not.
             let is_denied = matches!(&reply, Frame::Error(text) if text.starts_with(b"NOPERM"));
             sleep(if is_denied { DENIED_PAUSE } else { LEARNING_PAUSE }).await;
+        }
+    }
+
+    /// Gives back what is cached for those who have gone. Never ends.
+    pub(crate) async fn tend_readers(&self) {
+        let idle = self.settings.lanes.idle;
+        loop {
+            sleep(period(idle)).await;
+            self.readers.let_go(now_ns(), nanos(idle));
         }
     }
 

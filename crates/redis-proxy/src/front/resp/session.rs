@@ -17,6 +17,8 @@ pub(super) struct Session {
     pub(super) admitted: bool,
     /// When it came, or came anew by RESET.
     pub(super) came_ns: u64,
+    /// When it was last proven who it is.
+    pub(super) proven_ns: u64,
     /// As the other clients see it.
     pub(super) entry: Arc<Entry>,
     /// CLIENT REPLY.
@@ -42,6 +44,7 @@ impl Session {
             key: LaneKey { identity, db: 0, protocol: Protocol::Resp2 },
             admitted,
             came_ns: now_ns(),
+            proven_ns: now_ns(),
             entry,
             replies: Replies::On,
             called: String::new(),
@@ -60,6 +63,7 @@ impl Session {
     pub(super) fn reset(&mut self, identity: Identity, admitted: bool, user: Bytes) {
         self.key = LaneKey { identity, db: 0, protocol: Protocol::Resp2 };
         (self.admitted, self.came_ns) = (admitted, now_ns());
+        self.proven_ns = self.came_ns;
         self.replies = Replies::On;
         self.note(|details| {
             details.user = user;
@@ -86,6 +90,7 @@ impl Session {
     pub(super) fn log_in(&mut self, identity: Identity, user: Bytes) {
         self.key.identity = identity;
         self.admitted = true;
+        self.proven_ns = now_ns();
         self.note(|details| details.user = user);
     }
 

@@ -92,7 +92,8 @@ impl Connection {
             return Frame::Null;
         }
         let now_ns = now_ns();
-        let reader = self.front().readers.of(&self.session().key.identity, self.session().key.db);
+        let session = self.session();
+        let reader = self.front().readers.of(&session.key.identity, session.proven_ns, session.key.db);
         let entry = reader.and_then(|reader| reader.peek(Question::value(key), now_ns));
         let Some(entry) = entry else { return Frame::Null };
         let ms = |since_ns: u64| integer(now_ns.saturating_sub(since_ns) / 1_000_000);

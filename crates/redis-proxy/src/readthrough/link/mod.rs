@@ -73,6 +73,8 @@ pub(crate) struct LinkSettings {
     /// A reply above this many bytes keeps its question off the links for so long.
     pub(crate) large_bytes: usize,
     pub(crate) large_life_ns: u64,
+    /// Held as long as anything of the link is there: its part in a partition.
+    pub(crate) _part: Option<Arc<()>>,
 }
 
 /// A tracked link, as all workers share it.

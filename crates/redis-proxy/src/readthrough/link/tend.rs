@@ -80,11 +80,16 @@ impl LinkThread {
         Ok((link, LinkThread { stop, thread }))
     }
 
+    /// Ends the thread, which may take a moment.
+    pub(crate) fn stop(self) -> JoinHandle<()> {
+        drop(self.stop);
+        self.thread
+    }
+
     /// Ends the thread and waits for it.
     pub(crate) fn end(self) {
-        drop(self.stop);
         // One that panicked has said so.
-        let _ = self.thread.join();
+        let _ = self.stop().join();
     }
 }
 

@@ -21,13 +21,15 @@ use crate::clock::now_ns;
 use crate::failure::Failure;
 use crate::front::resp::answers::{LARGE_VALUE, Said, accepts, header, write, write_missing};
 use crate::front::resp::reply::error;
-use crate::front::resp::session::Replies;
+use crate::front::resp::session::{Replies, Session};
 use crate::lanes::{LARGE_REPLY, LaneKey, Pace, Request};
 use crate::readthrough::{
     Answered, Asked, Entry, Kind, Outcome, Question, Read as Found, ReadThrough, Waiting, Words,
     may_be_newest,
 };
 
+/// A client for whom nothing is cached is looked at again after so long: others may have gone.
+const NO_READER_NS: u64 = 1_000_000_000;
 /// Keys longer than this are not cached.
 const KEY_MAX_BYTES: usize = 64 * 1024;
 /// Values that are not kept and larger than this together send their MGET to Redis.
@@ -103,11 +105,15 @@ impl Connection {
 
     /// The way to what this client may see, if anything is cached for it.
     fn reader(&mut self) -> Option<Rc<ReadThrough>> {
-        if self.reader.is_none() {
-            let key = &self.session.key;
-            self.reader = Some(self.front.readers.of(&key.identity, key.db));
+        match &self.reader {
+            Some(Ok(reader)) => return Some(reader.clone()),
+            Some(Err(since_ns)) if self.turn_ns.saturating_sub(*since_ns) < NO_READER_NS => return None,
+            _ => {}
         }
-        self.reader.clone().flatten()
+        let Session { key, proven_ns, .. } = &self.session;
+        let reader = self.front.readers.of(&key.identity, *proven_ns, key.db);
+        self.reader = Some(reader.clone().ok_or(self.turn_ns));
+        reader
     }
 
     /// Takes up a read. False if it must wait for commands on a lane.

@@ -77,6 +77,7 @@ impl World {
             relies: false,
             large_bytes: 64,
             large_life_ns: 0,
+            _part: None,
         };
         let link = Arc::new(Link::new(store.clone(), None, (upstream, detour), settings));
         let reads = ReadThrough::linked(store, Arc::new([link.clone()]), strict, Arc::default());
@@ -295,6 +296,7 @@ fn endpoint() -> Endpoint {
         username: None,
         password: None,
         source: None,
+        proven: None,
         db: 0,
         connect_timeout: Duration::from_secs(1),
         silence_timeout: Duration::from_secs(1),
