@@ -23,7 +23,11 @@ pub(super) fn values(values: &Values, settings: &Settings) -> String {
             None if setting.default.is_empty() => (format!("# {name}"), "not set".into()),
             None => {
                 let value = values.value(name);
-                (format!("{name} = {}", literal(&setting.accepts.show(&value))), "default".into())
+                let origin = match values.injected.contains(&name) {
+                    true => "default; the environment's is of a Kubernetes service",
+                    false => "default",
+                };
+                (format!("{name} = {}", literal(&setting.accepts.show(&value))), origin.into())
             }
         });
     }

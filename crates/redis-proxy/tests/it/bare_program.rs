@@ -72,9 +72,13 @@ impl Drop for BareProgram {
 /// Reads up to the line `listening`, and nothing behind it: the addresses of the data port and of the admin port.
 pub(crate) fn listening(stderr: &mut PipeReader) -> (SocketAddr, SocketAddr) {
     let (line, _) = read_to("listening", stderr);
-    let event: serde_json::Value = serde_json::from_str(&line).unwrap();
-    let address = |of: &str| event["fields"][of].as_str().unwrap().parse().unwrap();
-    (address("http"), address("admin"))
+    (address(&line, "http").unwrap(), address(&line, "admin").unwrap())
+}
+
+/// The address of a port in that line; `None` if it is off.
+pub(crate) fn address(listening: &str, port: &str) -> Option<SocketAddr> {
+    let event: serde_json::Value = serde_json::from_str(listening).unwrap();
+    event["fields"][port].as_str().unwrap().parse().ok()
 }
 
 /// Reads up to a line that holds `text`, and nothing behind it: that line, and those before it.

@@ -2,9 +2,9 @@
 
 use std::io::{Read, pipe};
 
-use testkit::{HttpClient, RedisServer};
+use testkit::{HttpClient, RedisClient, RedisServer};
 
-use crate::bare_program::{BareProgram, listening};
+use crate::bare_program::{BareProgram, address, read_to};
 
 /// Starts a program one thread of which dies when it is asked whether it runs, and asks.
 fn die(part: &str, settings: &[(&str, &str)]) -> (Option<i32>, String) {
@@ -12,7 +12,12 @@ fn die(part: &str, settings: &[(&str, &str)]) -> (Option<i32>, String) {
     let (mut reader, stderr) = pipe().expect("a pipe");
     let settings = [&[("REDIS_PROXY_DIES", part), ("WORKERS", "2")], settings].concat();
     let mut program = BareProgram::start(&redis, &settings, stderr);
-    let (_, admin) = listening(&mut reader);
+    let (line, _) = read_to("listening", &mut reader);
+    if let Some(resp) = address(&line, "resp") {
+        // Starts what reads for Redis clients.
+        RedisClient::connect(resp).command(&["GET", "k"]);
+    }
+    let admin = address(&line, "admin").expect("an admin port");
     // Its connection may be cut before the answer.
     let mut client = HttpClient::connect(admin);
     let _ = client.try_send("GET /livez HTTP/1.1\r\nHost: h\r\n\r\n");
@@ -37,6 +42,8 @@ fn a_thread_that_dies_is_told_and_ends_the_program_with_70() {
         ("admin", &[]),
         ("link-0", tracking),
         ("link-1", tracking),
+        // In mode `ttl` it is there for Redis clients alone.
+        ("link-0", resp),
     ] {
         eprintln!("{part} dies");
         let (code, log) = die(part, settings);
