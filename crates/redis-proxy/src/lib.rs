@@ -179,8 +179,17 @@ async fn serve(
     let delivery = Arc::default();
     let redis = Target::new(settings.redis.clone(), settings.max_inflight);
     let reads = client_reads(settings, most_readers, &delivery);
-    let partitions =
-        Partitions::new(store.clone(), budget.clone(), settings.redis.clone(), redis.clone(), reads);
+    let registry = Arc::new(Registry::default());
+    let clients_of = registry.clone();
+    let throw_out = Arc::new(move |user: &str| clients_of.throw_out(user));
+    let partitions = Partitions::new(
+        store.clone(),
+        budget.clone(),
+        settings.redis.clone(),
+        redis.clone(),
+        reads,
+        throw_out,
+    );
     let places = Places::new(settings.max_clients);
     let plan = Plan {
         places: places.clone(),
@@ -188,7 +197,7 @@ async fn serve(
         http: HttpSettings::new(settings),
         resp: RespSettings::new(settings),
         endpoint: settings.redis.clone(),
-        registry: Arc::new(Registry::default()),
+        registry,
         bounds: Bounds::new(settings.max_pinned, settings.max_lanes, settings.resp_unread_bytes),
         anonymous: Arc::new(Anonymous::new(settings.anonymous_proof)),
         present: Present::new(Patience {
@@ -364,6 +373,7 @@ fn link_settings(settings: &Settings, mode: Mode, delivery: &Arc<Delivery>) -> O
         large_bytes: settings.max_value_bytes,
         large_life_ns: nanos(settings.global_expiry),
         _part: None,
+        thrown_out: Default::default(),
     })
 }
 

@@ -25,6 +25,8 @@ use crate::clock::{nanos, now_ns};
 
 /// So long a refusal is told to others before Redis is asked again.
 const SHARED_NS: u64 = 100_000_000;
+/// A connection that Redis closes so soon after ACL DELUSER or LOAD was closed by that.
+const USERS_END_NS: u64 = 1_000_000_000;
 /// Between attempts to reach Redis.
 const PAUSE: Duration = Duration::from_millis(50);
 /// Who asks so soon after Redis could not be reached waits for one attempt and no longer.
@@ -82,6 +84,8 @@ struct Known {
     /// How often all proofs were void.
     voided: u64,
     is_asking: bool,
+    /// When a command was last answered that ends connections of users, and how often all proofs had been void then.
+    users_ended: Option<(u64, u64)>,
 }
 
 impl Anonymous {
@@ -112,6 +116,18 @@ impl Anonymous {
         let asks = !std::mem::replace(&mut known.is_asking, true);
         // Made under the lock: the end of the asking, which takes it too, is not missed.
         (Admission::Asked(self.asked.clone().notified_owned()), asks.then_some(known.voided))
+    }
+
+    /// ACL DELUSER or LOAD was answered, which end connections of users.
+    pub(crate) fn note_ended_users(&self) {
+        let mut known = self.known.lock();
+        known.users_ended = Some((now_ns(), known.voided));
+    }
+
+    /// Whether that was a moment ago, and after so much had been void.
+    pub(super) fn has_ended_users(&self, voided: u64) -> bool {
+        let is_it = |(at_ns, by_then)| voided < by_then && now_ns().saturating_sub(at_ns) < USERS_END_NS;
+        self.known.lock().users_ended.is_some_and(is_it)
     }
 
     /// How often all proofs were void.
@@ -166,6 +182,11 @@ impl Lanes {
             });
         }
         admission
+    }
+
+    /// Redis has answered ACL DELUSER or LOAD.
+    pub(crate) fn note_ended_users(&self) {
+        self.anonymous.note_ended_users();
     }
 
     /// Redis has answered a command that may have changed whom it lets in.

@@ -315,6 +315,11 @@ impl SharedLane {
         !queue.runs.is_empty() || !queue.waiting_for_ready.is_empty()
     }
 
+    /// Whether it has a connection, or is about to.
+    pub(crate) fn is_open(&self) -> bool {
+        self.has_place()
+    }
+
     /// Whether anybody may still have a use for it.
     pub(super) fn is_held(&self) -> bool {
         self.holders.get() > 0

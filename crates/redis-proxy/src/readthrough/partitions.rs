@@ -22,7 +22,7 @@ use tokio::time::{MissedTickBehavior, interval};
 use tracing::{Instrument, error, error_span, info, warn};
 use upstream::{Endpoint, Login, Proven, Secret, Target, Upstream};
 
-use super::link::{Link, LinkSettings, LinkThread};
+use super::link::{Link, LinkSettings, LinkThread, ThrownOut};
 use super::{ReadThrough, Store, Ticket, Way};
 use crate::budget::Budget;
 use crate::stats::WorkerStats;
@@ -104,6 +104,8 @@ pub(crate) struct Partitions {
     /// The proxy's own; the commands of all partitions count together.
     redis: Arc<Target>,
     pub(super) reads: ClientReads,
+    /// What is to be done for a user whom Redis has thrown out.
+    throw_out: Arc<dyn Fn(&str) + Send + Sync>,
     /// The proxy's own user and database.
     own: Reader,
     // Taken when a worker meets a reader for the first time, and by `tend`.
@@ -183,18 +185,29 @@ impl Known {
 }
 
 impl Partitions {
-    /// The first partition is that of `endpoint`.
+    /// The first partition is that of `endpoint`. `throw_out` is called with the name of a user whose link Redis has closed
+    /// and refuses to open again.
     pub(crate) fn new(
         store: Store,
         budget: Option<Arc<Budget>>,
         endpoint: Endpoint,
         redis: Arc<Target>,
         reads: ClientReads,
+        throw_out: Arc<dyn Fn(&str) + Send + Sync>,
     ) -> Arc<Self> {
         let own = Reader::of_endpoint(&endpoint);
         let mut known = Known::default();
         known.slots.insert(own.clone(), Slot::new(Partition::OWN));
-        Arc::new(Partitions { store, budget, endpoint, redis, reads, own, known: Mutex::new(known) })
+        Arc::new(Partitions {
+            store,
+            budget,
+            endpoint,
+            redis,
+            reads,
+            throw_out,
+            own,
+            known: Mutex::new(known),
+        })
     }
 
     /// Ends the links that Redis clients have to themselves.
@@ -266,6 +279,7 @@ impl Partitions {
                     canary_key: settings.canary_key.clone().filter(|_| is_own),
                     relies: !is_own && settings.canary_key.is_some(),
                     _part: Some(slot.parts.clone()),
+                    thrown_out: ThrownOut((!is_own).then(|| self.throwing_out(reader))),
                     ..settings.clone()
                 };
                 (Way::Linked(self.start_links(slot, &endpoint, &settings)?), None)
@@ -274,6 +288,11 @@ impl Partitions {
         let hold = Hold { _user: slot.users.clone(), _part: slot.parts.clone(), _connection: connection };
         let partition = if self.reads.linked.is_some() { slot.partition.leased() } else { slot.partition };
         Some(Found { partition, way, hold, proven: slot.proven.clone() })
+    }
+
+    fn throwing_out(&self, reader: &Reader) -> Arc<dyn Fn() + Send + Sync> {
+        let (throw_out, user) = (self.throw_out.clone(), reader.user.clone());
+        Arc::new(move || throw_out(&user))
     }
 
     fn endpoint_of(&self, reader: &Reader, proven: &Arc<Proven>) -> Endpoint {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use testkit::{Proxy, RedisServer, wait_until};
+use testkit::{Proxy, RedisServer, Server, wait_until};
 
 use crate::support::{program, start_resp};
 
@@ -126,4 +126,49 @@ fn clients_end_whose_connections_redis_ends_for_good() {
     client.ask("AUTH bob p", "+OK").ask("INCR n", ":5");
     redis.client().command(&["CLIENT", "KILL", "USER", "bob"]);
     client.ask("INCR n", ":6");
+}
+
+#[test]
+fn clients_that_have_only_read_from_the_cache_end_with_their_user_too() {
+    let (redis, proxy, mut client) = logged_in(&[("RESP_COHERENCE", "tracking")]);
+    proxy.allow_warning("redis unavailable");
+    proxy.allow_warning("coherence is not in force");
+    proxy.allow_warning("connection to redis lost");
+    redis.client().set("k", "v");
+    client.ask("GET k", "$1\r\nv");
+    let mut other = proxy.resp_client();
+    other.ask("GET k", "$1\r\nv");
+    redis.client().command(&["ACL", "DELUSER", "ann"]);
+    assert!(client.at_end());
+    other.ask("GET k", "$1\r\nv");
+}
+
+#[test]
+fn acl_load_ends_the_clients_that_it_ends_at_redis() {
+    for server in Server::ALL {
+        let Some(builder) = server.builder() else { continue };
+        let folder = tempfile::TempDir::new().expect("a folder");
+        let file = folder.path().join("users.acl");
+        let text = "user default on nopass ~* &* +@all\nuser ann on >p1 ~* &* +@all\n";
+        std::fs::write(&file, text).expect("a file");
+        let redis = builder.config("aclfile", file.to_str().expect("text")).start();
+        let proxy = program().redis(&redis).set("RESP_PORT", "0").set("WORKERS", "1").start();
+        for text in ["redis unavailable", "connection to redis lost", "coherence is not in force", "lane"] {
+            proxy.allow_warning(text);
+        }
+        let mut direct = testkit::RawClient::connect(redis.address());
+        let (mut client, mut other) = (proxy.resp_client(), proxy.resp_client());
+        for client in [&mut direct, &mut client] {
+            client.ask("AUTH ann p1", "+OK").send("INCR n\r\n").line();
+        }
+        other.ask("ACL LOAD", "+OK");
+        let ends = |client: &mut testkit::RawClient| {
+            std::thread::sleep(Duration::from_millis(300));
+            client.try_send("PING\r\n").is_err() || client.at_end()
+        };
+        let expected = ends(&mut direct);
+        assert_eq!(ends(&mut client), expected, "{server}");
+        other.ask("PING", "+PONG");
+        eprintln!("{server}: a user that is as before ends: {expected}");
+    }
 }

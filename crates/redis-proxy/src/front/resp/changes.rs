@@ -55,7 +55,16 @@ impl RespFront {
         match command.change() {
             Change::None => None,
             Change::All => Some(self.everything()),
-            Change::Rights => Some(self.anything()),
+            Change::Rights => {
+                let (anything, lanes) = (self.anything(), self.lanes.clone());
+                let ends_users = command.name() != "acl|setuser";
+                Some(Rc::new(move |answer| {
+                    anything(answer);
+                    if ends_users && answer == Answer::Other {
+                        lanes.note_ended_users();
+                    }
+                }))
+            }
             Change::Login => {
                 let lanes = self.lanes.clone();
                 Some(unless_refused(move || lanes.void_admissions()))

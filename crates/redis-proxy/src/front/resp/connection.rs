@@ -224,6 +224,9 @@ impl Connection {
 
     fn turn(&mut self, cx: &mut Context<'_>) -> Poll<End> {
         loop {
+            if self.session.entry.is_thrown_out() && !self.is_connected() {
+                return Poll::Ready(End::Gone);
+            }
             if self.session.entry.is_killed() {
                 return Poll::Ready(End::Gone);
             }
@@ -323,6 +326,11 @@ impl Connection {
 
     pub(super) fn lane_of(&self, key: &LaneKey) -> Held {
         self.front.lanes.shared(key, Pace::Quick, None)
+    }
+
+    /// Whether it has a connection to Redis, which tells by itself when it ends.
+    fn is_connected(&self) -> bool {
+        self.pinned.is_some() || self.lanes.iter().flatten().any(|lane| lane.is_open())
     }
 
     /// The session's key has changed.

@@ -43,6 +43,8 @@ pub(crate) struct Entry {
     /// Those who wait for that, or for it to go.
     pin_waiters: Mutex<Vec<Waker>>,
     killed: AtomicBool,
+    /// Redis has closed connections of its user, and would not have it again.
+    thrown_out: AtomicBool,
     gone: AtomicBool,
     waker: Mutex<Option<Waker>>,
     pub(super) details: Mutex<Details>,
@@ -90,6 +92,7 @@ impl Registry {
             pin_refused: AtomicBool::new(false),
             pin_waiters: Mutex::default(),
             killed: AtomicBool::new(false),
+            thrown_out: AtomicBool::new(false),
             gone: AtomicBool::new(false),
             waker: Mutex::new(None),
             details: Mutex::new(Details {
@@ -124,6 +127,13 @@ impl Registry {
     /// Everybody, in the order of their coming.
     pub(super) fn all(&self) -> Vec<Arc<Entry>> {
         self.clients.lock().values().cloned().collect()
+    }
+
+    /// Redis has closed the connection on which a user's clients read, and would not have that user again.
+    pub(crate) fn throw_out(&self, user: &str) {
+        let clients = self.all();
+        let is_of = |client: &&Arc<Entry>| client.details.lock().user == user.as_bytes();
+        clients.iter().filter(is_of).for_each(|client| client.throw_out());
     }
 
     pub(super) fn get(&self, id: u64) -> Option<Arc<Entry>> {
@@ -216,6 +226,20 @@ impl Entry {
         // The waker's lock orders this with the load in `is_killed`: a kill seen late is seen at the wake.
         self.killed.store(true, Ordering::Relaxed);
         self.wake();
+    }
+
+    /// Makes the client's own worker end it, unless it has a connection to Redis that goes on.
+    fn throw_out(&self) {
+        // Ordered as in `kill`.
+        self.thrown_out.store(true, Ordering::Relaxed);
+        if let Some(waker) = &*self.waker.lock() {
+            waker.wake_by_ref();
+        }
+    }
+
+    /// Whether that has been asked for since the last question.
+    pub(super) fn is_thrown_out(&self) -> bool {
+        self.thrown_out.load(Ordering::Relaxed) && self.thrown_out.swap(false, Ordering::Relaxed)
     }
 
     pub(super) fn is_killed(&self) -> bool {

@@ -22,6 +22,7 @@ mod sink;
 mod tend;
 mod touch;
 
+use std::fmt;
 use std::hash::Hasher;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -75,6 +76,18 @@ pub(crate) struct LinkSettings {
     pub(crate) large_life_ns: u64,
     /// Held as long as anything of the link is there: its part in a partition.
     pub(crate) _part: Option<Arc<()>>,
+    /// Called when Redis has closed the connection and would not have its user again.
+    pub(crate) thrown_out: ThrownOut,
+}
+
+/// What is to be done for a user whom Redis has thrown out.
+#[derive(Clone, Default)]
+pub(crate) struct ThrownOut(pub(crate) Option<Arc<dyn Fn() + Send + Sync>>);
+
+impl fmt::Debug for ThrownOut {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ThrownOut")
+    }
 }
 
 /// A tracked link, as all workers share it.
@@ -92,6 +105,8 @@ pub(crate) struct Link {
     /// The lease of the connection that is up, or of the next one. A short lock, on the miss path.
     lease: Mutex<Arc<Lease>>,
     standing: Standing,
+    /// Whether Redis has closed the last connection, and none has come since.
+    closed_by_redis: AtomicBool,
     /// Whether a heartbeat is under way: a link that is stuck gets no more of them.
     beat_out: AtomicBool,
     barrier: Barrier,
@@ -175,6 +190,7 @@ impl Link {
             settings,
             lease: Mutex::default(),
             standing: Standing::new(),
+            closed_by_redis: AtomicBool::new(false),
             beat_out: AtomicBool::new(false),
             barrier: Barrier::default(),
             refills: AtomicUsize::new(0),

@@ -397,6 +397,7 @@ impl Sink for LinkSink {
 
     fn connected(&self, incarnation: u64, tracking: &Tracking) {
         self.link.stats.connects.add(1);
+        self.link.closed_by_redis.store(false, Ordering::Relaxed);
         self.deadline.set(Deadline::Unknown);
         let promise = match tracking {
             Tracking::On { fields_expire } => {
@@ -414,6 +415,16 @@ impl Sink for LinkSink {
     fn disconnected(&self, loss: &Loss) {
         let link = &*self.link;
         link.stats.disconnects.add(1);
+        // By the link's own thread alone.
+        match loss {
+            Loss::Closed(_) => link.closed_by_redis.store(true, Ordering::Relaxed),
+            Loss::Refused(_) if link.closed_by_redis.swap(false, Ordering::Relaxed) => {
+                if let Some(thrown_out) = &link.settings.thrown_out.0 {
+                    thrown_out();
+                }
+            }
+            _ => {}
+        }
         link.standing.changed(None, Promise::Lost(loss.to_string()));
         if !mutant::is_on(Mutant::LeaseNotRenewed) {
             let mut lease = link.lease.lock();

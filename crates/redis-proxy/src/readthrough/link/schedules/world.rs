@@ -78,6 +78,7 @@ impl World {
             large_bytes: 64,
             large_life_ns: 0,
             _part: None,
+            thrown_out: Default::default(),
         };
         let link = Arc::new(Link::new(store.clone(), None, (upstream, detour), settings));
         let reads = ReadThrough::linked(store, Arc::new([link.clone()]), strict, Arc::default());
