@@ -132,6 +132,9 @@ impl<'a, S: Sink> Connection<'a, S> {
                 if queue.driver.as_ref().is_none_or(|waker| !waker.will_wake(cx.waker())) {
                     queue.driver = Some(cx.waker().clone());
                 }
+                if queue.renew.is_some() {
+                    return Poll::Ready(Err(io::Error::other("made anew")));
+                }
                 std::mem::swap(&mut self.outbox, &mut queue.out);
                 self.on_the_wire = queue.slots.len();
             }

@@ -58,6 +58,12 @@ impl<T> Driver<T> {
                     reported = None;
                     let since = Instant::now();
                     let (loss, useful) = self.serve(&sink, stream, &tracking).await;
+                    if let Some(slots) = self.shared.drain_renewed() {
+                        info!(redis = %endpoint.address, "connection to redis made anew");
+                        sink.disconnected(&loss);
+                        self.tell_lost(&sink, slots, &loss);
+                        continue;
+                    }
                     // Worth an attempt at once, used or not: whoever cut it may have cut it among others. A server that only greets
                     // and closes is not, nor one that does so on every command.
                     useless = if useful || since.elapsed() >= SETTLED { 0 } else { useless + 1 };
@@ -188,7 +194,11 @@ impl<T> Driver<T> {
 
     /// Moves to `state`, then tells everyone who waited; what they send again meets the new state.
     fn refuse<S: Sink<Ticket = T>>(&self, sink: &S, state: State, loss: &Loss) {
-        let slots: VecDeque<Slot<T>> = self.shared.drain_into(state);
+        let slots = self.shared.drain_into(state);
+        self.tell_lost(sink, slots, loss);
+    }
+
+    fn tell_lost<S: Sink<Ticket = T>>(&self, sink: &S, slots: VecDeque<Slot<T>>, loss: &Loss) {
         for slot in slots {
             if let Awaited::Reply(ticket) | Awaited::Prelude(ticket) = slot.awaited {
                 sink.lost(ticket, loss);

@@ -51,6 +51,8 @@ pub(crate) struct Queue<T> {
     /// One slot a command that has no reply yet, those in `out` included.
     pub(crate) slots: VecDeque<Slot<T>>,
     pub(crate) state: State,
+    /// The connection that is up is to be closed and made anew: so many slots, the first ones, are lost with it.
+    pub(crate) renew: Option<usize>,
     /// The driver, when it has nothing to write.
     pub(crate) driver: Option<Waker>,
 }
@@ -63,14 +65,23 @@ pub(crate) struct Shared<T> {
 
 impl<T> Shared<T> {
     pub(crate) fn new(target: Arc<Target>) -> Arc<Self> {
-        let queue =
-            Queue { out: BytesMut::new(), slots: VecDeque::new(), state: State::Connecting, driver: None };
+        let queue = Queue {
+            out: BytesMut::new(),
+            slots: VecDeque::new(),
+            state: State::Connecting,
+            renew: None,
+            driver: None,
+        };
         Arc::new(Shared { queue: Mutex::new(queue), target })
     }
 
     /// Takes the oldest slot; the reply in hand is its own.
     pub(crate) fn pop(&self) -> Option<Slot<T>> {
-        let slot = self.queue.lock().slots.pop_front()?;
+        let slot = {
+            let mut queue = self.queue.lock();
+            queue.renew = queue.renew.map(|old| old.saturating_sub(1));
+            queue.slots.pop_front()?
+        };
         self.leave(&slot);
         Some(slot)
     }
@@ -80,11 +91,24 @@ impl<T> Shared<T> {
         let slots = {
             let mut queue = self.queue.lock();
             queue.state = state;
+            queue.renew = None;
             queue.out.clear();
             std::mem::take(&mut queue.slots)
         };
         slots.iter().for_each(|slot| self.leave(slot));
         slots
+    }
+
+    /// Takes the slots that are lost with a connection which was to be made anew; what was sent since stays for the next one.
+    pub(crate) fn drain_renewed(&self) -> Option<VecDeque<Slot<T>>> {
+        let slots = {
+            let mut queue = self.queue.lock();
+            let old = queue.renew.take()?.min(queue.slots.len());
+            let newer = queue.slots.split_off(old);
+            std::mem::replace(&mut queue.slots, newer)
+        };
+        slots.iter().for_each(|slot| self.leave(slot));
+        Some(slots)
     }
 
     /// Queues a heartbeat: a PING, or what needs no right where this user may not `ping`.
@@ -191,6 +215,22 @@ impl<T> Upstream<T> {
         drop(queue);
         wake(driver);
         Ok(())
+    }
+
+    /// Closes the connection that is up, if one is: what is sent from now on travels on a new one, wherever the address leads then.
+    /// What is on its way is lost with it.
+    pub fn renew(&self) {
+        let mut queue = self.shared.queue.lock();
+        if queue.state != State::Up {
+            return;
+        }
+        queue.renew = Some(queue.slots.len());
+        // Nothing more goes to this one.
+        queue.out.clear();
+        queue.state = State::Connecting;
+        let driver = queue.driver.take();
+        drop(queue);
+        wake(driver);
     }
 
     /// The connection's state at this moment.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use testkit::{RedisServer, Reply, wait_until};
+use testkit::{FaultProxy, RedisServer, Reply, wait_until};
 
 use crate::support::{program, start_resp_in, wait_in_force};
 
@@ -88,6 +88,35 @@ fn a_value_above_max_reply_bytes_holds_the_link_up_once() {
     redis.client().set("k", "small");
     assert_eq!(proxy.get("/k").text(), "small", "no error is kept");
     assert_eq!(proxy.metrics().value("redis_proxy_redis_disconnects_total"), 0.0);
+}
+
+#[test]
+fn what_goes_past_the_link_follows_it_to_another_primary() {
+    let (old, new) = (RedisServer::start(), RedisServer::start());
+    let network = FaultProxy::start(old.address());
+    old.client().set("k", "o".repeat(5_000));
+    new.client().set("k", "n".repeat(5_000));
+    let proxy = program()
+        .redis_at(network.address())
+        .set("COHERENCE", "tracking")
+        .set("MAX_VALUE_BYTES", "1KiB")
+        .set("MAX_STALENESS", "2s")
+        .allow_warning("connection to redis lost")
+        .allow_warning("coherence is not in force")
+        .start();
+    wait_in_force(&proxy);
+    for _ in 0..3 {
+        assert!(proxy.get("/k").text().starts_with('o'));
+    }
+    network.retarget(new.address());
+    old.client().command(&["REPLICAOF", "127.0.0.1", "1"]);
+    // The canary's other connection has followed too: it would be refused at the old primary.
+    wait_until(PATIENCE, "the new value, in force", || {
+        proxy.get("/k").text().starts_with('n')
+            && proxy.metrics().value("redis_proxy_coherence_in_force") == 1.0
+    });
+    assert!(!proxy.log().iter().any(|line| line.raw.contains("READONLY")));
+    assert!(proxy.get("/k").text().starts_with('n'));
 }
 
 #[test]

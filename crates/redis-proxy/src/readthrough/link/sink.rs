@@ -426,6 +426,8 @@ impl Sink for LinkSink {
             _ => {}
         }
         link.standing.changed(None, Promise::Lost(loss.to_string()));
+        // It may lead to a primary that is none any more, and nothing on it would tell.
+        link.detour.renew();
         if !mutant::is_on(Mutant::LeaseNotRenewed) {
             let mut lease = link.lease.lock();
             lease.end();

@@ -188,6 +188,10 @@ pub(super) async fn try_out(
         trust(link, incarnation);
         return CANARY_PERIOD;
     };
+    // One that was made with the link before this one may lead to a primary of old.
+    if report.tried.replace(incarnation).is_some_and(|before| before != incarnation) {
+        writer.renew();
+    }
     // What comes of it concerns this connection, and no other that has come meanwhile.
     match try_delivery(link, writer, key, told).await {
         Verdict::Delivered { proof_ns } => {
@@ -272,6 +276,8 @@ pub(super) struct Report {
     silent: bool,
     silence_at: Option<Instant>,
     canary_refused: bool,
+    /// The connection that delivery was last tried for.
+    tried: Option<u64>,
     /// When a link that goes by another's canary began to wait for it.
     waits_since: Option<Instant>,
     /// What that one has found, if it was bad.
