@@ -80,7 +80,7 @@ pub fn http_head(data: &[u8]) {
             keep_alive: head.keep_alive,
             body: head.body,
             expects_continue: head.expects_continue,
-            conditions: [head.if_match, head.if_none_match]
+            conditions: [head.if_match.map(|tags| *tags), head.if_none_match]
                 .map(|tags| tags.map(|tags| tags.as_bytes().to_vec())),
             no_cache: head.no_cache,
         });

@@ -50,12 +50,31 @@ pub(crate) fn nanos(span: Duration) -> u64 {
     u64::try_from(span.as_nanos()).unwrap_or(u64::MAX)
 }
 
-/// The second that the answers of all workers are dated with: what one has told no other takes back.
+/// What the answers of all workers have in common: the second that they are dated with, and whether clients are invited
+/// to stay. One word, so that an answer costs one look. What one worker has told no other takes back.
 #[derive(Debug, Default)]
-pub(crate) struct WallSecond(AtomicU64);
+pub(crate) struct Notice(AtomicU64);
 
-impl WallSecond {
-    /// The second since the epoch, and the nanoseconds that are left of it.
+/// Of a notice: nearly all places are taken. The rest is the second since the epoch.
+const CROWDED: u64 = 1;
+
+impl Notice {
+    /// Notes whether `is_crowded` as it is now, whoever else notes the same.
+    pub(crate) fn crowd(&self, is_crowded: impl Fn() -> bool) {
+        loop {
+            let crowded = is_crowded();
+            match crowded {
+                true => self.0.fetch_or(CROWDED, Ordering::AcqRel),
+                false => self.0.fetch_and(!CROWDED, Ordering::AcqRel),
+            };
+            // Whoever changed it meanwhile may have noted it before us.
+            if is_crowded() == crowded {
+                return;
+            }
+        }
+    }
+
+    /// The notice, and the nanoseconds that are left of its second.
     fn now(&self) -> (u64, u64) {
         let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         (self.tell(since_epoch.as_secs()), 1_000_000_000 - u64::from(since_epoch.subsec_nanos()))
@@ -64,12 +83,13 @@ impl WallSecond {
     /// `read` was read from the clock. Another thread may have told the next second meanwhile; more than that is a clock
     /// that was set back, which all workers follow.
     fn tell(&self, read: u64) -> u64 {
-        let replace = |told: u64| (read > told || read + 1 < told).then_some(read);
+        let replace = |notice: u64| {
+            let told = notice >> 1;
+            (read > told || read + 1 < told).then_some(read << 1 | notice & CROWDED)
+        };
         // AcqRel and Acquire: pairs with `told`. Who has seen an answer of this second asks for no earlier one.
-        match self.0.fetch_update(Ordering::AcqRel, Ordering::Acquire, replace) {
-            Ok(_) => read,
-            Err(told) => told,
-        }
+        let _ = self.0.fetch_update(Ordering::AcqRel, Ordering::Acquire, replace);
+        self.told()
     }
 
     fn told(&self) -> u64 {
@@ -80,36 +100,29 @@ impl WallSecond {
 /// The `Date` of one worker's answers (RFC 9110, section 6.6.1), formatted once a second.
 #[derive(Debug)]
 pub(crate) struct Date {
-    wall: Arc<WallSecond>,
-    text: [u8; 29],
-    second: u64,
+    notice: Arc<Notice>,
+    told: u64,
     /// When the second ends, on the clock that never steps.
     until_ns: u64,
 }
 
 impl Date {
-    pub(crate) fn new(wall: Arc<WallSecond>) -> Self {
-        Date { wall, text: [b' '; 29], second: 0, until_ns: 0 }
+    pub(crate) fn new(notice: Arc<Notice>) -> Self {
+        Date { notice, told: 0, until_ns: 0 }
     }
 
-    /// Whether the text is still that of an answer made at `now_ns`.
+    /// Whether what was told last is still true of an answer made at `now_ns`.
     #[inline]
     pub(crate) fn is_at(&self, now_ns: u64) -> bool {
-        now_ns < self.until_ns && self.wall.told() == self.second
+        now_ns < self.until_ns && self.notice.told() == self.told
     }
 
-    /// The text for an answer made at `now_ns`.
-    pub(crate) fn at(&mut self, now_ns: u64) -> &[u8; 29] {
-        if !self.is_at(now_ns) {
-            let (second, left_ns) = self.wall.now();
-            let text = httpdate::fmt_http_date(UNIX_EPOCH + Duration::from_secs(second));
-            if let Ok(text) = text.as_bytes().try_into() {
-                self.text = text;
-            }
-            self.second = second;
-            self.until_ns = now_ns.saturating_add(left_ns);
-        }
-        &self.text
+    /// The text for answers made from `now_ns` on, and whether it is crowded.
+    pub(crate) fn make(&mut self, now_ns: u64) -> (String, bool) {
+        let (told, left_ns) = self.notice.now();
+        self.told = told;
+        self.until_ns = now_ns.saturating_add(left_ns);
+        (httpdate::fmt_http_date(UNIX_EPOCH + Duration::from_secs(told >> 1)), told & CROWDED != 0)
     }
 }
 
@@ -127,26 +140,36 @@ mod tests {
     #[test]
     fn a_date_is_made_anew_when_its_second_ends() {
         let mut date = Date::new(Arc::default());
-        assert!(date.at(5).ends_with(b" GMT"));
+        assert!(!date.is_at(0));
+        assert!(date.make(5).0.ends_with(" GMT"));
         let until_ns = date.until_ns;
         assert!((6..=1_000_000_005).contains(&until_ns), "{until_ns}");
         assert!(date.is_at(until_ns - 1) && !date.is_at(until_ns));
-        date.at(until_ns);
-        assert!(date.until_ns > until_ns);
     }
 
     #[test]
     fn a_worker_shows_no_second_before_the_one_that_another_has_shown() {
-        let wall = Arc::new(WallSecond::default());
-        let mut date = Date::new(wall.clone());
-        date.at(0);
+        let notice = Arc::new(Notice::default());
+        let mut date = Date::new(notice.clone());
+        date.make(0);
         // Another worker was a moment later at the clock.
-        let next = date.second + 1;
-        wall.tell(next);
+        let next = (date.told >> 1) + 1;
+        notice.tell(next);
         assert!(!date.is_at(0));
-        date.at(0);
-        assert!(date.second >= next);
+        date.make(0);
+        assert!(date.told >> 1 >= next);
         // A clock that is set back is followed, by all.
-        assert_eq!((wall.tell(7), wall.tell(6), wall.tell(8)), (7, 7, 8));
+        assert_eq!([7, 6, 8].map(|read| notice.tell(read) >> 1), [7, 7, 8]);
+    }
+
+    #[test]
+    fn a_crowd_is_told_with_the_date() {
+        let notice = Arc::new(Notice::default());
+        let mut date = Date::new(notice.clone());
+        assert!(!date.make(0).1);
+        notice.crowd(|| true);
+        assert!(!date.is_at(0) && date.make(0).1);
+        notice.crowd(|| false);
+        assert!(!date.is_at(0) && !date.make(0).1);
     }
 }

@@ -43,7 +43,7 @@ use upstream::Target;
 
 use crate::admin::Watched;
 use crate::budget::Budget;
-use crate::clock::nanos;
+use crate::clock::{Notice, nanos};
 use crate::config::{Coherence, Mode, Settings};
 pub use crate::error::{Ended, Error};
 use crate::front::http::HttpSettings;
@@ -190,11 +190,11 @@ async fn serve(
         reads,
         throw_out,
     );
-    let places = Places::new(settings.max_clients);
+    let notice = Arc::<Notice>::default();
+    let places = Places::new(settings.max_clients, notice.clone());
     let plan = Plan {
-        places: places.clone(),
         partitions: partitions.clone(),
-        http: HttpSettings::new(settings),
+        http: HttpSettings::new(settings, notice),
         resp: RespSettings::new(settings),
         endpoint: settings.redis.clone(),
         registry,

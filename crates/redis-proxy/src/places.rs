@@ -16,7 +16,7 @@ use sync::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::sleep;
 
-use crate::clock::now_ns;
+use crate::clock::{Notice, now_ns};
 
 /// A connection that was asked something this short a time ago is not idle: its client is about to ask again.
 pub(crate) const IDLE_ENOUGH_NS: u64 = 500_000_000;
@@ -25,7 +25,7 @@ pub(crate) const MOST_FAREWELLS: usize = 64;
 /// After a look at all connections that found none to ask: the next one, at the latest.
 const LOOK_AGAIN_NS: u64 = 50_000_000;
 /// In place of an instant: this connection has something to do.
-const BUSY: u64 = u64::MAX;
+pub(crate) const BUSY: u64 = u64::MAX;
 
 /// All places, shared by the door and the fronts.
 pub(crate) struct Places {
@@ -36,6 +36,8 @@ pub(crate) struct Places {
     farewells: Arc<Semaphore>,
     /// A short lock, by connections that come and go and by those who wait.
     seats: Mutex<Seats>,
+    /// Where it is told that nearly all are taken.
+    notice: Arc<Notice>,
 }
 
 #[derive(Default)]
@@ -56,13 +58,14 @@ struct State {
 }
 
 impl Places {
-    pub(crate) fn new(max: usize) -> Arc<Self> {
+    pub(crate) fn new(max: usize, notice: Arc<Notice>) -> Arc<Self> {
         Arc::new(Places {
             free: Arc::new(Semaphore::new(max)),
             max,
             waiting: AtomicUsize::new(0),
             farewells: Arc::new(Semaphore::new(MOST_FAREWELLS)),
             seats: Mutex::default(),
+            notice,
         })
     }
 
@@ -71,10 +74,9 @@ impl Places {
         self.waiting.load(Ordering::Relaxed)
     }
 
-    /// Whether more than nine in ten are taken.
-    #[inline]
-    pub(crate) fn is_crowded(&self) -> bool {
-        self.free.available_permits() * 10 < self.max
+    /// Tells whether more than nine in ten are taken.
+    fn tell(&self) {
+        self.notice.crowd(|| self.free.available_permits() * 10 < self.max);
     }
 
     /// A place, if one is free that nobody waits for.
@@ -83,8 +85,7 @@ impl Places {
         if self.waiting() > 0 {
             return None;
         }
-        let permit = self.free.clone().try_acquire_owned().ok()?;
-        Some(Place { places: self.clone(), worker: None, _permit: permit })
+        self.free.clone().try_acquire_owned().ok().map(|permit| Place::new(self.clone(), permit))
     }
 
     /// Joins those who wait.
@@ -155,7 +156,7 @@ impl Waiting {
                 biased;
                 permit = &mut permit => {
                     self.got = true;
-                    return Some(Place { places: self.places.clone(), worker: None, _permit: permit.ok()? });
+                    return permit.ok().map(|permit| Place::new(self.places.clone(), permit));
                 }
                 () = sleep(Duration::from_nanos(LOOK_AGAIN_NS)) => {}
             }
@@ -182,10 +183,16 @@ pub(crate) struct Place {
     places: Arc<Places>,
     /// The number of clients of the worker that serves its holder.
     worker: Option<Arc<AtomicUsize>>,
-    _permit: OwnedSemaphorePermit,
+    /// There until it is dropped.
+    permit: Option<OwnedSemaphorePermit>,
 }
 
 impl Place {
+    fn new(places: Arc<Places>, permit: OwnedSemaphorePermit) -> Self {
+        places.tell();
+        Place { places, worker: None, permit: Some(permit) }
+    }
+
     /// Its holder is served by a worker with so many clients, of whom it is one from now on.
     pub(crate) fn on(mut self, clients: &Arc<AtomicUsize>) -> Place {
         clients.fetch_add(1, Ordering::Relaxed);
@@ -221,6 +228,8 @@ impl Drop for Place {
         if let Some(clients) = &self.worker {
             clients.fetch_sub(1, Ordering::Relaxed);
         }
+        drop(self.permit.take());
+        self.places.tell();
     }
 }
 
@@ -243,16 +252,16 @@ impl Seat {
         *self.state.waker.lock() = Some(waker.clone());
     }
 
-    /// It has nothing to do since `since_ns`; none: it has.
+    /// Tells that it has nothing to do since `since_ns`, or is [`BUSY`]. Whether it is asked to go.
     #[inline]
-    pub(crate) fn is_idle(&self, since_ns: Option<u64>) {
-        self.state.idle_since_ns.store(since_ns.unwrap_or(BUSY), Ordering::Relaxed);
+    pub(crate) fn is_asked(&self, since_ns: u64) -> bool {
+        self.state.idle_since_ns.store(since_ns, Ordering::Relaxed);
+        self.state.asked.load(Ordering::Relaxed)
     }
 
-    /// Whether it is asked to go.
-    #[inline]
-    pub(crate) fn is_asked(&self) -> bool {
-        self.state.asked.load(Ordering::Relaxed)
+    /// It is ending by itself.
+    pub(crate) fn is_busy(&self) {
+        self.state.idle_since_ns.store(BUSY, Ordering::Relaxed);
     }
 
     /// It has something to do after all.
@@ -277,7 +286,7 @@ mod tests {
     const LONG_AFTER: u64 = 10 * IDLE_ENOUGH_NS;
 
     fn full(max: usize) -> (Arc<Places>, Vec<(Place, Seat)>) {
-        let places = Places::new(max);
+        let places = Places::new(max, Arc::default());
         let holders = (0..max).map(|_| {
             let place = places.take().unwrap();
             let seat = place.seat();
@@ -290,11 +299,13 @@ mod tests {
     #[test]
     fn the_longest_idle_is_asked_and_no_more_than_wait() {
         let (places, holders) = full(4);
-        holders[0].1.is_idle(Some(3));
-        holders[1].1.is_idle(Some(1));
-        holders[2].1.is_idle(None);
-        holders[3].1.is_idle(Some(LONG_AFTER - IDLE_ENOUGH_NS + 1));
-        let asked = || holders.iter().map(|(_, seat)| seat.is_asked()).collect::<Vec<_>>();
+        holders[0].1.is_asked(3);
+        holders[1].1.is_asked(1);
+        holders[2].1.is_asked(BUSY);
+        holders[3].1.is_asked(LONG_AFTER - IDLE_ENOUGH_NS + 1);
+        let asked = || -> Vec<_> {
+            holders.iter().map(|(_, seat)| seat.state.asked.load(Ordering::Relaxed)).collect()
+        };
         let first = places.wait();
         assert!(first.make_room(LONG_AFTER) && first.make_room(LONG_AFTER));
         assert_eq!(asked(), [false, true, false, false]);
@@ -305,7 +316,7 @@ mod tests {
         assert!(!third.make_room(LONG_AFTER), "one is busy, one was asked a moment ago");
         // One that declines is no longer due: another is asked, once there is one.
         holders[0].1.declines();
-        holders[0].1.is_idle(Some(LONG_AFTER));
+        holders[0].1.is_asked(LONG_AFTER);
         drop(third);
         assert!(!second.make_room(LONG_AFTER));
         assert!(second.make_room(LONG_AFTER + LOOK_AGAIN_NS));
@@ -315,7 +326,7 @@ mod tests {
     #[test]
     fn what_is_due_ends_with_those_who_wait() {
         let (places, holders) = full(2);
-        holders.iter().for_each(|(_, seat)| seat.is_idle(Some(0)));
+        holders.iter().for_each(|(_, seat)| assert!(!seat.is_asked(0)));
         let waits = places.wait();
         assert!(waits.make_room(LONG_AFTER));
         drop(waits);
@@ -323,16 +334,7 @@ mod tests {
         // The one that was asked may still go; the next who waits asks the other.
         let waits = places.wait();
         assert!(waits.make_room(LONG_AFTER));
-        assert!(holders.iter().all(|(_, seat)| seat.is_asked()));
-    }
-
-    #[test]
-    fn nine_in_ten_are_not_crowded() {
-        let places = Places::new(20);
-        let mut holders: Vec<_> = (0..18).map(|_| places.take().unwrap()).collect();
-        assert!(!places.is_crowded());
-        holders.push(places.take().unwrap());
-        assert!(places.is_crowded());
+        assert!(holders.iter().all(|(_, seat)| seat.is_asked(0)));
     }
 
     #[test]

@@ -21,7 +21,7 @@ use crate::front::http::{HttpFront, HttpSettings};
 use crate::front::resp::{Registry, RespFront, RespSettings};
 use crate::front::{Fronts, Speaks};
 use crate::lanes::{Anonymous, Bounds, Lanes};
-use crate::places::{Place, Places};
+use crate::places::Place;
 use crate::readthrough::{FillSink, Link, Partitions, ReadThrough, Readers, Store, Ticket};
 use crate::spare::Spare;
 use crate::stats::{LaneStats, WorkerStats};
@@ -58,7 +58,6 @@ pub(crate) struct Worker {
 #[derive(Clone)]
 pub(crate) struct Plan {
     pub(crate) http: HttpSettings,
-    pub(crate) places: Arc<Places>,
     pub(crate) resp: RespSettings,
     /// Where lanes lead.
     pub(crate) endpoint: Endpoint,
@@ -84,7 +83,7 @@ impl Plan {
         let (resp, registry) = (self.resp.clone(), self.registry.clone());
         let readers = Readers::new(self.partitions.clone(), read.clone());
         Fronts {
-            http: HttpFront::new(read, stats, self.http.clone(), self.places.clone(), spare.clone()),
+            http: HttpFront::new(read, stats, self.http.clone(), spare.clone()),
             resp: RespFront::new(lanes, self.bounds.clone(), resp, registry, spare, lane_stats, readers),
         }
     }

@@ -30,6 +30,7 @@ struct Wait {
 
 impl Blocked {
     /// The kernel takes no more; `moved` if it has just taken some.
+    #[cold]
     pub(super) fn stopped(&mut self, moved: bool, timeout_ns: u64) {
         if moved || self.0.is_none() {
             let since_ns = now_ns();
@@ -54,6 +55,7 @@ impl Blocked {
 
     /// Whether the client has taken nothing for `timeout_ns`. Where the kernel cannot tell, what it takes is all that
     /// counts.
+    #[cold]
     pub(super) fn is_stuck(&mut self, stream: &TcpStream, timeout_ns: u64) -> bool {
         let Some(wait) = &mut self.0 else { return false };
         let now_ns = now_ns();

@@ -260,6 +260,19 @@ fn age_is_the_whole_seconds_since_the_fetch_was_sent() {
 }
 
 #[test]
+fn date_is_the_second_of_an_answer_that_no_request_of_this_turn_has_caused() {
+    let (_redis, proxy) = start_with(&[("WORKERS", "1"), ("HEAD_TIMEOUT", "2500ms")]);
+    let mut client = proxy.client();
+    assert_eq!(client.get("/none").status, 404);
+    client.send("GET");
+    let late = client.read_response();
+    let now = UNIX_EPOCH.elapsed().expect("after 1970").as_secs();
+    let date = httpdate::parse_http_date(late.header("date").expect("a Date")).expect("a date");
+    let date = date.duration_since(UNIX_EPOCH).expect("after 1970").as_secs();
+    assert!(late.status == 408 && date + 1 >= now && date <= now, "{date} at {now}: {late:?}");
+}
+
+#[test]
 fn http_cache_control_is_that_of_values_alone() {
     let (redis, proxy) = start_with(&[("HTTP_CACHE_CONTROL", "public, max-age=5")]);
     redis.client().set("k", "1");

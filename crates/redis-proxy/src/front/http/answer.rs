@@ -42,6 +42,7 @@ pub(super) enum Answer {
 
 impl Answer {
     /// What memory holds of a key.
+    #[inline]
     pub(super) fn found(entry: Entry, source: Source) -> Answer {
         if entry.is_missing() { Answer::Missing(source) } else { Answer::Value(entry, source) }
     }
@@ -99,10 +100,18 @@ pub(super) struct Form {
 pub(super) struct Moment<'a> {
     pub(super) now_ns: u64,
     pub(super) tail: &'a Tail,
-    /// `Cache-Control` of values and the beginning of their `Cache-Status`.
-    pub(super) cache_control: &'a [u8],
+    pub(super) caching: Caching<'a>,
     /// What `Cache-Status` says of the mode; nothing in `ttl`.
     pub(super) detail: Detail,
+}
+
+/// `Cache-Control` of values and the beginning of their `Cache-Status`, with the CR LF before them.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Caching<'a> {
+    /// Up to where `Cache-Status` says where the value came from.
+    pub(super) fetched: &'a [u8],
+    /// Of a hit, which is said already.
+    pub(super) hit: &'a [u8],
 }
 
 /// Appends the answer to `out`. A large value is not copied: it is given back, to be written behind `out`.
@@ -124,7 +133,7 @@ pub(super) fn encode(
 /// The status code of an answer; `conditions` as in [`encode`].
 pub(super) fn status(answer: &Answer, conditions: Conditions<'_>) -> u16 {
     match answer {
-        Answer::Value(entry, _) => match conditions.judge(&etag(entry)) {
+        Answer::Value(entry, _) => match conditions.judge(tag_of(&tag_lines(entry))) {
             Verdict::Send => 200,
             Verdict::Unmodified => 304,
             Verdict::Failed => 412,
@@ -142,16 +151,16 @@ fn value(
     conditions: Conditions<'_>,
     moment: &Moment<'_>,
 ) -> Option<Entry> {
-    let etag = etag(entry);
-    let verdict = conditions.judge(&etag);
+    let tag = tag_lines(entry);
+    let verdict = conditions.judge(tag_of(&tag));
     let mut digits = itoa::Buffer::new();
     let body = entry.value();
     match verdict {
         Verdict::Failed => {
-            text(out, &Text::failed(&etag, source), form, moment);
+            text(out, &Text::failed(tag_of(&tag), source), form, moment);
             return None;
         }
-        Verdict::Unmodified => out.extend_from_slice(b"HTTP/1.1 304 Not Modified\r\nETag: "),
+        Verdict::Unmodified => out.extend_from_slice(b"HTTP/1.1 304 Not Modified"),
         Verdict::Send => {
             out.extend_from_slice(if entry.is_utf8() {
                 b"HTTP/1.1 200 OK\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: ".as_slice()
@@ -159,20 +168,20 @@ fn value(
                 b"HTTP/1.1 200 OK\r\nContent-Type: application/octet-stream\r\nContent-Length: ".as_slice()
             });
             out.extend_from_slice(digits.format(body.len()).as_bytes());
-            out.extend_from_slice(b"\r\nETag: ");
         }
     }
-    out.extend_from_slice(&etag);
-    out.extend_from_slice(b"\r\nAge: ");
+    out.extend_from_slice(&tag);
     // What was proven a moment ago is as fresh as if it had been fetched then (RFC 9111, section 4.2.3: validation).
-    let true_ns = match source {
-        Source::Hit if moment.detail.in_force => entry.proven_ns(),
-        _ => entry.sent_ns(),
-    };
+    let is_hit = source == Source::Hit;
+    let true_ns = if is_hit && moment.detail.in_force { entry.proven_ns() } else { entry.sent_ns() };
     let age = moment.now_ns.saturating_sub(true_ns) / 1_000_000_000;
     out.extend_from_slice(digits.format(age).as_bytes());
-    out.extend_from_slice(moment.cache_control);
-    out.extend_from_slice(source.cache_status());
+    if is_hit {
+        out.extend_from_slice(moment.caching.hit);
+    } else {
+        out.extend_from_slice(moment.caching.fetched);
+        out.extend_from_slice(source.cache_status());
+    }
     out.extend_from_slice(moment.detail.text);
     finish(out, form, moment);
     if verdict == Verdict::Unmodified || form.head_only {
@@ -197,13 +206,22 @@ fn finish(out: &mut Vec<u8>, form: Form, moment: &Moment<'_>) {
     }
 }
 
-/// `"` 32 hex digits `"`.
-fn etag(entry: &Entry) -> [u8; ETAG_LENGTH] {
-    let mut text = [b'"'; ETAG_LENGTH];
-    for (pair, byte) in text[1..33].chunks_exact_mut(2).zip(entry.etag()) {
+/// The header lines of a value from the CR LF before its tag to where its age begins: in one piece, since a piece costs
+/// more than its bytes.
+const TAG_LINES: [u8; 49] = *b"\r\nETag: \"________________________________\"\r\nAge: ";
+/// Of these lines: where the tag begins, quotes included.
+const TAG_AT: usize = 8;
+
+fn tag_lines(entry: &Entry) -> [u8; TAG_LINES.len()] {
+    let mut lines = TAG_LINES;
+    for (pair, byte) in lines[TAG_AT + 1..][..32].chunks_exact_mut(2).zip(entry.etag()) {
         pair.copy_from_slice(&HEX[usize::from(*byte)]);
     }
-    text
+    lines
+}
+
+fn tag_of(lines: &[u8; TAG_LINES.len()]) -> &[u8] {
+    &lines[TAG_AT..TAG_AT + ETAG_LENGTH]
 }
 
 /// Each byte as two hex digits.
@@ -283,10 +301,11 @@ impl Text {
     }
 
     /// The value's tag is none of those that the client wants.
-    fn failed(etag: &[u8; ETAG_LENGTH], source: Source) -> Text {
+    #[cold]
+    fn failed(tag: &[u8], source: Source) -> Text {
         Text {
             status: (412, "Precondition Failed"),
-            extra: [b"ETag: ", etag.as_slice(), b"\r\n"].concat().into(),
+            extra: [b"ETag: ", tag, b"\r\n"].concat().into(),
             source: Some(source),
             body: Some("the value has another ETag".to_owned()),
         }

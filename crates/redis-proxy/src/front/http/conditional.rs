@@ -1,6 +1,5 @@
 //! `If-Match` and `If-None-Match` (RFC 9110, sections 13.1.1, 13.1.2 and 13.2.2): lists of entity tags, or `*`.
 
-use super::answer::ETAG_LENGTH;
 use super::head::Tags;
 
 /// What a request asks of the tag of a value.
@@ -41,7 +40,7 @@ impl<'a> Conditions<'a> {
 
     /// Of a value with the strong tag `etag`, quotes included.
     #[inline]
-    pub(super) fn judge(self, etag: &[u8; ETAG_LENGTH]) -> Verdict {
+    pub(super) fn judge(self, etag: &[u8]) -> Verdict {
         // In this order.
         if self.is.is_some_and(|tags| !matches(tags, etag, Comparison::Strong)) {
             return Verdict::Failed;
@@ -68,7 +67,7 @@ enum Comparison {
 }
 
 /// Whether one of `tags` matches the strong tag `etag`. `*` matches any value.
-fn matches(tags: &[u8], etag: &[u8; ETAG_LENGTH], comparison: Comparison) -> bool {
+fn matches(tags: &[u8], etag: &[u8], comparison: Comparison) -> bool {
     if tags.trim_ascii() == b"*" {
         return true;
     }
@@ -100,7 +99,7 @@ fn skip(text: &[u8]) -> &[u8] {
 mod tests {
     use super::*;
 
-    const TAG: &[u8; ETAG_LENGTH] = b"\"0123456789abcdef0123456789abcdef\"";
+    const TAG: &[u8] = b"\"0123456789abcdef0123456789abcdef\"";
 
     #[test]
     fn a_list_matches_weakly_or_strongly() {

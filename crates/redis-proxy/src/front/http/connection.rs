@@ -53,7 +53,7 @@ pub(crate) async fn serve(stream: TcpStream, front: Rc<HttpFront>, place: Place)
         End::Gone => {}
         // On the heap: an idle connection does not carry the room for its end.
         End::Answered => {
-            connection.seat.is_idle(None);
+            connection.seat.is_busy();
             Box::pin(linger(&mut connection.stream)).await;
         }
         End::GivesWay => {
@@ -114,8 +114,8 @@ struct Connection {
     polled: bool,
     /// What those who look for a place see of it.
     seat: Seat,
-    /// What the client had left to take when it was last found idle.
-    left_to_take: u32,
+    /// What the client had left to take when it was last found idle, and the turn of that.
+    left_to_take: (u32, u64),
 }
 
 impl Connection {
@@ -145,7 +145,7 @@ impl Connection {
             drain,
             polled: false,
             seat,
-            left_to_take: u32::MAX,
+            left_to_take: (u32::MAX, 0),
             front,
         }
     }
@@ -228,6 +228,7 @@ impl Connection {
     fn set_clock(&mut self, now_ns: u64) {
         self.turn_ns = now_ns;
         self.tick_ns = now_ns.max(self.tick_ns + 1);
+        self.front.refresh(now_ns);
     }
 
     /// Requests in the bytes that this connection holds. Whether any byte was used, or they were refused.
@@ -316,15 +317,11 @@ impl Connection {
         if head.expects_continue && self.body_left > 0 {
             self.push(SlotState::Ready(Answer::Continue), form, Conditions::default(), None);
         }
-        if head.method == Method::Other {
-            return self.reject(Answer::MethodNotAllowed, form);
-        }
-        if head.method == Method::Options && head.target == b"*" {
-            return self.reject(Answer::Verbs, form);
+        if !matches!(head.method, Method::Get | Method::Head) {
+            return self.answer_verb(&head, form);
         }
         let mut scratch = front.spare_key.take();
         match key_of(head.target, front.settings.max_key_bytes, &mut scratch) {
-            Ok(_) if head.method == Method::Options => self.reject(Answer::Verbs, form),
             Ok(Asked::Key(key)) => {
                 let logged = front.sample(key);
                 let no_cache = head.no_cache && front.settings.honor_no_cache;
@@ -343,13 +340,27 @@ impl Connection {
                         }
                     }
                 };
-                let conditions = Conditions::of(head.if_match.as_ref(), head.if_none_match.as_ref());
+                let conditions = Conditions::of(head.if_match.as_deref(), head.if_none_match.as_ref());
                 self.push(state, form, conditions, logged);
             }
             Ok(Asked::Nothing) => self.reject(Answer::NoKey, form),
             Err(refusal) => self.reject(Answer::Refused(refusal), form),
         }
         front.spare_key.set(scratch);
+    }
+
+    /// To a verb that reads nothing.
+    #[cold]
+    fn answer_verb(&mut self, head: &Head<'_>, form: Form) {
+        let answer = match head.method {
+            Method::Options if head.target == b"*" => Answer::Verbs,
+            Method::Options => {
+                let key = key_of(head.target, self.front.settings.max_key_bytes, &mut Vec::new()).map(drop);
+                key.map_or_else(Answer::Refused, |()| Answer::Verbs)
+            }
+            _ => Answer::MethodNotAllowed,
+        };
+        self.reject(answer, form);
     }
 
     /// Whether a request before waits for the same key.

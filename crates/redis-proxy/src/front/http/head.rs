@@ -87,7 +87,7 @@ pub struct Head<'a> {
     /// `Expect: 100-continue`.
     pub expects_continue: bool,
     /// All `If-Match` fields, joined by commas where there are several.
-    pub if_match: Option<Tags<'a>>,
+    pub if_match: Option<Box<Tags<'a>>>,
     /// All `If-None-Match` fields, alike.
     pub if_none_match: Option<Tags<'a>>,
     /// `Cache-Control: no-cache`, or `max-age=0` (RFC 9111, sections 5.2.1.4 and 5.2.1.1).
@@ -176,6 +176,7 @@ fn check_size(
 ///
 /// # Errors
 /// [`Refusal`]; the connection must be closed after telling the client.
+#[inline]
 pub fn parse<'a>(head: &'a [u8], limits: &HeadLimits) -> Result<Head<'a>, Refusal> {
     let mut room = [const { MaybeUninit::<Header<'_>>::uninit() }; MOST_HEADERS];
     let mut grammar = Grammar::new(&mut []);
@@ -194,6 +195,7 @@ pub fn parse<'a>(head: &'a [u8], limits: &HeadLimits) -> Result<Head<'a>, Refusa
 }
 
 /// A head whose version the grammar does not know.
+#[cold]
 fn parse_later_version<'a>(head: &'a [u8], limits: &HeadLimits) -> Result<Head<'a>, Refusal> {
     let Some((line, [b'\r', b'\n', section @ ..])) = memchr(b'\r', head).map(|end| head.split_at(end)) else {
         return Err(MALFORMED);
@@ -237,7 +239,8 @@ struct RequestLine<'a> {
     http10: bool,
 }
 
-#[inline]
+// Into `parse`, and with it into the loop: a head is large, and would be copied on its way.
+#[inline(always)]
 fn understand<'a>(
     length: usize,
     line: RequestLine<'a>,

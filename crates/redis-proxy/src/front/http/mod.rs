@@ -22,11 +22,11 @@ use siphasher::sip::SipHasher13;
 pub(crate) use connection::serve;
 pub(crate) use refuse::refuse;
 
+use self::answer::Caching;
 use self::tail::Tail;
-use crate::clock::{WallSecond, nanos};
+use crate::clock::{Notice, nanos};
 use crate::config::Settings;
 use crate::front::drain::Drain;
-use crate::places::Places;
 use crate::readthrough::ReadThrough;
 use crate::spare::Spare;
 use crate::stats::WorkerStats;
@@ -42,21 +42,21 @@ pub(crate) struct HttpSettings {
     pub(crate) head_timeout: Duration,
     idle_timeout_ns: u64,
     write_timeout_ns: u64,
-    /// `Cache-Control` of values and the beginning of their `Cache-Status`, with the CR LF before them.
-    cache_control: Box<[u8]>,
+    /// As [`Caching`] has them: of what was fetched, and of a hit.
+    caching: [Box<[u8]>; 2],
     /// Whether `Cache-Control: no-cache` of a request is heeded.
     honor_no_cache: bool,
     /// One request in this many is logged; 0 logs none.
     access_log: u32,
     /// Random a process, so that logged hashes cannot be turned back by trying keys.
     log_key: (u64, u64),
-    /// What all answers of the process are dated with.
-    second: Arc<WallSecond>,
+    /// What all answers of the process have in common.
+    notice: Arc<Notice>,
 }
 
 impl HttpSettings {
     /// To be called once a process: its workers share what is random and what is a clock.
-    pub(crate) fn new(settings: &Settings) -> Self {
+    pub(crate) fn new(settings: &Settings, notice: Arc<Notice>) -> Self {
         HttpSettings {
             head: HeadLimits {
                 method_bytes: settings.max_method_bytes,
@@ -70,22 +70,25 @@ impl HttpSettings {
             head_timeout: settings.head_timeout,
             idle_timeout_ns: nanos(settings.idle_timeout),
             write_timeout_ns: nanos(settings.write_timeout),
-            cache_control: [
-                b"\r\nCache-Control: ",
-                settings.http_cache_control.as_bytes(),
-                b"\r\nCache-Status: redis-proxy; ",
-            ]
-            .concat()
-            .into(),
+            caching: ["", "hit"].map(|status| {
+                let control = &settings.http_cache_control;
+                let text = format!("\r\nCache-Control: {control}\r\nCache-Status: redis-proxy; {status}");
+                text.into_bytes().into()
+            }),
             honor_no_cache: settings.coherence.honor_no_cache,
             access_log: settings.access_log,
             log_key: random_key(),
-            second: Arc::default(),
+            notice,
         }
     }
 
+    fn caching(&self) -> Caching<'_> {
+        let [fetched, hit] = &self.caching;
+        Caching { fetched, hit }
+    }
+
     fn tail(&self) -> Tail {
-        Tail::new(self.second.clone(), self.idle_timeout_ns)
+        Tail::new(self.notice.clone(), self.idle_timeout_ns)
     }
 }
 
@@ -95,7 +98,6 @@ pub(crate) struct HttpFront {
     stats: Arc<WorkerStats>,
     settings: HttpSettings,
     tail: RefCell<Tail>,
-    places: Arc<Places>,
     /// Buffers lent to the connection whose turn it is; taken and given back within one poll.
     spare: Rc<Spare>,
     spare_key: Cell<Vec<u8>>,
@@ -109,7 +111,6 @@ impl HttpFront {
         read: ReadThrough,
         stats: Arc<WorkerStats>,
         settings: HttpSettings,
-        places: Arc<Places>,
         spare: Rc<Spare>,
     ) -> Rc<Self> {
         Rc::new(HttpFront {
@@ -117,7 +118,6 @@ impl HttpFront {
             stats,
             tail: RefCell::new(settings.tail()),
             settings,
-            places,
             spare,
             spare_key: Cell::default(),
             drain: Drain::default(),
@@ -128,6 +128,12 @@ impl HttpFront {
     /// From now on every answer closes its connection, and idle connections are closed.
     pub(crate) fn start_draining(&self) {
         self.drain.start();
+    }
+
+    /// For answers made at `now_ns`. To be called once before those of a turn.
+    #[inline]
+    fn refresh(&self, now_ns: u64) {
+        self.tail.borrow_mut().refresh(now_ns);
     }
 
     /// The key's hash where this request is one that is logged.

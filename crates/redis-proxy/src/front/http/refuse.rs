@@ -9,7 +9,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use super::HttpSettings;
-use super::answer::{Answer, Form, Moment, encode};
+use super::answer::{Answer, Caching, Form, Moment, encode};
 use super::conditional::Conditions;
 use super::head::{check_beginning, find_end};
 use crate::clock::now_ns;
@@ -62,7 +62,8 @@ fn busy(settings: &HttpSettings, head_only: bool) -> Vec<u8> {
     let mut out = Vec::new();
     let form = Form { head_only, http10: false, close: true };
     let mut tail = settings.tail();
-    let moment = Moment { now_ns, tail: tail.at(now_ns, true), cache_control: b"", detail: Detail::NONE };
+    tail.refresh(now_ns);
+    let moment = Moment { now_ns, tail: &tail, caching: Caching::default(), detail: Detail::NONE };
     encode(&mut out, &Answer::Busy, form, Conditions::default(), &moment);
     out
 }

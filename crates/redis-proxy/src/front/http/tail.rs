@@ -2,13 +2,11 @@
 
 use std::sync::Arc;
 
-use crate::clock::{Date, WallSecond};
+use crate::clock::{Date, Notice};
 
 /// The last header fields of one worker's answers, from the CR LF before them to the empty line behind them.
 pub(super) struct Tail {
     date: Date,
-    /// Whether so many places are taken that idle connections are not asked for.
-    crowded: bool,
     /// `Keep-Alive` (RFC 2068, section 19.7.1.1), with the CR LF before it; empty where the idle time-out is too short.
     keep_alive: Box<[u8]>,
     bytes: Vec<u8>,
@@ -18,34 +16,33 @@ pub(super) struct Tail {
 
 impl Tail {
     /// An idle connection is kept for `idle_timeout_ns`.
-    pub(super) fn new(second: Arc<WallSecond>, idle_timeout_ns: u64) -> Self {
+    pub(super) fn new(notice: Arc<Notice>, idle_timeout_ns: u64) -> Self {
         // A second less: a request that leaves the client at the last moment still finds the connection open.
         let seconds = (idle_timeout_ns / 1_000_000_000).saturating_sub(1);
         let keep_alive =
             if seconds > 0 { format!("\r\nKeep-Alive: timeout={seconds}") } else { String::new() };
         Tail {
-            date: Date::new(second),
-            crowded: false,
+            date: Date::new(notice),
             keep_alive: keep_alive.into_bytes().into(),
             bytes: Vec::new(),
             date_end: 0,
         }
     }
 
-    /// The same, for answers made at `now_ns`.
+    /// Brings it up to date, for answers made at `now_ns`. To be called first.
     #[inline]
-    pub(super) fn at(&mut self, now_ns: u64, crowded: bool) -> &Tail {
-        if !self.date.is_at(now_ns) || self.crowded != crowded || self.bytes.is_empty() {
-            self.make(now_ns, crowded);
+    pub(super) fn refresh(&mut self, now_ns: u64) {
+        if !self.date.is_at(now_ns) {
+            self.make(now_ns);
         }
-        self
     }
 
-    fn make(&mut self, now_ns: u64, crowded: bool) {
-        self.crowded = crowded;
+    #[cold]
+    fn make(&mut self, now_ns: u64) {
+        let (date, crowded) = self.date.make(now_ns);
         self.bytes.clear();
         self.bytes.extend_from_slice(b"\r\nX-Content-Type-Options: nosniff\r\nDate: ");
-        self.bytes.extend_from_slice(self.date.at(now_ns));
+        self.bytes.extend_from_slice(date.as_bytes());
         self.date_end = self.bytes.len();
         if !crowded {
             self.bytes.extend_from_slice(&self.keep_alive);

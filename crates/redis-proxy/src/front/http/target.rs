@@ -18,6 +18,7 @@ pub enum Asked<'a> {
 ///
 /// # Errors
 /// 400 for a bad escape, a raw `#`, two `key=`, or a form of target that names no path; 414 above `max_key_bytes`.
+#[inline]
 pub fn key_of<'a>(
     target: &'a [u8],
     max_key_bytes: usize,
@@ -30,6 +31,16 @@ pub fn key_of<'a>(
     {
         return within(key, max_key_bytes);
     }
+    key_of_any(target, max_key_bytes, scratch)
+}
+
+/// Of any other target.
+#[inline(never)]
+fn key_of_any<'a>(
+    target: &'a [u8],
+    max_key_bytes: usize,
+    scratch: &'a mut Vec<u8>,
+) -> Result<Asked<'a>, Refusal> {
     if memchr(b'#', target).is_some() {
         return Err(Refusal::Bad("a raw '#' in the target: write %23"));
     }

@@ -163,13 +163,9 @@ impl Connection {
         logged: Option<u64>,
     ) {
         let front = &*self.front;
-        let mut tail = front.tail.borrow_mut();
-        let moment = Moment {
-            now_ns,
-            tail: tail.at(now_ns, front.places.is_crowded()),
-            cache_control: &front.settings.cache_control,
-            detail: front.read.detail(),
-        };
+        let tail = front.tail.borrow();
+        let moment =
+            Moment { now_ns, tail: &tail, caching: front.settings.caching(), detail: front.read.detail() };
         if let Some(value) = encode(&mut self.output.bytes, answer, form, conditions, &moment) {
             self.output.attach(value);
         }
@@ -184,7 +180,6 @@ impl Connection {
     /// All of the output is with the kernel.
     pub(super) fn written(&mut self) {
         let was_blocked = self.blocked.ended();
-        self.left_to_take = u32::MAX;
         if self.hits == 0 && !was_blocked {
             return;
         }

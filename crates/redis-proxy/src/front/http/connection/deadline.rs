@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::{Connection, End};
 use crate::clock::{nanos, now_ns};
 use crate::front::http::answer::Answer;
-use crate::places::IDLE_ENOUGH_NS;
+use crate::places::{BUSY, IDLE_ENOUGH_NS};
 use crate::unacked::unacknowledged;
 
 /// Once the program is ending: how long a connection that is new, or asked something this short a time ago, may still
@@ -17,21 +17,18 @@ impl Connection {
     /// Nothing can be done now. Ends the connection whose client lets a time-out pass.
     pub(super) fn poll_timer(&mut self, cx: &mut Context<'_>) -> Poll<End> {
         debug_assert!(self.output.is_empty() || self.blocked.is_on(), "output that nobody was asked to take");
-        let settings = &self.front.settings;
-        let head_timeout_ns = nanos(settings.head_timeout);
         let draining = self.front.drain.since_ns();
         // While nothing is read, the rest of a request may be here and not seen yet.
         let reads = !self.closing && !self.eof && self.slots.len() < self.window;
         let idle = self.slots.is_empty() && self.output.is_empty() && self.partial_since_ns.is_none();
-        self.seat.is_idle(idle.then_some(self.turn_ns));
-        if self.seat.is_asked() && self.gives_way(idle) {
+        if self.seat.is_asked(if idle { self.turn_ns } else { BUSY }) && self.gives_way(idle) {
             return Poll::Ready(End::GivesWay);
         }
         let settings = &self.front.settings;
         let deadline_ns = if let Some(look_ns) = self.blocked.look_ns() {
             look_ns
         } else if let Some(since) = self.partial_since_ns.filter(|_| reads) {
-            since.saturating_add(head_timeout_ns)
+            since.saturating_add(nanos(settings.head_timeout))
         } else if let (true, Some(since)) = (idle, draining) {
             // Its first or next request may be on the way: it is answered, and told that it was the last.
             let grace_ns = nanos(GRACE);
@@ -57,7 +54,6 @@ impl Connection {
         }
         if idle {
             if draining.is_none() && self.is_taking() {
-                self.turn_ns = now_ns();
                 cx.waker().wake_by_ref();
                 return Poll::Pending;
             }
@@ -65,6 +61,8 @@ impl Connection {
             return Poll::Ready(if draining.is_some() { End::Gone } else { End::Answered });
         }
         self.partial_since_ns = None;
+        // The turn that began it is long over.
+        self.set_clock(now_ns());
         if self.body_left > 0 {
             // Its request has its answer: another would be taken for that of the next.
             self.closing = true;
@@ -77,6 +75,7 @@ impl Connection {
 
     /// Whether it goes, for somebody who waits for a place. Not if a request has come since it was asked, or an answer is
     /// still on its way.
+    #[cold]
     fn gives_way(&mut self, idle: bool) -> bool {
         let now_ns = now_ns();
         let goes = idle
@@ -84,16 +83,23 @@ impl Connection {
             && !unacknowledged(&self.stream).is_ok_and(|left| left > 0);
         if !goes {
             // Others are asked before it is asked again.
-            self.seat.is_idle(idle.then_some(now_ns));
+            self.seat.is_asked(if idle { now_ns } else { BUSY });
             self.seat.declines();
         }
         goes
     }
 
     /// Whether the client is still taking its last answer, which is all with the kernel: it is slow, and not idle.
+    #[cold]
     fn is_taking(&mut self) -> bool {
         let left = unacknowledged(&self.stream).unwrap_or(0);
-        let before = std::mem::replace(&mut self.left_to_take, left);
-        left > 0 && left < before
+        // Of another answer nothing is known yet.
+        let before = if self.left_to_take.1 == self.turn_ns { self.left_to_take.0 } else { u32::MAX };
+        let is_taking = left > 0 && left < before;
+        if is_taking {
+            self.turn_ns = now_ns();
+            self.left_to_take = (left, self.turn_ns);
+        }
+        is_taking
     }
 }

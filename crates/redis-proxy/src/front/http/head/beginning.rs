@@ -10,6 +10,7 @@ use super::{MOST_HEADERS, Refusal, as_1_1, refusal_of, refusal_of_version};
 ///
 /// # Errors
 /// [`Refusal`], as [`parse`](super::parse) would refuse every head that begins so.
+#[cold]
 pub fn check_beginning(bytes: &[u8], known: usize) -> Result<(), Refusal> {
     if known >= bytes.len() {
         return Ok(());

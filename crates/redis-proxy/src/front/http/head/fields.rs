@@ -17,7 +17,8 @@ pub(super) struct Fields<'a> {
     length: Option<u64>,
     coding: Option<&'a [u8]>,
     pub(super) expects_continue: bool,
-    pub(super) if_match: Option<Tags<'a>>,
+    /// On the heap: it is rare, and a head is moved.
+    pub(super) if_match: Option<Box<Tags<'a>>>,
     pub(super) if_none_match: Option<Tags<'a>>,
     pub(super) no_cache: bool,
 }
@@ -36,8 +37,13 @@ impl<'a> Fields<'a> {
                     fields.expects_continue |= value.eq_ignore_ascii_case(b"100-continue");
                 }
                 10 if name.eq_ignore_ascii_case("connection") => fields.connection(value),
-                8 if name.eq_ignore_ascii_case("if-match") => join(&mut fields.if_match, value),
-                13 if name.eq_ignore_ascii_case("if-none-match") => join(&mut fields.if_none_match, value),
+                8 if name.eq_ignore_ascii_case("if-match") => {
+                    let earlier = fields.if_match.take().map(|tags| *tags);
+                    fields.if_match = Some(Box::new(join(earlier, value)));
+                }
+                13 if name.eq_ignore_ascii_case("if-none-match") => {
+                    fields.if_none_match = Some(join(fields.if_none_match.take(), value));
+                }
                 13 if name.eq_ignore_ascii_case("cache-control") => {
                     let mut directives = value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii);
                     fields.no_cache |= directives.any(takes_nothing_held);
@@ -76,14 +82,22 @@ impl<'a> Fields<'a> {
         Ok(())
     }
 
+    #[inline]
     pub(super) fn body(&self, http10: bool) -> Result<Body, Refusal> {
-        match (self.coding, self.length) {
-            (None, length) => Ok(Body::Length(length.unwrap_or(0))),
-            (Some(_), _) if http10 => Err(Refusal::Bad("Transfer-Encoding in HTTP/1.0")),
-            (Some(_), Some(_)) => Err(Refusal::Bad("both Content-Length and Transfer-Encoding")),
-            (Some(coding), None) if coding.eq_ignore_ascii_case(b"chunked") => Ok(Body::Chunked),
-            (Some(coding), None) if is_another_coding(coding) => Err(Refusal::UnknownCoding),
-            (Some(_), None) => Err(ONE_CHUNKED),
+        match self.coding {
+            None => Ok(Body::Length(self.length.unwrap_or(0))),
+            Some(coding) => self.coded_body(coding, http10),
+        }
+    }
+
+    #[cold]
+    fn coded_body(&self, coding: &[u8], http10: bool) -> Result<Body, Refusal> {
+        match self.length {
+            _ if http10 => Err(Refusal::Bad("Transfer-Encoding in HTTP/1.0")),
+            Some(_) => Err(Refusal::Bad("both Content-Length and Transfer-Encoding")),
+            None if coding.eq_ignore_ascii_case(b"chunked") => Ok(Body::Chunked),
+            None if is_another_coding(coding) => Err(Refusal::UnknownCoding),
+            None => Err(ONE_CHUNKED),
         }
     }
 
@@ -102,8 +116,8 @@ impl<'a> Fields<'a> {
 const ONE_CHUNKED: Refusal = Refusal::Bad("Transfer-Encoding must be one 'chunked'");
 
 /// Several fields of a name are one list (RFC 9110, section 5.3).
-fn join<'a>(tags: &mut Option<Tags<'a>>, value: &'a [u8]) {
-    *tags = Some(match tags.take() {
+fn join<'a>(earlier: Option<Tags<'a>>, value: &'a [u8]) -> Tags<'a> {
+    match earlier {
         None => Tags::One(value),
         Some(earlier) => {
             let mut joined = earlier.as_bytes().to_vec();
@@ -111,7 +125,7 @@ fn join<'a>(tags: &mut Option<Tags<'a>>, value: &'a [u8]) {
             joined.extend_from_slice(value);
             Tags::Joined(joined)
         }
-    });
+    }
 }
 
 /// Whether a directive of `Cache-Control` asks for what Redis holds now: `no-cache`, or an age of nothing.
