@@ -170,14 +170,18 @@ impl ReadThrough {
         }
     }
 
-    /// The same for who can be passed on: none where the server cannot track, so that nothing would be kept.
+    /// The same for who can be passed on: none where it is not held and a fetch would be for nothing, because the server
+    /// cannot track or the link to it is lost, which a lane need not be.
     #[inline]
     pub(crate) fn ask_or_pass(&self, question: Question<'_>, asked: Asked) -> Option<Read> {
         match &self.way {
             Way::Own(upstream) => Some(self.ask_aging(question, upstream, asked)),
             Way::Linked(links) => {
                 let link = link::of_key(links, question.key);
-                (!link.is_refused()).then(|| self.ask_linked(question, link, asked))
+                match link.fetches() {
+                    true => Some(self.ask_linked(question, link, asked)),
+                    false => self.held(question, asked).map(Read::Hit),
+                }
             }
         }
     }

@@ -126,7 +126,12 @@ fn a_rotation_under_load_costs_no_answer() {
 #[test]
 fn redis_clients_that_are_the_proxys_user_go_on_after_a_rotation() {
     let mut rotation = Rotation::new();
-    let proxy = rotation.program().set("RESP_PORT", "0").set("RESP_IDENTITY", "proxy").start();
+    let proxy = rotation
+        .program()
+        .set("RESP_PORT", "0")
+        .set("MAX_STALENESS", "5s")
+        .set("RESP_IDENTITY", "proxy")
+        .start();
     for round in 0..3 {
         let mut client = proxy.redis_client();
         let value = format!("value-{round}");

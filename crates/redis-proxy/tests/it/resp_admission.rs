@@ -14,6 +14,7 @@ fn guarded() -> (RedisServer, Proxy) {
     let proxy = program()
         .redis(&redis)
         .set("RESP_PORT", "0")
+        .set("MAX_STALENESS", "5s")
         .set("WORKERS", "1")
         .set("RESP_COHERENCE", "ttl")
         .start();
@@ -128,7 +129,8 @@ fn a_password_set_through_the_proxy_keeps_out_whoever_comes_after_the_answer() {
 #[test]
 fn a_command_renamed_beyond_recognition_may_have_set_a_password() {
     let redis = RedisServer::builder().rename("CONFIG", "hidden").start();
-    let proxy = program().redis(&redis).set("RESP_PORT", "0").set("WORKERS", "1").start();
+    let proxy =
+        program().redis(&redis).set("RESP_PORT", "0").set("MAX_STALENESS", "5s").set("WORKERS", "1").start();
     let mut inside = proxy.resp_client();
     inside.ask("SET k v", "+OK").ask("hidden set requirepass pw", "+OK");
     assert_eq!(proxy.resp_client().send("GET k\r\n").line(), NOAUTH);
@@ -139,7 +141,8 @@ fn a_password_set_behind_the_proxy_keeps_out_whoever_comes_a_second_later() {
     for change in
         [&["CONFIG", "SET", "requirepass", "pw"][..], &["ACL", "SETUSER", "default", "resetpass", ">zz"]]
     {
-        let (redis, proxy) = start_resp(&[("WORKERS", "1"), ("ANONYMOUS_PROOF", "100ms")]);
+        let (redis, proxy) =
+            start_resp(&[("WORKERS", "1"), ("ANONYMOUS_PROOF", "100ms"), ("RESP_COHERENCE", "ttl")]);
         let mut inside = proxy.resp_client();
         inside.ask("SET k v", "+OK").ask("GET k", "$1\r\nv");
         redis.client().command(change);
@@ -168,6 +171,7 @@ fn without_redis_nobody_new_is_let_in_and_those_within_keep_their_hits() {
         .allow_warning("lane")
         .redis(&redis)
         .set("RESP_PORT", "0")
+        .set("MAX_STALENESS", "5s")
         .set("REDIS_CONNECT_TIMEOUT", "500ms")
         .set("ANONYMOUS_PROOF", "10ms")
         .set("RESP_COHERENCE", "ttl")
@@ -233,10 +237,10 @@ fn a_crowd_is_let_in_or_kept_out_by_a_few_proofs() {
 fn what_is_no_answer_lets_nobody_in() {
     // Redis says of a renamed command that it is unknown before it asks for a password.
     let redis = RedisServer::builder().password("secret").rename("PING", "hidden").start();
-    let proxy = program().redis(&redis).set("RESP_PORT", "0").start();
+    let proxy = program().redis(&redis).set("RESP_PORT", "0").set("MAX_STALENESS", "5s").start();
     proxy.resp_client().ask("GET k", NOAUTH).ask("AUTH secret", "+OK").ask("GET k", "$-1");
     let open = RedisServer::builder().rename("PING", "hidden").start();
-    let proxy = program().redis(&open).set("RESP_PORT", "0").start();
+    let proxy = program().redis(&open).set("RESP_PORT", "0").set("MAX_STALENESS", "5s").start();
     proxy.resp_client().ask("GET k", "$-1");
 
     // One that is full says so before it looks at what is asked.
@@ -245,6 +249,7 @@ fn what_is_no_answer_lets_nobody_in() {
         .allow_warning("")
         .redis(&redis)
         .set("RESP_PORT", "0")
+        .set("MAX_STALENESS", "5s")
         .set("REDIS_CONNECT_TIMEOUT", "300ms")
         .start();
     let mut inside = proxy.resp_client();
@@ -270,7 +275,12 @@ fn every_server_is_asked_whom_it_lets_in() {
         for change in ["CONFIG SET requirepass pw", "ACL SETUSER default off"] {
             let Some(builder) = server.builder() else { continue };
             let redis = builder.start();
-            let proxy = program().redis(&redis).set("RESP_PORT", "0").set("WORKERS", "1").start();
+            let proxy = program()
+                .redis(&redis)
+                .set("RESP_PORT", "0")
+                .set("MAX_STALENESS", "5s")
+                .set("WORKERS", "1")
+                .start();
             let mut inside = proxy.resp_client();
             inside.ask("SET k v", "+OK").ask("GET k", "$1\r\nv");
             // What the server has in place of our table is known, or it is not.
@@ -281,7 +291,12 @@ fn every_server_is_asked_whom_it_lets_in() {
         }
         let Some(builder) = server.builder() else { continue };
         let redis = builder.password("secret").start();
-        let proxy = program().redis(&redis).set("RESP_PORT", "0").set("WORKERS", "1").start();
+        let proxy = program()
+            .redis(&redis)
+            .set("RESP_PORT", "0")
+            .set("MAX_STALENESS", "5s")
+            .set("WORKERS", "1")
+            .start();
         let found = proxy.resp_client().send("CLIENT LIST\r\n").line();
         assert_eq!(found, NOAUTH, "{server}");
         proxy.resp_client().ask("AUTH secret", "+OK").ask("GET k", "$-1");

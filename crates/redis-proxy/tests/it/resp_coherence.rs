@@ -123,6 +123,11 @@ fn answers_over_http(readers: bool) -> (Vec<String>, usize) {
     let mut answers = Vec::new();
     let mut direct = redis.client();
     let (mut web, keys) = (proxy.client(), ["a", "b", "c", "none", "list"]);
+    if readers {
+        // What is asked before there is a link goes to Redis as it is.
+        wait_kept(&proxy, &mut client, "GET warm", "$-1");
+        direct.command(&["SLOWLOG", "RESET"]);
+    }
     for round in 0..6 {
         for (at, key) in keys.iter().enumerate() {
             for turn in 0..3 {

@@ -11,15 +11,18 @@ const UNREACHABLE: &str = "-MASTERDOWN proxy: upstream unreachable";
 fn start(settings: &[(&str, &str)]) -> (RedisServer, FaultProxy, testkit::Proxy) {
     let redis = RedisServer::start();
     let faults = FaultProxy::start(redis.address());
-    let program =
-        program_without_redis().allow_warning("lane").redis_at(faults.address()).set("RESP_PORT", "0");
+    let program = program_without_redis()
+        .allow_warning("lane")
+        .redis_at(faults.address())
+        .set("RESP_PORT", "0")
+        .set("MAX_STALENESS", "5s");
     let program = settings.iter().fold(program, |program, (name, value)| program.set(name, value));
     (redis, faults, program.start())
 }
 
 #[test]
 fn without_redis_a_command_waits_its_time_and_is_told_and_all_is_well_after() {
-    let (redis, _faults, proxy) = start(&[("WORKERS", "1")]);
+    let (redis, _faults, proxy) = start(&[("WORKERS", "1"), ("RESP_COHERENCE", "off")]);
     let mut client = proxy.resp_client();
     client.ask("SET k v", "+OK");
     redis.kill();
@@ -104,6 +107,11 @@ fn a_command_that_was_never_sent_goes_to_the_next_connection() {
 #[test]
 fn a_slow_command_may_take_longer_than_lanes_may_be_silent() {
     let redis = RedisServer::builder().config("enable-debug-command", "yes").start();
-    let proxy = program().redis(&redis).set("RESP_PORT", "0").set("RESP_LANE_TIMEOUT", "100ms").start();
+    let proxy = program()
+        .redis(&redis)
+        .set("RESP_PORT", "0")
+        .set("MAX_STALENESS", "5s")
+        .set("RESP_LANE_TIMEOUT", "100ms")
+        .start();
     proxy.resp_client().ask("DEBUG SLEEP 0.5", "+OK").ask("EVAL \"return 1\" 0", ":1");
 }

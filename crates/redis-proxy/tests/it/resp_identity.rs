@@ -9,7 +9,7 @@ const NOAUTH: &str = "-NOAUTH Authentication required.";
 #[test]
 fn the_proxys_password_opens_nothing_to_clients() {
     let redis = RedisServer::builder().password("secret").start();
-    let proxy = program().redis(&redis).set("RESP_PORT", "0").start();
+    let proxy = program().redis(&redis).set("RESP_PORT", "0").set("MAX_STALENESS", "5s").start();
     let mut client = proxy.resp_client();
     client.ask("GET k", NOAUTH).ask("PING", NOAUTH).ask("MULTI", NOAUTH).ask("SELECT 1", NOAUTH);
     client
@@ -28,7 +28,7 @@ fn the_proxys_password_opens_nothing_to_clients() {
 #[test]
 fn before_auth_requests_are_small() {
     let redis = RedisServer::builder().password("secret").start();
-    let proxy = program().redis(&redis).set("RESP_PORT", "0").start();
+    let proxy = program().redis(&redis).set("RESP_PORT", "0").set("MAX_STALENESS", "5s").start();
     let mut client = proxy.resp_client();
     client
         .ask("GET k", NOAUTH)
@@ -76,7 +76,12 @@ fn one_users_lane_never_serves_another() {
 #[test]
 fn resp_identity_proxy_lends_the_proxys_user_on_the_loopback_alone() {
     let redis = RedisServer::builder().password("secret").start();
-    let proxy = program().redis(&redis).set("RESP_PORT", "0").set("RESP_IDENTITY", "proxy").start();
+    let proxy = program()
+        .redis(&redis)
+        .set("RESP_PORT", "0")
+        .set("MAX_STALENESS", "5s")
+        .set("RESP_IDENTITY", "proxy")
+        .start();
     proxy.resp_client().ask("SET k v", "+OK").ask("RESET", "+RESET").ask("GET k", "$1\r\nv");
     let settings = [("RESP_IDENTITY", "proxy"), ("RESP_HOST", "0.0.0.0"), ("RESP_PORT", "0")];
     let refused = testkit::run_to_end(

@@ -123,6 +123,7 @@ fn the_links_of_all_users_are_in_the_reports() {
     let proxy = program()
         .redis(&redis)
         .set("RESP_PORT", "0")
+        .set("MAX_STALENESS", "5s")
         .set("COHERENCE", "tracking")
         .set("MAX_STALENESS", "5s")
         .allow_warning("coherence is not in force")

@@ -22,6 +22,7 @@ fn ready(proxy: &Proxy) -> Response {
 fn in_mode(mode: &str) -> ProxyBuilder {
     program_without_redis()
         .set("RESP_PORT", "0")
+        .set("MAX_STALENESS", "5s")
         .set("COHERENCE", mode)
         .allow_warning("coherence is not in force")
         .allow_warning("lane lost")

@@ -49,7 +49,9 @@ fn serves(proxy: &Proxy, behind: &RedisServer) {
 fn lanes_lead_over_tls() {
     let authority = Authority::new();
     let redis = start_tls(&authority, &["127.0.0.1"], "no");
-    let proxy = at_tls(program_without_redis(), &redis, &authority.file("ca.pem")).set("RESP_PORT", "0");
+    let proxy = at_tls(program_without_redis(), &redis, &authority.file("ca.pem"))
+        .set("RESP_PORT", "0")
+        .set("MAX_STALENESS", "5s");
     serves(
         &proxy
             .set("RESP_MAX_ARGUMENTS", "2147483647")
@@ -64,7 +66,8 @@ fn lanes_lead_over_tls() {
 fn lanes_lead_over_a_unix_socket() {
     let redis = RedisServer::start();
     let url = format!("unix://{}", redis.socket_path().display());
-    let proxy = program_without_redis().set("REDIS_URL", url).set("RESP_PORT", "0");
+    let proxy =
+        program_without_redis().set("REDIS_URL", url).set("RESP_PORT", "0").set("MAX_STALENESS", "5s");
     serves(
         &proxy
             .set("RESP_MAX_ARGUMENTS", "2147483647")
@@ -80,7 +83,8 @@ fn a_command_by_a_name_that_redis_does_not_tell_disturbs_nobody() {
     let names = tempfile::NamedTempFile::new().expect("a file");
     std::fs::write(&names, "rename-command MULTI MYMULTI\nrename-command BLPOP MYPOP\n").expect("written");
     let redis = RedisServer::builder().config("include", names.path().to_str().expect("text")).start();
-    let proxy = program().redis(&redis).set("RESP_PORT", "0").set("WORKERS", "1").start();
+    let proxy =
+        program().redis(&redis).set("RESP_PORT", "0").set("MAX_STALENESS", "5s").set("WORKERS", "1").start();
     // Whose MULTI has the other name.
     proxy.allow_warning("the canary cannot be written");
     let (mut one, mut other) = (proxy.resp_client(), proxy.resp_client());
@@ -114,7 +118,12 @@ fn a_subcommand_of_client_that_nobody_here_knows_gets_a_connection_of_its_own() 
             true => builder.start(),
             false => builder.config("include", names.path().to_str().expect("text")).start(),
         };
-        let proxy = program().redis(&redis).set("RESP_PORT", "0").set("WORKERS", "1").start();
+        let proxy = program()
+            .redis(&redis)
+            .set("RESP_PORT", "0")
+            .set("MAX_STALENESS", "5s")
+            .set("WORKERS", "1")
+            .start();
         let pins = || proxy.metrics().value("redis_proxy_pinned_connections");
         let capable = || {
             let Reply::Bulk(list) = redis.client().command(&["CLIENT", "LIST"]) else { return 0 };
@@ -143,7 +152,8 @@ fn a_subcommand_of_client_that_nobody_here_knows_gets_a_connection_of_its_own() 
 fn client_is_about_the_clients_of_the_proxy_before_an_old_server_too() {
     let Some(redis) = Server::Redis62.builder() else { return };
     let redis = redis.start();
-    let proxy = program().redis(&redis).set("RESP_PORT", "0").set("WORKERS", "1").start();
+    let proxy =
+        program().redis(&redis).set("RESP_PORT", "0").set("MAX_STALENESS", "5s").set("WORKERS", "1").start();
     let (mut client, mut other) = (proxy.resp_client(), proxy.resp_client());
     client.ask("PING", "+PONG");
     // COMMAND has been read once what it does not name gets a connection of its own.

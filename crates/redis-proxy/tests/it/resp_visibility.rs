@@ -90,7 +90,8 @@ fn who_may_empty_the_cache_is_a_setting() {
 #[test]
 fn who_must_log_in_is_told_nothing() {
     let redis = testkit::RedisServer::builder().password("secret").start();
-    let proxy = crate::support::program().redis(&redis).set("RESP_PORT", "0").start();
+    let proxy =
+        crate::support::program().redis(&redis).set("RESP_PORT", "0").set("MAX_STALENESS", "5s").start();
     let mut client = proxy.resp_client();
     client.ask("SET k v", "-NOAUTH Authentication required.");
     client.ask("PROXY STATS", "-NOAUTH Authentication required.");

@@ -373,6 +373,11 @@ impl Link {
         self.standing.is_in_force()
     }
 
+    /// Whether a fetch on it is worth its while: there is a connection, and what it brings may be kept.
+    pub(super) fn fetches(&self) -> bool {
+        self.standing.fetches()
+    }
+
     /// Whether the server is there and cannot track.
     pub(crate) fn is_refused(&self) -> bool {
         self.standing.is_refused()

@@ -39,6 +39,11 @@ impl Promise {
         matches!(self, Promise::Trying | Promise::InForce | Promise::Distrusted(_))
     }
 
+    /// Whether there is a connection and what is read on it is kept.
+    fn keeps(&self) -> bool {
+        matches!(self, Promise::Trying | Promise::InForce)
+    }
+
     /// Whether there is a connection and what is read on it is not to be kept.
     fn is_refused(&self) -> bool {
         matches!(self, Promise::Untracked(_) | Promise::Replica | Promise::Distrusted(_))
@@ -53,6 +58,8 @@ pub(super) struct Standing {
     /// relaxed, because what they guard (a lease, a fill) is guarded by the order of the wire.
     in_force: AtomicBool,
     refused: AtomicBool,
+    /// Whether what is fetched on it may come to be held.
+    fetches: AtomicBool,
 }
 
 struct Now {
@@ -68,6 +75,7 @@ impl Standing {
             now: Mutex::new(Now { incarnation: 0, promise }),
             in_force: AtomicBool::new(false),
             refused: AtomicBool::new(false),
+            fetches: AtomicBool::new(false),
         }
     }
 
@@ -92,6 +100,7 @@ impl Standing {
     fn enter(&self, now: &mut Now, promise: Promise) {
         self.in_force.store(promise == Promise::InForce, Ordering::Relaxed);
         self.refused.store(promise.is_refused(), Ordering::Relaxed);
+        self.fetches.store(promise.keeps(), Ordering::Relaxed);
         now.promise = promise;
     }
 
@@ -114,9 +123,14 @@ impl Standing {
         self.refused.load(Ordering::Relaxed)
     }
 
+    /// The same as [`keeps`](Self::keeps), as a hint for those who could ask elsewhere.
+    pub(super) fn fetches(&self) -> bool {
+        self.fetches.load(Ordering::Relaxed)
+    }
+
     /// Whether what is read now may be kept; it is served once the promise is in force.
     pub(super) fn keeps(&self) -> bool {
-        matches!(self.now.lock().promise, Promise::Trying | Promise::InForce)
+        self.now.lock().promise.keeps()
     }
 }
 

@@ -180,8 +180,8 @@ impl Connection {
             }
         };
         match found {
-            // What this mode does not fetch as a reply goes to Redis where it is not known already, and all of a server that
-            // cannot track.
+            // What this mode does not fetch as a reply goes to Redis where it is not known already, and all where a link
+            // would bring nothing to keep.
             None => Some(self.share(request, Pace::Quick, true, None, cx)),
             Some(Found::Hit(entry)) => {
                 let (now_ns, limit) = (self.turn_ns, self.front.settings.output_bytes);
@@ -298,7 +298,7 @@ impl Connection {
         if let Some(reader) = self.reader() {
             for key in keys(Read::Mget, arguments) {
                 // Nobody waits for it.
-                drop(reader.ask(Question::value(key), self.asked(key, now_ns)));
+                drop(reader.ask_or_pass(Question::value(key), self.asked(key, now_ns)));
             }
         }
     }
