@@ -185,3 +185,36 @@ fn warm_by(direct: &mut testkit::RedisClient, client: &mut RawClient) {
         calls() == before
     });
 }
+
+#[test]
+fn the_proxys_own_link_for_redis_clients_ends_with_the_last_of_them_and_starts_with_the_next() {
+    for other in [false, true] {
+        let (redis, proxy) = start_resp(&[("WORKERS", "2"), ("RESP_LANE_IDLE", "50ms")]);
+        user(&redis, "ann", &[">pw", "~*", "+@all"]);
+        redis.client().set("k", "v");
+        assert_eq!(proxy.get("/k").text(), "v");
+        let ready = || testkit::HttpClient::connect(proxy.admin_address()).get("/readyz").text().to_owned();
+        let threads_before = threads(&proxy);
+        for round in 0..3 {
+            let value = format!("{round:03}");
+            redis.client().set("k", &value);
+            let mut client = proxy.resp_client();
+            if other {
+                // Her own link goes by what the canary of the other finds.
+                client.ask("AUTH ann pw", "+OK");
+            }
+            warm(&redis, &mut client, "GET k", &format!("$3\r\n{value}"));
+            redis.client().set("k", "new");
+            wait_until(SOON, "the change", || client.send("GET k\r\n").bulk() == b"new");
+            assert!(
+                threads(&proxy) > threads_before && ready().contains("tracking, in force"),
+                "{}",
+                ready()
+            );
+            drop(client);
+            wait_until(SOON, "no link", || {
+                ready().contains("not asked yet") && threads(&proxy) == threads_before
+            });
+        }
+    }
+}

@@ -123,6 +123,8 @@ async fn live(
         _ = stopped => {}
         () = tend(&link, &writer, told).instrument(span) => {}
     }
+    // Nobody will be told of changes to what it has brought: another link may take its place at once.
+    link.lease.lock().revoke();
 }
 
 /// Heartbeats, one at a time: they renew the lease of an idle link and tell the server's role.
