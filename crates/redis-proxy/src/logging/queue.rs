@@ -12,12 +12,14 @@ use std::thread;
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, poll};
-use rustix::io::{Errno, write};
+use rustix::io::Errno;
 
-/// Lines that wait at most.
-const MOST_LINES: usize = 4096;
+/// Lines that wait at most: with every request logged, what comes while a busy machine lets the thread wait.
+const MOST_LINES: usize = 16_384;
 /// And their bytes.
-const MOST_BYTES: usize = 1 << 20;
+const MOST_BYTES: usize = 4 << 20;
+/// Lines are written together up to about this size, as many as a pipe takes.
+const BATCH_BYTES: usize = 64 << 10;
 
 /// The log is the process's, as standard error is.
 pub(super) static QUEUE: Queue = Queue::new();
@@ -32,7 +34,7 @@ pub(super) struct Queue {
 
 struct Lines {
     waiting: VecDeque<Box<[u8]>>,
-    /// Of those that wait, and of the one that is being written.
+    /// Of those that wait, and of those that are being written.
     bytes: usize,
     runs: bool,
 }
@@ -99,17 +101,26 @@ impl Queue {
 
     /// The thread: writes lines for as long as the process lives.
     fn write_all(&self) {
+        let (mut batch, mut ends) = (Vec::new(), Vec::new());
         loop {
             let empty = |lines: &mut Lines| lines.waiting.is_empty();
             let waited = self.came.wait_while(self.lock(), empty);
             let mut lines = waited.unwrap_or_else(PoisonError::into_inner);
-            let Some(line) = lines.waiting.pop_front() else { continue };
+            while batch.len() < BATCH_BYTES
+                && let Some(line) = lines.waiting.pop_front()
+            {
+                batch.extend_from_slice(&line);
+                ends.push(batch.len());
+            }
             drop(lines);
-            if write_line(stderr().as_fd(), &line).is_err() {
-                self.dropped.fetch_add(1, Ordering::Relaxed);
+            if let Err((written, _)) = write(stderr().as_fd(), &batch) {
+                let gone = ends.iter().filter(|end| **end > written).count();
+                self.dropped.fetch_add(gone as u64, Ordering::Relaxed);
             }
             let mut lines = self.lock();
-            lines.bytes -= line.len();
+            lines.bytes -= batch.len();
+            batch.clear();
+            ends.clear();
             if lines.bytes == 0 {
                 self.all_written.notify_all();
             }
@@ -121,18 +132,19 @@ impl Queue {
     }
 }
 
-/// Writes a whole line, waiting for a reader where there is one.
-fn write_line(to: BorrowedFd<'_>, mut line: &[u8]) -> Result<(), Errno> {
-    while !line.is_empty() {
-        match write(to, line) {
-            Ok(written) => line = &line[written..],
+/// Writes all of it, waiting for a reader where there is one; the error says how much was written before it.
+fn write(to: BorrowedFd<'_>, bytes: &[u8]) -> Result<(), (usize, Errno)> {
+    let mut written = 0;
+    while written < bytes.len() {
+        match rustix::io::write(to, &bytes[written..]) {
+            Ok(count) => written += count,
             Err(Errno::INTR) => {}
             // Whoever shares a pipe or a terminal with us may have made it so.
             Err(Errno::AGAIN) => match poll(&mut [PollFd::from_borrowed_fd(to, PollFlags::OUT)], None) {
                 Ok(_) | Err(Errno::INTR) => {}
-                Err(error) => return Err(error),
+                Err(error) => return Err((written, error)),
             },
-            Err(error) => return Err(error),
+            Err(error) => return Err((written, error)),
         }
     }
     Ok(())
@@ -165,7 +177,7 @@ mod tests {
         assert_eq!(queue.lock().waiting.len(), MOST_LINES + 1);
 
         let queue = Queue::new();
-        queue.push(&[b'x'; MOST_BYTES]);
+        queue.push(&vec![b'x'; MOST_BYTES]);
         queue.push(b"x");
         assert_eq!((queue.lock().bytes, queue.dropped()), (MOST_BYTES, 1));
     }
@@ -174,9 +186,9 @@ mod tests {
     fn a_reader_that_is_gone_or_a_full_disk_is_an_error_and_no_panic() {
         let (reader, writer) = io::pipe().unwrap();
         drop(reader);
-        assert_eq!(write_line(writer.as_fd(), b"line\n"), Err(Errno::PIPE));
+        assert_eq!(write(writer.as_fd(), b"line\n"), Err((0, Errno::PIPE)));
         let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
-        assert_eq!(write_line(full.as_fd(), b"line\n"), Err(Errno::NOSPC));
+        assert_eq!(write(full.as_fd(), b"line\n"), Err((0, Errno::NOSPC)));
     }
 
     #[test]
@@ -188,7 +200,7 @@ mod tests {
             let mut bytes = Vec::new();
             io::Read::read_to_end(&mut reader, &mut bytes).map(|_| bytes.len())
         });
-        assert_eq!(write_line(writer.as_fd(), &line), Ok(()));
+        assert_eq!(write(writer.as_fd(), &line), Ok(()));
         drop(writer);
         assert_eq!(read.join().unwrap().unwrap(), 1 << 20);
     }
