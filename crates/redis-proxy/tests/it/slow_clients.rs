@@ -217,6 +217,24 @@ fn a_client_that_takes_a_large_value_at_a_crawl_is_not_closed() {
 }
 
 #[test]
+fn a_client_that_still_takes_its_last_answer_is_not_idle() {
+    let (redis, proxy) = start_with(&[("IDLE_TIMEOUT", "2s")]);
+    // The kernel takes all of it at once.
+    redis.client().set("large", vec![b'x'; 2 * MIB]);
+    let mut client = stuck(&proxy, ["large"]);
+    // Six seconds for the first megabyte.
+    let taken = take_slowly(&mut client, 2 * MIB);
+    assert!(taken >= 2 * MIB, "{taken}");
+    client.send(request("none"));
+    let mut answer = Vec::new();
+    while !answer.ends_with(b"key not found") {
+        let bytes = client.read_some(MIB).expect("an answer");
+        assert!(!bytes.is_empty(), "closed as if it were idle");
+        answer.extend(bytes);
+    }
+}
+
+#[test]
 fn the_next_requests_of_a_client_that_does_not_read_are_not_read() {
     let (redis, proxy) = start();
     redis.client().set("large", vec![b'x'; 16 * MIB]);
