@@ -71,6 +71,25 @@ impl Readers {
         Some(way)
     }
 
+    /// Whether links are for Redis clients alone, and so are to end with their last read.
+    pub(crate) fn links_follow_reads(&self) -> bool {
+        let reads = &self.partitions.reads;
+        reads.linked.is_some() && !reads.shared
+    }
+
+    /// Whether there is anything that Redis clients could have brought.
+    pub(crate) fn is_asked(&self) -> bool {
+        !self.links_follow_reads() || !self.partitions.links().is_empty()
+    }
+
+    /// A client has not read by this way since then.
+    pub(crate) fn given_back(&self, way: &Rc<ReadThrough>, since_ns: u64) {
+        let mut known = self.known.borrow_mut();
+        if let Some(known) = known.values_mut().find(|known| Rc::ptr_eq(&known.way, way)) {
+            known.unused_since_ns = known.unused_since_ns.max(Some(since_ns));
+        }
+    }
+
     /// Gives back the ways that no client has had for `idle_ns`.
     pub(crate) fn let_go(&self, now_ns: u64, idle_ns: u64) {
         self.known.borrow_mut().retain(|_, known| {

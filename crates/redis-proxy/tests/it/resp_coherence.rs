@@ -202,6 +202,7 @@ fn the_link_of_redis_clients_starts_with_their_first_read() {
     redis.client().set("k", "v");
     let mut client = proxy.resp_client();
     client.ask("PING", "+PONG").ask("SET other v", "+OK").ask("LPUSH list e", ":1");
+    client.ask("PROXY CACHE GET k", "$-1").ask("PROXY CACHE FLUSH", "+OK");
     assert_eq!(proxy.get("/k").text(), "v");
     let not_asked = ("not asked yet".to_owned(), "not asked yet".to_owned());
     assert_eq!(standing(&proxy), not_asked);
@@ -213,6 +214,40 @@ fn the_link_of_redis_clients_starts_with_their_first_read() {
     assert_eq!(redis.command_calls("client|tracking"), 1);
     assert_eq!(proxy.metrics().value("redis_proxy_coherence_in_force"), 1.0);
     assert_eq!(proxy.wait_log("coherence is in force", SOON).field("mode"), Some("tracking"));
+}
+
+#[test]
+fn the_link_of_redis_clients_ends_with_their_last_read_and_http_keeps_what_it_holds() {
+    let (redis, proxy) = start_resp(&[("RESP_LANE_IDLE", "300ms"), ("WORKERS", "1")]);
+    redis.client().set("k", "old");
+    assert_eq!(proxy.get("/k").text(), "old");
+    // One stays, one leaves; one is the proxy's own user, the other reads in another database.
+    for stays in [true, false] {
+        let mut client = proxy.resp_client();
+        let mut other = proxy.resp_client();
+        client.ask("GET k", "$3\r\nold");
+        other.ask("SELECT 1", "+OK").ask("GET k", "$-1");
+        wait_until(SOON, "the promise in force", || standing(&proxy).0 == "tracking, in force");
+        wait_kept(&proxy, &mut client, "GET k", "$3\r\nold");
+        let clients = stays.then_some((client, other));
+        wait_until(SOON, "the end of the links", || standing(&proxy).0 == "not asked yet");
+        let listed = redis.client().command(&["CLIENT", "LIST"]);
+        let Reply::Bulk(listed) = listed else { panic!("no list") };
+        // Tracking shows as a flag.
+        let tracked =
+            String::from_utf8_lossy(&listed).lines().filter(|line| line.contains("flags=t")).count();
+        assert_eq!(tracked, 0, "{}", String::from_utf8_lossy(&listed));
+        let answer = proxy.get("/k");
+        assert_eq!((answer.text(), answer.header("cache-status")), ("old", Some("redis-proxy; hit")));
+        // It begins again with the next read.
+        if let Some((mut client, _other)) = clients {
+            redis.client().set("k", "new");
+            client.ask("GET k", "$3\r\nnew");
+            wait_kept(&proxy, &mut client, "GET k", "$3\r\nnew");
+            redis.client().set("k", "old");
+            wait_until(SOON, "the change", || client.send("GET k\r\n").bulk() == b"old");
+        }
+    }
 }
 
 #[test]

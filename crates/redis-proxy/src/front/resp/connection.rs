@@ -129,6 +129,10 @@ pub(super) struct Connection {
     broken: Option<RequestError>,
     /// What is cached for the session's key, once asked for; when it was found that nothing is.
     reader: Option<Result<Rc<ReadThrough>, u64>>,
+    /// When it was last asked for, the round of [`Recall`](super::recall::Recall) that was seen, and what wakes for the next.
+    read_ns: u64,
+    round: u64,
+    recalled: Option<Pin<Box<OwnedNotified>>>,
     /// Reads that wait; nothing is on a lane meanwhile, but the first of them.
     reads: VecDeque<Pending>,
     /// Whether Redis has sent the value that is being written for this client, so that it counts as unread.
@@ -184,6 +188,9 @@ impl Connection {
             doomed: None,
             broken: None,
             reader: None,
+            read_ns: 0,
+            round: 0,
+            recalled: None,
             reads: VecDeque::new(),
             tail_is_fetched: false,
             seen: Seen::default(),

@@ -11,6 +11,7 @@ mod exec;
 mod local;
 mod pause;
 mod pinned;
+mod recall;
 mod registry;
 mod reply;
 mod rights;
@@ -36,6 +37,7 @@ use tokio::time::{sleep, timeout};
 pub(crate) use connection::serve;
 pub(crate) use registry::Registry;
 
+use self::recall::Recall;
 use self::rights::Rights;
 use self::route::{Route, route};
 use self::session::Session;
@@ -141,6 +143,7 @@ pub(crate) struct RespFront {
     spare: Rc<Spare>,
     stats: Arc<LaneStats>,
     drain: Drain,
+    recall: Recall,
     /// Clients whose end is waited for, without a place.
     farewells: Cell<usize>,
     commands: RefCell<Commands>,
@@ -179,6 +182,7 @@ impl RespFront {
             spare,
             stats,
             drain,
+            recall: Recall::default(),
             farewells: Cell::new(0),
             commands,
             is_live,
@@ -209,9 +213,16 @@ impl RespFront {
     /// Gives back what is cached for those who have gone. Never ends.
     pub(crate) async fn tend_readers(&self) {
         let idle = self.settings.lanes.idle;
+        let mut called_ns = 0;
         loop {
             sleep(period(idle)).await;
-            self.readers.let_go(now_ns(), nanos(idle));
+            let now_ns = now_ns();
+            self.readers.let_go(now_ns, nanos(idle));
+            // Each wakes all who have a way, so they are few.
+            if self.readers.links_follow_reads() && now_ns.saturating_sub(called_ns) >= nanos(idle) / 4 {
+                called_ns = now_ns;
+                self.recall.call();
+            }
         }
     }
 

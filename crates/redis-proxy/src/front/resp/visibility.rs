@@ -88,7 +88,8 @@ impl Connection {
 
     /// What is known of a key's value, as pairs; nil if nothing is.
     fn cached(&self, key: &[u8]) -> Frame {
-        if !self.front().settings.cache {
+        // To ask what is known is no read, for which links would start.
+        if !self.front().settings.cache || !self.front().readers.is_asked() {
             return Frame::Null;
         }
         let now_ns = now_ns();

@@ -9,6 +9,9 @@ use crate::timer::Timer;
 impl Connection {
     /// Nothing can be done now. Ends the connection whose client lets a time-out pass.
     pub(super) fn poll_timer(&mut self, cx: &mut Context<'_>) -> Poll<End> {
+        if self.round != self.front.recall.round() {
+            self.look_back(cx);
+        }
         let settings = &self.front.settings;
         let owed = self.waiting() > 0 || self.busy.is_some() || !self.output.is_empty();
         if std::mem::replace(&mut self.was_owed, owed) && !owed {

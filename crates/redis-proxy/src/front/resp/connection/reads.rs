@@ -17,7 +17,7 @@ use command::Read;
 use resp::{Arguments, Protocol, RequestLimits, RequestParser};
 
 use super::Connection;
-use crate::clock::now_ns;
+use crate::clock::{nanos, now_ns};
 use crate::failure::Failure;
 use crate::front::resp::answers::{LARGE_VALUE, Said, accepts, header, write, write_missing};
 use crate::front::resp::reply::error;
@@ -105,6 +105,7 @@ impl Connection {
 
     /// The way to what this client may see, if anything is cached for it.
     fn reader(&mut self) -> Option<Rc<ReadThrough>> {
+        self.read_ns = self.turn_ns;
         match &self.reader {
             Some(Ok(reader)) => return Some(reader.clone()),
             Some(Err(since_ns)) if self.turn_ns.saturating_sub(*since_ns) < NO_READER_NS => return None,
@@ -113,7 +114,28 @@ impl Connection {
         let Session { key, proven_ns, .. } = &self.session;
         let reader = self.front.readers.of(&key.identity, *proven_ns, key.db);
         self.reader = Some(reader.clone().ok_or(self.turn_ns));
+        // A round that nobody has seen: so it is woken for the next one.
+        self.round = u64::MAX;
         reader
+    }
+
+    /// Gives the way to what is cached back if nothing was read for RESP_LANE_IDLE; else looks again in the next round.
+    pub(super) fn look_back(&mut self, cx: &mut Context<'_>) {
+        self.round = self.front.recall.round();
+        self.recalled = None;
+        let Some(Ok(reader)) = &self.reader else { return };
+        let idle_ns = nanos(self.front.settings.lanes.idle);
+        if self.front.readers.links_follow_reads()
+            && self.reads.is_empty()
+            && now_ns().saturating_sub(self.read_ns) >= idle_ns
+        {
+            self.front.readers.given_back(reader, self.read_ns);
+            self.reader = None;
+            return;
+        }
+        let mut recalled = self.front.recall.told();
+        let _ = recalled.as_mut().poll(cx); // it wakes this task; the round is what is read
+        self.recalled = Some(recalled);
     }
 
     /// Takes up a read. False if it must wait for commands on a lane.
