@@ -22,6 +22,9 @@ pub(crate) enum Promise {
     Distrusted(String),
 }
 
+/// Why a link is not in force whose first attempt to connect has not ended.
+const NOT_YET: &str = "there is no connection yet";
+
 impl Promise {
     /// # Errors
     /// Why it is not in force, for an operator.
@@ -31,6 +34,15 @@ impl Promise {
             Promise::Trying => Err("delivery of invalidations is being tried".into()),
             Promise::Replica => Err("the server is a replica, not a primary".into()),
             Promise::Lost(why) | Promise::Untracked(why) | Promise::Distrusted(why) => Err(why.clone()),
+        }
+    }
+
+    /// Whether it is too early to say.
+    pub(super) fn is_open(&self) -> bool {
+        match self {
+            Promise::Trying => true,
+            Promise::Lost(why) => why == NOT_YET,
+            _ => false,
         }
     }
 
@@ -70,7 +82,7 @@ struct Now {
 
 impl Standing {
     pub(super) fn new() -> Self {
-        let promise = Promise::Lost("there is no connection yet".into());
+        let promise = Promise::Lost(NOT_YET.into());
         Standing {
             now: Mutex::new(Now { incarnation: 0, promise }),
             in_force: AtomicBool::new(false),
@@ -141,9 +153,11 @@ mod tests {
     #[test]
     fn what_was_found_of_one_connection_says_nothing_of_the_next() {
         let standing = Standing::new();
+        assert!(standing.promise().is_open(), "nothing is told of a link that has just begun");
         standing.changed(Some(1), Promise::Trying);
         assert!(standing.found(1, Promise::InForce) && standing.is_in_force() && standing.keeps());
         standing.changed(None, Promise::Lost("gone".into()));
+        assert!(!standing.promise().is_open());
         assert!(!standing.found(1, Promise::InForce) && !standing.is_in_force());
         standing.changed(Some(2), Promise::Untracked("no".into()));
         assert!(!standing.found(1, Promise::InForce) && !standing.found(2, Promise::InForce));

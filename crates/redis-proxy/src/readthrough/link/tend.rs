@@ -288,7 +288,7 @@ pub(super) struct Report {
 
 impl Report {
     fn tell(&mut self, link: &Link) {
-        if link.standing.promise() == Promise::Trying {
+        if link.standing.promise().is_open() {
             return;
         }
         let now = link.holds(now_ns());
