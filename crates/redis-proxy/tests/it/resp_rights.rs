@@ -91,3 +91,33 @@ fn redis_logs_what_a_client_may_not_once_and_nothing_that_no_client_sent() {
         }
     }
 }
+
+#[test]
+fn who_may_not_see_or_kill_other_clients_does_neither() {
+    let (redis, proxy) = start_resp_in("ttl", &[("WORKERS", "1")]);
+    let rights = ["on", ">pw", "~*", "+@all", "-client|kill", "-client|list"];
+    redis.client().command(&[&["ACL", "SETUSER", "few"], &rights[..]].concat());
+    let (mut client, mut other) = (proxy.resp_client(), proxy.resp_client());
+    let id = other.send("CLIENT ID\r\n").line()[1..].to_owned();
+    client.ask("AUTH few pw", "+OK");
+    // With a connection of its own and without.
+    for _ in 0..2 {
+        for line in ["CLIENT LIST", "CLIENT KILL TYPE normal", &format!("CLIENT KILL ID {id}")] {
+            let text = client.send(format!("{line}\r\n")).line();
+            assert!(text.starts_with("-NOPERM"), "{line}: {text}");
+        }
+        client.ask("WATCH k", "+OK");
+    }
+    client.ask("MULTI", "+OK").send(format!("CLIENT KILL ID {id}\r\n"));
+    assert!(client.line().starts_with("-NOPERM"));
+    client.ask("EXEC", "-EXECABORT Transaction discarded because of previous errors.");
+    client.send("CLIENT REPLY OFF\r\nCLIENT KILL TYPE normal\r\nCLIENT REPLY ON\r\n").expect("+OK\r\n");
+    other.ask("PING", "+PONG").ask("CLIENT KILL USER nosuch", "-ERR No such user 'nosuch'");
+    other.ask("CLIENT KILL USER few", ":1").ask("CLIENT KILL USER few", ":0");
+    assert!(client.at_end());
+    let mut last = proxy.resp_client();
+    other
+        .send("WATCH k\r\nCLIENT REPLY OFF\r\nCLIENT KILL TYPE normal\r\nCLIENT REPLY ON\r\n")
+        .expect("+OK\r\n+OK\r\n");
+    assert!(last.at_end());
+}

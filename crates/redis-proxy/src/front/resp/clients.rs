@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::task::Context;
 
 use bytes::{Bytes, BytesMut};
-use resp::{Arguments, Frame, encode_command};
+use resp::{Arguments, Frame, RequestLimits, RequestParser, encode_command};
 
-use super::connection::{Busy, Connection, client_name, number};
+use super::connection::{Busy, Connection, Heard, client_name, number};
 use super::registry::Entry;
 use super::reply::{c_text, error, integer, simple};
 use super::route::Local;
@@ -14,6 +14,8 @@ use super::session::Replies;
 use crate::lanes::Request;
 
 const BAD_NAME: &str = "ERR Client names cannot contain spaces, newlines or special characters.";
+/// A client that does not exist.
+const NOBODY: &[u8] = b"9223372036854775807";
 const SYNTAX: &str = "ERR syntax error";
 
 impl Connection {
@@ -29,19 +31,21 @@ impl Connection {
         let reply = match command {
             // Redis 7.2 and later take it; what an older one says is its own.
             Local::ClientSetInfo => return self.pass_on(request, cx),
-            Local::ClientId
-            | Local::ClientGetName
-            | Local::ClientSetName
-            | Local::ClientInfo
-            | Local::ClientList => self.client_reply(command, arguments, request.len()),
-            Local::ClientKill => match self.kill(arguments) {
-                Some((reply, victims)) if victims.is_empty() => reply,
-                Some((reply, victims)) => {
-                    self.wait_for(Busy::Kill(reply, victims));
-                    return true;
-                }
-                None => return self.ask_for_user(arguments, cx),
-            },
+            Local::ClientId | Local::ClientGetName | Local::ClientSetName | Local::ClientInfo => {
+                self.client_reply(command, arguments, request.len())
+            }
+            Local::ClientList => {
+                return self.ask_leave(command, &request, &[b"CLIENT", b"LIST", b"ID", NOBODY], cx);
+            }
+            Local::ClientKill => {
+                // With filters Redis looks at them, too: at users above all, of whom it knows more than those who are here.
+                let mut words: Vec<&[u8]> = match arguments.len() {
+                    3 => vec![b"CLIENT", b"KILL"],
+                    _ => arguments.iter().collect(),
+                };
+                words.extend([&b"ID"[..], NOBODY]);
+                return self.ask_leave(command, &request, &words, cx);
+            }
             Local::ClientReply => return self.switch_replies(word, request, cx),
             Local::ClientUnblock => {
                 let how = arguments.get(3).unwrap_or(b"TIMEOUT");
@@ -115,21 +119,45 @@ impl Connection {
         Ok(clients)
     }
 
-    /// Nobody here is the user whose clients are to be killed. Redis is asked whether there is such a user, and to kill
-    /// nobody.
-    fn ask_for_user(&mut self, arguments: Arguments<'_>, cx: &mut Context<'_>) -> bool {
-        let nobody = i64::MAX.to_string();
-        let mut words: Vec<&[u8]> = arguments.iter().collect();
-        words.extend([&b"ID"[..], nobody.as_bytes()]);
+    /// What is about other clients is asked of Redis first, with nobody in their place: it knows what a user may.
+    fn ask_leave(
+        &mut self,
+        command: Local,
+        request: &Request<'_>,
+        words: &[&[u8]],
+        cx: &mut Context<'_>,
+    ) -> bool {
         let mut bytes = BytesMut::new();
-        encode_command(&mut bytes, &words);
-        self.pass_on(Request::Raw(&bytes), cx)
+        request.write(&mut bytes);
+        let request = bytes.freeze();
+        let mut question = BytesMut::new();
+        encode_command(&mut question, words);
+        if self.ask_pin_for_leave(&question) {
+            self.wait_for(Busy::PinnedLeave(command, request));
+            return true;
+        }
+        self.hear(Heard::Leave(command, request), Request::Raw(&question), true, cx)
+    }
+
+    /// Redis has nothing against it.
+    pub(super) fn go_ahead(&mut self, command: Local, request: &[u8]) {
+        let mut parser = RequestParser::new(RequestLimits::REDIS);
+        let _ = parser.parse(request); // it was a request before
+        let arguments = parser.arguments(request);
+        let reply = match command {
+            Local::ClientKill => match self.kill(arguments) {
+                (reply, victims) if victims.is_empty() => reply,
+                (reply, victims) => return self.wait_for(Busy::Kill(reply, victims)),
+            },
+            _ => self.client_reply(command, arguments, request.len()),
+        };
+        self.say(&reply);
     }
 
     /// `CLIENT KILL address`, or with filters that must all hold: the answer, and the others that must be gone before it is
-    /// said. `None` if only Redis knows the answer.
-    pub(super) fn kill(&mut self, arguments: Arguments<'_>) -> Option<(Frame, Vec<Arc<Entry>>)> {
-        let says = |reply| Some((reply, Vec::new()));
+    /// said.
+    pub(super) fn kill(&mut self, arguments: Arguments<'_>) -> (Frame, Vec<Arc<Entry>>) {
+        let says = |reply| (reply, Vec::new());
         let mut victims = self.registry().all();
         let own = self.session().entry.id;
         if arguments.len() == 3 {
@@ -138,9 +166,9 @@ impl Connection {
                 return says(error("ERR No such client"));
             };
             let victim = victim.clone();
-            return Some((simple("OK"), self.end_clients(vec![victim])));
+            return (simple("OK"), self.end_clients(vec![victim]));
         }
-        let (mut skip_me, mut unknown) = (true, false);
+        let mut skip_me = true;
         let mut at = 3;
         while at < arguments.len() + 1 {
             let (Some(option), Some(word)) = (arguments.get(at - 1), arguments.get(at)) else {
@@ -162,7 +190,6 @@ impl Connection {
             } else if option.eq_ignore_ascii_case(b"LADDR") {
                 victims.retain(|client| client.local_address == text);
             } else if option.eq_ignore_ascii_case(b"USER") {
-                unknown |= !self.registry().all().iter().any(|client| client.details.lock().user == word);
                 victims.retain(|client| client.details.lock().user == word);
             } else if option.eq_ignore_ascii_case(b"SKIPME") && word.eq_ignore_ascii_case(b"yes") {
                 skip_me = true;
@@ -173,11 +200,8 @@ impl Connection {
             }
             at += 2;
         }
-        if unknown {
-            return None;
-        }
         victims.retain(|client| client.id != own || !skip_me);
-        Some((integer(victims.len() as u64), self.end_clients(victims)))
+        (integer(victims.len() as u64), self.end_clients(victims))
     }
 
     /// Itself after the reply, others at once: these.

@@ -9,7 +9,7 @@ use resp::{Arguments, DecodeError, ReplyScanner, RequestLimits, RequestParser, e
 
 use super::connection::{Connection, Hello, Login, Stay, number};
 use super::pause::Pause;
-use super::reply::{c_text, integer};
+use super::reply::c_text;
 use super::route::{Local, Route, Why};
 use super::tracking::names_target;
 use crate::clock::now_ns;
@@ -196,7 +196,7 @@ impl Connection {
                 let arguments = parser.arguments(&request);
                 let reply = match local {
                     // That they are gone is not waited for: the reply goes on behind it.
-                    Local::ClientKill => self.kill(arguments).map_or_else(|| integer(0), |(reply, _)| reply),
+                    Local::ClientKill => self.kill(arguments).0,
                     local => self.client_reply(local, arguments, request.len()),
                 };
                 self.say(&reply);

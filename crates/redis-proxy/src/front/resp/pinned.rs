@@ -47,7 +47,7 @@ pub(super) enum Expect {
     Pause(Pause),
     /// MONITOR, or what makes a replica: what follows its reply answers no request.
     Feed(Tunnel),
-    /// HELLO or AUTH of a client that waits for it. Only an error is the client's to see.
+    /// HELLO or AUTH of a client that waits for it, or a question whether it may. Only an error is the client's to see.
     Granted,
     /// A number in it is the one by which Redis knows the client that invalidations are redirected to.
     Redirected,

@@ -14,6 +14,7 @@ use crate::front::resp::pause::Pause;
 use crate::front::resp::pinned::Pinned;
 use crate::front::resp::registry::Entry;
 use crate::front::resp::reply::{error, simple};
+use crate::front::resp::route::Local;
 use crate::front::resp::tracking::Target;
 use crate::lanes::{
     Facts, Held, Identity, LaneKey, Login as Credentials, NoPin, OpenError, PinStream, Pinning, Refusal, Step,
@@ -45,6 +46,8 @@ pub(in crate::front::resp) enum Busy {
     PinnedLogin(Login, Stay),
     /// The reply to a HELLO that went to the client's pin.
     PinnedHello(Hello),
+    /// Whether Redis lets its user ask this of other clients, on the client's pin.
+    PinnedLeave(Local, Bytes),
     /// The end of the clients that it has killed, and what is said then.
     Kill(Frame, Vec<Arc<Entry>>),
     /// A pin for the client that invalidations are to go to.
@@ -52,10 +55,12 @@ pub(in crate::front::resp) enum Busy {
 }
 
 /// A reply that is about more than its client.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::front::resp) enum Heard {
     Info,
     Pause(Pause),
+    /// Whether this request, about other clients, may be carried out.
+    Leave(Local, Bytes),
 }
 
 /// How long a client stays on the connection on which it logs in.
@@ -156,7 +161,7 @@ impl Connection {
                 match self.is_answered() {
                     true => {
                         self.has_seen_redis();
-                        self.heard(*heard, reply);
+                        self.heard(heard, reply);
                         Poll::Ready(())
                     }
                     false => Poll::Pending,
@@ -177,7 +182,7 @@ impl Connection {
                 }
             }
             // What the pin says ends it.
-            Busy::PinnedLogin(..) | Busy::PinnedHello(_) => Poll::Pending,
+            Busy::PinnedLogin(..) | Busy::PinnedHello(_) | Busy::PinnedLeave(..) => Poll::Pending,
             Busy::Redirect(target) => target.entry().poll_pin(cx).map(|pinned| {
                 if !pinned {
                     self.refused = Some(NO_TARGET.into());
@@ -202,6 +207,7 @@ impl Connection {
         match self.busy.take().filter(|_| granted).map(|busy| *busy) {
             Some(Busy::PinnedLogin(login, stay)) => self.logged_in_pinned(&login, stay),
             Some(Busy::PinnedHello(hello)) => self.greet_pinned(&hello),
+            Some(Busy::PinnedLeave(command, request)) => self.go_ahead(command, &request),
             _ => {}
         }
     }

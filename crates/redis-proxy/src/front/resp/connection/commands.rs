@@ -145,16 +145,22 @@ impl Connection {
     }
 
     /// The reply is whole.
-    pub(super) fn heard(&mut self, heard: Heard, reply: &[u8]) {
-        if let Heard::Pause(pause) = heard
-            && reply.starts_with(b"+")
-        {
-            self.front.registry.pauses.granted(pause, now_ns());
+    pub(super) fn heard(&mut self, heard: &Heard, reply: &[u8]) {
+        let silent = matches!(self.session.replies, Replies::Off | Replies::Skipping);
+        self.mailbox.mute(silent);
+        match heard {
+            Heard::Pause(pause) if reply.starts_with(b"+") => {
+                self.front.registry.pauses.granted(*pause, now_ns());
+            }
+            Heard::Leave(command, request) if !reply.starts_with(b"-") => {
+                return self.go_ahead(*command, request);
+            }
+            _ => {}
         }
         match heard {
-            _ if matches!(self.session.replies, Replies::Off | Replies::Skipping) => self.mailbox.mute(true),
+            _ if silent => {}
             Heard::Info => self.say_info(reply),
-            Heard::Pause(_) => self.say_bytes(reply),
+            Heard::Pause(_) | Heard::Leave(..) => self.say_bytes(reply),
         }
     }
 
@@ -375,6 +381,12 @@ impl Connection {
     /// A command of which only Redis knows what it answers, although it is about the client. Nothing is on its way.
     pub(in crate::front::resp) fn pass_on(&mut self, request: Request<'_>, cx: &mut Context<'_>) -> bool {
         self.pass_to_pin(request) || self.share(request, Pace::Quick, false, None, cx)
+    }
+
+    /// Asks on the client's pin whether its user may do something. False if it has none.
+    pub(in crate::front::resp) fn ask_pin_for_leave(&mut self, question: &[u8]) -> bool {
+        self.ask_pin(Request::Raw(question), Expect::Granted, None);
+        self.has_pin()
     }
 
     /// Has Redis change who the client is, or what it speaks, on the client's own connection.
