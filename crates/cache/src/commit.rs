@@ -87,10 +87,7 @@ impl<E> Cache<E> {
         unkept.into_iter().for_each(|why| shard.stats.count_unkept(why));
         let change = shard.totals() - before;
         drop(shard);
-        old.into_iter().for_each(|old| inner.follow(old));
-        if unkept.is_some() {
-            inner.follow_one(entry.clone());
-        }
+        drop(old);
         inner.make_room(change, EXTRA_EVICTIONS, now_ns);
         match (overtaken, unwanted) {
             (None, None) => Stored::Yes,
@@ -116,7 +113,7 @@ impl<E> Shard<E> {
     fn overtaken(&mut self, flight: &Arc<Flight<E>>, entry: &Entry, at: &Moment) -> Option<Unkept> {
         if !self.unregister(flight) && !mutant::is_on(Mutant::InsertInWaiter) {
             Some(Unkept::Invalidated)
-        } else if flight.epoch != at.epoch {
+        } else if flight.epoch() != at.epoch {
             Some(Unkept::Flushed)
         } else if self
             .peek(&flight.key, entry.view(), flight.hash, at)
@@ -137,5 +134,10 @@ pub(crate) fn reply_of<E>(flight: &Flight<E>, reply: &[u8], keep: Keep) -> Entry
 
 fn origin<E>(flight: &Flight<E>, keep: Keep) -> Origin {
     let partition = flight.partition;
-    Origin { partition, sent_ns: flight.sent_ns().unwrap_or(flight.registered_ns), epoch: flight.epoch, keep }
+    Origin {
+        partition,
+        sent_ns: flight.sent_ns().unwrap_or(flight.registered_ns),
+        epoch: flight.epoch(),
+        keep,
+    }
 }

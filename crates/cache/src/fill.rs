@@ -86,9 +86,16 @@ impl<E> Fill<E> {
         self.answer(Outcome::Failed(error));
     }
 
+    /// What a held one is made of; nobody is told of an end.
+    pub(crate) fn into_held(mut self) -> (Cache<E>, Arc<Flight<E>>) {
+        self.answered = true;
+        (self.cache.clone(), self.flight.clone())
+    }
+
     fn answer(&mut self, outcome: Outcome<E>) {
         self.answered = true;
         self.flight.complete(outcome);
+        self.cache.send_held(&self.flight);
     }
 }
 
@@ -97,6 +104,7 @@ impl<E> Drop for Fill<E> {
         if !self.answered {
             self.cache.settle_unkept(&self.flight, Unkept::Abandoned);
             self.flight.complete(Outcome::Abandoned);
+            self.cache.send_held(&self.flight);
         }
     }
 }

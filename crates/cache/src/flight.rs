@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::task::Waker;
-use sync::atomic::{AtomicU64, Ordering};
+use sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use sync::Mutex;
 
@@ -55,8 +55,11 @@ pub(crate) struct Flight<E> {
     /// What is asked of the key; empty for its value.
     pub(crate) question: Box<[u8]>,
     pub(crate) hash: u64,
-    /// The flush epoch at registration: after a flush the value is neither stored nor joined.
-    pub(crate) epoch: u32,
+    /// The flush epoch at registration, or when it ceased to be held: after a flush the value is neither stored nor joined.
+    /// Changed under the shard's lock, before anybody can answer it.
+    epoch: AtomicU32,
+    /// Whether another fetch is held until one like this has ended. Set under the shard's lock.
+    has_followers: AtomicBool,
     /// When the first reader asked. A value whose fill was never stamped ages from here.
     pub(crate) registered_ns: u64,
     /// [`NOT_SENT`] until stamped. Whoever sees that knows that no byte of the fetch is on its way yet, and joins as if
@@ -86,7 +89,8 @@ impl<E> Flight<E> {
             partition: view.partition,
             question: view.question.into(),
             hash,
-            epoch,
+            epoch: AtomicU32::new(epoch),
+            has_followers: AtomicBool::new(false),
             registered_ns,
             sent_ns: AtomicU64::new(NOT_SENT),
             state: Mutex::new(State::Pending(Wakers::default())),
@@ -95,6 +99,24 @@ impl<E> Flight<E> {
 
     pub(crate) fn view(&self) -> View<'_> {
         View { partition: self.partition, question: &self.question }
+    }
+
+    // Relaxed, here and below: the shard's lock orders them.
+    pub(crate) fn epoch(&self) -> u32 {
+        self.epoch.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_epoch(&self, epoch: u32) {
+        self.epoch.store(epoch, Ordering::Relaxed);
+    }
+
+    /// Another fetch waits for the end of this one.
+    pub(crate) fn is_followed(&self) -> bool {
+        self.has_followers.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_followed(&self) {
+        self.has_followers.store(true, Ordering::Relaxed);
     }
 
     pub(crate) fn stamp_sent(&self, now_ns: u64) {

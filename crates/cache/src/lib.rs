@@ -26,7 +26,7 @@ mod commit;
 mod entry;
 mod fill;
 mod flight;
-mod flow;
+mod held;
 mod index;
 mod lease;
 mod list;
@@ -56,6 +56,7 @@ use sync::Mutex;
 pub use crate::entry::{ALLOCATION_OVERHEAD, Entry, Facts, KEY_LEN_MAX, Keep};
 pub use crate::fill::{Fill, Waiter};
 pub use crate::flight::{Outcome, Stored};
+pub use crate::held::Held;
 pub use crate::lease::Lease;
 pub use crate::need::Need;
 pub use crate::partition::Cleared;
@@ -76,6 +77,10 @@ const SHARDS_MAX: usize = 64;
 
 /// List slots that a shard reserves at most, as address space: 8 MiB.
 const RESERVE_MAX: usize = 1 << 18;
+
+/// Fetches of one view of a key that are on their way at a time, at most, those included that a change has overtaken. One
+/// more is held.
+pub const MOST_SENT: usize = 2;
 
 /// Slots are numbered in 32 bits, and all entries may meet in one shard.
 const CAPACITY_MAX: usize = u32::MAX as usize / 2;
@@ -122,6 +127,8 @@ pub enum Lookup<E> {
     Wait(Waiter<E>),
     /// It must be fetched, by whoever holds the fill; the waiter learns how that ended.
     Miss(Fill<E>, Waiter<E>),
+    /// The same, but not yet: [`MOST_SENT`] fetches of it are on their way already, and none of them late enough.
+    Held(Held<E>, Waiter<E>),
 }
 
 pub(crate) struct Inner<E> {
@@ -225,9 +232,14 @@ impl<E> Cache<E> {
                 return Lookup::Wait(Waiter::new(flight));
             }
             match fresh.take() {
-                Some(flight) if flight.epoch == at.epoch => {
+                Some(flight) if flight.epoch() == at.epoch => {
                     shard.stats.misses += 1;
-                    shard.register(Arc::clone(&flight));
+                    if !shard.register(Arc::clone(&flight)) {
+                        return Lookup::Held(
+                            Held::new(self.clone(), Arc::clone(&flight)),
+                            Waiter::new(flight),
+                        );
+                    }
                     return Lookup::Miss(Fill::new(self.clone(), Arc::clone(&flight)), Waiter::new(flight));
                 }
                 // A fill is allocated without the lock; meanwhile somebody may have come first.
@@ -289,7 +301,10 @@ impl<E> Cache<E> {
         let fresh = Flight::new(key, view, hash, inner.moment(now_ns).epoch, now_ns);
         let mut shard = inner.lock(hash);
         let at = inner.moment(now_ns);
-        if fresh.epoch != at.epoch || shard.joinable(key, view, hash, 0, &at).is_some() {
+        if fresh.epoch() != at.epoch
+            || shard.joinable(key, view, hash, 0, &at).is_some()
+            || !shard.has_room_for(&fresh)
+        {
             return None;
         }
         shard.register(Arc::clone(&fresh));
@@ -360,9 +375,7 @@ impl<E> Cache<E> {
         let change = shard.totals() - before;
         drop(shard);
         self.0.room.settle(change);
-        let epoch = gone.as_ref().map(|gone| gone.first.epoch());
-        gone.into_iter().for_each(|gone| self.0.follow(gone));
-        epoch == Some(at.epoch)
+        gone.is_some_and(|gone| gone.first.epoch() == at.epoch)
     }
 
     /// Makes every entry and every fill in flight a thing of the past, in constant time. Memory is reclaimed by inserts
@@ -382,8 +395,7 @@ impl<E> Cache<E> {
     /// Tells the byte budget how much memory the process holds, and how much of that is not the cache's doing (resident
     /// when it was ready, plus what its connections need). Call it every 100 to 250 ms; without a budget it only notes.
     pub fn observe_resident(&self, resident: u64, baseline: u64) {
-        self.0.room.flow.look(usize::MAX);
-        let accounted = self.0.room.totals().bytes.max(0) as u64 + self.0.room.flow.bytes();
+        let accounted = self.0.room.totals().bytes.max(0) as u64;
         self.0.room.budget.observe(resident, baseline, accounted);
     }
 
@@ -401,7 +413,6 @@ impl<E> Cache<E> {
             stats.others += shard.others() as u64;
             stats.fills_in_flight += shard.fills_in_flight() as u64;
         }
-        stats.in_flight_bytes = inner.room.flow.bytes();
         stats.flushes = inner.epoch.load(Ordering::Relaxed);
         stats.capacity = inner.room.capacity() as u64;
         (stats.budget_bytes, stats.effective_budget_bytes, stats.resident_bytes) = inner.room.budget.gauges();

@@ -11,9 +11,11 @@ use hashbrown::HashTable;
 use mutant::Mutant;
 use sync::{Mutex, MutexGuard};
 
+use crate::MOST_SENT;
 use crate::budget::{charge, charge_beside};
 use crate::entry::Entry;
 use crate::flight::Flight;
+use crate::held::{Registered, Released, Send, Standing};
 use crate::index::Index;
 use crate::list::{List, NO_TICK, Tag};
 use crate::moment::{Death, Moment};
@@ -29,7 +31,7 @@ pub(crate) struct Shard<E> {
     pub(crate) list: List,
     index: Index,
     others: Others,
-    fills: HashTable<Arc<Flight<E>>>,
+    fills: HashTable<Registered<E>>,
     /// List slots reserved as address space.
     reserve: usize,
     /// The greatest tick given here: a caller whose clock was read earlier than another's does not turn it back.
@@ -298,7 +300,7 @@ impl<E> Shard<E> {
 
     /// Whether a fill of a partition's number is registered.
     pub(crate) fn has_fills_of(&self, number: u8) -> bool {
-        self.fills.iter().any(|fill| fill.partition.number() == number)
+        self.fills.iter().any(|fill| fill.flight.partition.number() == number)
     }
 
     /// Removes the entry that leaves first: one that is known to be dead, else the least recently used.
@@ -330,8 +332,8 @@ impl<E> Shard<E> {
         (old_list, std::mem::replace(&mut self.index, index))
     }
 
-    /// The newest registered fill of a view of a key that a reader may join: not from before a flush, not sent so long ago that
-    /// its value would be born expired, and not sent before `since_ns`.
+    /// A registered fill of a view of a key that a reader may join: not from before a flush, not sent so long ago that its value
+    /// would be born expired, and not sent before `since_ns`. The newest, and one that is held only if there is no other.
     pub(crate) fn joinable(
         &self,
         key: &[u8],
@@ -340,28 +342,79 @@ impl<E> Shard<E> {
         since_ns: u64,
         at: &Moment,
     ) -> Option<Arc<Flight<E>>> {
-        let is_it =
-            |fill: &Flight<E>| is_of(fill, key, hash) && fill.view() == view && fill.epoch == at.epoch;
-        let fills = self.fills.iter_hash(hash).filter(|fill| is_it(fill));
         let since_ns = if mutant::is_on(Mutant::JoinWithoutSent) { 0 } else { since_ns };
-        let late_enough =
-            fills.filter(|fill| fill.sent_ns().is_none_or(|sent| sent >= since_ns && !at.is_over(sent)));
-        late_enough.max_by_key(|fill| fill.registered_ns).cloned()
+        let is_late = |sent: u64| sent >= since_ns && !at.is_over(sent);
+        let fills = self.fills.iter_hash(hash).filter(|fill| {
+            is_of(&fill.flight, key, hash)
+                && fill.flight.view() == view
+                && fill.is_joined(at.epoch)
+                && fill.flight.sent_ns().is_none_or(is_late)
+        });
+        let newest = fills.max_by_key(|fill| (!fill.is_held(), fill.flight.registered_ns));
+        newest.map(|fill| fill.flight.clone())
     }
 
-    pub(crate) fn register(&mut self, flight: Arc<Flight<E>>) {
-        self.fills.insert_unique(flight.hash, flight, |flight| flight.hash);
+    /// Whether a fill like this may be sent now.
+    pub(crate) fn has_room_for(&self, flight: &Flight<E>) -> bool {
+        self.alike(flight).filter(|fill| !fill.is_held()).count() < MOST_SENT
     }
 
-    /// Takes a fill off the register and tells whether it was still on it.
+    /// Puts a fill on the register. `false` if it is held: it must not be sent before another like it has ended.
+    pub(crate) fn register(&mut self, flight: Arc<Flight<E>>) -> bool {
+        let is_sent = self.has_room_for(&flight);
+        let standing = if is_sent {
+            Standing::Registered
+        } else {
+            self.alike(&flight).for_each(|fill| fill.flight.set_followed());
+            if mutant::is_on(Mutant::HeldStampedEarly) {
+                flight.stamp_sent(flight.registered_ns);
+            }
+            Standing::Held(None)
+        };
+        let fill = Registered { flight, standing };
+        self.fills.insert_unique(fill.flight.hash, fill, |fill| fill.flight.hash);
+        is_sent
+    }
+
+    /// Of the fills like this one the one that is held, if it may be sent now: it counts as sent from here on.
+    pub(crate) fn release(&mut self, like: &Flight<E>, at: &Moment) -> Option<Released<E>> {
+        if !self.has_room_for(like) {
+            return None;
+        }
+        let mut held = self.fills.iter_hash_mut(like.hash).filter(|fill| fill.is_like(like));
+        let fill = held.find(|fill| fill.is_held())?;
+        let Standing::Held(send) = std::mem::replace(&mut fill.standing, Standing::Registered) else {
+            return None;
+        };
+        if !mutant::is_on(Mutant::HeldStampedEarly) {
+            fill.flight.set_epoch(at.epoch);
+        }
+        Some((fill.flight.clone(), send))
+    }
+
+    /// Leaves with a held fill how it is to be sent; gives it back if it is not held any more.
+    pub(crate) fn leave(&mut self, flight: &Arc<Flight<E>>, send: Send<E>) -> Option<Send<E>> {
+        let fill = self.fills.find_mut(flight.hash, |fill| Arc::ptr_eq(&fill.flight, flight));
+        match fill.map(|fill| &mut fill.standing) {
+            Some(Standing::Held(place)) => {
+                *place = Some(send);
+                None
+            }
+            _ => Some(send),
+        }
+    }
+
+    fn alike<'a>(&'a self, flight: &'a Flight<E>) -> impl Iterator<Item = &'a Registered<E>> {
+        self.fills.iter_hash(flight.hash).filter(|fill| fill.is_like(flight))
+    }
+
+    /// Takes a fill that has ended off the register and tells whether its answer may be kept.
     pub(crate) fn unregister(&mut self, flight: &Arc<Flight<E>>) -> bool {
-        self.fills
-            .find_entry(flight.hash, |other| Arc::ptr_eq(other, flight))
-            .map(|found| found.remove())
-            .is_ok()
+        let found = self.fills.find_entry(flight.hash, |fill| Arc::ptr_eq(&fill.flight, flight));
+        found.is_ok_and(|found| matches!(found.remove().0.standing, Standing::Registered))
     }
 
-    /// Takes every fill of a key off the register.
+    /// The answers of a key's fills that are on their way are not to be kept. One that is held will be sent later.
     pub(crate) fn unregister_key(&mut self, key: &[u8], hash: u64) {
         self.unregister_some(key, hash, |_| true);
     }
@@ -372,8 +425,10 @@ impl<E> Shard<E> {
     }
 
     fn unregister_some(&mut self, key: &[u8], hash: u64, leaves: impl Fn(&Flight<E>) -> bool) {
-        while let Ok(found) = self.fills.find_entry(hash, |fill| is_of(fill, key, hash) && leaves(fill)) {
-            found.remove();
+        for fill in self.fills.iter_hash_mut(hash) {
+            if !fill.is_held() && is_of(&fill.flight, key, hash) && leaves(&fill.flight) {
+                fill.standing = Standing::Overtaken;
+            }
         }
     }
 
@@ -431,7 +486,7 @@ fn short(hash: u64) -> u32 {
     (hash >> 32) as u32
 }
 
-fn is_of<E>(fill: &Flight<E>, key: &[u8], hash: u64) -> bool {
+pub(crate) fn is_of<E>(fill: &Flight<E>, key: &[u8], hash: u64) -> bool {
     fill.hash == hash && *fill.key == *key
 }
 
@@ -501,7 +556,7 @@ mod tests {
         let mut shard: Shard<()> = Shard::new(10, 10);
         for key in [b"a", b"b"] {
             assert!(shard.insert(aging(key, key, 0, 0), 7, &at).is_none());
-            shard.register(Flight::new(key, View::VALUE, 7, 0, 0));
+            assert!(shard.register(Flight::new(key, View::VALUE, 7, 0, 0)));
         }
         shard.unregister_key(b"a", 7);
         for key in [b"a", b"b"] {

@@ -101,7 +101,7 @@ fn a_fill_is_joined_only_by_those_who_need_no_later_answer() {
     let (mut newer, _waiter) = miss(&cache, b"k", Need::since(7), 8);
     newer.stamp_sent(8);
     assert!(matches!(cache.lookup(b"k", Need::since(8), 9), Lookup::Wait(_)));
-    drop(miss(&cache, b"k", Need::since(9), 9));
+    assert!(matches!(cache.lookup(b"k", Need::since(9), 9), Lookup::Held(..)), "two are on their way");
 }
 
 #[test]

@@ -2,9 +2,10 @@
 #![allow(clippy::cast_possible_truncation, reason = "small numbers and random ones")]
 
 use std::hash::{BuildHasher, RandomState};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use cache::{Cache, Facts, Fill, Keep, Limits, Lookup, Need, Outcome, Waiter};
+use cache::{Cache, Facts, Fill, Keep, Limits, Lookup, MOST_SENT, Need, Outcome, Waiter};
 
 const EXPIRY_NS: u64 = 1_000_000_000;
 const MAX_VALUE_BYTES: usize = 100;
@@ -16,6 +17,9 @@ struct Judge {
     held: Vec<(u32, Vec<u8>, u64)>,
     /// Every fill ever: key, when sent, still registered.
     fills: Vec<(u32, Option<u64>, bool)>,
+    /// Of them those that are on their way, and those that are to be sent behind them.
+    on_the_way: Vec<usize>,
+    behind: Vec<usize>,
 }
 
 impl Judge {
@@ -33,10 +37,28 @@ impl Judge {
         let young = |sent: Option<u64>| sent.is_none_or(|sent| now < sent + EXPIRY_NS);
         let joined =
             self.fills.iter().rposition(|(of, sent, registered)| *of == key && *registered && young(*sent));
+        let is_of = |fills: &[usize]| fills.iter().filter(|id| self.fills[**id].0 == key).count();
+        // What is not sent yet is joined where nothing else is.
+        let behind = self.behind.iter().find(|id| self.fills[**id].0 == key).copied();
+        let joined = joined.or(behind);
         if joined.is_none() {
-            self.fills.push((key, None, true));
+            let is_sent = is_of(&self.on_the_way) < MOST_SENT;
+            let id = self.fills.len();
+            if is_sent { &mut self.on_the_way } else { &mut self.behind }.push(id);
+            self.fills.push((key, None, is_sent));
         }
         Err(joined)
+    }
+
+    /// A fill has ended: the one behind it, if there is one, is sent.
+    fn ended(&mut self, fill: usize) -> Option<usize> {
+        self.on_the_way.retain(|id| *id != fill);
+        let key = self.fills[fill].0;
+        let at = self.behind.iter().position(|id| self.fills[*id].0 == key)?;
+        let next = self.behind.remove(at);
+        self.on_the_way.push(next);
+        self.fills[next].2 = true;
+        Some(next)
     }
 
     fn found(&mut self, fill: usize, value: &[u8], sent: u64, now: u64) -> bool {
@@ -90,6 +112,9 @@ struct Open {
     registered_ns: u64,
 }
 
+/// Keys and their fills.
+type SentLate = Arc<Mutex<Vec<(u32, Fill<u64>)>>>;
+
 struct World {
     cache: Cache<u64>,
     judge: Judge,
@@ -101,6 +126,8 @@ struct World {
     /// Before this nothing that is held can be dead. The judge forgets the dead sooner than the cache reclaims them.
     next_death_ns: u64,
     open: Vec<Open>,
+    /// Those that were held, once they are to be sent.
+    sent_late: SentLate,
     waiters: Vec<(usize, Waiter<u64>)>,
 }
 
@@ -115,13 +142,20 @@ impl World {
         };
         World {
             cache: Cache::new(limits),
-            judge: Judge { capacity, held: Vec::new(), fills: Vec::new() },
+            judge: Judge {
+                capacity,
+                held: Vec::new(),
+                fills: Vec::new(),
+                on_the_way: Vec::new(),
+                behind: Vec::new(),
+            },
             dice: Dice(seed | 1),
             now: 50 * 86_400 * 1_000_000_000,
             keys: 2 * capacity as u64 + 2,
             knows_its_dead: shards == 1 && capacity <= 10,
             next_death_ns: u64::MAX,
             open: Vec::new(),
+            sent_late: Arc::default(),
             waiters: Vec::new(),
         }
     }
@@ -198,6 +232,12 @@ impl World {
                     self.stamp();
                 }
             }
+            (Lookup::Held(held, waiter), Err(None)) => {
+                self.waiters.push((self.judge.fills.len() - 1, waiter));
+                let sent = self.sent_late.clone();
+                held.send_with(move |fill| sent.lock().expect("a list").push((key, fill)));
+                assert!(self.sent_late.lock().expect("a list").is_empty(), "{key} is sent too early");
+            }
             (got, expected) => panic!("lookup of {key}: {got:?}, expected {expected:?}"),
         }
     }
@@ -247,6 +287,11 @@ impl World {
             }
         };
         self.judge.fills[id].2 = false;
+        let sent = std::mem::take(&mut *self.sent_late.lock().expect("a list"));
+        let next = self.judge.ended(id);
+        assert_eq!(sent.iter().map(|(of, _)| *of).collect::<Vec<_>>(), Vec::from_iter(next.map(|_| key)));
+        let late = sent.into_iter().zip(next);
+        self.open.extend(late.map(|((_, fill), id)| Open { id, fill, registered_ns: self.now }));
         let (ended, waiting) = std::mem::take(&mut self.waiters).into_iter().partition(|(of, _)| *of == id);
         self.waiters = waiting;
         let ended: Vec<(usize, Waiter<u64>)> = ended;

@@ -61,6 +61,8 @@ mutants! {
     WriteKeepsEntry = "write-keeps-entry",
     /// What a connection has seen of Redis does not count for its next reads.
     NoMinSync = "no-min-sync",
+    /// A fetch that is held takes its stamp and its epoch when it is registered, not when it is sent.
+    HeldStampedEarly = "held-stamped-early",
     /// All users share what was read by one.
     UserIgnored = "user-ignored",
     /// All databases share what was read in one.

@@ -18,10 +18,10 @@ pub use shuttle;
 /// Atomics, with the ordering that goes with them.
 pub mod atomic {
     #[cfg(feature = "shuttle")]
-    pub use shuttle::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize};
+    pub use shuttle::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, AtomicUsize};
     pub use std::sync::atomic::Ordering;
     #[cfg(not(feature = "shuttle"))]
-    pub use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize};
+    pub use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, AtomicUsize};
 }
 
 /// Lets the others go on for a while: about a millisecond, or some of their steps.

@@ -38,7 +38,7 @@ pub use driver::{Driver, connect};
 pub use endpoint::{Address, Endpoint, Secret, Tls};
 pub use hello::{Hello, sent_elsewhere};
 pub use proven::Proven;
-pub use queue::{State, Unsent, Upstream};
+pub use queue::{State, Unsent, Upstream, WeakUpstream};
 pub use raw::{
     Greeting, Login, OpenError, Password, RawConnection, Step, ask_as_nobody, ask_once, open_as_ourselves,
     open_raw,

@@ -1,9 +1,8 @@
 //! The handle that commands go into, and the queue behind it that the driver empties.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::task::Waker;
-use std::time::Duration;
 
 use bytes::BytesMut;
 use sync::Mutex;
@@ -218,11 +217,6 @@ impl<T> Upstream<T> {
         Ok(())
     }
 
-    /// How long Redis may be silent with answers due.
-    pub fn silence_timeout(&self) -> Duration {
-        self.shared.target.endpoint.silence_timeout
-    }
-
     /// Closes the connection that is up, if one is: what is sent from now on travels on a new one, wherever the address leads then.
     /// What is on its way is lost with it.
     pub fn renew(&self) {
@@ -242,6 +236,23 @@ impl<T> Upstream<T> {
     /// The connection's state at this moment.
     pub fn state(&self) -> State {
         self.shared.queue.lock().state.clone()
+    }
+}
+
+/// A handle that does not keep its connection's queue, for what may outlive it.
+pub struct WeakUpstream<T>(Weak<Shared<T>>);
+
+impl<T> Upstream<T> {
+    /// A handle of that kind to this connection.
+    pub fn downgrade(&self) -> WeakUpstream<T> {
+        WeakUpstream(Arc::downgrade(&self.shared))
+    }
+}
+
+impl<T> WeakUpstream<T> {
+    /// The connection, if anybody has a handle to it.
+    pub fn upgrade(&self) -> Option<Upstream<T>> {
+        self.0.upgrade().map(|shared| Upstream { shared })
     }
 }
 

@@ -143,6 +143,10 @@ impl Again {
                 self.link.fetch(fill, &self.stats, now_ns);
                 Err(Waiting::for_own(waiter))
             }
+            Lookup::Held(held, waiter) => {
+                self.link.fetch_held(held);
+                Err(Waiting::for_own(waiter))
+            }
             Lookup::Unproven(_) => unreachable!("this reader waits for no other proof"),
         }
     }

@@ -33,6 +33,33 @@ fn is_hit(response: &Response) -> bool {
     response.header("cache-status").is_some_and(|status| status.starts_with("redis-proxy; hit"))
 }
 
+/// Whether readers who each want what is true from their own time on share the fetches of a cold key.
+pub(crate) fn herds_are_small(stand: &Stand) -> bool {
+    const READERS: usize = 40;
+    stand.redis.client().set("herd", "v");
+    wait_until(PATIENCE, "the promise in force", || is_in_force(&stand.proxy));
+    let lookups = || stand.proxy.metrics().sum("redis_proxy_lookups_total");
+    let (gets, before) = (stand.redis.command_calls("get"), lookups());
+    stand.redis.pause_process();
+    let mut clients: Vec<_> = (0..READERS).map(|_| stand.proxy.client()).collect();
+    for client in &mut clients {
+        client.send("GET /herd HTTP/1.1\r\nHost: h\r\nCache-Control: no-cache\r\n\r\n");
+    }
+    wait_until(PATIENCE, "all to have asked", || lookups() >= before + READERS as f64);
+    stand.redis.resume_process();
+    clients.iter_mut().for_each(|client| assert_eq!(client.read_response().text(), "v"));
+    let gets = stand.redis.command_calls("get") - gets;
+    eprintln!("{gets} GETs for {READERS} readers");
+    gets <= 3
+}
+
+#[test]
+fn a_herd_is_small() {
+    let mut setup = Setup::new(Mode::Tracking, Fault::Calm);
+    setup.settings.push(("UPSTREAM_TIMEOUT", "60s".to_owned()));
+    assert!(herds_are_small(&setup.start()));
+}
+
 #[test]
 fn twenty_kills_of_redis_and_no_wrong_answer() {
     let stand = Setup::new(Mode::Tracking, Fault::KillRedis).start();

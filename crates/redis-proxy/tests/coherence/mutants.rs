@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use mutant::Mutant;
 use testkit::{Random, Workload, seed};
 
-use crate::directed::{users_are_apart, users_that_follow_each_other_are_apart};
+use crate::directed::{herds_are_small, users_are_apart, users_that_follow_each_other_are_apart};
 use crate::fault::Fault;
 use crate::stand::{Clients, Enough, Mode, Setup, Stand};
 
@@ -68,6 +68,7 @@ fn scenario(mutant: Mutant, setup: &mut Setup, workload: &mut Workload) -> Fault
             Fault::Calm
         }
         Mutant::UserIgnored | Mutant::EarlyNumber => unreachable!("a history has one user"),
+        Mutant::HeldStampedEarly => unreachable!("it costs fetches, and no read is wrong"),
         Mutant::TwoLinksAKey => {
             // Many fetches of a key at a time, which strict reads do not share.
             crowd(workload, 50);
@@ -261,6 +262,11 @@ fn user_ignored_is_noticed() {
 fn early_number_is_noticed() {
     // Held by age, so that it is held long enough.
     assert_shown_in(Mode::Ttl, Mutant::EarlyNumber, users_that_follow_each_other_are_apart);
+}
+
+#[test]
+fn held_stamped_early_is_noticed() {
+    assert_shown(Mutant::HeldStampedEarly, herds_are_small);
 }
 
 /// HTTP serves by age, so that Redis clients alone can notice.

@@ -7,9 +7,9 @@ use std::sync::mpsc;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use testkit::{Action, HttpClient, Proxy, RedisServer, ScriptedRedis, wait_until};
+use testkit::{Action, FaultProxy, HttpClient, Proxy, RedisServer, ScriptedRedis, wait_until};
 
-use crate::support::{WORKERS, is_hit, program};
+use crate::support::{WORKERS, is_hit, program, wait_in_force};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -158,4 +158,94 @@ fn ten_thousand_clients_on_one_cold_key_cost_one_get() {
     }
     eprintln!("{count} waiting clients answered in {:?}", resumed.elapsed());
     assert_eq!(redis.command_calls("get"), 1);
+}
+
+/// Readers who each want what is true from their own time on, of one cold key, while Redis stands still.
+fn herd(redis: &RedisServer, proxy: &Proxy, readers: usize, ask: impl Fn() -> HttpClient) {
+    redis.client().set("k", "v");
+    let sum = || proxy.metrics().sum("redis_proxy_lookups_total");
+    let (gets, before) = (redis.command_calls("get"), sum());
+    redis.pause_process();
+    let mut clients: Vec<_> = (0..readers).map(|_| ask()).collect();
+    wait_until(PATIENCE, "all to have asked", || sum() >= before + readers as f64);
+    redis.resume_process();
+    for client in &mut clients {
+        assert_eq!(client.read_response().text(), "v");
+    }
+    let pttls = redis.command_calls("pttl");
+    let gets = redis.command_calls("get") - gets;
+    assert!(gets <= 3, "{gets} GETs for {readers} readers");
+    assert!(pttls <= 3 + 1, "{pttls} PTTLs, one of them the canary's");
+}
+
+#[test]
+fn a_herd_of_strict_readers_on_a_cold_key_costs_three_fetches() {
+    let redis = RedisServer::start();
+    // A link that is silent for this long is not lost.
+    let settings = [("COHERENCE", "strict"), ("UPSTREAM_TIMEOUT", "60s"), ("MAX_STALENESS", "10s")];
+    let program = settings.iter().fold(program(), |program, (name, value)| program.set(name, value));
+    let proxy = program.redis(&redis).start();
+    wait_in_force(&proxy);
+    herd(&redis, &proxy, 200, || ask(&proxy, "/k"));
+}
+
+#[test]
+fn nor_does_no_cache_cost_more_where_it_is_honoured() {
+    for mode in ["tracking", "ttl"] {
+        let redis = RedisServer::start();
+        let settings = [("COHERENCE", mode), ("UPSTREAM_TIMEOUT", "60s"), ("MAX_STALENESS", "10s")];
+        let program = settings.iter().fold(program(), |program, (name, value)| program.set(name, value));
+        let proxy = program.set("HONOR_NO_CACHE", "on").redis(&redis).start();
+        if mode != "ttl" {
+            wait_in_force(&proxy);
+        }
+        herd(&redis, &proxy, 200, || {
+            let mut client = proxy.client();
+            client.send("GET /k HTTP/1.1\r\nHost: h\r\nCache-Control: no-cache\r\n\r\n");
+            client
+        });
+    }
+}
+
+#[test]
+fn what_waits_behind_a_lost_connection_is_fetched_on_the_next_one() {
+    let redis = RedisServer::start();
+    let link = FaultProxy::start(redis.address());
+    let program = program().redis_at(link.address()).set("COHERENCE", "strict").set("MAX_STALENESS", "10s");
+    let proxy = program.set("UPSTREAM_TIMEOUT", "60s").start();
+    proxy.allow_warning("connection to redis lost");
+    proxy.allow_warning("coherence is not in force");
+    wait_in_force(&proxy);
+    redis.client().set("k", "v");
+    link.stall_replies();
+    let mut clients: Vec<_> = (0..20).map(|_| ask(&proxy, "/k")).collect();
+    wait_lookups(&proxy, 20);
+    link.pass();
+    link.reset();
+    for client in &mut clients {
+        assert_eq!(client.read_response().text(), "v");
+    }
+    // On either connection two of the key and one of the canary, and on the second one more behind the two.
+    let gets = redis.command_calls("get");
+    assert!(gets <= 3 + 4, "{gets} GETs for 20 readers");
+}
+
+#[test]
+fn a_herd_that_nobody_answers_ends_as_a_fetch_does() {
+    let redis = RedisServer::start();
+    let program = program().redis(&redis).set("COHERENCE", "strict").set("UPSTREAM_TIMEOUT", "500ms");
+    let proxy = program.set("REDIS_CONNECT_TIMEOUT", "500ms").start();
+    proxy.allow_warning("connection to redis lost");
+    proxy.allow_warning("redis unavailable");
+    proxy.allow_warning("coherence is not in force");
+    wait_in_force(&proxy);
+    redis.pause_process();
+    let mut clients: Vec<_> = (0..20).map(|_| ask(&proxy, "/k")).collect();
+    for client in &mut clients {
+        client.set_read_timeout(PATIENCE);
+        let status = client.read_response().status;
+        assert!(status == 503 || status == 504, "{status}");
+    }
+    redis.resume_process();
+    wait_until(PATIENCE, "answers again", || proxy.get("/k").status == 404);
 }

@@ -26,9 +26,8 @@ use std::fmt;
 use std::hash::Hasher;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
-use cache::{Entry, Fill, Lease, Need};
+use cache::{Entry, Fill, Held, Lease, Need};
 use mutant::Mutant;
 use resp::{RequestLimits, RequestParser};
 use siphasher::sip::SipHasher13;
@@ -217,6 +216,16 @@ impl Link {
         self.send_fill(fill, Errand::First, stats, now_ns);
     }
 
+    /// The same of a fill that is held, once it may be sent: it takes the lease and the stamp of then.
+    pub(super) fn fetch_held(self: &Arc<Self>, held: Held<Failure>) {
+        // What is held keeps no link: with its last user the fill is given up.
+        let link = Arc::downgrade(self);
+        held.send_with(move |fill| match link.upgrade() {
+            Some(link) => link.send_fill(fill, Errand::First, &link.stats, now_ns()),
+            None => drop(fill),
+        });
+    }
+
     fn send_fill(&self, mut fill: Fill<Failure>, errand: Errand, stats: &WorkerStats, now_ns: u64) {
         let (key, question) = (fill.key(), fill.view().question);
         if self.large.has(key, question, now_ns) || self.denied.has(key, question, now_ns) {
@@ -262,14 +271,9 @@ impl Link {
         }
     }
 
-    /// How long Redis may be silent.
-    pub(super) fn silence_timeout(&self) -> Duration {
-        self.upstream.silence_timeout()
-    }
-
     /// Where the replies of the detour go.
     fn detour_sink(&self) -> FillSink {
-        FillSink::past_the_cache(&self.detour, &self.stats, self.budget.clone())
+        FillSink::past_the_cache(&self.detour, &self.stats)
     }
 
     fn give_up(&self, fill: Fill<Failure>, errand: Errand, failure: Failure, stats: &WorkerStats) {

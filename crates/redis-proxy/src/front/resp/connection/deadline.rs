@@ -4,7 +4,6 @@ use std::task::{Context, Poll, ready};
 
 use super::{Connection, End};
 use crate::clock::now_ns;
-use crate::front::resp::answers::LARGE_VALUE;
 use crate::timer::Timer;
 
 impl Connection {
@@ -37,8 +36,7 @@ impl Connection {
         }
         let timer = self.timer.get_or_insert_with(|| Timer::new(now_ns(), deadline_ns));
         ready!(timer.poll_until(deadline_ns, cx));
-        let crowded = self.output.unsent_value() > LARGE_VALUE && self.front.readers.is_crowded();
-        if self.blocked.is_on() && !self.blocked.is_stuck(&self.stream, settings.write_timeout_ns, crowded) {
+        if self.blocked.is_on() && !self.blocked.is_stuck(&self.stream, settings.write_timeout_ns) {
             cx.waker().wake_by_ref();
             return Poll::Pending;
         }

@@ -46,8 +46,17 @@ fn count(how: How) {
     READS[how as usize].fetch_add(1, Ordering::Relaxed);
 }
 
+/// What is explored.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Explored {
+    Tracked,
+    Strict,
+    /// Strict reads of one key by more readers than fetches may be sent for.
+    Herd,
+}
+
 /// Runs the world in many schedules.
-fn explore(strict: bool) {
+fn explore(what: Explored) {
     if let Ok(name) = env::var(MUTANT) {
         assert!(mutant::switch_on(&name), "there is a mutant {name}");
     }
@@ -56,15 +65,15 @@ fn explore(strict: bool) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
     let _entered = Box::leak(Box::new(runtime)).enter();
     if let Ok(schedule) = env::var("SCHEDULE") {
-        return run(ReplayScheduler::new_from_encoded(&schedule), strict);
+        return run(ReplayScheduler::new_from_encoded(&schedule), what);
     }
     let seed = testkit::seed();
     let usual = if env::var_os("SOAK").is_some() { SOAK_ROUNDS } else { USUAL_ROUNDS };
     let rounds = env::var(ROUNDS).map_or(usual, |rounds| rounds.parse().expect("a number of schedules"));
     eprintln!("SEED={seed}, {rounds} schedules of each kind");
-    run(RandomScheduler::new_from_seed(seed, rounds), strict);
+    run(RandomScheduler::new_from_seed(seed, rounds), what);
     for depth in [2, 4] {
-        run(PctScheduler::new_from_seed(seed, depth, rounds / 2), strict);
+        run(PctScheduler::new_from_seed(seed, depth, rounds / 2), what);
     }
     for how in How::ALL {
         let reads = READS[how as usize].load(Ordering::Relaxed);
@@ -73,20 +82,25 @@ fn explore(strict: bool) {
     }
 }
 
-fn run(scheduler: impl Scheduler + 'static, strict: bool) {
+fn run(scheduler: impl Scheduler + 'static, what: Explored) {
     let mut config = Config::new();
     config.stack_size = 256 * 1024;
     config.failure_persistence = FailurePersistence::Print;
     config.silence_warnings = true;
-    Runner::new(scheduler, config).run(move || Arc::new(World::new(strict)).live());
+    Runner::new(scheduler, config).run(move || Arc::new(World::new(what)).live());
 }
 
 #[test]
 fn tracked_reads_are_within_the_bound_in_every_schedule() {
-    explore(false);
+    explore(Explored::Tracked);
 }
 
 #[test]
 fn strict_reads_are_linearizable_in_every_schedule() {
-    explore(true);
+    explore(Explored::Strict);
+}
+
+#[test]
+fn a_herd_is_two_fetches_and_one_that_waits_in_every_schedule() {
+    explore(Explored::Herd);
 }

@@ -41,6 +41,11 @@ impl Mood {
         }
     }
 
+    /// All meet at one.
+    pub(super) fn of_one_key(self) -> Mood {
+        Mood { keys: 1, ..self }
+    }
+
     pub(super) fn key(self) -> &'static str {
         KEYS[thread_rng().gen_range(0..self.keys)]
     }

@@ -8,27 +8,32 @@ use mutant::Mutant;
 
 use super::{MUTANT, ROUNDS};
 
-const MODES: [&str; 2] = [
+const MODES: [&str; 3] = [
     "tracked_reads_are_within_the_bound_in_every_schedule",
     "strict_reads_are_linearizable_in_every_schedule",
+    "a_herd_is_two_fetches_and_one_that_waits_in_every_schedule",
 ];
 
 /// How a broken rule is told.
-const RULES: [&str; 8] =
-    ["C0:", "C1:", "C3:", "C4:", "C5:", "held and proven", "the last word", "unanswered"];
+const RULES: [&str; 9] =
+    ["C0:", "C1:", "C3:", "C4:", "C5:", "held and proven", "the last word", "unanswered", "a herd:"];
 
 /// The schedules of each kind that a fault may take. Most need some hundred; the worst (`flush-before-sync`) needed
 /// tens of thousands once.
 const MUTANT_ROUNDS: &str = "200000";
 
 fn assert_found(mutant: Mutant) {
+    assert_found_in(mutant, &MODES[..2]);
+}
+
+fn assert_found_in(mutant: Mutant, modes: &[&str]) {
     if !cfg!(debug_assertions) {
         return; // nothing of them is in this build
     }
     let started = Instant::now();
     let module = module_path!().strip_suffix("::mutants").and_then(|path| path.split_once("::"));
     let (_, module) = module.expect("a crate, and a module above this one");
-    for mode in MODES {
+    for mode in modes {
         let output = Command::new(env::current_exe().expect("this program"))
             .args([&format!("{module}::{mode}"), "--exact", "--nocapture"])
             .env_remove("SCHEDULE")
@@ -47,6 +52,12 @@ fn assert_found(mutant: Mutant) {
         return;
     }
     panic!("{} was not found in {:?}", mutant.name(), started.elapsed());
+}
+
+/// It breaks no read, so that the herd alone shows it.
+#[test]
+fn held_stamped_early_is_found() {
+    assert_found_in(Mutant::HeldStampedEarly, &MODES[2..]);
 }
 
 #[test]

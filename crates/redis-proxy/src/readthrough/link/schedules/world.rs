@@ -4,7 +4,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use cache::{Cache, Limits, Outcome};
+use cache::{Cache, Limits, MOST_SENT, Outcome};
 use sync::Mutex;
 use sync::shuttle::future::{block_on, yield_now};
 use sync::shuttle::rand::{Rng, thread_rng};
@@ -17,15 +17,16 @@ use upstream::{Address, Driver, Endpoint, Loss, Target};
 use super::super::sink::{LinkSink, Ticket};
 use super::super::tend::{Report, try_out};
 use super::super::{Link, LinkSettings};
-use super::count;
 use super::judge::{How, OwnWrite, Read, judge};
 use super::mood::{BOUND_NS, Mood};
 use super::redis::{KEYS, Redis};
 use super::wire::lay_wire;
+use super::{Explored, count};
 use crate::clock::{now_ns, start};
 use crate::readthrough::{Asked, Read as Got, ReadThrough};
 
 const READERS: usize = 2;
+const HERD: usize = 5;
 const READS: usize = 10;
 const WRITES: usize = 4;
 const FAULTS: usize = 3;
@@ -49,12 +50,14 @@ pub(super) struct World {
     reads: ReadThrough,
     driver: Mutex<Option<Driver<Ticket>>>,
     strict: bool,
+    readers: usize,
     mood: Mood,
     own: Mutex<Vec<OwnWrite>>,
 }
 
 impl World {
-    pub(super) fn new(strict: bool) -> World {
+    pub(super) fn new(what: Explored) -> World {
+        let strict = what != Explored::Tracked;
         start(1 << 40);
         let limits = Limits {
             capacity: 8,
@@ -88,7 +91,8 @@ impl World {
             reads,
             driver: Mutex::new(Some(driver)),
             strict,
-            mood: Mood::draw(),
+            readers: if what == Explored::Herd { HERD } else { READERS },
+            mood: if what == Explored::Herd { Mood::draw().of_one_key() } else { Mood::draw() },
             own: Mutex::default(),
         }
     }
@@ -97,7 +101,7 @@ impl World {
     pub(super) fn live(self: Arc<Self>) {
         let (events, told) = unbounded_channel();
         let link = self.spawn(move |world| block_on(world.drive(told)));
-        let readers: Vec<_> = (0..READERS).map(|_| self.spawn(|world| world.read_some())).collect();
+        let readers: Vec<_> = (0..self.readers).map(|_| self.spawn(|world| world.read_some())).collect();
         let writer = self.spawn(|world| world.write_some());
         let faults = self.spawn({
             let events = events.clone();
@@ -147,7 +151,12 @@ impl World {
     fn read(&self, key: &'static str, no_cache: bool, min_sync_ns: &mut u64) -> Option<Read> {
         let start_ns = now_ns();
         let asked = Asked { now_ns: start_ns, min_sync_ns: *min_sync_ns, no_cache };
-        let (found, how) = match self.reads.get(key.as_bytes(), asked) {
+        let got = self.reads.get(key.as_bytes(), asked);
+        let fetches = self.link.store.stats(now_ns()).fills_in_flight;
+        let most = KEYS.len() * (MOST_SENT + 1);
+        let most = if self.readers == HERD { MOST_SENT + 1 } else { most };
+        assert!(fetches <= most as u64, "a herd: {fetches} fetches, and {most} are allowed");
+        let (found, how) = match got {
             Got::Hit(entry) => ((!entry.is_missing()).then(|| number(entry.value())), How::Hit),
             Got::Wait(waiting) => {
                 let answered = block_on(waiting);
