@@ -112,8 +112,8 @@ struct Open {
     registered_ns: u64,
 }
 
-/// Keys and their fills.
-type SentLate = Arc<Mutex<Vec<(u32, Fill<u64>)>>>;
+/// Fills, and when they were registered.
+type SentLate = Arc<Mutex<Vec<(Fill<u64>, u64)>>>;
 
 struct World {
     cache: Cache<u64>,
@@ -226,6 +226,7 @@ impl World {
             (Lookup::Wait(waiter), Err(Some(id))) => self.waiters.push((id, waiter)),
             (Lookup::Miss(fill, waiter), Err(None)) => {
                 let id = self.judge.fills.len() - 1;
+                assert!(self.judge.on_the_way.contains(&id), "{key} is sent, and two are on their way");
                 self.waiters.push((id, waiter));
                 self.open.push(Open { id, fill, registered_ns: self.now });
                 if self.dice.below(4) > 0 {
@@ -233,9 +234,11 @@ impl World {
                 }
             }
             (Lookup::Held(held, waiter), Err(None)) => {
-                self.waiters.push((self.judge.fills.len() - 1, waiter));
-                let sent = self.sent_late.clone();
-                held.send_with(move |fill| sent.lock().expect("a list").push((key, fill)));
+                let id = self.judge.fills.len() - 1;
+                assert!(self.judge.behind.contains(&id), "{key} is held too early");
+                self.waiters.push((id, waiter));
+                let (sent, now) = (self.sent_late.clone(), self.now);
+                held.send_with(move |fill| sent.lock().expect("a list").push((fill, now)));
                 assert!(self.sent_late.lock().expect("a list").is_empty(), "{key} is sent too early");
             }
             (got, expected) => panic!("lookup of {key}: {got:?}, expected {expected:?}"),
@@ -289,9 +292,10 @@ impl World {
         self.judge.fills[id].2 = false;
         let sent = std::mem::take(&mut *self.sent_late.lock().expect("a list"));
         let next = self.judge.ended(id);
-        assert_eq!(sent.iter().map(|(of, _)| *of).collect::<Vec<_>>(), Vec::from_iter(next.map(|_| key)));
+        assert_eq!(sent.len(), usize::from(next.is_some()), "after a fill of {key}");
+        assert!(sent.iter().all(|(fill, _)| fill.key() == key.to_be_bytes()));
         let late = sent.into_iter().zip(next);
-        self.open.extend(late.map(|((_, fill), id)| Open { id, fill, registered_ns: self.now }));
+        self.open.extend(late.map(|((fill, registered_ns), id)| Open { id, fill, registered_ns }));
         let (ended, waiting) = std::mem::take(&mut self.waiters).into_iter().partition(|(of, _)| *of == id);
         self.waiters = waiting;
         let ended: Vec<(usize, Waiter<u64>)> = ended;
@@ -342,6 +346,7 @@ fn compare(shards: usize, capacity: usize, steps: usize) {
         };
         let id = world.judge.fills.len() - 1;
         assert!(world.judge.found(id, b"first", world.now, world.now));
+        assert_eq!(world.judge.ended(id), None);
         world.next_death_ns = world.next_death_ns.min(world.now + EXPIRY_NS);
         fill.found(b"first", Facts::default(), Keep::ForItsAge, world.now);
     }
@@ -353,6 +358,9 @@ fn compare(shards: usize, capacity: usize, steps: usize) {
     }
     world.compare_everything();
     world.open.clear();
+    // What was held behind them is sent now.
+    let sent_late = std::mem::take(&mut *world.sent_late.lock().expect("a list"));
+    drop(sent_late);
     let stats = world.cache.stats(world.now);
     let left = stats.replaced + stats.evictions + stats.expiries + stats.invalidations + stats.flushed;
     assert_eq!((stats.entries, stats.fills_in_flight), (stats.stored - left, 0), "{stats:?}");
