@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use testkit::{Action, FaultProxy, HttpClient, Proxy, RedisServer, ScriptedRedis, wait_until};
 
-use crate::support::{WORKERS, is_hit, program, wait_in_force};
+use crate::support::{WORKERS, is_hit, program, start_resp_in, wait_in_force};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -248,4 +248,29 @@ fn a_herd_that_nobody_answers_ends_as_a_fetch_does() {
     }
     redis.resume_process();
     wait_until(PATIENCE, "answers again", || proxy.get("/k").status == 404);
+}
+
+#[test]
+fn nor_does_a_herd_of_redis_clients_cost_more() {
+    let (redis, proxy) = start_resp_in("strict", &[("UPSTREAM_TIMEOUT", "60s"), ("MAX_STALENESS", "10s")]);
+    redis.client().command(&["RPUSH", "list", "a"]);
+    redis.client().set("other", "o");
+    let mut clients: Vec<_> = (0..100).map(|_| proxy.resp_client()).collect();
+    // Each is let in.
+    for client in &mut clients {
+        client.ask("GET other", "$1\r\no");
+    }
+    let lookups = || proxy.metrics().sum("redis_proxy_lookups_total");
+    let before = lookups();
+    redis.pause_process();
+    for client in &mut clients {
+        client.send("LRANGE list 0 -1\r\n");
+    }
+    wait_until(PATIENCE, "all to have asked", || lookups() >= before + 100.0);
+    redis.resume_process();
+    for client in &mut clients {
+        client.expect("*1\r\n$1\r\na\r\n");
+    }
+    let asked = redis.command_calls("lrange");
+    assert!(asked <= 3, "{asked} for 100 clients");
 }
