@@ -70,9 +70,7 @@ pub(crate) async fn greet(
         true => track(&mut talk, Hello::read(&hello).as_ref()).await?,
         false => Tracking::NotAsked,
     };
-    if !talk.is_quiet() {
-        return Err(Loss::Unreachable("bytes that answer nothing".into()));
-    }
+    talk.pass_over_pushes().await?;
     Ok(tracking)
 }
 
@@ -112,6 +110,22 @@ impl<'a> Talk<'a> {
     /// Whether nothing has come that was not asked for.
     pub(crate) fn is_quiet(&self) -> bool {
         self.inbox.is_empty()
+    }
+
+    /// What is told unasked before anything was read concerns nobody: a FLUSHALL tells all who are tracked.
+    async fn pass_over_pushes(&mut self) -> Result<(), Loss> {
+        while !self.inbox.is_empty() {
+            match self.decoder.decode(&mut self.inbox) {
+                Ok(Some(Frame::Push(_))) => {}
+                Ok(None) => match self.stream.read_buf(&mut self.inbox).await {
+                    Ok(0) => return Err(self.broken("closed during the handshake".into())),
+                    Ok(_) => {}
+                    Err(error) => return Err(self.broken(error.to_string())),
+                },
+                _ => return Err(Loss::Unreachable("bytes that answer nothing".into())),
+            }
+        }
+        Ok(())
     }
 
     pub(crate) async fn ask(&mut self, arguments: &[&[u8]]) -> Result<Frame, Loss> {

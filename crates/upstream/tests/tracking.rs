@@ -73,6 +73,15 @@ fn a_server_that_tracks_is_on_and_is_asked_in_this_order() {
 }
 
 #[test]
+fn what_is_told_before_anything_was_read_is_passed_over() {
+    let told = tracking().answer("CLIENT NO-EVICT", "+OK\r\n>2\r\n$10\r\ninvalidate\r\n_\r\n");
+    assert_eq!(found_at(endpoint(told.start(value).address())), ON);
+    let info = "%3\r\n$5\r\nflags\r\n~1\r\n$2\r\non\r\n$8\r\nredirect\r\n:-1\r\n$8\r\nprefixes\r\n*0\r\n";
+    let told = tracking().answer("CLIENT TRACKINGINFO", format!("{info}>2\r\n$10\r\ninvalidate\r\n_\r\n"));
+    assert_eq!(found_at(endpoint(told.start(value).address())), ON);
+}
+
+#[test]
 fn a_server_without_resp3_is_refused_and_not_asked_to_track() {
     let with_resp2 = hello("redis", "7.0.15", "master").replace(":3", ":2");
     for redis in [tracking().refuse_hello(), tracking().answer("HELLO", with_resp2)] {
