@@ -83,6 +83,19 @@ impl Lanes {
         Pinning(spawn_local(self.clone().find_pin(key)))
     }
 
+    /// One that is left over, if nobody waits for one in turn: at once, so that a client that is about to block is overtaken by
+    /// nobody. That Redis has closed it is known here as soon as what the client has sent.
+    pub(crate) fn spare_pin(&self, key: &LaneKey) -> Option<PinStream> {
+        let place = Some(self.bounds.pins.take().filter(|_| self.turns.is_empty())?);
+        loop {
+            let mut stream = self.left_over(key)?;
+            if stream.is_silent() {
+                stream.place = place;
+                return Some(stream);
+            }
+        }
+    }
+
     /// The same for a client that is about to block. They get theirs in the order in which they have asked, and their tasks are
     /// woken in that order; so a task of its own does it, which waits for no client.
     pub(crate) fn pin_in_turn(self: &Rc<Self>, key: LaneKey) -> Pinning {

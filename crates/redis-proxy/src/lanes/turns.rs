@@ -22,6 +22,11 @@ pub(super) struct Turn {
 }
 
 impl Turns {
+    /// Whether nobody waits.
+    pub(super) fn is_empty(&self) -> bool {
+        self.waiting.borrow().is_empty()
+    }
+
     /// The last place.
     pub(super) fn take(self: &Rc<Self>) -> Turn {
         let mut waiting = self.waiting.borrow_mut();

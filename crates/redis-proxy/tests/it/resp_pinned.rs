@@ -75,7 +75,7 @@ fn replies(client: &mut RawClient, lines: &str) -> Vec<String> {
 
 #[test]
 fn what_a_transaction_says_of_its_client_holds_afterwards() {
-    let (redis, proxy) = start_resp(&[("WORKERS", "1")]);
+    let (redis, proxy) = start_resp_in("ttl", &[("WORKERS", "1")]);
     redis.client().command(&["ACL", "SETUSER", "ann", "on", ">pw", "~*", "&*", "+@all", "-client|setname"]);
     let after = "CLIENT GETNAME\r\nACL WHOAMI\r\nSET k v\r\nGET k\r\nWATCH k\r\nMULTI\r\nGET k\r\nEXEC";
     for within in [

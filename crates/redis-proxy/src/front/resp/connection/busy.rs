@@ -95,6 +95,17 @@ impl Hello {
 }
 
 impl Connection {
+    /// Takes a pin that is left over, if there is one.
+    pub(super) fn take_spare_pin(&mut self) -> bool {
+        let key = self.session.key.clone();
+        let Some(stream) = self.front.lanes.spare_pin(&key) else {
+            return false;
+        };
+        self.session.entry.set_upstream_id(stream.upstream_id);
+        self.pinned = Some(Pinned::new(stream, key));
+        true
+    }
+
     /// Starts to get a pin for the command at hand, which may block.
     pub(super) fn get_pin(&mut self, blocks: bool) {
         let key = self.session.key.clone();

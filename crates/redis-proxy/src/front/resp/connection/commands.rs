@@ -103,6 +103,9 @@ impl Connection {
             }
             _ if self.waiting() > 0 => false,
             Route::Local(local) => self.answer(local, arguments, request, cx),
+            Route::Pinned(Why::Blocking) if self.take_spare_pin() => {
+                self.command_pinned(request, arguments, cx)
+            }
             Route::Pinned(_) | Route::Tunnel => {
                 self.get_pin(way == Route::Pinned(Why::Blocking));
                 false
