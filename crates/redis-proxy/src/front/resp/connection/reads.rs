@@ -19,7 +19,7 @@ use resp::{Arguments, Protocol, RequestLimits, RequestParser};
 use super::Connection;
 use crate::clock::{nanos, now_ns};
 use crate::failure::Failure;
-use crate::front::resp::answers::{LARGE_VALUE, Said, accepts, header, write, write_missing};
+use crate::front::resp::answers::{LARGE_VALUE, Said, accepts, header, write, write_missing, write_small};
 use crate::front::resp::reply::error;
 use crate::front::resp::session::{Replies, Session};
 use crate::lanes::{LARGE_REPLY, LaneKey, Pace, Request};
@@ -208,6 +208,10 @@ impl Connection {
             Some(Found::Hit(entry)) => {
                 let (now_ns, limit) = (self.turn_ns, self.front.settings.output_bytes);
                 let out = &mut self.output.bytes;
+                if write_small(out, read, &entry) {
+                    self.front.stats.cached.add(1);
+                    return Some(true);
+                }
                 match write(out, read, arguments, &entry, protocol, now_ns, (0, limit)) {
                     Said::Whole => {}
                     Said::UpToValue { part, line } => {
