@@ -176,3 +176,17 @@ fn acl_load_ends_the_clients_that_it_ends_at_redis() {
         eprintln!("{server}: a user that is as before ends: {expected}");
     }
 }
+
+#[test]
+fn a_lane_is_kept_for_those_who_come_later_unless_rights_may_have_changed() {
+    let (_redis, proxy) = start_resp(&[("WORKERS", "1")]);
+    let opened = || proxy.metrics().value("redis_proxy_lanes_total{event=\"opened\"}");
+    proxy.resp_client().ask("INCR n", ":1").ask("CONFIG SET maxmemory-samples 5", "+OK");
+    let before = opened();
+    proxy.resp_client().ask("INCR n", ":2");
+    assert_eq!(opened(), before, "that setting decides nothing");
+    proxy.resp_client().ask("ACL SETUSER default nopass", "+OK");
+    wait_until(SOON, "no lane", || known_lanes(&proxy) == 0.0);
+    proxy.resp_client().ask("INCR n", ":3");
+    assert!(opened() > before);
+}

@@ -65,6 +65,7 @@ impl RespFront {
                     }
                 }))
             }
+            Change::Login if !sets_login(arguments) => None,
             Change::Login => {
                 let lanes = self.lanes.clone();
                 Some(unless_refused(move || lanes.void_admissions()))
@@ -100,6 +101,7 @@ impl RespFront {
             Some(command) if command.change() == Change::Keys && !command.has_one_key() => {
                 Some(self.everything())
             }
+            Some(command) if command.change() == Change::Login => Some(self.anything()),
             command => self.duty(command, arguments, seen),
         }
     }
@@ -111,8 +113,12 @@ impl RespFront {
         while !bytes.is_empty() {
             let len = match parser.parse(bytes) {
                 Ok(Parsed::Request { len, .. }) => {
-                    let command = commands.find(parser.arguments(bytes));
-                    if command.is_none_or(|command| command.change() != Change::None) {
+                    let arguments = parser.arguments(bytes);
+                    let changes = |command: &Command| match command.change() {
+                        Change::Login => sets_login(arguments),
+                        change => change != Change::None,
+                    };
+                    if commands.find(arguments).is_none_or(changes) {
                         return true;
                     }
                     len
@@ -141,6 +147,16 @@ impl RespFront {
         let written = self.readers.own().writes_everything();
         unless_refused(move || written.answered())
     }
+}
+
+/// Whether a CONFIG SET names what decides whom Redis lets in without a login.
+fn sets_login(arguments: Arguments<'_>) -> bool {
+    let deciding = [&b"requirepass"[..], b"protected-mode"];
+    arguments
+        .iter()
+        .skip(2)
+        .step_by(2)
+        .any(|name| deciding.iter().any(|word| name.eq_ignore_ascii_case(word)))
 }
 
 /// What a command of which Redis says that it has not begun need not do.
