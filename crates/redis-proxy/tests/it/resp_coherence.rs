@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use testkit::{Action, HttpClient, Proxy, RawClient, RedisServer, Reply, ScriptedRedis, wait_until};
+use testkit::{Action, HttpClient, Proxy, RawClient, RedisServer, Reply, ScriptedRedis, Server, wait_until};
 
 use crate::support::{program, start_resp};
 
@@ -46,6 +46,36 @@ fn by_default_redis_clients_are_shown_no_key_that_has_expired_and_each_change() 
     wait_until(SOON, "the key's end", || redis.client().command(&["EXISTS", "otp"]) == Reply::Integer(0));
     client.ask("GET otp", "$-1").ask("EXISTS otp", ":0").ask("TTL otp", ":-2").ask("STRLEN otp", ":0");
     assert_eq!(proxy.get("/otp").text(), "1", "over HTTP its age is what counts");
+}
+
+#[test]
+fn by_default_it_is_so_before_every_server() {
+    for server in Server::ALL {
+        let Some(redis) = server.builder() else { continue };
+        let redis = redis.start();
+        let proxy = program().redis(&redis).set("RESP_PORT", "0").set("MAX_STALENESS", "5s").start();
+        let mut client = proxy.resp_client();
+        let what = format!("{server:?}");
+        client.ask("SET k old", "+OK");
+        wait_kept(&proxy, &mut client, "GET k", "$3\r\nold");
+        assert_eq!(standing(&proxy).0, "tracking, in force", "{what}");
+        assert_eq!(proxy.get("/k").text(), "old", "{what}");
+        redis.client().set("k", "new");
+        wait_until(SOON, &what, || client.send("GET k\r\n").bulk() == b"new");
+        client.ask("SET otp 1 PX 1000", "+OK").ask("GET otp", "$1\r\n1");
+        wait_until(SOON, &what, || redis.client().get("otp").is_none());
+        client.ask("GET otp", "$-1").ask("EXISTS otp", ":0");
+        wait_kept(&proxy, &mut client, "GET k", "$3\r\nnew");
+        redis.client().command(&["FLUSHALL"]);
+        wait_until(SOON, &what, || client.send("EXISTS k\r\n").line() == ":0");
+        let answer = proxy.get("/k");
+        assert_eq!(
+            (answer.text(), answer.header("cache-status")),
+            ("old", Some("redis-proxy; hit")),
+            "{what}"
+        );
+        assert_eq!(proxy.metrics().value("redis_proxy_coherence_violations_total"), 0.0, "{what}");
+    }
 }
 
 #[test]
