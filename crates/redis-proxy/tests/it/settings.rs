@@ -64,6 +64,23 @@ fn an_unknown_flag_is_one_line_and_exit_code_2() {
 }
 
 #[test]
+fn a_setting_of_an_earlier_version_refuses_the_start_and_names_its_successor() {
+    for (environment, arguments) in [
+        (&[("RESP_CACHE", "on")][..], &[][..]),
+        (&[("RESP_CACHE", "off"), ("RESP_COHERENCE", "off")], &[]),
+        (&[], &["--resp-cache=on"]),
+        (&[("RESP_CACHE", "on")], &["--check-config"]),
+    ] {
+        let output = run(environment, arguments);
+        assert_eq!((output.status.code(), output.stderr.lines().count()), (Some(2), 1), "{output:?}");
+        assert!(
+            output.stderr.contains("RESP_CACHE") && output.stderr.contains("RESP_COHERENCE"),
+            "{output:?}"
+        );
+    }
+}
+
+#[test]
 fn check_config_judges_and_starts_nothing() {
     let good = run(&[("CAPACITY", "7")], &["--check-config"]);
     assert_eq!((good.status.code(), good.stderr.as_str()), (Some(0), ""), "{good:?}");
