@@ -53,6 +53,20 @@ impl Budget {
         self.effective.load(Ordering::Relaxed)
     }
 
+    pub(crate) fn is_bounded(&self) -> bool {
+        self.asked.load(Ordering::Relaxed) != UNBOUNDED
+    }
+
+    pub(crate) fn half(&self) -> u64 {
+        self.asked.load(Ordering::Relaxed) / 2
+    }
+
+    /// The limit of the charges while so many bytes are in flight.
+    pub(crate) fn left_by(&self, in_flight: u64) -> u64 {
+        let effective = self.effective();
+        if in_flight == 0 { effective } else { effective.saturating_sub(in_flight).max(self.half()) }
+    }
+
     /// For statistics: asked, effective (0 if unbounded) and the resident size last seen.
     pub(crate) fn gauges(&self) -> (u64, u64, u64) {
         let bounded = |bytes: u64| if bytes == UNBOUNDED { 0 } else { bytes };

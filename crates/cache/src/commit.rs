@@ -87,7 +87,10 @@ impl<E> Cache<E> {
         unkept.into_iter().for_each(|why| shard.stats.count_unkept(why));
         let change = shard.totals() - before;
         drop(shard);
-        drop(old);
+        old.into_iter().for_each(|old| inner.follow(old));
+        if unkept.is_some() {
+            inner.follow_one(entry.clone());
+        }
         inner.make_room(change, EXTRA_EVICTIONS, now_ns);
         match (overtaken, unwanted) {
             (None, None) => Stored::Yes,

@@ -207,6 +207,11 @@ impl Entry {
         self.0.header.header.lease.as_ref()
     }
 
+    /// Whether somebody else holds it too.
+    pub(crate) fn is_shared(&self) -> bool {
+        ThinArc::strong_count(&self.0) > 1
+    }
+
     /// Whether `other` is this very entry, not only an equal one.
     pub(crate) fn is(&self, other: &Entry) -> bool {
         std::ptr::eq(self.0.ptr(), other.0.ptr())

@@ -26,6 +26,7 @@ mod commit;
 mod entry;
 mod fill;
 mod flight;
+mod flow;
 mod held;
 mod index;
 mod lease;
@@ -375,7 +376,9 @@ impl<E> Cache<E> {
         let change = shard.totals() - before;
         drop(shard);
         self.0.room.settle(change);
-        gone.is_some_and(|gone| gone.first.epoch() == at.epoch)
+        let epoch = gone.as_ref().map(|gone| gone.first.epoch());
+        gone.into_iter().for_each(|gone| self.0.follow(gone));
+        epoch == Some(at.epoch)
     }
 
     /// Makes every entry and every fill in flight a thing of the past, in constant time. Memory is reclaimed by inserts
@@ -395,7 +398,8 @@ impl<E> Cache<E> {
     /// Tells the byte budget how much memory the process holds, and how much of that is not the cache's doing (resident
     /// when it was ready, plus what its connections need). Call it every 100 to 250 ms; without a budget it only notes.
     pub fn observe_resident(&self, resident: u64, baseline: u64) {
-        let accounted = self.0.room.totals().bytes.max(0) as u64;
+        self.0.room.flow.look(usize::MAX);
+        let accounted = self.0.room.totals().bytes.max(0) as u64 + self.0.room.flow.bytes();
         self.0.room.budget.observe(resident, baseline, accounted);
     }
 
@@ -413,6 +417,7 @@ impl<E> Cache<E> {
             stats.others += shard.others() as u64;
             stats.fills_in_flight += shard.fills_in_flight() as u64;
         }
+        stats.in_flight_bytes = inner.room.flow.bytes();
         stats.flushes = inner.epoch.load(Ordering::Relaxed);
         stats.capacity = inner.room.capacity() as u64;
         (stats.budget_bytes, stats.effective_budget_bytes, stats.resident_bytes) = inner.room.budget.gauges();

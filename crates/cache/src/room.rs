@@ -10,6 +10,7 @@ use sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 
 use crate::Inner;
 use crate::budget::Budget;
+use crate::flow::Flow;
 use crate::list::NO_TICK;
 use crate::negatives;
 
@@ -66,6 +67,7 @@ pub(crate) struct Room {
     bytes: AtomicI64,
     negatives: AtomicI64,
     pub(crate) budget: Budget,
+    pub(crate) flow: Flow,
 }
 
 impl Room {
@@ -76,6 +78,7 @@ impl Room {
             bytes: AtomicI64::new(0),
             negatives: AtomicI64::new(0),
             budget: Budget::new(bytes),
+            flow: Flow::default(),
         }
     }
 
@@ -116,7 +119,8 @@ impl Room {
     }
 
     fn exceeded(&self, totals: Totals) -> bool {
-        totals.entries > self.capacity() as i64 || totals.bytes.max(0) as u64 > self.budget.effective()
+        totals.entries > self.capacity() as i64
+            || totals.bytes.max(0) as u64 > self.budget.left_by(self.flow.bytes())
     }
 }
 
@@ -161,7 +165,8 @@ impl<E> Inner<E> {
             let gone = shard.evict(&self.moment(now_ns));
             let change = shard.totals() - before;
             drop(shard);
-            if gone.is_some() {
+            if let Some(gone) = gone {
+                self.follow(gone);
                 return Some(change);
             }
         }

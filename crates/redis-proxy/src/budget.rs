@@ -3,9 +3,11 @@
 //! Two occasions: the beat of maintenance, and, between beats, every few bytes that were fetched. Large values can turn the
 //! whole budget over within one beat, and an allocator that is asked for another size keeps the holes of the last one.
 
+use std::cell::Cell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::clock::now_ns;
 use crate::readthrough::Store;
 
 /// The part of the budget that may be fetched between two looks at the resident size.
@@ -53,6 +55,40 @@ impl Budget {
         if let Some(resident) = resident_bytes().filter(|resident| *resident > baseline + self.bytes) {
             self.store.observe_resident(resident, baseline);
         }
+    }
+}
+
+/// The reply that is arriving on one connection, charged to the budget until it is here.
+pub(crate) struct Arriving {
+    budget: Option<Arc<Budget>>,
+    bytes: Cell<usize>,
+}
+
+impl Arriving {
+    pub(crate) fn new(budget: Option<Arc<Budget>>) -> Self {
+        Arriving { budget, bytes: Cell::new(0) }
+    }
+
+    /// So many more bytes of it.
+    pub(crate) fn announced(&self, bytes: usize) {
+        if let Some(budget) = &self.budget {
+            self.bytes.set(self.bytes.get() + bytes);
+            budget.store.arriving(bytes, now_ns());
+        }
+    }
+
+    /// It is here, or its connection is lost.
+    pub(crate) fn ended(&self) {
+        let bytes = self.bytes.take();
+        if let (Some(budget), true) = (&self.budget, bytes > 0) {
+            budget.store.arrived(bytes);
+        }
+    }
+}
+
+impl Drop for Arriving {
+    fn drop(&mut self) {
+        self.ended();
     }
 }
 

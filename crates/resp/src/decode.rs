@@ -43,6 +43,8 @@ pub struct Decoder {
     scanned: usize,
     /// Bytes the string being read still lacks.
     wanted: usize,
+    /// Bytes of the strings of the reply at hand that are kept, once their lengths are known.
+    announced: usize,
     reply: Reply,
     failed: Option<DecodeError>,
 }
@@ -66,7 +68,15 @@ impl Decoder {
             max_bulk_bytes: limits.max_bulk_bytes.min(usize::MAX / 2), // so that adding the CRLF cannot overflow
             ..limits
         };
-        Self { limits, step: Step::Line, scanned: 0, wanted: 0, reply: Reply::new(limits), failed: None }
+        Self {
+            limits,
+            step: Step::Line,
+            scanned: 0,
+            wanted: 0,
+            announced: 0,
+            reply: Reply::new(limits),
+            failed: None,
+        }
     }
 
     /// The next frame, consumed from the front of `buffer`, or `None` when more bytes are needed.
@@ -86,6 +96,9 @@ impl Decoder {
             self.wanted = 0;
             self.reply.abandon();
         }
+        if !matches!(decoded, Ok(None)) {
+            self.announced = 0;
+        }
         decoded
     }
 
@@ -94,6 +107,11 @@ impl Decoder {
     /// A hint for how much to reserve, as true as the peer is: cap it.
     pub fn wanted(&self) -> usize {
         self.wanted
+    }
+
+    /// Bytes of strings that the reply at hand takes, those included that are still to come; 0 between replies.
+    pub fn announced(&self) -> usize {
+        self.announced
     }
 
     fn advance(&mut self, buffer: &mut BytesMut) -> Result<Option<Frame>, DecodeError> {
@@ -192,7 +210,10 @@ impl Decoder {
     fn open_string(&mut self, kind: u8, length: u64) -> Result<(), DecodeError> {
         let kept = usize::try_from(length).ok().filter(|length| *length <= self.limits.max_bulk_bytes);
         self.step = match kept {
-            Some(length) if self.reply.admit(length)? => Step::Keep { kind, length },
+            Some(length) if self.reply.admit(length)? => {
+                self.announced += length;
+                Step::Keep { kind, length }
+            }
             Some(_) => Step::Skip { left: length, announced: length },
             None => {
                 self.reply.count_payload(length);

@@ -23,6 +23,8 @@ const KEPT_BUFFER: usize = 256 * 1024;
 /// Bytes read in one turn, after which others have theirs: who waits for a large value is to take it before the next ones
 /// have come.
 const TURN_BYTES: usize = 1024 * 1024;
+/// A smaller reply is not announced.
+const ANNOUNCED_LEAST: usize = 64 * 1024;
 /// A line (status, error, number) above this is no Redis reply.
 const MAX_LINE: usize = 64 * 1024;
 /// Elements of one reply, all levels together, before it is passed over as one that is too large.
@@ -45,6 +47,8 @@ pub(crate) fn decoder_limits(endpoint: &Endpoint) -> Limits {
 pub(crate) struct Connection<'a, S: Sink> {
     stream: Box<dyn Duplex>,
     decoder: Decoder,
+    /// What the sink has been told that the reply at hand takes.
+    announced: usize,
     inbox: BytesMut,
     /// Bytes taken from the queue and not yet written.
     outbox: BytesMut,
@@ -72,6 +76,7 @@ impl<'a, S: Sink> Connection<'a, S> {
         Connection {
             stream,
             decoder: Decoder::new(decoder_limits(endpoint)),
+            announced: 0,
             inbox: BytesMut::new(),
             outbox: BytesMut::new(),
             flushed: true,
@@ -175,11 +180,19 @@ impl<'a, S: Sink> Connection<'a, S> {
             match self.decoder.decode(&mut self.inbox) {
                 Ok(Some(Frame::Push(items))) => self.sink.push(items),
                 Ok(Some(frame)) => {
+                    self.announced = 0;
                     if let Err(loss) = self.deliver(frame) {
                         return Poll::Ready(Err(loss));
                     }
                 }
-                Ok(None) => return Poll::Ready(Ok(count)),
+                Ok(None) => {
+                    let more = self.decoder.announced().saturating_sub(self.announced);
+                    if more >= ANNOUNCED_LEAST {
+                        self.sink.announced(more);
+                        self.announced += more;
+                    }
+                    return Poll::Ready(Ok(count));
+                }
                 Err(error) => return Poll::Ready(Err(self.garbled(&error.to_string()))),
             }
         }

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, Weak};
 use std::task::Waker;
+use std::time::Duration;
 
 use bytes::BytesMut;
 use sync::Mutex;
@@ -215,6 +216,11 @@ impl<T> Upstream<T> {
         drop(queue);
         wake(driver);
         Ok(())
+    }
+
+    /// How long Redis may be silent with answers due.
+    pub fn silence_timeout(&self) -> Duration {
+        self.shared.target.endpoint.silence_timeout
     }
 
     /// Closes the connection that is up, if one is: what is sent from now on travels on a new one, wherever the address leads then.

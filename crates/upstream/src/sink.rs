@@ -24,6 +24,11 @@ pub trait Sink {
     /// are [`lost`](Sink::lost).
     fn reply(&self, ticket: Self::Ticket, frame: Frame) -> Result<(), Doubt>;
 
+    /// The reply that is coming next takes so many more bytes; said of large ones, as soon as it is known.
+    fn announced(&self, bytes: usize) {
+        let _ = bytes;
+    }
+
     /// An out-of-band message (RESP3 push).
     fn push(&self, items: Vec<Frame>);
 

@@ -11,6 +11,10 @@ use crate::unacked::unacknowledged;
 
 /// The first look at a client is taken so soon; a quick one has moved on by then and costs none.
 const FIRST_LOOK_NS: u64 = 100_000_000;
+/// Between two looks, at most: others may come to want what it holds.
+const LOOK_MOST_NS: u64 = 1_000_000_000;
+/// How long a client may take nothing while others want the memory that it holds.
+const CROWDED_NS: u64 = 500_000_000;
 /// Looks in the time that a client may take nothing.
 const LOOKS: u64 = 4;
 
@@ -55,8 +59,10 @@ impl Blocked {
 
     /// Whether the client has taken nothing for `timeout_ns`. Where the kernel cannot tell, what it takes is all that
     /// counts.
+    ///
+    /// With `crowded` it is not waited for so long: what it holds is wanted by others.
     #[cold]
-    pub(super) fn is_stuck(&mut self, stream: &TcpStream, timeout_ns: u64) -> bool {
+    pub(super) fn is_stuck(&mut self, stream: &TcpStream, timeout_ns: u64, crowded: bool) -> bool {
         let Some(wait) = &mut self.0 else { return false };
         let now_ns = now_ns();
         let unacked = unacknowledged(stream).ok();
@@ -66,8 +72,9 @@ impl Blocked {
             wait.since_ns = now_ns;
         }
         wait.unacked = unacked;
+        let timeout_ns = if crowded { timeout_ns.min(CROWDED_NS) } else { timeout_ns };
         let end_ns = wait.since_ns.saturating_add(timeout_ns);
-        wait.look_ns = end_ns.min(now_ns.saturating_add((timeout_ns / LOOKS).max(1)));
+        wait.look_ns = end_ns.min(now_ns.saturating_add((timeout_ns / LOOKS).clamp(1, LOOK_MOST_NS)));
         now_ns >= end_ns
     }
 }

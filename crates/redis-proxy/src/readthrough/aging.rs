@@ -8,7 +8,7 @@ use tokio::sync::oneshot;
 use upstream::{Doubt, Loss, Sink, Tracking, Unsent, Upstream};
 
 use super::fetched::{Fetched, facts, pong};
-use crate::budget::Budget;
+use crate::budget::{Arriving, Budget};
 use crate::clock::now_ns;
 use crate::failure::Failure;
 use crate::stats::WorkerStats;
@@ -67,12 +67,18 @@ pub(crate) struct FillSink {
     pub(super) budget: Option<Arc<Budget>>,
     /// Whether what it brings is held for its age; else it answers those who wait, and no more.
     keeps: bool,
+    arriving: Arriving,
 }
 
 impl Sink for FillSink {
     type Ticket = Ticket;
 
+    fn announced(&self, bytes: usize) {
+        self.arriving.announced(bytes);
+    }
+
     fn reply(&self, ticket: Ticket, frame: Frame) -> Result<(), Doubt> {
+        self.arriving.ended();
         match ticket {
             Ticket::Get { fill, .. } => self.commit(fill, frame),
             Ticket::Probe(sender) => {
@@ -109,6 +115,7 @@ impl Sink for FillSink {
     }
 
     fn disconnected(&self, _loss: &Loss) {
+        self.arriving.ended();
         self.stats.disconnects.add(1);
     }
 }
@@ -120,12 +127,17 @@ impl FillSink {
         stats: &Arc<WorkerStats>,
         budget: Option<Arc<Budget>>,
     ) -> Self {
-        FillSink { upstream: upstream.clone(), stats: stats.clone(), budget, keeps: true }
+        let arriving = Arriving::new(budget.clone());
+        FillSink { upstream: upstream.clone(), stats: stats.clone(), budget, keeps: true, arriving }
     }
 
     /// Of a connection whose answers are not kept.
-    pub(super) fn past_the_cache(upstream: &Upstream<Ticket>, stats: &Arc<WorkerStats>) -> Self {
-        FillSink { upstream: upstream.clone(), stats: stats.clone(), budget: None, keeps: false }
+    pub(super) fn past_the_cache(
+        upstream: &Upstream<Ticket>,
+        stats: &Arc<WorkerStats>,
+        budget: Option<Arc<Budget>>,
+    ) -> Self {
+        FillSink { keeps: false, ..FillSink::new(upstream, stats, budget) }
     }
 
     fn keep(&self) -> Keep {

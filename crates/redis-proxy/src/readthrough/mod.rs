@@ -20,9 +20,11 @@ mod written;
 use std::sync::Arc;
 use std::time::Duration;
 
-use cache::{Cache, Lookup, Need, Partition};
+use cache::{Cache, Fill, Lookup, Need, Partition};
 pub(crate) use cache::{Entry, Outcome, Stored};
 use tokio::sync::oneshot;
+use tokio::task::spawn_local;
+use tokio::time::{Instant, sleep};
 use upstream::Upstream;
 
 pub(crate) use self::aging::{FillSink, Ticket};
@@ -38,6 +40,9 @@ use crate::budget::Budget;
 use crate::clock::now_ns;
 use crate::failure::Failure;
 use crate::stats::WorkerStats;
+
+/// How often a fetch that waits for room looks.
+const ROOM_LOOK: Duration = Duration::from_millis(5);
 
 /// How often those are looked for that have not been used for `idle`.
 pub(crate) fn period(idle: Duration) -> Duration {
@@ -214,7 +219,11 @@ impl ReadThrough {
             Lookup::Hit(entry) => Read::Hit(entry),
             Lookup::Wait(waiter) => Read::Wait(Waiting::for_another(waiter)),
             Lookup::Miss(fill, waiter) => {
-                aging::fetch(upstream, &self.stats, fill, false, asked.now_ns);
+                if self.store.is_crowded() {
+                    self.fetch_later(fill, upstream.silence_timeout());
+                } else {
+                    aging::fetch(upstream, &self.stats, fill, false, asked.now_ns);
+                }
                 Read::Wait(Waiting::for_own(waiter))
             }
             Lookup::Held(held, waiter) => {
@@ -247,7 +256,11 @@ impl ReadThrough {
                 Read::Wait(Waiting::for_another_of(again, waiter))
             }
             Lookup::Miss(fill, waiter) => {
-                link.fetch(fill, &self.stats, asked.now_ns);
+                if self.store.is_crowded() {
+                    self.fetch_later(fill, link.silence_timeout());
+                } else {
+                    link.fetch(fill, &self.stats, asked.now_ns);
+                }
                 Read::Wait(Waiting::for_own(waiter))
             }
             Lookup::Held(held, waiter) => {
@@ -260,6 +273,35 @@ impl ReadThrough {
                 Read::Wait(Waiting::for_proof(again, question, self.partition))
             }
         }
+    }
+
+    /// Values in flight fill the part of the byte budget that they may take: the fetch waits for room, for as long as a
+    /// reply may take. As many wait as readers may have on their way.
+    fn fetch_later(&self, fill: Fill<Failure>, patience: Duration) {
+        let this = self.clone();
+        spawn_local(async move {
+            let end = Instant::now() + patience;
+            while Instant::now() < end {
+                sleep(ROOM_LOOK).await;
+                let now_ns = now_ns();
+                if this.store.admits(now_ns) {
+                    return match &this.way {
+                        Way::Own(upstream) => aging::fetch(upstream, &this.stats, fill, false, now_ns),
+                        Way::Linked(links) => {
+                            link::of_key(links, fill.key()).fetch(fill, &this.stats, now_ns);
+                        }
+                    };
+                }
+            }
+            this.stats.failed(&Failure::Overloaded);
+            fill.fail(Failure::Overloaded);
+        });
+    }
+
+    /// Whether values in flight take all of the byte budget that they may: who holds some for a client that takes nothing
+    /// is to let go of them.
+    pub(crate) fn is_crowded(&self) -> bool {
+        self.store.is_crowded()
     }
 
     /// Whether replies to questions of any kind are kept, and not values alone.

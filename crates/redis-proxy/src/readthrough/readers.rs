@@ -71,6 +71,11 @@ impl Readers {
         Some(way)
     }
 
+    /// As [`ReadThrough::is_crowded`].
+    pub(crate) fn is_crowded(&self) -> bool {
+        self.own.is_crowded()
+    }
+
     /// Whether links are for Redis clients alone, and so are to end with their last read.
     pub(crate) fn links_follow_reads(&self) -> bool {
         let reads = &self.partitions.reads;

@@ -56,3 +56,103 @@ fn the_resident_size_keeps_to_the_budget_while_value_sizes_shift() {
         proxy.metrics().value("redis_proxy_effective_budget_bytes") <= BUDGET as f64
     });
 }
+
+/// A value that is kept.
+const LARGE: usize = 1 << 20;
+/// One that is not.
+const PASSING: usize = 4 << 20;
+
+/// A program with a budget of 64 MiB before a Redis with 160 of the one and 40 of the other.
+fn with_large_values() -> (RedisServer, Proxy) {
+    let redis = RedisServer::start();
+    let mut direct = redis.client();
+    for (name, count, size) in [("k", 160, LARGE), ("p", 40, PASSING)] {
+        for n in 0..count {
+            direct.command(&["SETRANGE", &format!("{name}{n}"), &(size - 1).to_string(), "x"]);
+        }
+    }
+    let proxy = program().redis(&redis).set("CAPACITY_BYTES", "64MiB").set("WORKERS", "2");
+    (redis, proxy.set("UPSTREAM_TIMEOUT", "20s").start())
+}
+
+/// The largest resident size while `until` is not so.
+fn most_resident(proxy: &Proxy, mut until: impl FnMut() -> bool) -> u64 {
+    let mut most = 0;
+    while !until() {
+        most = most.max(proxy.resident_bytes());
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    most
+}
+
+fn requests(keys: impl Iterator<Item = String>) -> String {
+    keys.map(|key| format!("GET /{key} HTTP/1.1\r\nHost: h\r\n\r\n")).collect()
+}
+
+#[test]
+fn values_in_flight_are_within_the_budget() {
+    const BUDGET: u64 = 64 << 20;
+    let (_redis, proxy) = with_large_values();
+    let baseline = proxy.resident_bytes();
+    // They read nothing, and small answers have opened their windows.
+    let mut slow: Vec<_> = (0..30)
+        .map(|_| {
+            let mut slow = HttpClient::connect_with_receive_buffer(proxy.address(), 16 * 1024);
+            slow.send(requests((0..100).map(|n| format!("none{n}"))));
+            for _ in 0..100 {
+                assert_eq!(slow.read_response().status, 404);
+            }
+            slow
+        })
+        .collect();
+    for (client, slow) in slow.iter_mut().enumerate() {
+        slow.send(requests((0..16).map(|n| format!("k{}", (client * 5 + n) % 160))));
+    }
+    let readers: Vec<_> = (0..24)
+        .map(|reader| {
+            let mut client = proxy.client();
+            std::thread::spawn(move || {
+                let mut answered = 0;
+                for n in 0..30 {
+                    let response = client.get(&format!("/k{}", (reader * 37 + n * 11) % 160));
+                    // Beyond what may be in flight it is 503, after a while.
+                    answered += usize::from(response.status == 200 && response.body.len() == LARGE);
+                    assert!([200, 503].contains(&response.status), "{}", response.text());
+                }
+                answered
+            })
+        })
+        .collect();
+    let most = most_resident(&proxy, || readers.iter().all(std::thread::JoinHandle::is_finished));
+    let answered: usize = readers.into_iter().map(|reader| reader.join().expect("it is answered")).sum();
+    let grown = most.saturating_sub(baseline);
+    eprintln!("at most {} MiB above the baseline of {} MiB, {answered} answers", grown >> 20, baseline >> 20);
+    assert!(grown as f64 <= BUDGET as f64 * 1.10 + (32 << 20) as f64, "{} MiB", grown >> 20);
+    assert!(answered >= 24 * 30 / 2, "{answered}");
+    drop(slow);
+    wait_until(Duration::from_secs(30), "nothing in flight", || {
+        proxy.metrics().value("redis_proxy_in_flight_bytes") == 0.0
+    });
+}
+
+#[test]
+fn who_takes_nothing_gives_way_to_misses_when_values_in_flight_fill_their_part() {
+    let (_redis, proxy) = with_large_values();
+    let mut client = proxy.client();
+    let slow: Vec<_> = (0..30)
+        .map(|n| {
+            let mut slow = HttpClient::connect_with_receive_buffer(proxy.address(), 16 * 1024);
+            slow.send(requests((0..4).map(|m| format!("p{}", (n + m) % 40))));
+            slow
+        })
+        .collect();
+    let in_flight = || proxy.metrics().value("redis_proxy_in_flight_bytes");
+    wait_until(Duration::from_secs(30), "much in flight", || in_flight() > 33e6);
+    // Misses are answered all the same: the slow ones lose what they hold.
+    for n in 0..100 {
+        let response = client.get(&format!("/k{n}"));
+        assert_eq!((response.status, response.body.len()), (200, LARGE), "{n} {}", in_flight());
+    }
+    assert!(in_flight() <= 33e6, "{}", in_flight());
+    drop(slow);
+}

@@ -26,6 +26,7 @@ use std::fmt;
 use std::hash::Hasher;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use cache::{Entry, Fill, Held, Lease, Need};
 use mutant::Mutant;
@@ -271,9 +272,14 @@ impl Link {
         }
     }
 
+    /// How long Redis may be silent.
+    pub(super) fn silence_timeout(&self) -> Duration {
+        self.upstream.silence_timeout()
+    }
+
     /// Where the replies of the detour go.
     fn detour_sink(&self) -> FillSink {
-        FillSink::past_the_cache(&self.detour, &self.stats)
+        FillSink::past_the_cache(&self.detour, &self.stats, self.budget.clone())
     }
 
     fn give_up(&self, fill: Fill<Failure>, errand: Errand, failure: Failure, stats: &WorkerStats) {

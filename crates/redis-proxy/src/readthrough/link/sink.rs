@@ -16,6 +16,7 @@ use upstream::{Doubt, Hello, Loss, Sink, Tracking, no_right_to};
 
 use super::promise::Promise;
 use super::{Errand, Link, count};
+use crate::budget::Arriving;
 use crate::clock::now_ns;
 use crate::failure::Failure;
 use crate::readthrough::fetched::{self, Fetched, facts, pong};
@@ -66,6 +67,7 @@ pub(super) struct LinkSink {
     deadline: Cell<Deadline>,
     /// Whether the server knows hash fields that expire by themselves.
     fields_expire: Cell<bool>,
+    arriving: Arriving,
 }
 
 /// What PTTL says of a key.
@@ -112,7 +114,9 @@ fn deadline_ns(sent_ns: u64, ms: u64) -> u64 {
 
 impl LinkSink {
     pub(super) fn new(link: Arc<Link>, news: mpsc::UnboundedSender<News>) -> Self {
-        LinkSink { link, news, deadline: Cell::new(Deadline::Unknown), fields_expire: Cell::new(true) }
+        let arriving = Arriving::new(link.budget.clone());
+        let deadline = Cell::new(Deadline::Unknown);
+        LinkSink { link, news, deadline, fields_expire: Cell::new(true), arriving }
     }
 
     /// A reply to a command sent at `sent_ns` has been processed.
@@ -300,7 +304,12 @@ impl LinkSink {
 impl Sink for LinkSink {
     type Ticket = Ticket;
 
+    fn announced(&self, bytes: usize) {
+        self.arriving.announced(bytes);
+    }
+
     fn reply(&self, ticket: Ticket, frame: Frame) -> Result<(), Doubt> {
+        self.arriving.ended();
         match ticket {
             Ticket::Deadline => {
                 self.deadline.set(Deadline::of(&frame));
@@ -413,6 +422,7 @@ impl Sink for LinkSink {
     }
 
     fn disconnected(&self, loss: &Loss) {
+        self.arriving.ended();
         let link = &*self.link;
         link.stats.disconnects.add(1);
         // By the link's own thread alone.

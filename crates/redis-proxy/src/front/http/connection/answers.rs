@@ -113,7 +113,9 @@ impl Connection {
 
     /// The client does not take the answer at hand. Large values that have come for the requests behind it are memory:
     /// beyond a bound they are let go, and asked for once more when their turn comes.
+    #[cold]
     pub(super) fn let_go(&mut self, cx: &mut Context<'_>) {
+        let most = if self.front.read.is_crowded() { 0 } else { HELD_BEHIND_BYTES };
         let mut held = 0;
         for slot in &mut self.slots {
             if let SlotState::Waiting { waiting, no_cache, key_hash } = &mut slot.state {
@@ -129,7 +131,7 @@ impl Connection {
             if bytes <= LARGE_VALUE {
                 continue;
             }
-            if held + bytes <= HELD_BEHIND_BYTES {
+            if held + bytes <= most {
                 held += bytes;
                 continue;
             }

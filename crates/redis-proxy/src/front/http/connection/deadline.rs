@@ -3,7 +3,7 @@
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use super::{Connection, End};
+use super::{Connection, End, LARGE_VALUE};
 use crate::clock::{nanos, now_ns};
 use crate::front::http::answer::Answer;
 use crate::places::{BUSY, IDLE_ENOUGH_NS};
@@ -46,7 +46,8 @@ impl Connection {
             return Poll::Pending;
         }
         if self.blocked.is_on() {
-            if self.blocked.is_stuck(&self.stream, settings.write_timeout_ns) {
+            let crowded = self.output.unsent_value() > LARGE_VALUE && self.front.read.is_crowded();
+            if self.blocked.is_stuck(&self.stream, settings.write_timeout_ns, crowded) {
                 return Poll::Ready(End::Stuck);
             }
             cx.waker().wake_by_ref();

@@ -4,6 +4,7 @@ use std::task::{Context, Poll, ready};
 
 use super::{Connection, End};
 use crate::clock::now_ns;
+use crate::front::resp::answers::LARGE_VALUE;
 use crate::timer::Timer;
 
 impl Connection {
@@ -36,7 +37,8 @@ impl Connection {
         }
         let timer = self.timer.get_or_insert_with(|| Timer::new(now_ns(), deadline_ns));
         ready!(timer.poll_until(deadline_ns, cx));
-        if self.blocked.is_on() && !self.blocked.is_stuck(&self.stream, settings.write_timeout_ns) {
+        let crowded = self.output.unsent_value() > LARGE_VALUE && self.front.readers.is_crowded();
+        if self.blocked.is_on() && !self.blocked.is_stuck(&self.stream, settings.write_timeout_ns, crowded) {
             cx.waker().wake_by_ref();
             return Poll::Pending;
         }

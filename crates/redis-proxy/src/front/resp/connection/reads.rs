@@ -438,11 +438,13 @@ impl Connection {
 
     /// The client takes nothing: counts what Redis has sent it on other ways than a lane, and lets go of what is too much
     /// to wait for its turn.
+    #[cold]
     pub(super) fn hold_unread(&mut self, cx: &mut Context<'_>) {
         let mut unread = if self.tail_is_fetched { self.output.unsent_value() } else { 0 };
         if self.pinned.is_some() {
             unread += self.output.unsent_bytes();
         }
+        let most = if self.front.readers.is_crowded() { 0 } else { HELD_BEHIND_BYTES };
         let mut behind = 0;
         let mut reads = std::mem::take(&mut self.reads);
         for pending in &mut reads {
@@ -451,7 +453,7 @@ impl Connection {
                 (pending.state, pending.parts) = (State::Behind, Vec::new());
             }
             let held: usize = pending.parts.iter().map(Part::fetched_bytes).sum();
-            if pending.state == State::Asked && behind + held > HELD_BEHIND_BYTES {
+            if pending.state == State::Asked && behind + held > most {
                 (pending.state, pending.parts) = (State::Behind, Vec::new());
                 continue;
             }
