@@ -57,6 +57,8 @@ class Figure(NamedTuple):
     # Over RESP: the words of a command, and its reply.
     command: tuple = ()
     reply: bytes = b""
+    # Whether the count is the same each time.
+    steady: bool = True
 
 
 VALUE = b"$100\r\n" + b"v" * 100 + b"\r\n"
@@ -73,9 +75,9 @@ FIGURES = (
     Figure("resp-hit-depth-16", 16, 64_000, command=("GET", "100"), reply=VALUE),
     Figure("resp-hit-depth-1-tracking", 1, 8_000, settings=TRACKING, command=("GET", "100"), reply=VALUE),
     Figure("resp-hit-depth-16-tracking", 16, 64_000, settings=TRACKING, command=("GET", "100"), reply=VALUE),
-    # Each waits for a PING of the link; it shares one with those that came with it.
-    Figure("resp-hit-depth-1-strict", 1, 4_000, settings=STRICT, command=("GET", "100"), reply=VALUE),
-    Figure("resp-hit-depth-16-strict", 16, 32_000, settings=STRICT, command=("GET", "100"), reply=VALUE),
+    # Each waits for a PING of the link; how many share one is chance (7,939 to 9,663 of one program): told, not checked.
+    Figure("resp-hit-depth-1-strict", 1, 4_000, settings=STRICT, command=("GET", "100"), reply=VALUE, steady=False),
+    Figure("resp-hit-depth-16-strict", 16, 32_000, settings=STRICT, command=("GET", "100"), reply=VALUE, steady=False),
     # Passed through to Redis: a read that is never kept, and a write, whose key leaves the cache.
     Figure("resp-pass-depth-16", 16, 32_000, command=("TOUCH", "100"), reply=b":1\r\n"),
     Figure("resp-set-depth-16", 16, 32_000, command=("SET", "other", "value"), reply=b"+OK\r\n"),
@@ -203,7 +205,7 @@ def main():
                     continue
                 count = measure(figure, redis, work)
                 passed, said = verdict(figure.name, count, recorded.get(figure.name))
-                failed |= not passed
+                failed |= figure.steady and not passed
                 print(said, flush=True)
                 lines.append(f"{datetime.date.today()}  {figure.name:21} {count:7.0f}  {options.record}\n")
         finally:
