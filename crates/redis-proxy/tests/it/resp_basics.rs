@@ -51,6 +51,7 @@ fn errors_are_those_of_redis_to_the_byte() {
         "CLIENT REPLY foo",
         "CLIENT LIST TYPE foo",
         "CLIENT LIST ID x",
+        "CLIENT LIST ID 9223372036854775808",
         "CLIENT LIST FOO",
         "CLIENT KILL",
         "CLIENT KILL a:1",
@@ -163,6 +164,9 @@ fn client_commands_are_about_the_clients_of_the_proxy() {
     let list = String::from_utf8(two.send("CLIENT LIST\r\n").bulk()).unwrap();
     assert!(list.contains(&format!("id={first} ")) && list.contains(" name=one "), "{list}");
     assert!(list.contains(&format!("id={second} ")), "{list}");
+    for nobody in ["0", "-1", "-1 0"] {
+        two.send(format!("CLIENT LIST ID {nobody}\r\n")).expect("$0\r\n\r\n");
+    }
     // Its fields are those of the client, and it is known by its last command.
     one.ask("MULTI", "+OK").ask("PING", "+QUEUED").ask("GET k", "+QUEUED");
     let list = String::from_utf8(two.send(format!("CLIENT LIST ID {first}\r\n")).bulk()).unwrap();

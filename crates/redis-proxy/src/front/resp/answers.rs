@@ -304,7 +304,7 @@ fn line_end(bytes: &[u8]) -> Option<usize> {
 }
 
 /// An integer as Redis reads it, with a sign.
-fn signed(word: Option<&[u8]>) -> Option<i64> {
+pub(super) fn signed(word: Option<&[u8]>) -> Option<i64> {
     match word?.strip_prefix(b"-") {
         Some(digits) => number::<i64>(Some(digits)).filter(|number| *number > 0).map(|number| -number),
         None => number::<i64>(word),

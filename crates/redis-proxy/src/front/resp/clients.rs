@@ -6,6 +6,7 @@ use std::task::Context;
 use bytes::{Bytes, BytesMut};
 use resp::{Arguments, Frame, RequestLimits, RequestParser, encode_command};
 
+use super::answers::signed;
 use super::connection::{Busy, Connection, Heard, client_name, number};
 use super::registry::Entry;
 use super::reply::{c_text, error, integer, simple};
@@ -109,10 +110,10 @@ impl Connection {
             let kind = kind_of(word)?;
             clients.retain(|client| client.kind() == kind);
         } else if option.eq_ignore_ascii_case(b"ID") {
-            let ids: Option<Vec<u64>> =
-                arguments.iter().skip(3).map(|word| number(Some(word)).filter(|id| *id > 0)).collect();
+            let ids: Option<Vec<i64>> = arguments.iter().skip(3).map(|word| signed(Some(word))).collect();
             let ids = ids.ok_or(Bytes::from_static(b"ERR Invalid client ID"))?;
-            clients = ids.iter().filter_map(|id| self.registry().get(*id)).collect();
+            // Zero and less are numbers, and nobody's.
+            clients = ids.iter().filter_map(|id| self.registry().get(u64::try_from(*id).ok()?)).collect();
         } else {
             return Err(SYNTAX.into());
         }
