@@ -76,7 +76,7 @@ pub(crate) async fn greet(
 
 /// Whether HELLO was turned down for what we said in it, and would be in other words: then RESP2 helps nothing. All
 /// else (an unknown command in whatever wording, NOPROTO, NOPERM) is a server that is to be spoken to in RESP2.
-pub(crate) fn is_about_credentials(text: &[u8]) -> bool {
+pub fn is_about_credentials(text: &[u8]) -> bool {
     text.starts_with(b"WRONGPASS") || text.starts_with(b"NOAUTH") || text.starts_with(b"DENIED")
 }
 

@@ -36,6 +36,7 @@ mod tracking;
 pub use credentials::{Source, Who};
 pub use driver::{Driver, connect};
 pub use endpoint::{Address, Endpoint, Secret, Tls};
+pub use handshake::is_about_credentials;
 pub use hello::{Hello, sent_elsewhere};
 pub use proven::Proven;
 pub use queue::{State, Unsent, Upstream, WeakUpstream};

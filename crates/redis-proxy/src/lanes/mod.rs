@@ -172,9 +172,14 @@ impl Lanes {
         upstream::ask_once(&self.endpoint, &[b"COMMAND"]).await.ok()
     }
 
-    /// Whether Redis lets commands wait that may change something: it does not answer one within the connect time-out.
+    /// Whether Redis lets commands wait that may change something: it does not answer one within the connect time-out. What
+    /// the proxy's user may not ask is turned down before it would wait (server.c, `processCommand`) and tells nothing.
     pub(crate) async fn would_wait(&self) -> bool {
-        upstream::ask_once(&self.endpoint, UNHEARD).await.is_err()
+        match upstream::ask_once(&self.endpoint, UNHEARD).await {
+            Ok(Frame::Error(text)) => text.starts_with(b"NOPERM"),
+            Ok(_) => false,
+            Err(_) => true,
+        }
     }
 
     /// A place for a connection of a shared lane: a free one, or that of the lane which has been idle for longest among

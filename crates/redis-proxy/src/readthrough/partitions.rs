@@ -16,7 +16,7 @@ use std::time::Duration;
 use cache::{Cleared, Cursor, Partition};
 use mutant::Mutant;
 use sync::Mutex;
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 use tokio::task::{spawn_local, yield_now};
 use tokio::time::{MissedTickBehavior, interval};
 use tracing::{Instrument, error, error_span, info, warn};
@@ -108,6 +108,8 @@ pub(crate) struct Partitions {
     throw_out: Arc<dyn Fn(&str) + Send + Sync>,
     /// The proxy's own user and database.
     own: Reader,
+    /// Tells the workers to look as well.
+    pub(super) beat: Notify,
     // Taken when a worker meets a reader for the first time, and by `tend`.
     known: Mutex<Known>,
 }
@@ -206,6 +208,7 @@ impl Partitions {
             reads,
             throw_out,
             own,
+            beat: Notify::new(),
             known: Mutex::new(known),
         })
     }
@@ -358,12 +361,13 @@ impl Partitions {
         }
     }
 
-    /// Gives back what nobody has a way to any more, looking so often. Never ends.
+    /// Gives back what nobody has a way to any more, looking so often, and tells the workers to. Never ends.
     pub(crate) async fn tend(self: Arc<Self>, period: Duration) {
         let mut ticks = interval(period);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
+            self.beat.notify_waiters();
             drop(self.let_go());
             while self.clear_some() {
                 yield_now().await;

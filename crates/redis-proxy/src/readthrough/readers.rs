@@ -95,6 +95,12 @@ impl Readers {
         }
     }
 
+    /// Ready when it is time to [let go](Self::let_go). The workers have no timer for it: one that runs costs each turn of a
+    /// worker a look at it (tokio's `next_expiration`, 300 instructions).
+    pub(crate) async fn beat(&self) {
+        self.partitions.beat.notified().await;
+    }
+
     /// Gives back the ways that no client has had for `idle_ns`.
     pub(crate) fn let_go(&self, now_ns: u64, idle_ns: u64) {
         self.known.borrow_mut().retain(|_, known| {

@@ -46,7 +46,7 @@ use crate::config::{Mode, ProxyAdmin, Settings};
 use crate::front::drain::Drain;
 use crate::front::linger::{PATIENCE, linger};
 use crate::lanes::{Bounds, Identity, LaneSettings, Lanes, Login, Password};
-use crate::readthrough::{Readers, period};
+use crate::readthrough::Readers;
 use crate::spare::Spare;
 use crate::stats::LaneStats;
 
@@ -215,7 +215,7 @@ impl RespFront {
         let idle = self.settings.lanes.idle;
         let mut called_ns = 0;
         loop {
-            sleep(period(idle)).await;
+            self.readers.beat().await;
             let now_ns = now_ns();
             self.readers.let_go(now_ns, nanos(idle));
             // Each wakes all who have a way, so they are few.

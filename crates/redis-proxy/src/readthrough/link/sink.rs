@@ -12,7 +12,7 @@ use mutant::Mutant;
 use resp::{Frame, Protocol};
 use tokio::sync::{mpsc, oneshot};
 use tracing::error;
-use upstream::{Doubt, Hello, Loss, Sink, Tracking, no_right_to};
+use upstream::{Doubt, Hello, Loss, Sink, Tracking, is_about_credentials, no_right_to};
 
 use super::promise::Promise;
 use super::{Errand, Link, count};
@@ -428,12 +428,17 @@ impl Sink for LinkSink {
         // By the link's own thread alone.
         match loss {
             Loss::Closed(_) => link.closed_by_redis.store(true, Ordering::Relaxed),
-            Loss::Refused(_) if link.closed_by_redis.swap(false, Ordering::Relaxed) => {
-                if let Some(thrown_out) = &link.settings.thrown_out.0 {
+            // Its user is let in no longer. A server that is full, say, tells nothing of that.
+            Loss::Refused(why) => {
+                let was_closed = link.closed_by_redis.swap(false, Ordering::Relaxed);
+                if was_closed
+                    && is_about_credentials(why.as_bytes())
+                    && let Some(thrown_out) = &link.settings.thrown_out.0
+                {
                     thrown_out();
                 }
             }
-            _ => {}
+            _ => link.closed_by_redis.store(false, Ordering::Relaxed),
         }
         link.standing.changed(None, Promise::Lost(loss.to_string()));
         // It may lead to a primary that is none any more, and nothing on it would tell.
