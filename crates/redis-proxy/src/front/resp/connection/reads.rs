@@ -74,6 +74,8 @@ enum Part {
     /// There is no such key; to MGET, none of a string.
     Missing,
     Waiting(Box<Waiting>, u64),
+    /// The key of that part of the same MGET, which is waited for: asked for itself, it might be answered from before that one.
+    As(usize),
 }
 
 impl Pending {
@@ -342,7 +344,19 @@ impl Connection {
     }
 
     fn poll_parts(&mut self, pending: &mut Pending, cx: &mut Context<'_>) -> Poll<Result<(), Unanswered>> {
-        for part in &mut pending.parts {
+        for at in 0..pending.parts.len() {
+            let part = match pending.parts[at] {
+                // Those it waits for come before it.
+                Part::As(first) => {
+                    pending.parts[at] = match &pending.parts[first] {
+                        Part::Here(entry) => Part::Here(entry.clone()),
+                        Part::Fetched(entry) => Part::Fetched(entry.clone()),
+                        Part::Missing | Part::Waiting(..) | Part::As(_) => Part::Missing,
+                    };
+                    continue;
+                }
+                ref mut part => part,
+            };
             let Part::Waiting(waiting, key_hash) = part else { continue };
             let Poll::Ready(Answered { outcome, .. }) = Pin::new(&mut **waiting).poll(cx) else {
                 return Poll::Pending;
@@ -404,7 +418,7 @@ impl Connection {
                     write(out, read, arguments, entry, protocol, now_ns, (from, limit))
                 }
                 Part::Missing => write_missing(out, read, arguments, protocol, (from, limit)),
-                Part::Waiting(..) => Said::Nothing,
+                Part::Waiting(..) | Part::As(_) => Said::Nothing,
             };
             match said {
                 Said::Whole => {}
@@ -446,15 +460,23 @@ impl Connection {
         }
         let most = if self.front.readers.is_crowded() { 0 } else { HELD_BEHIND_BYTES };
         let mut behind = 0;
+        // What is asked for again may be answered by something newer than what those behind it have found.
+        let mut again = false;
         let mut reads = std::mem::take(&mut self.reads);
         for pending in &mut reads {
+            if again && self.front.readers.keeps_order() && pending.state == State::Asked {
+                (pending.state, pending.parts) = (State::Behind, Vec::new());
+                continue;
+            }
             if pending.state == State::Asked && matches!(self.poll_parts(pending, cx), Poll::Ready(Err(_))) {
                 // It will be asked for again, and go to Redis then.
                 (pending.state, pending.parts) = (State::Behind, Vec::new());
+                again = true;
             }
             let held: usize = pending.parts.iter().map(Part::fetched_bytes).sum();
             if pending.state == State::Asked && behind + held > most {
                 (pending.state, pending.parts) = (State::Behind, Vec::new());
+                again = true;
                 continue;
             }
             behind += held;
@@ -507,7 +529,19 @@ impl super::RespFront {
         }
         let mut parts = Vec::new();
         let mut words = self.words.borrow_mut();
+        let mut waits = false;
         for key in keys(read, arguments) {
+            if waits {
+                let hash = self.hasher.hash_one(key);
+                let is_same = |(at, part): (usize, &Part)| {
+                    matches!(part, Part::Waiting(_, other) if *other == hash)
+                        && arguments.get(at + 1) == Some(key)
+                };
+                if let Some(first) = parts.iter().enumerate().position(is_same) {
+                    parts.push(Part::As(first));
+                    continue;
+                }
+            }
             let question = match read {
                 Read::Mget => Question::value(key),
                 _ => question(read, arguments, protocol, &mut words),
@@ -518,7 +552,10 @@ impl super::RespFront {
             };
             parts.push(match found {
                 Some(Found::Hit(entry)) => Part::Here(entry),
-                Some(Found::Wait(waiting)) => Part::Waiting(Box::new(waiting), self.hasher.hash_one(key)),
+                Some(Found::Wait(waiting)) => {
+                    waits = true;
+                    Part::Waiting(Box::new(waiting), self.hasher.hash_one(key))
+                }
                 None => return (Vec::new(), State::ToLane),
             });
         }
