@@ -43,7 +43,8 @@ pub(crate) fn command(program: &Path) -> Command {
     let mut command = match SETPRIV.get_or_init(|| find_program("setpriv")) {
         Some(setpriv) => {
             let mut command = Command::new(setpriv);
-            command.args(["--pdeathsig", "KILL", "--"]).arg(program);
+            // Started by nohup, the tests would hand on that SIGHUP is ignored.
+            command.args(["--pdeathsig", "KILL", "--", "env", "--default-signal=HUP"]).arg(program);
             command
         }
         None => Command::new(program),

@@ -19,8 +19,14 @@ impl BareProgram {
         settings: &[(&str, &str)],
         stderr: impl Into<Stdio>,
     ) -> BareProgram {
-        let program = Command::new(env!("CARGO_BIN_EXE_redis-proxy"));
-        BareProgram::start_by(program, redis, settings, Stdio::null(), stderr)
+        BareProgram::start_by(BareProgram::command(), redis, settings, Stdio::null(), stderr)
+    }
+
+    /// What starts it. Run by nohup, the tests would hand on that SIGHUP is ignored.
+    pub(crate) fn command() -> Command {
+        let mut program = Command::new("/usr/bin/env");
+        program.args(["--default-signal=HUP", env!("CARGO_BIN_EXE_redis-proxy")]);
+        program
     }
 
     /// Starts it by this command, with a standard input too.

@@ -138,8 +138,8 @@ fn sighup_drains_where_standard_input_is_a_terminal() {
     let flags = OpenptFlags::NOCTTY.bits().cast_signed();
     let stdin = fs::OpenOptions::new().read(true).write(true).custom_flags(flags).open(name).unwrap();
     let (mut reader, stderr) = pipe().unwrap();
-    let program = Command::new(env!("CARGO_BIN_EXE_redis-proxy"));
-    let mut program = BareProgram::start_by(program, &redis, &[("SHUTDOWN_DELAY", "100ms")], stdin, stderr);
+    let mut program =
+        BareProgram::start_by(BareProgram::command(), &redis, &[("SHUTDOWN_DELAY", "100ms")], stdin, stderr);
     let (http, _) = listening(&mut reader);
     program.signal(Signal::HUP);
     let (line, _) = read_to("shutting down", &mut reader);
