@@ -55,6 +55,7 @@ soak: export SOAK ?= 1
 soak: export FUZZ_CASES ?= 1000000
 soak: export PROPTEST_CASES ?= 20000
 soak: export SERVERS_REQUIRED ?= 1
+soak: export CLIENTS_REQUIRED ?= 1
 soak: deps ## run the tests for longer, with many more random cases
 	$(CARGO) test --workspace --locked --release --no-fail-fast -- --include-ignored
 	@$(MAKE) --no-print-directory schedules
