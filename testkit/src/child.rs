@@ -32,6 +32,10 @@ pub(crate) struct Process {
     pidfd: OwnedFd,
 }
 
+/// Runs what follows with SIGHUP as it is by default: tests that are run by nohup would hand on that it is ignored. By way of a
+/// shell, because env takes a path with `=` in it for a variable.
+pub const WITH_SIGHUP: [&str; 5] = ["env", "--default-signal=HUP", "sh", "-c", r#"exec "$0" "$@""#];
+
 /// A command that runs `program` with an empty environment but for PATH.
 ///
 /// # Panics
@@ -43,8 +47,7 @@ pub(crate) fn command(program: &Path) -> Command {
     let mut command = match SETPRIV.get_or_init(|| find_program("setpriv")) {
         Some(setpriv) => {
             let mut command = Command::new(setpriv);
-            // Started by nohup, the tests would hand on that SIGHUP is ignored.
-            command.args(["--pdeathsig", "KILL", "--", "env", "--default-signal=HUP"]).arg(program);
+            command.args(["--pdeathsig", "KILL", "--"]).args(WITH_SIGHUP).arg(program);
             command
         }
         None => Command::new(program),

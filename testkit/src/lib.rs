@@ -39,7 +39,7 @@ mod tcl_suite;
 mod wait;
 mod workload;
 
-pub use child::find_program;
+pub use child::{WITH_SIGHUP, find_program};
 pub use clock::now_ns;
 pub use fault_proxy::FaultProxy;
 pub use http_client::{End, HttpClient, get_key, key_target};

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
-use testkit::{RedisServer, Signal, wait_until};
+use testkit::{RedisServer, Signal, WITH_SIGHUP, wait_until};
 
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -22,10 +22,10 @@ impl BareProgram {
         BareProgram::start_by(BareProgram::command(), redis, settings, Stdio::null(), stderr)
     }
 
-    /// What starts it. Run by nohup, the tests would hand on that SIGHUP is ignored.
+    /// What starts it.
     pub(crate) fn command() -> Command {
-        let mut program = Command::new("/usr/bin/env");
-        program.args(["--default-signal=HUP", env!("CARGO_BIN_EXE_redis-proxy")]);
+        let mut program = Command::new(WITH_SIGHUP[0]);
+        program.args(&WITH_SIGHUP[1..]).arg(env!("CARGO_BIN_EXE_redis-proxy"));
         program
     }
 
