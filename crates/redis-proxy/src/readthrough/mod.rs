@@ -77,7 +77,7 @@ enum Way {
 
 /// What a client asks of an answer.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Asked {
+pub(crate) struct ReadOptions {
     /// The one clock reading of the request, taken after its last byte was read.
     pub(crate) now_ns: u64,
     /// What its connection has seen of Redis already: it is shown nothing older. 0 without such knowledge.
@@ -100,7 +100,7 @@ impl Detail {
 }
 
 /// The outcome of asking for a key.
-pub(crate) enum Read {
+pub(crate) enum ReadOutcome {
     /// In memory.
     Hit(Entry),
     /// On its way from Redis, or on its way to be proven.
@@ -163,13 +163,13 @@ impl ReadThrough {
     }
 
     /// Asks for the value of `key`. Never waits.
-    pub(crate) fn get(&self, key: &[u8], asked: Asked) -> Read {
+    pub(crate) fn get(&self, key: &[u8], asked: ReadOptions) -> ReadOutcome {
         self.ask(Question::value(key), asked)
     }
 
     /// Asks anything of a key; in mode `ttl` nothing but its value ([`keeps_replies`](Self::keeps_replies)). Never waits.
     #[inline]
-    pub(crate) fn ask(&self, question: Question<'_>, asked: Asked) -> Read {
+    pub(crate) fn ask(&self, question: Question<'_>, asked: ReadOptions) -> ReadOutcome {
         match &self.way {
             Way::Own(upstream) => self.ask_aging(question, upstream, asked),
             Way::Linked(links) => self.ask_linked(question, link::of_key(links, question.key), asked),
@@ -179,21 +179,21 @@ impl ReadThrough {
     /// The same for who can be passed on: none where it is not held and a fetch would be for nothing, because the server
     /// cannot track or the link to it is lost, which a lane need not be.
     #[inline]
-    pub(crate) fn ask_or_pass(&self, question: Question<'_>, asked: Asked) -> Option<Read> {
+    pub(crate) fn ask_or_pass(&self, question: Question<'_>, asked: ReadOptions) -> Option<ReadOutcome> {
         match &self.way {
             Way::Own(upstream) => Some(self.ask_aging(question, upstream, asked)),
             Way::Linked(links) => {
                 let link = link::of_key(links, question.key);
                 match link.fetches() {
                     true => Some(self.ask_linked(question, link, asked)),
-                    false => self.held(question, asked).map(Read::Hit),
+                    false => self.held(question, asked).map(ReadOutcome::Hit),
                 }
             }
         }
     }
 
     /// What is held and answers the question, if it is proven late enough. Fetches nothing.
-    pub(crate) fn held(&self, question: Question<'_>, asked: Asked) -> Option<Entry> {
+    pub(crate) fn held(&self, question: Question<'_>, asked: ReadOptions) -> Option<Entry> {
         let need = match &self.way {
             Way::Own(_) => Need::since(asked.min_sync_ns),
             Way::Linked(links) => link::of_key(links, question.key).need(asked, self.strict),
@@ -209,22 +209,27 @@ impl ReadThrough {
         entry.filter(|entry| entry.proven_ns() > 0)
     }
 
-    fn ask_aging(&self, question: Question<'_>, upstream: &Upstream<Ticket>, asked: Asked) -> Read {
+    fn ask_aging(
+        &self,
+        question: Question<'_>,
+        upstream: &Upstream<Ticket>,
+        asked: ReadOptions,
+    ) -> ReadOutcome {
         let need = match (asked.no_cache, asked.min_sync_ns) {
             (true, _) => Need::since(asked.now_ns),
             (false, 0) => Need::NOTHING,
             (false, min_sync_ns) => Need::since(min_sync_ns),
         };
         match self.look_up(question, need, asked.now_ns) {
-            Lookup::Hit(entry) => Read::Hit(entry),
-            Lookup::Wait(waiter) => Read::Wait(Waiting::for_another(waiter)),
+            Lookup::Hit(entry) => ReadOutcome::Hit(entry),
+            Lookup::Wait(waiter) => ReadOutcome::Wait(Waiting::for_another(waiter)),
             Lookup::Miss(fill, waiter) => {
                 if self.store.is_crowded() {
                     self.fetch_later(fill, upstream.silence_timeout());
                 } else {
                     aging::fetch(upstream, &self.stats, fill, false, asked.now_ns);
                 }
-                Read::Wait(Waiting::for_own(waiter))
+                ReadOutcome::Wait(Waiting::for_own(waiter))
             }
             Lookup::Held(held, waiter) => {
                 // What is held keeps no connection: with its last user the fill is given up.
@@ -233,7 +238,7 @@ impl ReadThrough {
                     Some(upstream) => aging::fetch(&upstream, &stats, fill, false, now_ns()),
                     None => drop(fill),
                 });
-                Read::Wait(Waiting::for_own(waiter))
+                ReadOutcome::Wait(Waiting::for_own(waiter))
             }
             Lookup::Unproven(_) => unreachable!("nothing is held under a lease in this mode"),
         }
@@ -244,16 +249,16 @@ impl ReadThrough {
         self.store.lookup_view(question.key, view, question.accepts, need, now_ns)
     }
 
-    fn ask_linked(&self, question: Question<'_>, link: &Arc<Link>, asked: Asked) -> Read {
+    fn ask_linked(&self, question: Question<'_>, link: &Arc<Link>, asked: ReadOptions) -> ReadOutcome {
         let need = link.need(asked, self.strict);
         match self.look_up(question, need, asked.now_ns) {
             Lookup::Hit(entry) => {
                 link.was_hit(&entry, &self.stats, asked.now_ns);
-                Read::Hit(entry)
+                ReadOutcome::Hit(entry)
             }
             Lookup::Wait(waiter) => {
                 let again = Again::new(link, &self.stats, question.accepts, need, asked.now_ns);
-                Read::Wait(Waiting::for_another_of(again, waiter))
+                ReadOutcome::Wait(Waiting::for_another_of(again, waiter))
             }
             Lookup::Miss(fill, waiter) => {
                 if self.store.is_crowded() {
@@ -261,16 +266,16 @@ impl ReadThrough {
                 } else {
                     link.fetch(fill, &self.stats, asked.now_ns);
                 }
-                Read::Wait(Waiting::for_own(waiter))
+                ReadOutcome::Wait(Waiting::for_own(waiter))
             }
             Lookup::Held(held, waiter) => {
                 link.fetch_held(held);
-                Read::Wait(Waiting::for_own(waiter))
+                ReadOutcome::Wait(Waiting::for_own(waiter))
             }
             // The lease is that of the key's link: there is no other for it.
             Lookup::Unproven(_) => {
                 let again = Again::new(link, &self.stats, question.accepts, need, asked.now_ns);
-                Read::Wait(Waiting::for_proof(again, question, self.partition))
+                ReadOutcome::Wait(Waiting::for_proof(again, question, self.partition))
             }
         }
     }

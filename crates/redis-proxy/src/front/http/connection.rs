@@ -34,7 +34,7 @@ use crate::front::linger::linger;
 use crate::front::output::Output;
 use crate::front::seen::SeenKeys;
 use crate::places::{Place, Seat};
-use crate::readthrough::{Asked as Wish, Read};
+use crate::readthrough::{ReadOptions, ReadOutcome};
 use crate::timer::Timer;
 
 /// Requests of one connection that wait for Redis at the same time, at most.
@@ -326,16 +326,16 @@ impl Connection {
                 let logged = front.sample(key);
                 let no_cache = head.no_cache && front.settings.honor_no_cache;
                 let min_sync_ns = self.seen.since_ns(|| front.hash(key));
-                let wish = Wish { now_ns: self.tick_ns, min_sync_ns, no_cache };
+                let options = ReadOptions { now_ns: self.tick_ns, min_sync_ns, no_cache };
                 let state = if front.read.keeps_order() && self.is_behind(key) {
                     SlotState::Behind { key: key.into(), no_cache, key_hash: front.hash(key) }
                 } else {
-                    match front.read.get(key, wish) {
-                        Read::Hit(entry) => {
+                    match front.read.get(key, options) {
+                        ReadOutcome::Hit(entry) => {
                             self.hits += 1;
                             SlotState::Ready(Answer::found(entry, Source::Hit))
                         }
-                        Read::Wait(waiting) => {
+                        ReadOutcome::Wait(waiting) => {
                             SlotState::Waiting { waiting, no_cache, key_hash: front.hash(key) }
                         }
                     }

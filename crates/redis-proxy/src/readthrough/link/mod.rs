@@ -45,7 +45,7 @@ use self::promise::{Promise, Standing};
 use self::sink::Ticket;
 pub(crate) use self::sink::time_left_ns;
 pub(crate) use self::tend::LinkThread;
-use super::{Asked, Detail, FillSink, Store, Ticket as PlainTicket, Words, aging};
+use super::{Detail, FillSink, ReadOptions, Store, Ticket as PlainTicket, Words, aging};
 use crate::budget::Budget;
 use crate::clock::now_ns;
 use crate::failure::Failure;
@@ -201,7 +201,7 @@ impl Link {
     }
 
     /// How late an answer must be proven for what is asked.
-    pub(super) fn need(&self, asked: Asked, strict: bool) -> Need {
+    pub(super) fn need(&self, asked: ReadOptions, strict: bool) -> Need {
         let bound = asked.now_ns.saturating_sub(self.settings.max_staleness_ns);
         if (strict || asked.no_cache) && !mutant::is_on(Mutant::NoBarrier) {
             Need::proven_since(asked.now_ns)

@@ -11,7 +11,7 @@ use crate::clock::now_ns;
 use crate::failure::Failure;
 use crate::front::http::answer::{Answer, Form, Moment, Source, encode, status};
 use crate::front::http::conditional::{Conditions, KeptConditions};
-use crate::readthrough::{Answered, Asked as Wish, Outcome, Read, Stored, Waiting, may_be_newest};
+use crate::readthrough::{Answered, Outcome, ReadOptions, ReadOutcome, Stored, Waiting, may_be_newest};
 
 /// A request whose answer is not in the output yet.
 pub(super) struct Slot {
@@ -148,10 +148,10 @@ impl Connection {
         let SlotState::Behind { key, no_cache, key_hash } = &slot.state else { return };
         let (no_cache, key_hash) = (*no_cache, *key_hash);
         let min_sync_ns = self.seen.since_ns(|| key_hash);
-        let wish = Wish { now_ns: now_ns(), min_sync_ns, no_cache };
-        slot.state = match self.front.read.get(key, wish) {
-            Read::Hit(entry) => SlotState::Ready(Answer::found(entry, Source::Hit)),
-            Read::Wait(waiting) => SlotState::Waiting { waiting, no_cache, key_hash },
+        let options = ReadOptions { now_ns: now_ns(), min_sync_ns, no_cache };
+        slot.state = match self.front.read.get(key, options) {
+            ReadOutcome::Hit(entry) => SlotState::Ready(Answer::found(entry, Source::Hit)),
+            ReadOutcome::Wait(waiting) => SlotState::Waiting { waiting, no_cache, key_hash },
         };
     }
 

@@ -24,7 +24,7 @@ use crate::front::resp::reply::error;
 use crate::front::resp::session::{Replies, Session};
 use crate::lanes::{LARGE_REPLY, LaneKey, Pace, Request};
 use crate::readthrough::{
-    Answered, Asked, Entry, Kind, Outcome, Question, Read as Found, ReadThrough, Waiting, Words,
+    Answered, Entry, Kind, Outcome, Question, ReadOptions, ReadOutcome, ReadThrough, Waiting, Words,
     may_be_newest,
 };
 
@@ -175,9 +175,9 @@ impl Connection {
     }
 
     #[inline]
-    fn asked(&self, key: &[u8], now_ns: u64) -> Asked {
+    fn asked(&self, key: &[u8], now_ns: u64) -> ReadOptions {
         let since_ns = self.seen_keys.since_ns(|| self.front.hasher.hash_one(key));
-        Asked { now_ns, min_sync_ns: self.seen.min_sync_ns().max(since_ns), no_cache: false }
+        ReadOptions { now_ns, min_sync_ns: self.seen.min_sync_ns().max(since_ns), no_cache: false }
     }
 
     /// A read that is answered from memory with nothing before it. `None` if it is not that simple.
@@ -200,14 +200,14 @@ impl Connection {
             let question = question(read, arguments, protocol, &mut words);
             match fetches(read, reader) {
                 true => reader.ask_or_pass(question, asked),
-                false => reader.held(question, asked).map(Found::Hit),
+                false => reader.held(question, asked).map(ReadOutcome::Hit),
             }
         };
         match found {
             // What this mode does not fetch as a reply goes to Redis where it is not known already, and all where a link
             // would bring nothing to keep.
             None => Some(self.share(request, Pace::Quick, true, None, cx)),
-            Some(Found::Hit(entry)) => {
+            Some(ReadOutcome::Hit(entry)) => {
                 let (now_ns, limit) = (self.turn_ns, self.front.settings.output_bytes);
                 let out = &mut self.output.bytes;
                 if write_small(out, read, &entry) {
@@ -230,7 +230,7 @@ impl Connection {
                 self.front.stats.cached.add(1);
                 Some(true)
             }
-            Some(Found::Wait(waiting)) => {
+            Some(ReadOutcome::Wait(waiting)) => {
                 let hash = self.front.hasher.hash_one(arguments.get(1).unwrap_or_default());
                 let parts = vec![Part::Waiting(Box::new(waiting), hash)];
                 self.reads.push_back(Pending::new(request, read, parts, State::Asked));
@@ -517,7 +517,7 @@ impl super::RespFront {
         read: Read,
         arguments: Arguments<'_>,
         LaneKey { identity, protocol, .. }: &LaneKey,
-        asked: impl Fn(&[u8]) -> Asked,
+        asked: impl Fn(&[u8]) -> ReadOptions,
     ) -> (Vec<Part>, State) {
         let protocol = *protocol;
         // An MGET is made of GETs: whether its user may MGET is Redis' to say, of each user once.
@@ -548,11 +548,11 @@ impl super::RespFront {
             };
             let found = match fetches(read, reader) {
                 true => reader.ask_or_pass(question, asked(key)),
-                false => reader.held(question, asked(key)).map(Found::Hit),
+                false => reader.held(question, asked(key)).map(ReadOutcome::Hit),
             };
             parts.push(match found {
-                Some(Found::Hit(entry)) => Part::Here(entry),
-                Some(Found::Wait(waiting)) => {
+                Some(ReadOutcome::Hit(entry)) => Part::Here(entry),
+                Some(ReadOutcome::Wait(waiting)) => {
                     waits = true;
                     Part::Waiting(Box::new(waiting), self.hasher.hash_one(key))
                 }

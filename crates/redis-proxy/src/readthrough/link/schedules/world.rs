@@ -23,7 +23,7 @@ use super::redis::{KEYS, Redis};
 use super::wire::lay_wire;
 use super::{Explored, count};
 use crate::clock::{now_ns, start};
-use crate::readthrough::{Asked, Read as Got, ReadThrough};
+use crate::readthrough::{ReadOptions, ReadOutcome, ReadThrough};
 
 const READERS: usize = 2;
 const HERD: usize = 5;
@@ -150,15 +150,15 @@ impl World {
     /// A GET of a client. None if it failed.
     fn read(&self, key: &'static str, no_cache: bool, min_sync_ns: &mut u64) -> Option<Read> {
         let start_ns = now_ns();
-        let asked = Asked { now_ns: start_ns, min_sync_ns: *min_sync_ns, no_cache };
+        let asked = ReadOptions { now_ns: start_ns, min_sync_ns: *min_sync_ns, no_cache };
         let got = self.reads.get(key.as_bytes(), asked);
         let fetches = self.link.store.stats(now_ns()).fills_in_flight;
         let most = KEYS.len() * (MOST_SENT + 1);
         let most = if self.readers == HERD { MOST_SENT + 1 } else { most };
         assert!(fetches <= most as u64, "a herd: {fetches} fetches, and {most} are allowed");
         let (found, how) = match got {
-            Got::Hit(entry) => ((!entry.is_missing()).then(|| number(entry.value())), How::Hit),
-            Got::Wait(waiting) => {
+            ReadOutcome::Hit(entry) => ((!entry.is_missing()).then(|| number(entry.value())), How::Hit),
+            ReadOutcome::Wait(waiting) => {
                 let answered = block_on(waiting);
                 let how = match (answered.hit, answered.collapsed) {
                     (true, _) => How::Proven,
