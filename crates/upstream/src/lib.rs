@@ -41,8 +41,8 @@ pub use hello::{Hello, sent_elsewhere};
 pub use proven::Proven;
 pub use queue::{State, Unsent, Upstream, WeakUpstream};
 pub use raw::{
-    Greeting, Login, OpenError, Password, RawConnection, Step, ask_as_nobody, ask_once, open_as_ourselves,
-    open_raw,
+    Credentials, Greeting, OpenError, Password, RawConnection, Step, ask_as_nobody, ask_once,
+    open_as_ourselves, open_raw,
 };
 pub use sink::{Doubt, Loss, Sink};
 pub use stream::Duplex;

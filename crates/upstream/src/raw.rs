@@ -17,7 +17,7 @@ use crate::stream::{Duplex, open};
 
 /// Who a connection is to Redis.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Default)]
-pub enum Login {
+pub enum Credentials {
     /// Nobody said anything: Redis' `default` user, if that needs no password.
     #[default]
     None,
@@ -27,15 +27,15 @@ pub enum Login {
     User(Bytes, Password),
 }
 
-impl Login {
+impl Credentials {
     /// Who the endpoint says we are.
-    pub fn of(endpoint: &Endpoint) -> Login {
+    pub fn of(endpoint: &Endpoint) -> Credentials {
         let bytes = |text: &str| Bytes::copy_from_slice(text.as_bytes());
         let password = endpoint.password.as_ref().map(|secret| Password(bytes(secret.expose())));
         match (&endpoint.username, password) {
-            (_, None) => Login::None,
-            (None, Some(password)) => Login::Password(password),
-            (Some(user), Some(password)) => Login::User(bytes(user), password),
+            (_, None) => Credentials::None,
+            (None, Some(password)) => Credentials::Password(password),
+            (Some(user), Some(password)) => Credentials::User(bytes(user), password),
         }
     }
 }
@@ -54,7 +54,7 @@ impl fmt::Debug for Password {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Greeting {
     /// Who it is.
-    pub login: Login,
+    pub login: Credentials,
     /// The database that is selected; 0 sends no SELECT.
     pub db: u32,
     /// The version of RESP that Redis answers in.
@@ -119,7 +119,7 @@ pub async fn open_as_ourselves(endpoint: &Endpoint, greeting: &Greeting) -> Resu
     let start = Instant::now();
     loop {
         let who = endpoint.as_of_now().await;
-        let greeting = Greeting { login: Login::of(&who), ..greeting.clone() };
+        let greeting = Greeting { login: Credentials::of(&who), ..greeting.clone() };
         match open_raw(endpoint, &greeting).await {
             Err(OpenError::Refused(Step::Auth, _)) if endpoint.may_disagree(start).await => {}
             outcome => return outcome,
@@ -132,7 +132,7 @@ pub async fn open_as_ourselves(endpoint: &Endpoint, greeting: &Greeting) -> Resu
 /// # Errors
 /// As [`open_raw`]; an error reply is an answer.
 pub async fn ask_once(endpoint: &Endpoint, question: &[&[u8]]) -> Result<Frame, OpenError> {
-    let greeting = Greeting { login: Login::of(endpoint), db: 0, protocol: Protocol::Resp2 };
+    let greeting = Greeting { login: Credentials::of(endpoint), db: 0, protocol: Protocol::Resp2 };
     let mut stream = open_as_ourselves(endpoint, &greeting).await?.stream;
     let mut talk = Talk::new(&mut *stream, endpoint);
     match timeout(endpoint.connect_timeout, talk.ask(question)).await {
@@ -181,9 +181,9 @@ async fn greet_as(
 ) -> Result<Result<Vec<(Frame, Frame)>, Bytes>, OpenError> {
     let mut out = BytesMut::new();
     match &greeting.login {
-        Login::None => {}
-        Login::Password(password) => encode_command(&mut out, &[b"AUTH", &password.0]),
-        Login::User(user, password) => encode_command(&mut out, &[b"AUTH", user, &password.0]),
+        Credentials::None => {}
+        Credentials::Password(password) => encode_command(&mut out, &[b"AUTH", &password.0]),
+        Credentials::User(user, password) => encode_command(&mut out, &[b"AUTH", user, &password.0]),
     }
     let resp3 = greeting.protocol == Protocol::Resp3;
     encode_command(&mut out, &[b"HELLO", if resp3 { b"3" } else { b"2" }, b"SETNAME", CLIENT_NAME]);
@@ -192,7 +192,7 @@ async fn greet_as(
     }
     let mut talk = Talk::new(stream, endpoint);
     talk.say(&out).await.map_err(unopened)?;
-    if greeting.login != Login::None {
+    if greeting.login != Credentials::None {
         demand(&mut talk, Step::Auth).await?;
     }
     let hello = match listen(&mut talk).await? {

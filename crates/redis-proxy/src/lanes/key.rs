@@ -3,10 +3,10 @@
 use std::rc::Rc;
 
 use resp::Protocol;
-use upstream::{Greeting, Login};
+use upstream::{Credentials, Greeting};
 
 /// Who a client is to Redis. Never one for another: a lane serves one identity.
-pub(crate) type Identity = Rc<Login>;
+pub(crate) type Identity = Rc<Credentials>;
 
 /// A class of connections to Redis.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

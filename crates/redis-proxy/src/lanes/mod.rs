@@ -39,7 +39,7 @@ pub(crate) use mailbox::{LARGE_REPLY, Mailbox, State as MailboxState};
 pub(crate) use pin::{KEPT_PINS, NoPin, PinStream, Pinning};
 use shared::SharedLane;
 pub(crate) use shared::{Held, Refusal, Request, unfit_line};
-pub(crate) use upstream::{Login, OpenError, Password, Step, sent_elsewhere};
+pub(crate) use upstream::{Credentials, OpenError, Password, Step, sent_elsewhere};
 
 use crate::spare::Spare;
 use crate::stats::LaneStats;
@@ -153,7 +153,7 @@ impl Lanes {
         match self.moved.get() {
             Some((at, why)) if at.elapsed() < MOVED_MEMORY => Err(OpenError::Unfit(why.into())),
             // Its password may be another one than at the start.
-            _ if self.settings.as_proxy && greeting.login == Login::of(&self.endpoint) => {
+            _ if self.settings.as_proxy && greeting.login == Credentials::of(&self.endpoint) => {
                 open_as_ourselves(&self.endpoint, greeting).await
             }
             _ => open_raw(&self.endpoint, greeting).await,

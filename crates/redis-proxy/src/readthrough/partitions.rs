@@ -20,7 +20,7 @@ use tokio::sync::{Notify, oneshot};
 use tokio::task::{spawn_local, yield_now};
 use tokio::time::{MissedTickBehavior, interval};
 use tracing::{Instrument, error, error_span, info, warn};
-use upstream::{Endpoint, Login, Proven, Secret, Target, Upstream};
+use upstream::{Credentials, Endpoint, Proven, Secret, Target, Upstream};
 
 use super::link::{Link, LinkSettings, LinkThread, ThrownOut};
 use super::{ReadThrough, Store, Ticket, Way};
@@ -47,20 +47,20 @@ impl Reader {
     }
 
     /// None if the words are no text: such a reader is not cached for.
-    pub(super) fn of_login(login: &Login, db: u32) -> Option<Reader> {
+    pub(super) fn of_credentials(login: &Credentials, db: u32) -> Option<Reader> {
         let user = match login {
-            Login::None | Login::Password(_) => DEFAULT_USER.into(),
-            Login::User(user, _) => String::from_utf8(user.to_vec()).ok()?,
+            Credentials::None | Credentials::Password(_) => DEFAULT_USER.into(),
+            Credentials::User(user, _) => String::from_utf8(user.to_vec()).ok()?,
         };
         Some(Reader { user, db })
     }
 }
 
 /// The password of a login, if it needed one; none at all if that is no text.
-pub(super) fn password_of(login: &Login) -> Option<Option<Secret>> {
+pub(super) fn password_of(login: &Credentials) -> Option<Option<Secret>> {
     match login {
-        Login::None => Some(None),
-        Login::Password(password) | Login::User(_, password) => {
+        Credentials::None => Some(None),
+        Credentials::Password(password) | Credentials::User(_, password) => {
             String::from_utf8(password.0.to_vec()).ok().map(|text| Some(Secret::new(text)))
         }
     }

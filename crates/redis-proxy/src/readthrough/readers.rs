@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use mutant::Mutant;
-use upstream::{Login, Proven};
+use upstream::{Credentials, Proven};
 
 use super::ReadThrough;
 use super::partitions::{Partitions, Reader, password_of};
@@ -40,8 +40,8 @@ impl Readers {
 
     /// The way of whoever has logged in so at `proven_ns`; none if nothing is cached for that reader. It is the caller's for
     /// as long as it is held.
-    pub(crate) fn of(&self, login: &Login, proven_ns: u64, db: u32) -> Option<Rc<ReadThrough>> {
-        let mut reader = Reader::of_login(login, db)?;
+    pub(crate) fn of(&self, login: &Credentials, proven_ns: u64, db: u32) -> Option<Rc<ReadThrough>> {
+        let mut reader = Reader::of_credentials(login, db)?;
         let password = password_of(login)?;
         let own = self.partitions.own();
         if mutant::is_on(Mutant::UserIgnored) {

@@ -13,7 +13,7 @@ use super::connection::{Busy, Connection, Hello, Login, Stay, client_name, numbe
 use super::reply::{c_text, error, integer, simple};
 use super::route::Local;
 use super::session::Replies;
-use crate::lanes::{KeptOut, LaneKey, Login as Credentials, Password, Request};
+use crate::lanes::{Credentials, KeptOut, LaneKey, Password, Request};
 
 /// Redis 7.0, networking.c, `helloCommand`.
 const BAD_NAME: &str = "ERR Client names cannot contain spaces, newlines or special characters.";

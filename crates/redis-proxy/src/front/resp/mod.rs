@@ -45,7 +45,7 @@ use crate::clock::{nanos, now_ns};
 use crate::config::{Mode, ProxyAdmin, Settings};
 use crate::front::drain::Drain;
 use crate::front::linger::{PATIENCE, linger};
-use crate::lanes::{Bounds, Identity, LaneSettings, Lanes, Login, Password};
+use crate::lanes::{Bounds, Credentials, Identity, LaneSettings, Lanes, Password};
 use crate::readthrough::Readers;
 use crate::spare::Spare;
 use crate::stats::LaneStats;
@@ -79,7 +79,7 @@ pub(crate) struct RespSettings {
     idle_timeout_ns: u64,
     write_timeout_ns: u64,
     /// Who clients are before they log in, and the user's name for CLIENT LIST.
-    login: Login,
+    login: Credentials,
     /// Whether they are the proxy's user, which needs no proof.
     as_proxy: bool,
     /// Which clients may empty the cache.
@@ -95,9 +95,9 @@ impl RespSettings {
         let password = redis.password.as_ref().filter(|_| settings.resp_as_proxy);
         let password = password.map(|secret| Password(Bytes::copy_from_slice(secret.expose().as_bytes())));
         let login = match (user.clone(), password) {
-            (Some(user), Some(password)) => Login::User(user.into(), password),
-            (None, Some(password)) => Login::Password(password),
-            (_, None) => Login::None,
+            (Some(user), Some(password)) => Credentials::User(user.into(), password),
+            (None, Some(password)) => Credentials::Password(password),
+            (_, None) => Credentials::None,
         };
         RespSettings {
             limits: RequestLimits {

@@ -17,7 +17,7 @@ use crate::front::resp::reply::{error, simple};
 use crate::front::resp::route::Local;
 use crate::front::resp::tracking::Target;
 use crate::lanes::{
-    Facts, Held, Identity, LaneKey, Login as Credentials, NoPin, OpenError, PinStream, Pinning, Refusal, Step,
+    Credentials, Facts, Held, Identity, LaneKey, NoPin, OpenError, PinStream, Pinning, Refusal, Step,
 };
 
 /// A client that is to hear of invalidations, and cannot have a connection.
