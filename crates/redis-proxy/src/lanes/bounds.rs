@@ -7,44 +7,44 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 #[derive(Clone)]
 pub(crate) struct Bounds {
     /// Connections that belong to one client each.
-    pub(crate) pins: Arc<Places>,
+    pub(crate) pins: Arc<Permits>,
     /// Connections that clients share.
-    pub(crate) lanes: Arc<Places>,
+    pub(crate) lanes: Arc<Permits>,
     /// Lanes that are open, or that a client is on; no bound but that.
-    pub(crate) known_lanes: Arc<Places>,
+    pub(crate) known_lanes: Arc<Permits>,
     pub(crate) unread: Arc<Unread>,
 }
 
 impl Bounds {
     pub(crate) fn new(max_pinned: usize, max_lanes: usize, unread_bytes: usize) -> Self {
         Bounds {
-            pins: Arc::new(Places { taken: AtomicUsize::new(0), max: max_pinned }),
-            lanes: Arc::new(Places { taken: AtomicUsize::new(0), max: max_lanes }),
-            known_lanes: Arc::new(Places { taken: AtomicUsize::new(0), max: usize::MAX }),
+            pins: Arc::new(Permits { taken: AtomicUsize::new(0), max: max_pinned }),
+            lanes: Arc::new(Permits { taken: AtomicUsize::new(0), max: max_lanes }),
+            known_lanes: Arc::new(Permits { taken: AtomicUsize::new(0), max: usize::MAX }),
             unread: Arc::new(Unread { bytes: AtomicUsize::new(0), max: unread_bytes }),
         }
     }
 }
 
 /// So many, and no more.
-pub(crate) struct Places {
+pub(crate) struct Permits {
     taken: AtomicUsize,
     max: usize,
 }
 
 /// One of them, given back when dropped.
-pub(crate) struct Place(Arc<Places>);
+pub(crate) struct Permit(Arc<Permits>);
 
-impl Drop for Place {
+impl Drop for Permit {
     fn drop(&mut self) {
         self.0.taken.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
-impl Places {
+impl Permits {
     /// A place, if one is free.
-    pub(crate) fn take(self: &Arc<Self>) -> Option<Place> {
-        let place = Place(self.clone());
+    pub(crate) fn take(self: &Arc<Self>) -> Option<Permit> {
+        let place = Permit(self.clone());
         (self.taken.fetch_add(1, Ordering::Relaxed) < self.max).then_some(place)
     }
 

@@ -12,8 +12,8 @@ use tokio::time::{Instant, sleep};
 use tracing::{debug, info, warn};
 use upstream::{Duplex, OpenError, RawConnection, Step, sent_elsewhere};
 
-use super::shared::{Refusal, SharedLane, unfit_line};
-use super::{Credentials, Facts, LaneKey, Lanes};
+use super::shared::{NoLane, SharedLane, unfit_line};
+use super::{Credentials, HelloReply, LaneKey, Lanes};
 use crate::clock::{nanos, now_ns};
 use crate::timer::Timer;
 
@@ -30,7 +30,7 @@ enum Loss {
 }
 
 /// Whether a fresh connection of a lane's key would be let in.
-type Check = Pin<Box<dyn Future<Output = Result<bool, Refusal>>>>;
+type Check = Pin<Box<dyn Future<Output = Result<bool, NoLane>>>>;
 
 /// Runs a lane until nobody has a use for it.
 pub(super) async fn drive(lane: Rc<SharedLane>, lanes: Rc<Lanes>, timeout_ns: u64) {
@@ -56,7 +56,7 @@ pub(super) async fn drive(lane: Rc<SharedLane>, lanes: Rc<Lanes>, timeout_ns: u6
             }
             Err(refusal) => refusal,
         };
-        if closed_by_redis && matches!(refusal, Refusal::Login(_)) {
+        if closed_by_redis && matches!(refusal, NoLane::Login(_)) {
             let clients = lane.end_clients();
             info!(db = key.db, clients, "redis has ended a user's connections, and so do they");
         }
@@ -67,7 +67,7 @@ pub(super) async fn drive(lane: Rc<SharedLane>, lanes: Rc<Lanes>, timeout_ns: u6
         }
         // For as long as it is asked for, and for one pause more, it says so at once.
         loop {
-            if refusal == Refusal::Unreachable {
+            if refusal == NoLane::Unreachable {
                 lanes.stats.lane_failures.add(1);
             }
             lane.refuse(&refusal, &lanes.spare);
@@ -88,17 +88,17 @@ pub(super) async fn drive(lane: Rc<SharedLane>, lanes: Rc<Lanes>, timeout_ns: u6
 }
 
 /// Attempts until one succeeds or Redis says no, for at most the connect time-out: so long a command may wait.
-async fn connect(lane: &SharedLane, lanes: &Lanes) -> Result<RawConnection, Refusal> {
+async fn connect(lane: &SharedLane, lanes: &Lanes) -> Result<RawConnection, NoLane> {
     let deadline = Instant::now() + lanes.endpoint.connect_timeout;
     loop {
         match open(lane, lanes).await {
-            Err(Refusal::Unreachable) if Instant::now() + PAUSE < deadline => sleep(PAUSE).await,
+            Err(NoLane::Unreachable) if Instant::now() + PAUSE < deadline => sleep(PAUSE).await,
             outcome => return outcome,
         }
     }
 }
 
-async fn open(lane: &SharedLane, lanes: &Lanes) -> Result<RawConnection, Refusal> {
+async fn open(lane: &SharedLane, lanes: &Lanes) -> Result<RawConnection, NoLane> {
     lane.set_place(Some(lanes.lane_place().await?));
     lane.set_rights(lanes.anonymous.voided());
     let opened = lanes.open(&lane.key.greeting()).await;
@@ -111,12 +111,12 @@ async fn open(lane: &SharedLane, lanes: &Lanes) -> Result<RawConnection, Refusal
     opened.map_err(refusal)
 }
 
-fn refusal(error: OpenError) -> Refusal {
+fn refusal(error: OpenError) -> NoLane {
     match error {
-        OpenError::Unreachable(_) => Refusal::Unreachable,
-        OpenError::Unfit(why) => Refusal::Unfit(why),
-        OpenError::Refused(Step::Auth, text) => Refusal::Login(text),
-        OpenError::Refused(Step::Hello | Step::Select, text) => Refusal::Request(text),
+        OpenError::Unreachable(_) => NoLane::Unreachable,
+        OpenError::Unfit(why) => NoLane::Unfit(why),
+        OpenError::Refused(Step::Auth, text) => NoLane::Login(text),
+        OpenError::Refused(Step::Hello | Step::Select, text) => NoLane::Request(text),
     }
 }
 
@@ -124,10 +124,10 @@ fn refusal(error: OpenError) -> Refusal {
 ///
 /// # Errors
 /// Redis cannot be asked.
-pub(super) async fn opens_another(lanes: &Lanes, key: &LaneKey) -> Result<bool, Refusal> {
+pub(super) async fn opens_another(lanes: &Lanes, key: &LaneKey) -> Result<bool, NoLane> {
     match lanes.open(&key.greeting()).await.map_err(refusal) {
         Ok(_) => Ok(true),
-        Err(Refusal::Unreachable) => Err(Refusal::Unreachable),
+        Err(NoLane::Unreachable) => Err(NoLane::Unreachable),
         Err(_) => Ok(false),
     }
 }
@@ -137,7 +137,7 @@ async fn serve(lane: &Rc<SharedLane>, lanes: &Rc<Lanes>, connection: RawConnecti
     let key = &lane.key;
     info!(db = key.db, protocol = ?key.protocol, "lane opened");
     lanes.stats.lane_opens.add(1);
-    lane.opened(Rc::new(Facts::new(connection.hello)));
+    lane.opened(Rc::new(HelloReply::new(connection.hello)));
     lanes.opened.notify_one();
     let mut link = Link {
         stream: connection.stream,

@@ -19,7 +19,7 @@ pub(crate) struct Mailbox {
     bytes: RefCell<Vec<u8>>,
     /// Commands on a lane that have no whole reply yet.
     waiting: Cell<usize>,
-    state: Cell<State>,
+    state: Cell<MailboxState>,
     /// Replies are counted and dropped: `CLIENT REPLY OFF`.
     muted: Cell<bool>,
     /// Bytes that may wait for it: a client that does not read is cut off, as Redis does with its output buffers.
@@ -41,7 +41,7 @@ pub(crate) struct Mailbox {
 
 /// How it is with the client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum State {
+pub(crate) enum MailboxState {
     /// It takes its replies.
     Open,
     /// A reply is lost: its connection must be closed.
@@ -58,7 +58,7 @@ impl Mailbox {
         Mailbox {
             bytes: RefCell::default(),
             waiting: Cell::new(0),
-            state: Cell::new(State::Open),
+            state: Cell::new(MailboxState::Open),
             muted: Cell::new(false),
             limit,
             held: Cell::new(0),
@@ -77,7 +77,7 @@ impl Mailbox {
         self.waiting.get()
     }
 
-    pub(crate) fn state(&self) -> State {
+    pub(crate) fn state(&self) -> MailboxState {
         self.state.get()
     }
 
@@ -138,8 +138,8 @@ impl Mailbox {
         if now < before {
             self.unread.remove(before - now);
         } else if self.held.get() + bytes > self.limit || now > before && !self.unread.add(now - before) {
-            if self.state.get() == State::Open {
-                self.state.set(State::Full);
+            if self.state.get() == MailboxState::Open {
+                self.state.set(MailboxState::Full);
             }
             return;
         }
@@ -160,7 +160,7 @@ impl Mailbox {
 
     /// The client is gone: what still comes for it is dropped.
     pub(crate) fn leave(&self) {
-        self.state.set(State::Gone);
+        self.state.set(MailboxState::Gone);
         self.bytes.take();
         self.waker.take();
     }
@@ -181,12 +181,12 @@ impl Mailbox {
             self.large.set(true);
         }
         self.partial.set(if whole == 0 { here } else { 0 });
-        if self.state.get() != State::Open {
+        if self.state.get() != MailboxState::Open {
             return;
         }
         if !self.muted.get() {
             if !self.hold(reply.len()) {
-                self.state.set(State::Full);
+                self.state.set(MailboxState::Full);
                 return self.wake();
             }
             let mut bytes = self.bytes.borrow_mut();
@@ -211,8 +211,8 @@ impl Mailbox {
     /// A reply will never come, or cannot be held: the client is to be closed.
     pub(super) fn lose(&self) {
         self.duties.lost();
-        if self.state.get() == State::Open {
-            self.state.set(State::Lost);
+        if self.state.get() == MailboxState::Open {
+            self.state.set(MailboxState::Lost);
             self.wake();
         }
     }
@@ -240,9 +240,9 @@ mod tests {
         mailbox.expect(None);
         mailbox.expect(None);
         mailbox.deliver(b"+OK\r\n", 1, false, &spare);
-        assert_eq!((mailbox.waiting(), mailbox.state(), mailbox.len()), (1, State::Open, 5));
+        assert_eq!((mailbox.waiting(), mailbox.state(), mailbox.len()), (1, MailboxState::Open, 5));
         mailbox.deliver(b"+OK\r\n", 1, false, &spare);
-        assert_eq!((mailbox.waiting(), mailbox.state()), (0, State::Full));
+        assert_eq!((mailbox.waiting(), mailbox.state()), (0, MailboxState::Full));
     }
 
     #[test]
@@ -252,16 +252,19 @@ mod tests {
         let deliver = |mailbox: &Mailbox, bytes: usize| mailbox.deliver(&vec![b'x'; bytes], 0, false, &spare);
         deliver(&one, UNCOUNTED + 600);
         deliver(&two, UNCOUNTED + 300);
-        assert_eq!((bounds.unread.bytes(), one.state(), two.state()), (900, State::Open, State::Open));
+        assert_eq!(
+            (bounds.unread.bytes(), one.state(), two.state()),
+            (900, MailboxState::Open, MailboxState::Open)
+        );
         deliver(&two, 101);
-        assert_eq!((one.state(), two.state()), (State::Open, State::Full));
+        assert_eq!((one.state(), two.state()), (MailboxState::Open, MailboxState::Full));
         drop(two);
         assert_eq!(bounds.unread.bytes(), 600);
         deliver(&one, 400);
         one.take_into(&mut Vec::new(), &spare);
         assert_eq!(bounds.unread.bytes(), 1000, "taken is not sent");
         one.settle();
-        assert_eq!((bounds.unread.bytes(), one.state()), (0, State::Open));
+        assert_eq!((bounds.unread.bytes(), one.state()), (0, MailboxState::Open));
     }
 
     #[test]
@@ -272,15 +275,15 @@ mod tests {
         assert_eq!(bounds.unread.bytes(), 0);
         mailbox.keep(UNCOUNTED + 800);
         mailbox.keep(UNCOUNTED + 500);
-        assert_eq!((bounds.unread.bytes(), mailbox.state()), (500, State::Open));
+        assert_eq!((bounds.unread.bytes(), mailbox.state()), (500, MailboxState::Open));
         mailbox.settle();
         assert_eq!(bounds.unread.bytes(), 0);
         mailbox.keep(UNCOUNTED + 700);
         mailbox.keep(UNCOUNTED + 901);
-        assert_eq!((bounds.unread.bytes(), mailbox.state()), (700, State::Full));
+        assert_eq!((bounds.unread.bytes(), mailbox.state()), (700, MailboxState::Full));
         let other = Mailbox::new(1 << 20, &bounds);
         other.keep(UNCOUNTED + 301);
-        assert_eq!((bounds.unread.bytes(), other.state()), (700, State::Full));
+        assert_eq!((bounds.unread.bytes(), other.state()), (700, MailboxState::Full));
         drop(mailbox);
         assert_eq!(bounds.unread.bytes(), 0);
     }

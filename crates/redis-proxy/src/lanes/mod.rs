@@ -35,10 +35,10 @@ pub(crate) use anonymous::{Admission, Anonymous, KeptOut};
 pub(crate) use bounds::Bounds;
 pub(crate) use duties::{Answer, Duty};
 pub(crate) use key::{Identity, LaneKey, Pace};
-pub(crate) use mailbox::{LARGE_REPLY, Mailbox, State as MailboxState};
+pub(crate) use mailbox::{LARGE_REPLY, Mailbox, MailboxState};
 pub(crate) use pin::{KEPT_PINS, NoPin, PinStream, Pinning};
 use shared::SharedLane;
-pub(crate) use shared::{Held, Refusal, Request, unfit_line};
+pub(crate) use shared::{LaneHandle, NoLane, Request, unfit_line};
 pub(crate) use upstream::{Credentials, OpenError, Password, Step, sent_elsewhere};
 
 use crate::spare::Spare;
@@ -68,14 +68,14 @@ pub(crate) struct LaneSettings {
 
 /// What Redis says of itself on a new connection.
 #[derive(Clone)]
-pub(crate) struct Facts {
+pub(crate) struct HelloReply {
     /// The pairs of its answer to HELLO; an error's text if it gave none.
     pub(crate) hello: Result<Vec<(Frame, Frame)>, Bytes>,
 }
 
-impl Facts {
+impl HelloReply {
     fn new(hello: Result<Vec<(Frame, Frame)>, Bytes>) -> Self {
-        Facts { hello }
+        HelloReply { hello }
     }
 
     /// The value of a field of HELLO's answer.
@@ -131,12 +131,17 @@ impl Lanes {
     }
 
     /// The shared lane of `key`, for a client's commands or, without one, for a look at what Redis says.
-    pub(crate) fn shared(self: &Rc<Self>, key: &LaneKey, pace: Pace, client: Option<&Rc<Mailbox>>) -> Held {
+    pub(crate) fn shared(
+        self: &Rc<Self>,
+        key: &LaneKey,
+        pace: Pace,
+        client: Option<&Rc<Mailbox>>,
+    ) -> LaneHandle {
         if let Some(lane) = self.shared.borrow().get(&(key.clone(), pace)) {
-            return Held::new(lane.clone(), client);
+            return LaneHandle::new(lane.clone(), client);
         }
         let lane = SharedLane::new(key.clone(), pace, self.settings, self.bounds.known_lanes.take());
-        let held = Held::new(lane.clone(), client);
+        let held = LaneHandle::new(lane.clone(), client);
         self.shared.borrow_mut().insert((key.clone(), pace), lane.clone());
         let timeout = match pace {
             Pace::Quick => Some(self.settings.timeout),
@@ -184,7 +189,7 @@ impl Lanes {
 
     /// A place for a connection of a shared lane: a free one, or that of the lane which has been idle for longest among
     /// those whose clients could have another.
-    async fn lane_place(&self) -> Result<bounds::Place, Refusal> {
+    async fn lane_place(&self) -> Result<bounds::Permit, NoLane> {
         if let Some(place) = self.bounds.lanes.take() {
             return Ok(place);
         }
@@ -206,7 +211,7 @@ impl Lanes {
                 return Ok(place);
             }
         }
-        Err(Refusal::TooMany)
+        Err(NoLane::TooMany)
     }
 
     /// Whether the rights that Redis grants may have changed since the connection of this lane was opened.

@@ -16,10 +16,10 @@ use tokio::task::{JoinHandle, spawn_local, yield_now};
 use tokio::time::{Instant, timeout, timeout_at};
 use upstream::{Duplex, Greeting, OpenError, RawConnection};
 
-use super::bounds::Place;
+use super::bounds::Permit;
 use super::key::LaneKey;
 use super::shared::{UNREACHABLE, unfit};
-use super::{Facts, Lanes};
+use super::{HelloReply, Lanes};
 
 /// Clean pins that a worker keeps for the next client.
 pub(crate) const KEPT_PINS: usize = 16;
@@ -138,7 +138,7 @@ impl Lanes {
         self.open_pin(place, key.greeting()).await
     }
 
-    async fn open_pin(&self, place: Place, greeting: Greeting) -> Result<PinStream, NoPin> {
+    async fn open_pin(&self, place: Permit, greeting: Greeting) -> Result<PinStream, NoPin> {
         let connection = self.open(&greeting).await.map_err(NoPin::Open)?;
         self.stats.pin_opens.add(1);
         Ok(PinStream::new(connection, place))
@@ -211,13 +211,13 @@ pub(crate) struct PinStream {
     /// The id that Redis knows this connection by.
     pub(crate) upstream_id: Option<i64>,
     /// What Redis said of itself.
-    pub(crate) facts: Facts,
-    place: Option<Place>,
+    pub(crate) facts: HelloReply,
+    place: Option<Permit>,
 }
 
 impl PinStream {
-    fn new(connection: RawConnection, place: Place) -> Self {
-        let facts = Facts::new(connection.hello);
+    fn new(connection: RawConnection, place: Permit) -> Self {
+        let facts = HelloReply::new(connection.hello);
         let upstream_id = match facts.field(b"id") {
             Some(Frame::Integer(id)) => Some(*id),
             _ => None,

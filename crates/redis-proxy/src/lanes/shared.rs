@@ -15,11 +15,11 @@ use std::task::{Context, Poll, Waker};
 use bytes::{Buf, Bytes, BytesMut};
 use resp::{Arguments, Parsed, RequestLimits, RequestParser, encode_command};
 
-use super::bounds::Place;
+use super::bounds::Permit;
 use super::duties::Duty;
 use super::key::{LaneKey, Pace};
 use super::mailbox::Mailbox;
-use super::{Facts, LaneSettings};
+use super::{HelloReply, LaneSettings};
 use crate::spare::Spare;
 
 /// What a client gets while Redis is away. The code is one that clients take for a reason to try again.
@@ -64,7 +64,7 @@ impl Request<'_> {
 
 /// Why there is no lane.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Refusal {
+pub(crate) enum NoLane {
     /// Redis cannot be reached.
     Unreachable,
     /// What is there is none to be served from, for this reason.
@@ -77,14 +77,14 @@ pub(crate) enum Refusal {
     Request(Bytes),
 }
 
-impl Refusal {
+impl NoLane {
     /// In words for a client, its code first.
     pub(crate) fn text(&self) -> Bytes {
         match self {
-            Refusal::Unreachable => Bytes::from_static(UNREACHABLE),
-            Refusal::Unfit(why) => unfit(why),
-            Refusal::TooMany => Bytes::from_static(b"ERR proxy: too many lanes"),
-            Refusal::Login(text) | Refusal::Request(text) => text.clone(),
+            NoLane::Unreachable => Bytes::from_static(UNREACHABLE),
+            NoLane::Unfit(why) => unfit(why),
+            NoLane::TooMany => Bytes::from_static(b"ERR proxy: too many lanes"),
+            NoLane::Login(text) | NoLane::Request(text) => text.clone(),
         }
     }
 }
@@ -120,7 +120,7 @@ enum State {
     Connecting,
     Up,
     /// Attempts fail: commands are refused.
-    Down(Refusal),
+    Down(NoLane),
 }
 
 /// What a lane holds.
@@ -132,7 +132,7 @@ struct Queue {
     /// Commands without a reply.
     commands: usize,
     state: State,
-    facts: Option<Rc<Facts>>,
+    facts: Option<Rc<HelloReply>>,
     /// Whether a part of the first reply has gone to its client.
     partly_delivered: bool,
     /// Whether somebody was refused since the last attempt.
@@ -149,7 +149,7 @@ pub(crate) struct SharedLane {
     queue: RefCell<Queue>,
     settings: LaneSettings,
     /// Of its connection, among MAX_LANES.
-    place: RefCell<Option<Place>>,
+    place: RefCell<Option<Permit>>,
     /// Since when nothing has been on its way on its connection.
     idle_since_ns: Cell<Option<u64>>,
     /// How many hold it.
@@ -158,16 +158,16 @@ pub(crate) struct SharedLane {
     clients: RefCell<HashMap<usize, Rc<Mailbox>>>,
     /// What had been void of Redis' rights when its connection was opened ([`Anonymous::voided`](super::Anonymous::voided)).
     rights: Cell<u64>,
-    _known: Option<Place>,
+    _known: Option<Permit>,
 }
 
 /// A hold on a lane: as long as there is one, the lane stays what it is.
-pub(crate) struct Held {
+pub(crate) struct LaneHandle {
     lane: Rc<SharedLane>,
     client: Option<usize>,
 }
 
-impl Deref for Held {
+impl Deref for LaneHandle {
     type Target = SharedLane;
 
     fn deref(&self) -> &SharedLane {
@@ -175,7 +175,7 @@ impl Deref for Held {
     }
 }
 
-impl Held {
+impl LaneHandle {
     /// For a client, which ends with the lane should Redis end it; or for a moment.
     pub(super) fn new(lane: Rc<SharedLane>, client: Option<&Rc<Mailbox>>) -> Self {
         lane.holders.set(lane.holders.get() + 1);
@@ -184,11 +184,11 @@ impl Held {
             lane.clients.borrow_mut().insert(address, mailbox.clone());
             address
         });
-        Held { lane, client }
+        LaneHandle { lane, client }
     }
 }
 
-impl Drop for Held {
+impl Drop for LaneHandle {
     fn drop(&mut self) {
         if let Some(address) = self.client {
             self.lane.clients.borrow_mut().remove(&address);
@@ -202,7 +202,7 @@ impl Drop for Held {
 }
 
 impl SharedLane {
-    pub(super) fn new(key: LaneKey, pace: Pace, settings: LaneSettings, known: Option<Place>) -> Rc<Self> {
+    pub(super) fn new(key: LaneKey, pace: Pace, settings: LaneSettings, known: Option<Permit>) -> Rc<Self> {
         let queue = Queue {
             journal: BytesMut::new(),
             written: 0,
@@ -279,7 +279,7 @@ impl SharedLane {
     }
 
     /// Ready with what Redis said of itself once there is a connection, or with why there is none.
-    pub(crate) fn poll_ready(&self, cx: &Context<'_>) -> Poll<Result<Rc<Facts>, Refusal>> {
+    pub(crate) fn poll_ready(&self, cx: &Context<'_>) -> Poll<Result<Rc<HelloReply>, NoLane>> {
         let mut queue = self.queue.borrow_mut();
         match (&queue.state, &queue.facts) {
             (State::Up, Some(facts)) => Poll::Ready(Ok(facts.clone())),
@@ -358,7 +358,7 @@ impl SharedLane {
     }
 
     /// It has a place for a connection, or no longer.
-    pub(super) fn set_place(&self, place: Option<Place>) {
+    pub(super) fn set_place(&self, place: Option<Permit>) {
         self.place.replace(place);
     }
 
@@ -378,13 +378,13 @@ impl SharedLane {
     }
 
     /// Takes its place; its connection is closed.
-    pub(super) fn retire(&self) -> Option<Place> {
+    pub(super) fn retire(&self) -> Option<Permit> {
         wake(self.queue.borrow_mut().driver.take());
         self.place.take()
     }
 
     /// There is a connection.
-    pub(super) fn opened(&self, facts: Rc<Facts>) {
+    pub(super) fn opened(&self, facts: Rc<HelloReply>) {
         let mut queue = self.queue.borrow_mut();
         queue.state = State::Up;
         queue.facts = Some(facts);
@@ -393,7 +393,7 @@ impl SharedLane {
     }
 
     /// There is none, and nobody is to wait for it any longer.
-    pub(super) fn refuse(&self, refusal: &Refusal, spare: &Spare) {
+    pub(super) fn refuse(&self, refusal: &NoLane, spare: &Spare) {
         let mut queue = self.queue.borrow_mut();
         queue.state = State::Down(refusal.clone());
         let runs = queue.clear();
@@ -444,7 +444,7 @@ impl SharedLane {
             let sent = start < written;
             let bytes = &journal[start..start + run.bytes];
             start += run.bytes;
-            if run.mailbox.state() != super::mailbox::State::Open {
+            if run.mailbox.state() != super::MailboxState::Open {
                 continue;
             }
             let rest = &bytes[length_of(bytes, run.replied)..];
@@ -533,7 +533,7 @@ impl Queue {
     }
 }
 
-fn refuse(mailbox: &Mailbox, refusal: &Refusal, commands: usize, spare: &Spare) {
+fn refuse(mailbox: &Mailbox, refusal: &NoLane, commands: usize, spare: &Spare) {
     let line = [b"-", &refusal.text()[..], b"\r\n"].concat();
     (0..commands).for_each(|number| mailbox.refused(number));
     mailbox.deliver(&line.repeat(commands), commands, false, spare);

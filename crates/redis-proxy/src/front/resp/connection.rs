@@ -48,7 +48,7 @@ use crate::front::blocked::Blocked;
 use crate::front::linger::linger;
 use crate::front::output::Output;
 use crate::front::seen::SeenKeys;
-use crate::lanes::{Held, Identity, KeptOut, LARGE_REPLY, LaneKey, Mailbox, MailboxState, Pace};
+use crate::lanes::{Identity, KeptOut, LARGE_REPLY, LaneHandle, LaneKey, Mailbox, MailboxState, Pace};
 use crate::readthrough::ReadThrough;
 use crate::timer::Timer;
 
@@ -109,7 +109,7 @@ pub(super) struct Connection {
     mailbox: Rc<Mailbox>,
     session: Session,
     /// The shared lanes of the session's key, once used.
-    lanes: [Option<Held>; 2],
+    lanes: [Option<LaneHandle>; 2],
     /// Which of them the commands on their way are on.
     pace: Pace,
     pinned: Option<Box<Pinned>>,
@@ -331,7 +331,7 @@ impl Connection {
         (self.front.identity.clone(), settings.as_proxy, settings.user.clone())
     }
 
-    pub(super) fn lane_of(&self, key: &LaneKey) -> Held {
+    pub(super) fn lane_of(&self, key: &LaneKey) -> LaneHandle {
         self.front.lanes.shared(key, Pace::Quick, None)
     }
 

@@ -17,7 +17,8 @@ use crate::front::resp::reply::{error, simple};
 use crate::front::resp::route::Local;
 use crate::front::resp::tracking::Target;
 use crate::lanes::{
-    Credentials, Facts, Held, Identity, LaneKey, NoPin, OpenError, PinStream, Pinning, Refusal, Step,
+    Credentials, HelloReply, Identity, LaneHandle, LaneKey, NoLane, NoPin, OpenError, PinStream, Pinning,
+    Step,
 };
 
 /// A client that is to hear of invalidations, and cannot have a connection.
@@ -37,11 +38,11 @@ pub(in crate::front::resp) enum Busy {
     /// it would find itself.
     Change(LaneKey, Pinning, Login),
     /// The lane that the session would use after a SELECT.
-    Select(u32, Held),
+    Select(u32, LaneHandle),
     /// A reply that is heard before its client gets it, as far as it is here.
     Heard(Heard, Vec<u8>),
     /// The lane that the session would use after a HELLO.
-    Hello(Held, Hello),
+    Hello(LaneHandle, Hello),
     /// The reply to an AUTH, or a HELLO with one, that went to the client's pin.
     PinnedLogin(Login, Stay),
     /// The reply to a HELLO that went to the client's pin.
@@ -223,7 +224,7 @@ impl Connection {
         }
     }
 
-    fn say_refusal(&mut self, refusal: &Refusal) {
+    fn say_refusal(&mut self, refusal: &NoLane) {
         self.say(&error(refusal.text()));
     }
 
@@ -289,7 +290,7 @@ impl Connection {
     }
 
     /// HELLO succeeds, if Redis says of itself what its reply must say.
-    fn greeted(&mut self, facts: &Facts, hello: &Hello) {
+    fn greeted(&mut self, facts: &HelloReply, hello: &Hello) {
         let pairs = match &facts.hello {
             Ok(pairs) => pairs,
             Err(text) => return self.say(&error(text.clone())),
