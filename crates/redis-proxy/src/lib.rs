@@ -39,7 +39,7 @@ use cache::Limits;
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 use tracing::{info, warn};
-use upstream::Target;
+use upstream::Backend;
 
 use crate::admin::Watched;
 use crate::budget::Budget;
@@ -177,7 +177,7 @@ async fn serve(
     });
     let budget = settings.capacity_bytes.map(|bytes| Budget::new(store.clone(), bytes));
     let delivery = Arc::default();
-    let redis = Target::new(settings.redis.clone(), settings.max_inflight);
+    let redis = Backend::new(settings.redis.clone(), settings.max_inflight);
     let reads = client_reads(settings, most_readers, &delivery);
     let registry = Arc::new(Registry::default());
     let clients_of = registry.clone();
@@ -323,7 +323,7 @@ fn start_links(
     settings: &Settings,
     store: &Store,
     budget: Option<&Arc<Budget>>,
-    plain: &Arc<Target>,
+    plain: &Arc<Backend>,
     delivery: &Arc<Delivery>,
 ) -> Result<Vec<(Arc<Link>, LinkThread)>, Error> {
     let modes = [Some(settings.coherence.mode), client_mode(settings)];

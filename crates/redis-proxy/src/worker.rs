@@ -14,7 +14,7 @@ use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::spawn_local;
 use tracing::{Instrument, error_span};
-use upstream::{Driver, Endpoint, Target};
+use upstream::{Backend, Driver, Endpoint};
 
 use crate::budget::Budget;
 use crate::front::http::{HttpFront, HttpSettings};
@@ -38,7 +38,7 @@ enum Order {
 /// How workers reach Redis for the HTTP front.
 pub(crate) enum Way {
     /// Mode `ttl`: each by a connection of its own.
-    Own(Arc<Target>),
+    Own(Arc<Backend>),
     /// Modes `tracking` and `strict`: all by the same links.
     Linked { links: Arc<[Arc<Link>]>, strict: bool },
 }

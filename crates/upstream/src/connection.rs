@@ -235,7 +235,7 @@ impl<'a, S: Sink> Connection<'a, S> {
 
     /// The server is a node of a cluster: what it says is passed on to nobody.
     fn moved(&mut self, why: &str) -> Loss {
-        self.shared.target.note_moved();
+        self.shared.backend.note_moved();
         let loss = Loss::Unfit(why.into());
         if let Some(Awaited::Reply(ticket) | Awaited::Prelude(ticket)) = self.pop() {
             self.sink.lost(ticket, &loss);

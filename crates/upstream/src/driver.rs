@@ -11,13 +11,13 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tracing::{debug, info, warn};
 
+use crate::backend::Backend;
 use crate::backoff::Backoff;
 use crate::connection::Connection;
 use crate::handshake::greet;
-use crate::queue::{Awaited, Shared, Slot, State, Upstream};
+use crate::queue::{Awaited, ConnectionState, Outstanding, Shared, Upstream};
 use crate::sink::{Loss, Sink};
 use crate::stream::{Duplex, open};
-use crate::target::Target;
 use crate::tracking::Tracking;
 
 /// While somebody waits, an attempt that has been silent for this long gets a fresh one beside it: what swallowed
@@ -31,23 +31,23 @@ const SETTLED: Duration = Duration::from_secs(1);
 static INCARNATIONS: AtomicU64 = AtomicU64::new(1);
 
 /// Makes a handle and the driver that must be run for it. Nothing is connected before [`Driver::run`].
-pub fn connect<T>(target: &Arc<Target>) -> (Upstream<T>, Driver<T>) {
-    let shared = Shared::new(target.clone());
-    (Upstream { shared: shared.clone() }, Driver { shared, target: target.clone() })
+pub fn connect<T>(backend: &Arc<Backend>) -> (Upstream<T>, Driver<T>) {
+    let shared = Shared::new(backend.clone());
+    (Upstream { shared: shared.clone() }, Driver { shared, backend: backend.clone() })
 }
 
 /// Owns the socket of one [`Upstream`].
 pub struct Driver<T> {
     shared: Arc<Shared<T>>,
-    target: Arc<Target>,
+    backend: Arc<Backend>,
 }
 
 impl<T> Driver<T> {
     /// Drives the connection for ever. Dropping the future closes the socket and leaves what was sent unanswered.
     pub async fn run<S: Sink<Ticket = T>>(self, sink: S) {
-        let endpoint = &self.target.endpoint;
+        let endpoint = &self.backend.endpoint;
         let mut backoff = Backoff::new();
-        let mut returns = self.target.returns.subscribe();
+        let mut returns = self.backend.returns.subscribe();
         let mut reported = None;
         let mut silent = false;
         let mut useless = 0;
@@ -71,7 +71,7 @@ impl<T> Driver<T> {
                         warn!(redis = %endpoint.address, reason = %loss, "connection to redis lost");
                         backoff.reset();
                         silent = loss == Loss::Silent;
-                        self.lose(&sink, State::Connecting, &loss);
+                        self.lose(&sink, ConnectionState::Connecting, &loss);
                         continue;
                     }
                     loss
@@ -85,7 +85,7 @@ impl<T> Driver<T> {
                 warn!(redis = %endpoint.address, reason = %loss, "redis unavailable");
                 reported = Some(loss.clone());
             }
-            self.lose(&sink, State::Down(loss.clone()), &loss);
+            self.lose(&sink, ConnectionState::Down(loss.clone()), &loss);
             self.wait(&mut backoff, &mut returns).await;
         }
     }
@@ -114,7 +114,7 @@ impl<T> Driver<T> {
                 () = sleep(FRESH_ATTEMPT) => {
                     if std::mem::take(&mut silent) {
                         let loss = Loss::Unreachable("it does not answer".into());
-                        self.refuse(sink, State::Down(loss.clone()), &loss);
+                        self.refuse(sink, ConnectionState::Down(loss.clone()), &loss);
                     }
                     // A look-up occupies a thread until the resolver gives up: never two of them.
                     if self.somebody_waits() && resolved.swap(false, Ordering::Relaxed) {
@@ -127,7 +127,7 @@ impl<T> Driver<T> {
 
     /// Opens and greets, within the connect time-out; `resolved` is set once the name has been.
     async fn connect(&self, resolved: &AtomicBool) -> Result<(Box<dyn Duplex>, Tracking), Loss> {
-        let endpoint = &self.target.endpoint;
+        let endpoint = &self.backend.endpoint;
         let connect = async {
             let start = Instant::now();
             let mut who = endpoint.as_of_now().await;
@@ -135,7 +135,7 @@ impl<T> Driver<T> {
                 let mut stream = open(&who, resolved)
                     .await
                     .map_err(|error| Loss::Unreachable(error.to_string().into()))?;
-                let loss = match greet(&mut *stream, &self.target, &who).await {
+                let loss = match greet(&mut *stream, &self.backend, &who).await {
                     Ok(tracking) => return Ok((stream, tracking)),
                     Err(loss) => loss,
                 };
@@ -167,19 +167,19 @@ impl<T> Driver<T> {
         stream: Box<dyn Duplex>,
         tracking: &Tracking,
     ) -> (Loss, bool) {
-        let endpoint = &self.target.endpoint;
+        let endpoint = &self.backend.endpoint;
         let incarnation = INCARNATIONS.fetch_add(1, Ordering::Relaxed);
         info!(redis = %endpoint.address, incarnation, "connected to redis");
-        self.target.returns.send_modify(|count| *count += 1);
+        self.backend.returns.send_modify(|count| *count += 1);
         sink.connected(incarnation, tracking);
-        self.shared.queue.lock().state = State::Up;
+        self.shared.queue.lock().state = ConnectionState::Up;
         let mut connection = Connection::new(stream, &self.shared, sink, endpoint);
         let loss = connection.serve().await;
         (loss, connection.was_useful())
     }
 
     fn somebody_waits(&self) -> bool {
-        self.target.demand.is_there() || self.awaits_replies()
+        self.backend.demand.is_there() || self.awaits_replies()
     }
 
     fn awaits_replies(&self) -> bool {
@@ -187,18 +187,18 @@ impl<T> Driver<T> {
     }
 
     /// Notes that a connection or an attempt ended.
-    fn lose<S: Sink<Ticket = T>>(&self, sink: &S, state: State, loss: &Loss) {
+    fn lose<S: Sink<Ticket = T>>(&self, sink: &S, state: ConnectionState, loss: &Loss) {
         sink.disconnected(loss);
         self.refuse(sink, state, loss);
     }
 
     /// Moves to `state`, then tells everyone who waited; what they send again meets the new state.
-    fn refuse<S: Sink<Ticket = T>>(&self, sink: &S, state: State, loss: &Loss) {
+    fn refuse<S: Sink<Ticket = T>>(&self, sink: &S, state: ConnectionState, loss: &Loss) {
         let slots = self.shared.drain_into(state);
         self.tell_lost(sink, slots, loss);
     }
 
-    fn tell_lost<S: Sink<Ticket = T>>(&self, sink: &S, slots: VecDeque<Slot<T>>, loss: &Loss) {
+    fn tell_lost<S: Sink<Ticket = T>>(&self, sink: &S, slots: VecDeque<Outstanding<T>>, loss: &Loss) {
         for slot in slots {
             if let Awaited::Reply(ticket) | Awaited::Prelude(ticket) = slot.awaited {
                 sink.lost(ticket, loss);
@@ -212,8 +212,8 @@ impl<T> Driver<T> {
         let failed = Instant::now();
         let idle = backoff.idle_deadline(failed);
         let wanted = Backoff::wanted_deadline(failed).min(idle);
-        let called = self.target.demand.called();
-        let deadline = if self.target.demand.is_there() { wanted } else { idle };
+        let called = self.backend.demand.called();
+        let deadline = if self.backend.demand.is_there() { wanted } else { idle };
         tokio::select! {
             () = sleep_until(deadline) => {}
             () = called => sleep_until(wanted).await,
@@ -237,6 +237,10 @@ impl<T> Driver<T> {
 
     /// Notes that the connection ended. With `down` the attempt after it is taken for failed, and commands are refused.
     pub fn lose_connection<S: Sink<Ticket = T>>(&self, sink: &S, loss: &Loss, down: bool) {
-        self.lose(sink, if down { State::Down(loss.clone()) } else { State::Connecting }, loss);
+        self.lose(
+            sink,
+            if down { ConnectionState::Down(loss.clone()) } else { ConnectionState::Connecting },
+            loss,
+        );
     }
 }

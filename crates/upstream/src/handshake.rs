@@ -7,12 +7,12 @@ use bytes::{Bytes, BytesMut};
 use resp::{Decoder, Frame, encode_command};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
+use crate::backend::Backend;
 use crate::connection::decoder_limits;
 use crate::endpoint::{Endpoint, Secret};
 use crate::hello::{Hello, unfit};
 use crate::sink::Loss;
 use crate::stream::Duplex;
-use crate::target::Target;
 use crate::tracking::{Tracking, track};
 
 /// The name that `CLIENT LIST` shows for our connections.
@@ -25,7 +25,7 @@ pub(crate) const CLIENT_NAME: &[u8] = b"redis-proxy";
 /// echo the arguments of an unknown HELLO), [`Loss::Unfit`] when it is none to be served from, [`Loss::Unreachable`] when the stream ends or is not RESP.
 pub(crate) async fn greet(
     stream: &mut dyn Duplex,
-    target: &Target,
+    backend: &Backend,
     endpoint: &Endpoint,
 ) -> Result<Tracking, Loss> {
     let mut talk = Talk::new(stream, endpoint);
@@ -55,7 +55,7 @@ pub(crate) async fn greet(
     let mut why = said.as_ref().and_then(|hello| unfit(&hello.mode));
     if said.is_none_or(|hello| hello.mode.is_empty()) {
         // Then the first read tells.
-        why = target.was_moved().then(|| unfit("cluster")).flatten();
+        why = backend.was_moved().then(|| unfit("cluster")).flatten();
     }
     if let Some(why) = why {
         return Err(Loss::Unfit(why.into()));
@@ -66,7 +66,7 @@ pub(crate) async fn greet(
     if matches!(hello, Frame::Error(_)) {
         talk.ask(&[b"CLIENT", b"SETNAME", CLIENT_NAME]).await?;
     }
-    let tracking = match target.tracked {
+    let tracking = match backend.tracked {
         true => track(&mut talk, Hello::read(&hello).as_ref()).await?,
         false => Tracking::NotAsked,
     };

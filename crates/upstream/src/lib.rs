@@ -15,9 +15,10 @@
 //!
 //! Life of a connection, seen by a sender: while the first attempt (at start, or after a working connection
 //! was closed) is under way, commands queue; once an attempt has failed, or a connection fell silent, they are
-//! refused at once until a later attempt succeeds. All connections to one Redis share a [`Target`]: a read that
+//! refused at once until a later attempt succeeds. All connections to one Redis share a [`Backend`]: a read that
 //! one refuses, and a connection that one makes, let the others try again soon.
 
+mod backend;
 mod backoff;
 mod connection;
 mod credentials;
@@ -30,21 +31,20 @@ mod queue;
 mod raw;
 mod sink;
 mod stream;
-mod target;
 mod tracking;
 
+pub use backend::Backend;
 pub use credentials::{Source, Who};
 pub use driver::{Driver, connect};
 pub use endpoint::{Address, Endpoint, Secret, Tls};
 pub use handshake::is_about_credentials;
 pub use hello::{Hello, sent_elsewhere};
 pub use proven::Proven;
-pub use queue::{State, Unsent, Upstream, WeakUpstream};
+pub use queue::{ConnectionState, Unsent, Upstream, WeakUpstream};
 pub use raw::{
     Credentials, Greeting, OpenError, Password, RawConnection, Step, ask_as_nobody, ask_once,
     open_as_ourselves, open_raw,
 };
 pub use sink::{Doubt, Loss, Sink};
 pub use stream::Duplex;
-pub use target::Target;
 pub use tracking::{Tracking, no_right_to};

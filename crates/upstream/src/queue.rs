@@ -9,12 +9,12 @@ use bytes::BytesMut;
 use sync::Mutex;
 use tokio::time::Instant;
 
+use crate::backend::Backend;
 use crate::sink::Loss;
-use crate::target::Target;
 
 /// What a sender can expect of a connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum State {
+pub enum ConnectionState {
     /// The first attempt since the start or since the last working connection: commands queue.
     Connecting,
     /// Commands are on their way at once.
@@ -41,7 +41,7 @@ pub(crate) enum Awaited<T> {
     Pong,
 }
 
-pub(crate) struct Slot<T> {
+pub(crate) struct Outstanding<T> {
     pub(crate) awaited: Awaited<T>,
     pub(crate) sent: Instant,
 }
@@ -50,8 +50,8 @@ pub(crate) struct Queue<T> {
     /// Encoded commands that the driver has not taken yet.
     pub(crate) out: BytesMut,
     /// One slot a command that has no reply yet, those in `out` included.
-    pub(crate) slots: VecDeque<Slot<T>>,
-    pub(crate) state: State,
+    pub(crate) slots: VecDeque<Outstanding<T>>,
+    pub(crate) state: ConnectionState,
     /// The connection that is up is to be closed and made anew: so many slots, the first ones, are lost with it.
     pub(crate) renew: Option<usize>,
     /// The driver, when it has nothing to write.
@@ -61,23 +61,23 @@ pub(crate) struct Queue<T> {
 pub(crate) struct Shared<T> {
     // One short lock a command: the driver and the workers' tasks of one thread, readiness probes from others.
     pub(crate) queue: Mutex<Queue<T>>,
-    pub(crate) target: Arc<Target>,
+    pub(crate) backend: Arc<Backend>,
 }
 
 impl<T> Shared<T> {
-    pub(crate) fn new(target: Arc<Target>) -> Arc<Self> {
+    pub(crate) fn new(backend: Arc<Backend>) -> Arc<Self> {
         let queue = Queue {
             out: BytesMut::new(),
             slots: VecDeque::new(),
-            state: State::Connecting,
+            state: ConnectionState::Connecting,
             renew: None,
             driver: None,
         };
-        Arc::new(Shared { queue: Mutex::new(queue), target })
+        Arc::new(Shared { queue: Mutex::new(queue), backend })
     }
 
     /// Takes the oldest slot; the reply in hand is its own.
-    pub(crate) fn pop(&self) -> Option<Slot<T>> {
+    pub(crate) fn pop(&self) -> Option<Outstanding<T>> {
         let slot = {
             let mut queue = self.queue.lock();
             queue.renew = queue.renew.map(|old| old.saturating_sub(1));
@@ -88,7 +88,7 @@ impl<T> Shared<T> {
     }
 
     /// Moves to `state` and takes every slot and every unsent byte with it.
-    pub(crate) fn drain_into(&self, state: State) -> VecDeque<Slot<T>> {
+    pub(crate) fn drain_into(&self, state: ConnectionState) -> VecDeque<Outstanding<T>> {
         let slots = {
             let mut queue = self.queue.lock();
             queue.state = state;
@@ -101,7 +101,7 @@ impl<T> Shared<T> {
     }
 
     /// Takes the slots that are lost with a connection which was to be made anew; what was sent since stays for the next one.
-    pub(crate) fn drain_renewed(&self) -> Option<VecDeque<Slot<T>>> {
+    pub(crate) fn drain_renewed(&self) -> Option<VecDeque<Outstanding<T>>> {
         let slots = {
             let mut queue = self.queue.lock();
             let old = queue.renew.take()?.min(queue.slots.len());
@@ -116,12 +116,12 @@ impl<T> Shared<T> {
     pub(crate) fn beat(&self, may_ping: bool) {
         let mut queue = self.queue.lock();
         resp::encode_command(&mut queue.out, &[if may_ping { b"PING" } else { b"HELLO" }]);
-        queue.slots.push_back(Slot { awaited: Awaited::Pong, sent: Instant::now() });
+        queue.slots.push_back(Outstanding { awaited: Awaited::Pong, sent: Instant::now() });
     }
 
-    fn leave(&self, slot: &Slot<T>) {
+    fn leave(&self, slot: &Outstanding<T>) {
         if matches!(slot.awaited, Awaited::Reply(_)) {
-            self.target.in_flight.leave();
+            self.backend.in_flight.leave();
         }
     }
 }
@@ -129,7 +129,7 @@ impl<T> Shared<T> {
 impl<T> Drop for Shared<T> {
     /// A connection that ends for good may leave commands behind, which count with those of others.
     fn drop(&mut self) {
-        self.drain_into(State::Connecting);
+        self.drain_into(ConnectionState::Connecting);
     }
 }
 
@@ -171,22 +171,22 @@ impl<T> Upstream<T> {
 
     fn queue(&self, prelude: Option<(&[&[u8]], T)>, arguments: &[&[u8]], ticket: T) -> Result<(), Unsent<T>> {
         let mut queue = self.shared.queue.lock();
-        if let State::Down(loss) = &queue.state {
+        if let ConnectionState::Down(loss) = &queue.state {
             let loss = loss.clone();
             drop(queue);
-            self.shared.target.demand.call();
+            self.shared.backend.demand.call();
             return Err(Unsent { ticket, loss });
         }
-        if !self.shared.target.in_flight.enter() {
+        if !self.shared.backend.in_flight.enter() {
             return Err(Unsent { ticket, loss: Loss::Full });
         }
         let sent = Instant::now();
         if let Some((arguments, ticket)) = prelude {
             resp::encode_command(&mut queue.out, arguments);
-            queue.slots.push_back(Slot { awaited: Awaited::Prelude(ticket), sent });
+            queue.slots.push_back(Outstanding { awaited: Awaited::Prelude(ticket), sent });
         }
         resp::encode_command(&mut queue.out, arguments);
-        queue.slots.push_back(Slot { awaited: Awaited::Reply(ticket), sent });
+        queue.slots.push_back(Outstanding { awaited: Awaited::Reply(ticket), sent });
         let driver = queue.driver.take();
         drop(queue);
         wake(driver);
@@ -200,17 +200,17 @@ impl<T> Upstream<T> {
     /// As [`send`](Upstream::send); the tickets are dropped.
     pub fn send_all(&self, commands: Vec<(&[&[u8]], T)>) -> Result<(), Loss> {
         let mut queue = self.shared.queue.lock();
-        if let State::Down(loss) = &queue.state {
+        if let ConnectionState::Down(loss) = &queue.state {
             return Err(loss.clone());
         }
-        if !self.shared.target.in_flight.enter() {
+        if !self.shared.backend.in_flight.enter() {
             return Err(Loss::Full);
         }
         let (sent, last) = (Instant::now(), commands.len().saturating_sub(1));
         for (number, (arguments, ticket)) in commands.into_iter().enumerate() {
             resp::encode_command(&mut queue.out, arguments);
             let awaited = if number == last { Awaited::Reply(ticket) } else { Awaited::Prelude(ticket) };
-            queue.slots.push_back(Slot { awaited, sent });
+            queue.slots.push_back(Outstanding { awaited, sent });
         }
         let driver = queue.driver.take();
         drop(queue);
@@ -220,27 +220,27 @@ impl<T> Upstream<T> {
 
     /// How long Redis may be silent with answers due.
     pub fn silence_timeout(&self) -> Duration {
-        self.shared.target.endpoint.silence_timeout
+        self.shared.backend.endpoint.silence_timeout
     }
 
     /// Closes the connection that is up, if one is: what is sent from now on travels on a new one, wherever the address leads then.
     /// What is on its way is lost with it.
     pub fn renew(&self) {
         let mut queue = self.shared.queue.lock();
-        if queue.state != State::Up {
+        if queue.state != ConnectionState::Up {
             return;
         }
         queue.renew = Some(queue.slots.len());
         // Nothing more goes to this one.
         queue.out.clear();
-        queue.state = State::Connecting;
+        queue.state = ConnectionState::Connecting;
         let driver = queue.driver.take();
         drop(queue);
         wake(driver);
     }
 
     /// The connection's state at this moment.
-    pub fn state(&self) -> State {
+    pub fn state(&self) -> ConnectionState {
         self.shared.queue.lock().state.clone()
     }
 }
@@ -290,9 +290,9 @@ mod tests {
             ping_interval: Duration::from_secs(1),
             max_reply_bytes: 1,
         };
-        let target = Target::new(endpoint.clone(), 1);
-        let (one, driver) = connect::<()>(&target);
-        let (two, _driver) = connect::<()>(&target.beside(endpoint));
+        let backend = Backend::new(endpoint.clone(), 1);
+        let (one, driver) = connect::<()>(&backend);
+        let (two, _driver) = connect::<()>(&backend.beside(endpoint));
         assert!(one.send(&[b"PING"], ()).is_ok() && two.send(&[b"PING"], ()).is_err());
         drop((one, driver));
         assert!(two.send(&[b"PING"], ()).is_ok());

@@ -12,7 +12,7 @@ use support::{Link, PATIENCE, Told, bulk, endpoint, run};
 use sync::Mutex;
 use testkit::{Action, FaultProxy, ScriptedRedis};
 use tokio::time::timeout;
-use upstream::{Doubt, Endpoint, Loss, Secret, Sink, State, Target, Tracking};
+use upstream::{Backend, ConnectionState, Doubt, Endpoint, Loss, Secret, Sink, Tracking};
 
 /// An ordinary connection is ready.
 const CONNECTED: Told = Told::Connected(Tracking::NotAsked);
@@ -21,13 +21,13 @@ const CONNECTED: Told = Told::Connected(Tracking::NotAsked);
 fn replies_come_with_their_tickets_in_the_order_of_the_wire() {
     let redis = ScriptedRedis::start(|key, _| Action::value(key));
     run(async {
-        let mut link = Link::start(&Target::new(endpoint(redis.address()), 100));
+        let mut link = Link::start(&Backend::new(endpoint(redis.address()), 100));
         (0..50).for_each(|ticket| link.get(&ticket.to_string(), ticket));
         assert_eq!(link.next().await, CONNECTED);
         for ticket in 0..50 {
             assert_eq!(link.next().await, Told::Reply(ticket, bulk(&ticket.to_string())));
         }
-        assert_eq!(link.upstream.state(), State::Up);
+        assert_eq!(link.upstream.state(), ConnectionState::Up);
     });
 }
 
@@ -38,7 +38,7 @@ fn a_push_keeps_its_place_among_the_replies() {
         _ => Action::value("b"),
     });
     run(async {
-        let mut link = Link::start(&Target::new(endpoint(redis.address()), 100));
+        let mut link = Link::start(&Backend::new(endpoint(redis.address()), 100));
         link.get("a", 1);
         link.get("b", 2);
         let simple = |text: &str| Frame::Simple(text.to_owned().into());
@@ -54,7 +54,7 @@ fn a_push_keeps_its_place_among_the_replies() {
 fn bytes_that_were_there_before_a_command_left_are_not_its_answer() {
     let redis = ScriptedRedis::start(|key, _| Action::value(key));
     run(async {
-        let mut link = Link::start(&Target::new(endpoint(redis.address()), 100));
+        let mut link = Link::start(&Backend::new(endpoint(redis.address()), 100));
         link.get("first", 1);
         assert_eq!(link.next().await, CONNECTED);
         assert_eq!(link.next().await, Told::Reply(1, bulk("first")));
@@ -81,7 +81,7 @@ fn a_doubted_reply_ends_the_connection_and_loses_the_commands_behind_it() {
         key => Action::value(key),
     });
     run(async {
-        let mut link = Link::start(&Target::new(endpoint(redis.address()), 100));
+        let mut link = Link::start(&Backend::new(endpoint(redis.address()), 100));
         link.get("odd", 1);
         link.get("behind", 2);
         assert_eq!(link.next().await, CONNECTED);
@@ -101,7 +101,7 @@ fn a_reply_that_cannot_be_read_is_the_loss_of_its_own_command() {
         _ => Action::value("v"),
     });
     run(async {
-        let mut link = Link::start(&Target::new(endpoint(redis.address()), 100));
+        let mut link = Link::start(&Backend::new(endpoint(redis.address()), 100));
         link.get("a", 1);
         assert_eq!(link.next().await, CONNECTED);
         assert!(matches!(link.next().await, Told::Lost(1, Loss::Garbled(_))));
@@ -113,7 +113,7 @@ fn a_reply_that_cannot_be_read_is_the_loss_of_its_own_command() {
 fn silence_loses_all_that_waited_and_is_told_apart() {
     let redis = ScriptedRedis::start(|_, _| Action::Silence);
     run(async {
-        let mut link = Link::start(&Target::new(endpoint(redis.address()), 100));
+        let mut link = Link::start(&Backend::new(endpoint(redis.address()), 100));
         link.get("a", 1);
         link.get("b", 2);
         assert_eq!(link.next().await, CONNECTED);
@@ -129,8 +129,8 @@ fn silence_loses_all_that_waited_and_is_told_apart() {
 fn commands_in_flight_are_bounded_over_all_connections() {
     let redis = ScriptedRedis::start(|_, _| Action::Silence);
     run(async {
-        let target = Target::new(endpoint(redis.address()), 2);
-        let (one, other) = (Link::start(&target), Link::start(&target));
+        let backend = Backend::new(endpoint(redis.address()), 2);
+        let (one, other) = (Link::start(&backend), Link::start(&backend));
         one.get("a", 1);
         other.get("b", 2);
         let unsent = one.upstream.send(&[b"GET", b"c"], 3).unwrap_err();
@@ -143,8 +143,8 @@ fn one_connection_that_gets_through_and_one_refused_read_bring_the_others_back()
     let redis = ScriptedRedis::start(|key, _| Action::value(key));
     let link = FaultProxy::start(redis.address());
     run(async {
-        let target = Target::new(endpoint(link.address()), 100);
-        let mut links = [Link::start(&target), Link::start(&target)];
+        let backend = Backend::new(endpoint(link.address()), 100);
+        let mut links = [Link::start(&backend), Link::start(&backend)];
         for link in &mut links {
             assert_eq!(link.next().await, CONNECTED);
         }
@@ -173,7 +173,7 @@ fn a_server_that_greets_and_closes_is_not_hammered() {
         .answer("CLIENT SETNAME", "+OK\r\n:1\r\n")
         .start(|_, _| Action::Close);
     run(async {
-        let mut link = Link::start(&Target::new(endpoint(redis.address()), 100));
+        let mut link = Link::start(&Backend::new(endpoint(redis.address()), 100));
         let started = Instant::now();
         while started.elapsed() < Duration::from_millis(700) {
             let told = link.next().await;
@@ -190,7 +190,7 @@ fn a_secret_is_not_in_the_text_of_a_refusal() {
     let secret = Endpoint { password: Some(Secret::new("hunter2")), ..endpoint(redis.address()) };
     assert!(!format!("{secret:?}").contains("hunter2"));
     run(async {
-        let mut link = Link::start(&Target::new(secret, 100));
+        let mut link = Link::start(&Backend::new(secret, 100));
         let Told::Disconnected(loss) = link.next().await else { panic!("it was accepted") };
         assert_eq!(loss, Loss::Refused("WRONGPASS not ***".into()));
     });
@@ -213,11 +213,11 @@ fn incarnations_are_never_used_twice() {
     }
     let redis = ScriptedRedis::start(|_, _| Action::Close);
     run(async {
-        let target = Target::new(endpoint(redis.address()), 100);
+        let backend = Backend::new(endpoint(redis.address()), 100);
         let seen = Arc::new(Mutex::new(Vec::new()));
         let mut handles = Vec::new();
         for _ in 0..2 {
-            let (upstream, driver) = upstream::connect(&target);
+            let (upstream, driver) = upstream::connect(&backend);
             tokio::task::spawn_local(driver.run(Numbers(seen.clone())));
             handles.push(upstream);
         }

@@ -9,7 +9,7 @@ use std::thread;
 use resp::Frame;
 use support::{Link, Told, bulk, endpoint, run};
 use testkit::{Action, RedisServer, Reply, ScriptedRedis, ScriptedRedisBuilder, wait_until};
-use upstream::{Endpoint, Hello, Loss, Secret, Target, Tracking};
+use upstream::{Backend, Endpoint, Hello, Loss, Secret, Tracking};
 
 /// Of a Redis 7.0, whose fields do not expire.
 const ON: Tracking = Tracking::On { fields_expire: false };
@@ -37,7 +37,7 @@ fn value(key: &[u8], _before: usize) -> Action {
 fn found_at(endpoint: Endpoint) -> Tracking {
     let mut found = None;
     run(async {
-        let mut link = Link::start(&Target::tracked(endpoint, 100));
+        let mut link = Link::start(&Backend::tracked(endpoint, 100));
         let told = link.next().await;
         let Told::Connected(tracking) = told else { panic!("it is not connected: {told:?}") };
         link.get("k", 1);
@@ -205,7 +205,7 @@ fn another_database_is_tracked_too() {
     writer.command(&["SELECT", "3"]);
     writer.set("k", "old");
     run(async {
-        let mut link = Link::start(&Target::tracked(Endpoint { db: 3, ..endpoint(redis.address()) }, 100));
+        let mut link = Link::start(&Backend::tracked(Endpoint { db: 3, ..endpoint(redis.address()) }, 100));
         assert_eq!(link.next().await, Told::Connected(ON));
         link.get("k", 1);
         assert_eq!(link.next().await, Told::Reply(1, bulk("old")));
@@ -222,7 +222,7 @@ fn hello_without_arguments_keeps_resp3_and_tracking_and_tells_the_role() {
     let other = RedisServer::start();
     let mut writer = redis.client();
     run(async {
-        let mut link = Link::start(&Target::tracked(endpoint(redis.address()), 100));
+        let mut link = Link::start(&Backend::tracked(endpoint(redis.address()), 100));
         assert_eq!(link.next().await, Told::Connected(ON));
         for round in 0..3 {
             link.get("k", round);
@@ -249,7 +249,7 @@ fn a_pair_is_adjacent_whoever_else_sends() {
     const PAIRS: u32 = 300;
     let redis = ScriptedRedis::start(value);
     run(async {
-        let mut link = Link::start(&Target::new(endpoint(redis.address()), 10_000));
+        let mut link = Link::start(&Backend::new(endpoint(redis.address()), 10_000));
         assert!(matches!(link.next().await, Told::Connected(_)));
         thread::scope(|scope| {
             for sender in 0..SENDERS {
@@ -285,7 +285,7 @@ fn a_pair_is_adjacent_whoever_else_sends() {
 fn a_pair_counts_once_in_flight_and_gives_its_place_back() {
     let redis = ScriptedRedis::start(value);
     run(async {
-        let mut link = Link::start(&Target::new(endpoint(redis.address()), 2));
+        let mut link = Link::start(&Backend::new(endpoint(redis.address()), 2));
         assert!(matches!(link.next().await, Told::Connected(_)));
         let upstream = link.upstream.clone();
         let pair = |ticket| upstream.send_after((&[b"PING"], ticket), &[b"GET", b"k"], ticket + 1);
@@ -309,8 +309,8 @@ fn a_pair_is_lost_together_and_its_place_given_back() {
         key => Action::value(key),
     });
     run(async {
-        let target: Arc<Target> = Target::new(endpoint(redis.address()), 3);
-        let mut link = Link::start(&target);
+        let backend: Arc<Backend> = Backend::new(endpoint(redis.address()), 3);
+        let mut link = Link::start(&backend);
         assert!(matches!(link.next().await, Told::Connected(_)));
         for _ in 0..4 {
             link.upstream.send_after((&[b"PING"], 1), &[b"GET", b"fatal"], 2).unwrap();

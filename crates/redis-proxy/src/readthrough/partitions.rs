@@ -20,7 +20,7 @@ use tokio::sync::{Notify, oneshot};
 use tokio::task::{spawn_local, yield_now};
 use tokio::time::{MissedTickBehavior, interval};
 use tracing::{Instrument, error, error_span, info, warn};
-use upstream::{Credentials, Endpoint, Proven, Secret, Target, Upstream};
+use upstream::{Backend, Credentials, Endpoint, Proven, Secret, Upstream};
 
 use super::link::{Link, LinkSettings, LinkThread, ThrownOut};
 use super::{ReadThrough, Store, Ticket, Way};
@@ -102,7 +102,7 @@ pub(crate) struct Partitions {
     budget: Option<Arc<Budget>>,
     endpoint: Endpoint,
     /// The proxy's own; the commands of all partitions count together.
-    redis: Arc<Target>,
+    redis: Arc<Backend>,
     pub(super) reads: ClientReads,
     /// What is to be done for a user whom Redis has thrown out.
     throw_out: Arc<dyn Fn(&str) + Send + Sync>,
@@ -123,7 +123,7 @@ struct Slot {
     /// Held by everything that may bring an answer.
     parts: Arc<()>,
     proven: Arc<Proven>,
-    target: Option<Arc<Target>>,
+    target: Option<Arc<Backend>>,
     links: Option<Arc<[Arc<Link>]>>,
     threads: Vec<LinkThread>,
     /// The first partition has the canary, which tells of the server that all use.
@@ -193,7 +193,7 @@ impl Partitions {
         store: Store,
         budget: Option<Arc<Budget>>,
         endpoint: Endpoint,
-        redis: Arc<Target>,
+        redis: Arc<Backend>,
         reads: ClientReads,
         throw_out: Arc<dyn Fn(&str) + Send + Sync>,
     ) -> Arc<Self> {
@@ -312,7 +312,7 @@ impl Partitions {
     /// A connection of a worker's own, which ends with what is returned beside it.
     fn connect(
         &self,
-        target: &Arc<Target>,
+        target: &Arc<Backend>,
         partition: Partition,
         part: Arc<()>,
         stats: &Arc<WorkerStats>,

@@ -6,7 +6,7 @@ use std::time::Duration;
 use resp::Frame;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::time::timeout;
-use upstream::{Address, Doubt, Endpoint, Loss, Sink, Target, Tracking, Upstream};
+use upstream::{Address, Backend, Doubt, Endpoint, Loss, Sink, Tracking, Upstream};
 
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -79,8 +79,8 @@ pub(crate) struct Link {
 }
 
 impl Link {
-    pub(crate) fn start(target: &Arc<Target>) -> Link {
-        let (upstream, driver) = upstream::connect(target);
+    pub(crate) fn start(backend: &Arc<Backend>) -> Link {
+        let (upstream, driver) = upstream::connect(backend);
         let (sender, told) = unbounded_channel();
         tokio::task::spawn_local(driver.run(Recorder(sender)));
         Link { upstream, told }

@@ -11,7 +11,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::spawn_local;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until};
 use tracing::{Instrument, error_span, info, warn};
-use upstream::{Driver, Target};
+use upstream::{Backend, Driver};
 
 use super::canary::{Verdict, Writer, WriterSink, try_delivery};
 use super::delivery::Found;
@@ -54,8 +54,8 @@ impl LinkThread {
         number: usize,
         store: &Store,
         budget: Option<&Arc<Budget>>,
-        tracked: &Arc<Target>,
-        plain: &Arc<Target>,
+        tracked: &Arc<Backend>,
+        plain: &Arc<Backend>,
         settings: LinkSettings,
     ) -> io::Result<(Arc<Link>, LinkThread)> {
         let (upstream, driver) = upstream::connect(tracked);

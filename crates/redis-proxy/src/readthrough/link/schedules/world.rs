@@ -12,7 +12,7 @@ use sync::shuttle::thread::{self, JoinHandle};
 use tokio::io::duplex;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::oneshot;
-use upstream::{Address, Driver, Endpoint, Loss, Target};
+use upstream::{Address, Backend, Driver, Endpoint, Loss};
 
 use super::super::sink::{LinkSink, Ticket};
 use super::super::tend::{Report, try_out};
@@ -67,8 +67,8 @@ impl World {
             shards: Some(1),
         };
         let store = Cache::new(limits);
-        let (upstream, driver) = upstream::connect(&Target::tracked(endpoint(), 1_000));
-        let (detour, _) = upstream::connect(&Target::new(endpoint(), 1_000));
+        let (upstream, driver) = upstream::connect(&Backend::tracked(endpoint(), 1_000));
+        let (detour, _) = upstream::connect(&Backend::new(endpoint(), 1_000));
         let settings = LinkSettings {
             links: 1,
             mode: if strict { "strict" } else { "tracking" },
@@ -269,7 +269,7 @@ impl World {
     /// The link's own thread: one connection after the other, and what tends them.
     async fn drive(&self, mut told: UnboundedReceiver<Event>) {
         let driver = self.driver.lock().take().expect("it is driven once");
-        let (writer, _unused) = upstream::connect(&Target::new(endpoint(), 1));
+        let (writer, _unused) = upstream::connect(&Backend::new(endpoint(), 1));
         let (news, mut heard) = unbounded_channel();
         let sink = LinkSink::new(self.link.clone(), news);
         let mut report = Report::default();

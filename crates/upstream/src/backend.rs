@@ -18,7 +18,7 @@ const MOVED_MEMORY: Duration = Duration::from_secs(60);
 
 /// The one backing Redis, as its connections share it.
 #[derive(Debug)]
-pub struct Target {
+pub struct Backend {
     pub(crate) endpoint: Endpoint,
     /// Whether the server is asked to track what its connections read.
     pub(crate) tracked: bool,
@@ -30,29 +30,29 @@ pub struct Target {
     pub(crate) returns: watch::Sender<u64>,
 }
 
-impl Target {
+impl Backend {
     /// A Redis at `endpoint`, with at most `max_in_flight` commands without a reply over all connections.
     pub fn new(endpoint: Endpoint, max_in_flight: usize) -> Arc<Self> {
-        Target::of(endpoint, InFlight::new(max_in_flight), false)
+        Backend::of(endpoint, InFlight::new(max_in_flight), false)
     }
 
     /// The same, for connections whose reads the server is asked to track.
     pub fn tracked(endpoint: Endpoint, max_in_flight: usize) -> Arc<Self> {
-        Target::of(endpoint, InFlight::new(max_in_flight), true)
+        Backend::of(endpoint, InFlight::new(max_in_flight), true)
     }
 
     /// The same Redis as `endpoint` has it, perhaps for another user or database: the commands of both count together.
     pub fn beside(&self, endpoint: Endpoint) -> Arc<Self> {
-        Target::of(endpoint, self.in_flight.clone(), false)
+        Backend::of(endpoint, self.in_flight.clone(), false)
     }
 
     /// The same, for connections whose reads the server is asked to track.
     pub fn tracked_beside(&self, endpoint: Endpoint) -> Arc<Self> {
-        Target::of(endpoint, self.in_flight.clone(), true)
+        Backend::of(endpoint, self.in_flight.clone(), true)
     }
 
     fn of(endpoint: Endpoint, in_flight: Arc<InFlight>, tracked: bool) -> Arc<Self> {
-        Arc::new(Target {
+        Arc::new(Backend {
             endpoint,
             tracked,
             in_flight,
@@ -63,7 +63,7 @@ impl Target {
     }
 }
 
-impl Target {
+impl Backend {
     /// A read was sent elsewhere.
     pub(crate) fn note_moved(&self) {
         *self.moved.lock() = Some(Instant::now());
