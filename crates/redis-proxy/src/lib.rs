@@ -6,6 +6,7 @@
 
 mod admin;
 mod budget;
+mod buffer_pool;
 mod clock;
 pub mod config;
 mod error;
@@ -21,7 +22,6 @@ mod places;
 mod readthrough;
 mod reload;
 mod shutdown;
-mod spare;
 mod stats;
 mod timer;
 mod unacked;

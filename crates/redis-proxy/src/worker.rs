@@ -17,13 +17,13 @@ use tracing::{Instrument, error_span};
 use upstream::{Backend, Driver, Endpoint};
 
 use crate::budget::Budget;
+use crate::buffer_pool::BufferPool;
 use crate::front::http::{HttpFront, HttpSettings};
 use crate::front::resp::{Registry, RespFront, RespSettings};
 use crate::front::{Fronts, Speaks};
 use crate::lanes::{Anonymous, Bounds, Lanes};
 use crate::places::Place;
 use crate::readthrough::{FillSink, Link, Partitions, ReadThrough, Readers, Store, Ticket};
-use crate::spare::Spare;
 use crate::stats::{LaneStats, WorkerStats};
 use crate::vanished::Present;
 use crate::vital;
@@ -71,20 +71,20 @@ pub(crate) struct Plan {
 
 impl Plan {
     fn fronts(&self, read: ReadThrough, stats: Arc<WorkerStats>, lane_stats: Arc<LaneStats>) -> Fronts {
-        let spare = Rc::new(Spare::default());
+        let buffers = Rc::new(BufferPool::default());
         let lanes = Lanes::new(
             self.endpoint.clone(),
             self.resp.lanes,
             self.bounds.clone(),
             self.anonymous.clone(),
-            spare.clone(),
+            buffers.clone(),
             lane_stats.clone(),
         );
         let (resp, registry) = (self.resp.clone(), self.registry.clone());
         let readers = Readers::new(self.partitions.clone(), read.clone());
         Fronts {
-            http: HttpFront::new(read, stats, self.http.clone(), spare.clone()),
-            resp: RespFront::new(lanes, self.bounds.clone(), resp, registry, spare, lane_stats, readers),
+            http: HttpFront::new(read, stats, self.http.clone(), buffers.clone()),
+            resp: RespFront::new(lanes, self.bounds.clone(), resp, registry, buffers, lane_stats, readers),
         }
     }
 }

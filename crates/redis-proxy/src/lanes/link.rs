@@ -70,7 +70,7 @@ pub(super) async fn drive(lane: Rc<SharedLane>, lanes: Rc<Lanes>, timeout_ns: u6
             if refusal == NoLane::Unreachable {
                 lanes.stats.lane_failures.add(1);
             }
-            lane.refuse(&refusal, &lanes.spare);
+            lane.refuse(&refusal, &lanes.buffers);
             sleep(PAUSE).await;
             if !lane.was_called() || !lane.is_held() {
                 lane.rest();
@@ -164,7 +164,7 @@ async fn serve(lane: &Rc<SharedLane>, lanes: &Rc<Lanes>, connection: RawConnecti
         Loss::Silent => {
             warn!(db = key.db, commands = lane.commands(), "redis does not answer on a lane");
             lanes.stats.lane_timeouts.add(1);
-            lane.time_out(&lanes.spare);
+            lane.time_out(&lanes.buffers);
         }
         Loss::Closed(why) => {
             let lost = lane.lose();
@@ -282,7 +282,7 @@ impl Link<'_> {
 
     /// One read, and every byte of it to its client.
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Loss>> {
-        let mut room = self.lanes.spare.take_input();
+        let mut room = self.lanes.buffers.take_input();
         let mut buffer = ReadBuf::new(&mut room);
         let polled = Pin::new(&mut self.stream).poll_read(cx, &mut buffer);
         let count = buffer.filled().len();
@@ -295,7 +295,7 @@ impl Link<'_> {
                 Poll::Ready(self.deliver(&room[..count]))
             }
         };
-        self.lanes.spare.give_input(room);
+        self.lanes.buffers.give_input(room);
         outcome
     }
 
@@ -321,8 +321,8 @@ impl Link<'_> {
                     if let Some(why) = sent_elsewhere(&error[1..]) {
                         let line = unfit_line(why);
                         mailbox.error(whole, &line);
-                        mailbox.deliver(&bytes[..taken], whole, false, &self.lanes.spare);
-                        mailbox.deliver(&line, 1, false, &self.lanes.spare);
+                        mailbox.deliver(&bytes[..taken], whole, false, &self.lanes.buffers);
+                        mailbox.deliver(&line, 1, false, &self.lanes.buffers);
                         self.lane.replied(whole + 1, false);
                         self.lanes.note_moved(why);
                         return Err(Loss::Closed(why.into()));
@@ -334,7 +334,7 @@ impl Link<'_> {
                 whole += usize::from(scanned.whole);
                 partly = !scanned.whole;
             }
-            mailbox.deliver(&bytes[..taken], whole, partly, &self.lanes.spare);
+            mailbox.deliver(&bytes[..taken], whole, partly, &self.lanes.buffers);
             self.lane.replied(whole, partly);
             bytes = &bytes[taken..];
         }

@@ -6,7 +6,7 @@ use std::task::{Context, Waker};
 
 use super::bounds::{Bounds, Unread};
 use super::duties::{Duties, Duty};
-use crate::spare::Spare;
+use crate::buffer_pool::BufferPool;
 
 /// Replies above this are large: a client should have one of them on its way, because they wait in memory.
 pub(crate) const LARGE_REPLY: usize = 32 * 1024;
@@ -100,16 +100,16 @@ impl Mailbox {
     }
 
     /// Appends what is here to `output`, or trades buffers where that is empty. Whether there was anything.
-    pub(crate) fn take_into(&self, output: &mut Vec<u8>, spare: &Spare) -> bool {
+    pub(crate) fn take_into(&self, output: &mut Vec<u8>, buffers: &BufferPool) -> bool {
         let mut bytes = self.bytes.borrow_mut();
         if bytes.is_empty() {
             return false;
         }
         if output.is_empty() {
-            spare.give_output(std::mem::replace(output, std::mem::take(&mut bytes)));
+            buffers.give_output(std::mem::replace(output, std::mem::take(&mut bytes)));
         } else {
             output.extend_from_slice(&bytes);
-            spare.give_output(std::mem::take(&mut bytes));
+            buffers.give_output(std::mem::take(&mut bytes));
         }
         true
     }
@@ -173,7 +173,7 @@ impl Mailbox {
     }
 
     /// The next bytes of its replies: the ends of `whole` of them, and with `partly` the beginning of one more.
-    pub(super) fn deliver(&self, reply: &[u8], whole: usize, partly: bool, spare: &Spare) {
+    pub(super) fn deliver(&self, reply: &[u8], whole: usize, partly: bool, buffers: &BufferPool) {
         self.duties.answered(whole, partly);
         self.waiting.set(self.waiting.get().saturating_sub(whole));
         let here = self.partial.get() + reply.len();
@@ -191,7 +191,7 @@ impl Mailbox {
             }
             let mut bytes = self.bytes.borrow_mut();
             if bytes.capacity() == 0 {
-                *bytes = spare.take_output();
+                *bytes = buffers.take_output();
             }
             bytes.extend_from_slice(reply);
         }
@@ -236,20 +236,21 @@ mod tests {
 
     #[test]
     fn a_client_that_takes_nothing_is_lost_at_its_limit_and_not_before() {
-        let (mailbox, spare) = (Mailbox::new(8, &Bounds::new(0, 0, 0)), Spare::default());
+        let (mailbox, buffers) = (Mailbox::new(8, &Bounds::new(0, 0, 0)), BufferPool::default());
         mailbox.expect(None);
         mailbox.expect(None);
-        mailbox.deliver(b"+OK\r\n", 1, false, &spare);
+        mailbox.deliver(b"+OK\r\n", 1, false, &buffers);
         assert_eq!((mailbox.waiting(), mailbox.state(), mailbox.len()), (1, MailboxState::Open, 5));
-        mailbox.deliver(b"+OK\r\n", 1, false, &spare);
+        mailbox.deliver(b"+OK\r\n", 1, false, &buffers);
         assert_eq!((mailbox.waiting(), mailbox.state()), (0, MailboxState::Full));
     }
 
     #[test]
     fn all_clients_together_leave_so_much_unread_and_no_more() {
-        let (bounds, spare) = (Bounds::new(0, 0, 1000), Spare::default());
+        let (bounds, buffers) = (Bounds::new(0, 0, 1000), BufferPool::default());
         let (one, two) = (Mailbox::new(1 << 20, &bounds), Mailbox::new(1 << 20, &bounds));
-        let deliver = |mailbox: &Mailbox, bytes: usize| mailbox.deliver(&vec![b'x'; bytes], 0, false, &spare);
+        let deliver =
+            |mailbox: &Mailbox, bytes: usize| mailbox.deliver(&vec![b'x'; bytes], 0, false, &buffers);
         deliver(&one, UNCOUNTED + 600);
         deliver(&two, UNCOUNTED + 300);
         assert_eq!(
@@ -261,7 +262,7 @@ mod tests {
         drop(two);
         assert_eq!(bounds.unread.bytes(), 600);
         deliver(&one, 400);
-        one.take_into(&mut Vec::new(), &spare);
+        one.take_into(&mut Vec::new(), &buffers);
         assert_eq!(bounds.unread.bytes(), 1000, "taken is not sent");
         one.settle();
         assert_eq!((bounds.unread.bytes(), one.state()), (0, MailboxState::Open));
@@ -290,10 +291,10 @@ mod tests {
 
     #[test]
     fn a_muted_reply_is_counted_and_dropped() {
-        let (mailbox, spare) = (Mailbox::new(8, &Bounds::new(0, 0, 0)), Spare::default());
+        let (mailbox, buffers) = (Mailbox::new(8, &Bounds::new(0, 0, 0)), BufferPool::default());
         mailbox.mute(true);
         mailbox.expect(None);
-        mailbox.deliver(b"+OK\r\n", 1, false, &spare);
+        mailbox.deliver(b"+OK\r\n", 1, false, &buffers);
         assert_eq!((mailbox.waiting(), mailbox.len()), (0, 0));
     }
 }

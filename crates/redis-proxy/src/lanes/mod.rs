@@ -41,7 +41,7 @@ use shared::SharedLane;
 pub(crate) use shared::{LaneHandle, NoLane, Request, unfit_line};
 pub(crate) use upstream::{Credentials, OpenError, Password, Step, sent_elsewhere};
 
-use crate::spare::Spare;
+use crate::buffer_pool::BufferPool;
 use crate::stats::LaneStats;
 use crate::vital;
 
@@ -94,7 +94,7 @@ pub(crate) struct Lanes {
     /// Of those who ask for a pin.
     turns: Rc<turns::Turns>,
     bounds: Bounds,
-    spare: Rc<Spare>,
+    buffers: Rc<BufferPool>,
     stats: Arc<LaneStats>,
     anonymous: Arc<Anonymous>,
     opened: Notify,
@@ -111,7 +111,7 @@ impl Lanes {
         settings: LaneSettings,
         bounds: Bounds,
         anonymous: Arc<Anonymous>,
-        spare: Rc<Spare>,
+        buffers: Rc<BufferPool>,
         stats: Arc<LaneStats>,
     ) -> Rc<Self> {
         Rc::new(Lanes {
@@ -121,7 +121,7 @@ impl Lanes {
             bounds,
             settings,
             shared: RefCell::default(),
-            spare,
+            buffers,
             stats,
             anonymous,
             opened: Notify::new(),

@@ -20,7 +20,7 @@ use super::duties::Duty;
 use super::key::{LaneKey, Pace};
 use super::mailbox::Mailbox;
 use super::{HelloReply, LaneSettings};
-use crate::spare::Spare;
+use crate::buffer_pool::BufferPool;
 
 /// What a client gets while Redis is away. The code is one that clients take for a reason to try again.
 pub(super) const UNREACHABLE: &[u8] = b"MASTERDOWN proxy: upstream unreachable";
@@ -239,7 +239,7 @@ impl SharedLane {
         mailbox: &Rc<Mailbox>,
         read: bool,
         duty: impl FnOnce() -> Option<Duty>,
-        spare: &Spare,
+        buffers: &BufferPool,
         cx: &Context<'_>,
     ) -> bool {
         let mut queue = self.queue.borrow_mut();
@@ -248,7 +248,7 @@ impl SharedLane {
             let refusal = refusal.clone();
             queue.called = true;
             mailbox.expect(None); // it is not sent
-            refuse(mailbox, &refusal, 1, spare);
+            refuse(mailbox, &refusal, 1, buffers);
             return true;
         }
         if queue.commands >= self.settings.in_flight || queue.journal.len() >= self.settings.journal_bytes {
@@ -393,12 +393,12 @@ impl SharedLane {
     }
 
     /// There is none, and nobody is to wait for it any longer.
-    pub(super) fn refuse(&self, refusal: &NoLane, spare: &Spare) {
+    pub(super) fn refuse(&self, refusal: &NoLane, buffers: &BufferPool) {
         let mut queue = self.queue.borrow_mut();
         queue.state = State::Down(refusal.clone());
         let runs = queue.clear();
         for run in runs {
-            refuse(&run.mailbox, refusal, run.commands - run.replied, spare);
+            refuse(&run.mailbox, refusal, run.commands - run.replied, buffers);
         }
     }
 
@@ -408,7 +408,7 @@ impl SharedLane {
     }
 
     /// The connection did not answer in time.
-    pub(super) fn time_out(&self, spare: &Spare) {
+    pub(super) fn time_out(&self, buffers: &BufferPool) {
         let mut queue = self.queue.borrow_mut();
         queue.state = State::Idle;
         let cut = queue.partly_delivered;
@@ -417,7 +417,7 @@ impl SharedLane {
                 run.mailbox.lose();
             }
             let missing = run.commands - run.replied;
-            run.mailbox.deliver(&TIMED_OUT.repeat(missing), missing, false, spare);
+            run.mailbox.deliver(&TIMED_OUT.repeat(missing), missing, false, buffers);
         }
     }
 
@@ -533,10 +533,10 @@ impl Queue {
     }
 }
 
-fn refuse(mailbox: &Mailbox, refusal: &NoLane, commands: usize, spare: &Spare) {
+fn refuse(mailbox: &Mailbox, refusal: &NoLane, commands: usize, buffers: &BufferPool) {
     let line = [b"-", &refusal.text()[..], b"\r\n"].concat();
     (0..commands).for_each(|number| mailbox.refused(number));
-    mailbox.deliver(&line.repeat(commands), commands, false, spare);
+    mailbox.deliver(&line.repeat(commands), commands, false, buffers);
 }
 
 /// The length of the first `count` requests of `journal`, which hold only what every server reads.

@@ -158,11 +158,11 @@ impl Connection {
             self.seat.wakes(cx.waker());
         }
         if self.output.is_empty() {
-            self.output.bytes = self.front.spare.take_output();
+            self.output.bytes = self.front.buffers.take_output();
         }
         let polled = self.turn(cx);
         if self.output.is_empty() {
-            self.front.spare.give_output(std::mem::take(&mut self.output.bytes));
+            self.front.buffers.give_output(std::mem::take(&mut self.output.bytes));
         }
         polled
     }
@@ -200,7 +200,7 @@ impl Connection {
 
     /// One read, and all requests in it. False when the connection broke.
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
-        let mut room = self.front.spare.take_input();
+        let mut room = self.front.buffers.take_input();
         let mut buffer = ReadBuf::new(&mut room);
         let polled = Pin::new(&mut self.stream).poll_read(cx, &mut buffer);
         let count = buffer.filled().len();
@@ -221,7 +221,7 @@ impl Connection {
                 Poll::Ready(true)
             }
         };
-        self.front.spare.give_input(room);
+        self.front.buffers.give_input(room);
         outcome
     }
 

@@ -24,11 +24,11 @@ pub(crate) use refuse::refuse;
 
 use self::answer::Caching;
 use self::tail::Tail;
+use crate::buffer_pool::BufferPool;
 use crate::clock::{Notice, nanos};
 use crate::config::Settings;
 use crate::front::drain::Drain;
 use crate::readthrough::ReadThrough;
-use crate::spare::Spare;
 use crate::stats::WorkerStats;
 use head::HeadLimits;
 
@@ -99,7 +99,7 @@ pub(crate) struct HttpFront {
     settings: HttpSettings,
     tail: RefCell<Tail>,
     /// Buffers lent to the connection whose turn it is; taken and given back within one poll.
-    spare: Rc<Spare>,
+    buffers: Rc<BufferPool>,
     spare_key: Cell<Vec<u8>>,
     drain: Drain,
     /// Requests since the last one that was logged.
@@ -111,14 +111,14 @@ impl HttpFront {
         read: ReadThrough,
         stats: Arc<WorkerStats>,
         settings: HttpSettings,
-        spare: Rc<Spare>,
+        buffers: Rc<BufferPool>,
     ) -> Rc<Self> {
         Rc::new(HttpFront {
             read,
             stats,
             tail: RefCell::new(settings.tail()),
             settings,
-            spare,
+            buffers,
             spare_key: Cell::default(),
             drain: Drain::default(),
             unlogged: Cell::new(0),

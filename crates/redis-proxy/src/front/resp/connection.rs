@@ -217,11 +217,11 @@ impl Connection {
             self.session.entry.register(cx);
         }
         if self.output.is_empty() {
-            self.output.bytes = self.front.spare.take_output();
+            self.output.bytes = self.front.buffers.take_output();
         }
         let polled = self.turn(cx);
         if self.output.is_empty() {
-            self.front.spare.give_output(std::mem::take(&mut self.output.bytes));
+            self.front.buffers.give_output(std::mem::take(&mut self.output.bytes));
         }
         if polled.is_pending() {
             self.mailbox.register(cx);
@@ -382,11 +382,11 @@ impl Connection {
     /// Takes what has come on a shared lane.
     fn collect(&mut self) {
         if let Some(Busy::Heard(_, reply)) = self.busy.as_deref_mut() {
-            self.mailbox.take_into(reply, &self.front.spare);
+            self.mailbox.take_into(reply, &self.front.buffers);
             return;
         }
         let start = self.output.bytes.len();
-        if self.mailbox.take_into(&mut self.output.bytes, &self.front.spare) {
+        if self.mailbox.take_into(&mut self.output.bytes, &self.front.buffers) {
             self.note_said(start);
             self.has_seen_redis();
             self.window = match self.mailbox.was_large() {
@@ -453,7 +453,7 @@ impl Connection {
 
     /// One read, and all requests in it. False when the connection broke.
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
-        let mut room = self.front.spare.take_input();
+        let mut room = self.front.buffers.take_input();
         let mut buffer = ReadBuf::new(&mut room);
         let polled = Pin::new(&mut self.stream).poll_read(cx, &mut buffer);
         let count = buffer.filled().len();
@@ -475,7 +475,7 @@ impl Connection {
                 Poll::Ready(true)
             }
         };
-        self.front.spare.give_input(room);
+        self.front.buffers.give_input(room);
         outcome
     }
 

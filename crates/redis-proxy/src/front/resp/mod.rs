@@ -41,13 +41,13 @@ use self::recall::Recall;
 use self::rights::Rights;
 use self::route::{Route, route};
 use self::session::Session;
+use crate::buffer_pool::BufferPool;
 use crate::clock::{nanos, now_ns};
 use crate::config::{Mode, ProxyAdmin, Settings};
 use crate::front::drain::Drain;
 use crate::front::linger::{PATIENCE, linger};
 use crate::lanes::{Bounds, Credentials, Identity, LaneSettings, Lanes, Password};
 use crate::readthrough::Readers;
-use crate::spare::Spare;
 use crate::stats::LaneStats;
 
 /// Between two looks at what commands there are.
@@ -140,7 +140,7 @@ pub(crate) struct RespFront {
     identity: Identity,
     settings: RespSettings,
     registry: Arc<Registry>,
-    spare: Rc<Spare>,
+    buffers: Rc<BufferPool>,
     stats: Arc<LaneStats>,
     drain: Drain,
     recall: Recall,
@@ -165,7 +165,7 @@ impl RespFront {
         bounds: Bounds,
         settings: RespSettings,
         registry: Arc<Registry>,
-        spare: Rc<Spare>,
+        buffers: Rc<BufferPool>,
         stats: Arc<LaneStats>,
         readers: Readers,
     ) -> Rc<Self> {
@@ -179,7 +179,7 @@ impl RespFront {
             rights: Rights::new(registry.clone(), settings.rights_life_ns),
             settings,
             registry,
-            spare,
+            buffers,
             stats,
             drain,
             recall: Recall::default(),

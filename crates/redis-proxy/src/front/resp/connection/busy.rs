@@ -169,7 +169,7 @@ impl Connection {
             }),
             Busy::Heard(heard, reply) => {
                 // What came since the last look.
-                self.mailbox.take_into(reply, &self.front.spare);
+                self.mailbox.take_into(reply, &self.front.buffers);
                 match self.is_answered() {
                     true => {
                         self.has_seen_redis();

@@ -200,7 +200,7 @@ impl Connection {
         };
         let lane = self.lanes[index]
             .get_or_insert_with(|| front.lanes.shared(&self.session.key, pace, Some(&self.mailbox)));
-        if !lane.send(request, &self.mailbox, read, || duty, &front.spare, cx) {
+        if !lane.send(request, &self.mailbox, read, || duty, &front.buffers, cx) {
             return false;
         }
         counter.add(1);

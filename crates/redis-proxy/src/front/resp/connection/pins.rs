@@ -38,7 +38,7 @@ impl Connection {
         }
         // Requests that waited for room may go on.
         let mut moved = backlog > 0 && pinned.stream.backlog() == 0;
-        let mut room = self.front.spare.take_input();
+        let mut room = self.front.buffers.take_input();
         let outcome = match pinned.stream.poll_read(cx, &mut room) {
             Poll::Pending => Ok(()),
             Poll::Ready(Ok(count)) if count > 0 => {
@@ -58,7 +58,7 @@ impl Connection {
             }
             Poll::Ready(_) => Err(PinLost),
         };
-        self.front.spare.give_input(room);
+        self.front.buffers.give_input(room);
         if outcome.is_err() {
             return self.pin_lost();
         }

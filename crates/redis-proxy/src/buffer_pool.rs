@@ -10,12 +10,12 @@ const KEPT_OUTPUT_BYTES: usize = 256 * 1024;
 
 /// The spare buffers of one worker.
 #[derive(Default)]
-pub(crate) struct Spare {
+pub(crate) struct BufferPool {
     input: Cell<Box<[u8]>>,
     outputs: RefCell<Vec<Vec<u8>>>,
 }
 
-impl Spare {
+impl BufferPool {
     /// The read buffer; must be given back before the poll ends, or the next one allocates.
     pub(crate) fn take_input(&self) -> Box<[u8]> {
         let spare = self.input.take();
