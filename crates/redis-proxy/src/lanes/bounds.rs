@@ -1,4 +1,4 @@
-//! What the lanes of all workers share: places for connections to Redis, and the bytes that slow readers may leave unread.
+//! What the lanes of all workers share: permits for connections to Redis, and the bytes that slow readers may leave unread.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -42,10 +42,10 @@ impl Drop for Permit {
 }
 
 impl Permits {
-    /// A place, if one is free.
+    /// A permit, if one is free.
     pub(crate) fn take(self: &Arc<Self>) -> Option<Permit> {
-        let place = Permit(self.clone());
-        (self.taken.fetch_add(1, Ordering::Relaxed) < self.max).then_some(place)
+        let permit = Permit(self.clone());
+        (self.taken.fetch_add(1, Ordering::Relaxed) < self.max).then_some(permit)
     }
 
     /// How many are taken.

@@ -25,7 +25,7 @@ enum Loss {
     Closed(String),
     /// No byte for the lane's time-out while answers were due.
     Silent,
-    /// Nobody has used it for long, or another lane needs its place.
+    /// Nobody has used it for long, or another lane needs its permit.
     Idle,
 }
 
@@ -99,11 +99,11 @@ async fn connect(lane: &SharedLane, lanes: &Lanes) -> Result<RawConnection, NoLa
 }
 
 async fn open(lane: &SharedLane, lanes: &Lanes) -> Result<RawConnection, NoLane> {
-    lane.set_place(Some(lanes.lane_place().await?));
+    lane.set_permit(Some(lanes.lane_permit().await?));
     lane.set_rights(lanes.anonymous.voided());
     let opened = lanes.open(&lane.key.greeting()).await;
     if let Err(error) = &opened {
-        lane.set_place(None);
+        lane.set_permit(None);
         if let OpenError::Unreachable(why) = error {
             debug!(db = lane.key.db, %why, "no lane to redis");
         }
@@ -153,7 +153,7 @@ async fn serve(lane: &Rc<SharedLane>, lanes: &Rc<Lanes>, connection: RawConnecti
     };
     let loss = poll_fn(|cx| link.poll(cx)).await;
     lane.set_idle(None);
-    lane.set_place(None);
+    lane.set_permit(None);
     let closed_by_redis = matches!(loss, Loss::Closed(_));
     match loss {
         Loss::Idle => {

@@ -100,7 +100,7 @@ pub(crate) struct Lanes {
     opened: Notify,
     /// When and why what is there was found to be none that can be served from, where only its answers tell.
     moved: Cell<Option<(Instant, &'static str)>>,
-    /// Held by the lane that seeks a place among those of others.
+    /// Held by the lane that seeks a permit among those of others.
     seeking: tokio::sync::Mutex<()>,
 }
 
@@ -187,16 +187,16 @@ impl Lanes {
         }
     }
 
-    /// A place for a connection of a shared lane: a free one, or that of the lane which has been idle for longest among
+    /// A permit for a connection of a shared lane: a free one, or that of the lane which has been idle for longest among
     /// those whose clients could have another.
-    async fn lane_place(&self) -> Result<bounds::Permit, NoLane> {
-        if let Some(place) = self.bounds.lanes.take() {
-            return Ok(place);
+    async fn lane_permit(&self) -> Result<bounds::Permit, NoLane> {
+        if let Some(permit) = self.bounds.lanes.take() {
+            return Ok(permit);
         }
         // In the order of their coming: looking takes its time, and what is free then is whose turn it is.
         let _turn = self.seeking.lock().await;
-        if let Some(place) = self.bounds.lanes.take() {
-            return Ok(place);
+        if let Some(permit) = self.bounds.lanes.take() {
+            return Ok(permit);
         }
         let mut idle: Vec<_> = {
             let shared = self.shared.borrow();
@@ -205,10 +205,10 @@ impl Lanes {
         idle.sort_by_key(|(since_ns, _)| *since_ns);
         for (_, lane) in idle {
             let may_close = !lane.is_held() || link::opens_another(self, &lane.key).await?;
-            // It may have been used meanwhile, or another may have taken its place.
-            let place = if may_close && lane.idle_since_ns().is_some() { lane.retire() } else { None };
-            if let Some(place) = place.or_else(|| self.bounds.lanes.take()) {
-                return Ok(place);
+            // It may have been used meanwhile, or another may have taken its permit.
+            let permit = if may_close && lane.idle_since_ns().is_some() { lane.retire() } else { None };
+            if let Some(permit) = permit.or_else(|| self.bounds.lanes.take()) {
+                return Ok(permit);
             }
         }
         Err(NoLane::TooMany)

@@ -86,11 +86,11 @@ impl Lanes {
     /// One that is left over, if nobody waits for one in turn: at once, so that a client that is about to block is overtaken by
     /// nobody. That Redis has closed it is known here as soon as what the client has sent.
     pub(crate) fn spare_pin(&self, key: &LaneKey) -> Option<PinStream> {
-        let place = Some(self.bounds.pins.take().filter(|_| self.turns.is_empty())?);
+        let permit = Some(self.bounds.pins.take().filter(|_| self.turns.is_empty())?);
         loop {
             let mut stream = self.left_over(key)?;
             if stream.is_silent() {
-                stream.place = place;
+                stream.permit = permit;
                 return Some(stream);
             }
         }
@@ -117,16 +117,16 @@ impl Lanes {
     }
 
     async fn find_pin(self: Rc<Self>, key: LaneKey) -> Result<PinStream, NoPin> {
-        let place = self.bounds.pins.take().ok_or(NoPin::TooMany)?;
+        let permit = self.bounds.pins.take().ok_or(NoPin::TooMany)?;
         while let Some(mut stream) = self.left_over(&key) {
             // What Redis has closed by now is seen once the runtime has looked at its sockets.
             yield_now().await;
             if stream.is_silent() {
-                stream.place = Some(place);
+                stream.permit = Some(permit);
                 return Ok(stream);
             }
         }
-        self.open_pin(place, key.greeting()).await
+        self.open_pin(permit, key.greeting()).await
     }
 
     /// A new connection that proves who the client is.
@@ -134,19 +134,19 @@ impl Lanes {
     /// # Errors
     /// As [`pin`](Self::pin); what Redis says of the credentials is in it.
     pub(crate) async fn prove(self: Rc<Self>, key: LaneKey) -> Result<PinStream, NoPin> {
-        let place = self.bounds.pins.take().ok_or(NoPin::TooMany)?;
-        self.open_pin(place, key.greeting()).await
+        let permit = self.bounds.pins.take().ok_or(NoPin::TooMany)?;
+        self.open_pin(permit, key.greeting()).await
     }
 
-    async fn open_pin(&self, place: Permit, greeting: Greeting) -> Result<PinStream, NoPin> {
+    async fn open_pin(&self, permit: Permit, greeting: Greeting) -> Result<PinStream, NoPin> {
         let connection = self.open(&greeting).await.map_err(NoPin::Open)?;
         self.stats.pin_opens.add(1);
-        Ok(PinStream::new(connection, place))
+        Ok(PinStream::new(connection, permit))
     }
 
     /// Takes back a pin on which nothing of its client is left.
     pub(crate) fn unpin(self: &Rc<Self>, key: &LaneKey, mut stream: PinStream) {
-        stream.place = None;
+        stream.permit = None;
         let mut spare = self.spare_pins.pins.borrow_mut();
         if spare.len() >= KEPT_PINS {
             spare.pop_front();
@@ -212,11 +212,11 @@ pub(crate) struct PinStream {
     pub(crate) upstream_id: Option<i64>,
     /// What Redis said of itself.
     pub(crate) facts: HelloReply,
-    place: Option<Permit>,
+    permit: Option<Permit>,
 }
 
 impl PinStream {
-    fn new(connection: RawConnection, place: Permit) -> Self {
+    fn new(connection: RawConnection, permit: Permit) -> Self {
         let facts = HelloReply::new(connection.hello);
         let upstream_id = match facts.field(b"id") {
             Some(Frame::Integer(id)) => Some(*id),
@@ -229,7 +229,7 @@ impl PinStream {
             scanner: ReplyScanner::new(),
             upstream_id,
             facts,
-            place: Some(place),
+            permit: Some(permit),
         }
     }
 

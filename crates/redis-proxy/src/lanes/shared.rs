@@ -149,7 +149,7 @@ pub(crate) struct SharedLane {
     queue: RefCell<Queue>,
     settings: LaneSettings,
     /// Of its connection, among MAX_LANES.
-    place: RefCell<Option<Permit>>,
+    permit: RefCell<Option<Permit>>,
     /// Since when nothing has been on its way on its connection.
     idle_since_ns: Cell<Option<u64>>,
     /// How many hold it.
@@ -221,7 +221,7 @@ impl SharedLane {
             pace,
             queue: RefCell::new(queue),
             settings,
-            place: RefCell::default(),
+            permit: RefCell::default(),
             idle_since_ns: Cell::new(None),
             holders: Cell::new(0),
             clients: RefCell::default(),
@@ -357,14 +357,14 @@ impl SharedLane {
         self.queue.borrow().commands
     }
 
-    /// It has a place for a connection, or no longer.
-    pub(super) fn set_place(&self, place: Option<Permit>) {
-        self.place.replace(place);
+    /// It has a permit for a connection, or no longer.
+    pub(super) fn set_permit(&self, permit: Option<Permit>) {
+        self.permit.replace(permit);
     }
 
-    /// Whether its connection may go on: its place has not been given to another lane.
+    /// Whether its connection may go on: its permit has not been given to another lane.
     pub(super) fn has_place(&self) -> bool {
-        self.place.borrow().is_some()
+        self.permit.borrow().is_some()
     }
 
     /// Nothing has been on its way since then, or something is.
@@ -377,10 +377,10 @@ impl SharedLane {
         self.idle_since_ns.get().filter(|_| self.commands() == 0 && self.has_place())
     }
 
-    /// Takes its place; its connection is closed.
+    /// Takes its permit; its connection is closed.
     pub(super) fn retire(&self) -> Option<Permit> {
         wake(self.queue.borrow_mut().driver.take());
-        self.place.take()
+        self.permit.take()
     }
 
     /// There is a connection.

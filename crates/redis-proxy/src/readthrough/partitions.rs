@@ -123,7 +123,7 @@ struct Slot {
     /// Held by everything that may bring an answer.
     parts: Arc<()>,
     proven: Arc<Proven>,
-    target: Option<Arc<Backend>>,
+    backend: Option<Arc<Backend>>,
     links: Option<Arc<[Arc<Link>]>>,
     threads: Vec<LinkThread>,
     /// The first partition has the canary, which tells of the server that all use.
@@ -137,7 +137,7 @@ impl Slot {
             users: Arc::default(),
             parts: Arc::default(),
             proven: Arc::default(),
-            target: None,
+            backend: None,
             links: None,
             threads: Vec::new(),
             own: None,
@@ -271,8 +271,8 @@ impl Partitions {
         };
         let (way, connection) = match &self.reads.linked {
             None => {
-                let target = slot.target.get_or_insert_with(|| self.redis.beside(endpoint));
-                let (upstream, stop) = self.connect(target, slot.partition, slot.parts.clone(), stats);
+                let backend = slot.backend.get_or_insert_with(|| self.redis.beside(endpoint));
+                let (upstream, stop) = self.connect(backend, slot.partition, slot.parts.clone(), stats);
                 (Way::Own(upstream), Some(Arc::new(stop)))
             }
             Some(settings) => {
@@ -312,12 +312,12 @@ impl Partitions {
     /// A connection of a worker's own, which ends with what is returned beside it.
     fn connect(
         &self,
-        target: &Arc<Backend>,
+        backend: &Arc<Backend>,
         partition: Partition,
         part: Arc<()>,
         stats: &Arc<WorkerStats>,
     ) -> (Upstream<Ticket>, oneshot::Sender<()>) {
-        let (upstream, driver) = upstream::connect(target);
+        let (upstream, driver) = upstream::connect(backend);
         let sink = ReadThrough::sink(&upstream, stats, self.budget.clone());
         let driving = driver.run(sink).instrument(error_span!("reader", partition = partition.number()));
         let (stop, stopped) = oneshot::channel::<()>();

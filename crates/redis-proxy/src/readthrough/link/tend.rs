@@ -45,8 +45,8 @@ pub(crate) struct LinkThread {
 }
 
 impl LinkThread {
-    /// Starts link number `number` to `tracked`, a target whose connections are tracked; the canary is written by way
-    /// of `plain`, an ordinary target of the same server.
+    /// Starts link number `number` to `tracked`, a backend whose connections are tracked; the canary is written by way
+    /// of `plain`, an ordinary backend of the same server.
     ///
     /// # Errors
     /// When the system has no thread or no epoll instance to give.
