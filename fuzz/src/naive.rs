@@ -4,7 +4,7 @@
 //! that a thread's stack can hold.
 
 use bytes::Bytes;
-use resp::{DecodeError, Frame, Limits};
+use resp::{DecodeError, Frame, FrameLimits};
 
 use crate::replies::Outcome;
 
@@ -14,7 +14,7 @@ const MAX_ANNOUNCED: u128 = 1 << 40;
 const DEEPEST: usize = 8_192;
 
 /// What a stream that consists of `data` means.
-pub(crate) fn decode(limits: Limits, data: &[u8]) -> Outcome {
+pub(crate) fn decode(limits: FrameLimits, data: &[u8]) -> Outcome {
     let mut frames = Vec::new();
     let mut rest = data;
     loop {
@@ -36,7 +36,7 @@ enum Stop {
 }
 
 struct Reply<'a> {
-    limits: Limits,
+    limits: FrameLimits,
     rest: &'a [u8],
     elements: usize,
     kept: usize,

@@ -1,7 +1,7 @@
 //! The decoder of Redis' replies, fed with anything in pieces of any size.
 
 use bytes::BytesMut;
-use resp::{DecodeError, Decoder, Frame, Limits, Protocol};
+use resp::{DecodeError, Decoder, Frame, FrameLimits, Protocol};
 
 use crate::naive;
 
@@ -56,10 +56,15 @@ pub(crate) const TOKENS: &[&[u8]] = &[
 ];
 
 /// Small enough that short inputs reach every one of them.
-const TIGHT: Limits =
-    Limits { max_bulk_bytes: 8, max_elements: 12, max_depth: 4, max_line_bytes: 20, max_frame_bytes: 12 };
+const TIGHT: FrameLimits = FrameLimits {
+    max_bulk_bytes: 8,
+    max_elements: 12,
+    max_depth: 4,
+    max_line_bytes: 20,
+    max_frame_bytes: 12,
+};
 
-const WIDE: Limits = Limits {
+const WIDE: FrameLimits = FrameLimits {
     max_bulk_bytes: 1 << 20,
     max_elements: 1 << 16,
     max_depth: 64,
@@ -94,7 +99,7 @@ pub(crate) struct Outcome {
 }
 
 /// Feeds `data` in pieces; `size` gives the length of the one that starts at an offset.
-fn decode(limits: Limits, data: &[u8], size: impl Fn(usize) -> usize) -> Outcome {
+fn decode(limits: FrameLimits, data: &[u8], size: impl Fn(usize) -> usize) -> Outcome {
     let mut decoder = Decoder::new(limits);
     let mut buffer = BytesMut::new();
     let mut frames = Vec::new();

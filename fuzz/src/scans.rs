@@ -1,10 +1,10 @@
 //! The scanner of replies, held against the decoder of them.
 
 use bytes::BytesMut;
-use resp::{DecodeError, Decoder, Limits, MAX_DEPTH, ReplyScanner};
+use resp::{DecodeError, Decoder, FrameLimits, MAX_DEPTH, ReplyScanner};
 
 /// No limit that a short input reaches, but for the depth.
-const NONE: Limits = Limits {
+const NONE: FrameLimits = FrameLimits {
     max_bulk_bytes: 1 << 20,
     max_elements: usize::MAX,
     max_depth: MAX_DEPTH,

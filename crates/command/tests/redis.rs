@@ -14,7 +14,7 @@ use proptest::collection::vec;
 use proptest::prelude::{Just, Strategy, prop_oneof};
 use proptest::sample::select;
 use proptest::test_runner::{Config, RngSeed, TestRunner};
-use resp::{Decoder, Frame, Limits, RequestLimits, RequestParser, encode_command};
+use resp::{Decoder, Frame, FrameLimits, RequestLimits, RequestParser, encode_command};
 use testkit::RedisServer;
 
 /// The redis-server that `table.txt` was made from.
@@ -29,7 +29,7 @@ struct Client {
 
 impl Client {
     fn connect(redis: &RedisServer) -> Self {
-        let limits = Limits {
+        let limits = FrameLimits {
             max_bulk_bytes: 1 << 20,
             max_elements: 1 << 20,
             max_depth: 16,

@@ -5,7 +5,7 @@ use std::net::TcpStream;
 use std::time::Duration;
 
 use bytes::BytesMut;
-use resp::{Decoder, Frame, Limits, encode_command};
+use resp::{Decoder, Frame, FrameLimits, encode_command};
 
 use crate::error::Error;
 use crate::options::Options;
@@ -16,7 +16,7 @@ const BATCH_BYTES: usize = 1 << 20;
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Of a reply that is `+OK` or an error.
-const REPLY_LIMITS: Limits = Limits {
+const REPLY_LIMITS: FrameLimits = FrameLimits {
     max_bulk_bytes: 64 * 1024,
     max_elements: 16,
     max_depth: 1,

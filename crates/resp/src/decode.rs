@@ -10,8 +10,8 @@
 
 use bytes::{Buf, Bytes, BytesMut};
 
-use crate::reply::Reply;
-use crate::{DecodeError, Frame, Limits, MAX_DEPTH, line};
+use crate::reply::PartialReply;
+use crate::{DecodeError, Frame, FrameLimits, MAX_DEPTH, line};
 
 /// Turns a stream of replies and pushes, of either protocol version, into frames.
 ///
@@ -37,7 +37,7 @@ use crate::{DecodeError, Frame, Limits, MAX_DEPTH, line};
 /// ```
 #[derive(Debug)]
 pub struct Decoder {
-    limits: Limits,
+    limits: FrameLimits,
     step: Step,
     /// Bytes at the front of the buffer known to hold no line end.
     scanned: usize,
@@ -45,7 +45,7 @@ pub struct Decoder {
     wanted: usize,
     /// Bytes of the strings of the reply at hand that are kept, once their lengths are known.
     announced: usize,
-    reply: Reply,
+    reply: PartialReply,
     failed: Option<DecodeError>,
 }
 
@@ -62,8 +62,8 @@ enum Step {
 
 impl Decoder {
     /// A decoder at the start of a stream. Allocates nothing.
-    pub fn new(limits: Limits) -> Self {
-        let limits = Limits {
+    pub fn new(limits: FrameLimits) -> Self {
+        let limits = FrameLimits {
             max_depth: limits.max_depth.min(MAX_DEPTH),
             max_bulk_bytes: limits.max_bulk_bytes.min(usize::MAX / 2), // so that adding the CRLF cannot overflow
             ..limits
@@ -74,7 +74,7 @@ impl Decoder {
             scanned: 0,
             wanted: 0,
             announced: 0,
-            reply: Reply::new(limits),
+            reply: PartialReply::new(limits),
             failed: None,
         }
     }

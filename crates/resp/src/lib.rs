@@ -6,7 +6,7 @@
 //! - **Resumable.** [`Decoder`], [`RequestParser`] and [`ReplyScanner`] keep their place between calls, so what comes a
 //!   byte at a time costs time linear in its size.
 //! - **Limited.** Nothing is allocated because a length or a count was *announced*, only for bytes that arrived; size,
-//!   count, depth and line length have limits ([`Limits`]).
+//!   count, depth and line length have limits ([`FrameLimits`]).
 //! - **Strict with servers.** What Redis never sends is refused ([`DecodeError`]); a doubt about where a frame ends is a doubt about
 //!   whose answer comes next, so the decoder stays refused and the connection must be closed.
 //! - **Like Redis with clients.** [`RequestParser`] accepts and refuses what redis-server does, with its words.
@@ -30,7 +30,7 @@ pub use decode::Decoder;
 pub use encode::{Protocol, encode_command};
 pub use error::DecodeError;
 pub use frame::Frame;
-pub use limits::{Limits, MAX_DEPTH};
+pub use limits::{FrameLimits, MAX_DEPTH};
 pub use request::{
     Arguments, Form, MAX_LINE_BYTES, OpenBulk, Parsed, RequestError, RequestLimits, RequestParser,
     STREAMED_BULK_BYTES,

@@ -10,7 +10,7 @@ pub const MAX_DEPTH: usize = 512;
 /// [`crate::Frame::Oversized`] stands in their place. A line that is too long, and a push over a limit, end the
 /// connection, see [`crate::DecodeError`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Limits {
+pub struct FrameLimits {
     /// Longest string (`$`, `!`, `=`) that is kept. Redis' own limit, `proto-max-bulk-len`, is 512 MiB.
     pub max_bulk_bytes: usize,
     /// Most values in one reply: all levels, aggregates and attributes included.

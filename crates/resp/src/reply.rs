@@ -1,6 +1,6 @@
 //! The reply being put together: its open aggregates on a stack, and what it has used of the limits.
 
-use crate::{DecodeError, Frame, Limits, MAX_DEPTH};
+use crate::{DecodeError, Frame, FrameLimits, MAX_DEPTH};
 
 /// Most values that an aggregate may announce. No server holds as many; below it no sum of them overflows.
 const MAX_ANNOUNCED: u64 = 1 << 40;
@@ -10,8 +10,8 @@ const DEEPEST: usize = 8_192;
 
 /// One reply or push on its way from the first value to the last.
 #[derive(Debug)]
-pub(crate) struct Reply {
-    limits: Limits,
+pub(crate) struct PartialReply {
+    limits: FrameLimits,
     /// The aggregates whose values are still arriving, outermost first.
     open: Vec<Open>,
     /// Of `open`, how many are attributes: within one, nothing is kept.
@@ -45,8 +45,8 @@ enum Items {
     Dropped,
 }
 
-impl Reply {
-    pub(crate) fn new(limits: Limits) -> Self {
+impl PartialReply {
+    pub(crate) fn new(limits: FrameLimits) -> Self {
         Self {
             limits,
             open: Vec::new(),

@@ -5,9 +5,9 @@
 use bytes::{Bytes, BytesMut};
 use proptest::collection::vec;
 use proptest::prelude::{Just, Strategy, any, prop_assert, prop_assert_eq, prop_oneof, proptest};
-use resp::{DecodeError, Decoder, Frame, Limits, Protocol};
+use resp::{DecodeError, Decoder, Frame, FrameLimits, Protocol};
 
-const LIMITS: Limits = Limits {
+const LIMITS: FrameLimits = FrameLimits {
     max_bulk_bytes: 10_000,
     max_elements: 10_000,
     max_depth: 8,

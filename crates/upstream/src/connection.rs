@@ -6,7 +6,7 @@ use std::pin::{Pin, pin};
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, BytesMut};
-use resp::{Decoder, Frame, Limits};
+use resp::{Decoder, Frame, FrameLimits};
 use tokio::io::{AsyncReadExt, AsyncWrite};
 use tokio::time::{Instant, Sleep, sleep_until};
 
@@ -32,8 +32,8 @@ const MAX_ELEMENTS: usize = 1024 * 1024;
 const MAX_DEPTH: usize = 32;
 
 /// Limits of everything that Redis sends us.
-pub(crate) fn decoder_limits(endpoint: &Endpoint) -> Limits {
-    Limits {
+pub(crate) fn decoder_limits(endpoint: &Endpoint) -> FrameLimits {
+    FrameLimits {
         max_bulk_bytes: endpoint.max_reply_bytes,
         // A push must fit, whatever the limit of replies: it names a key that was read.
         max_frame_bytes: endpoint.max_reply_bytes.max(2 * MAX_LINE),

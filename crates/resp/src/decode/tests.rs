@@ -1,6 +1,6 @@
 use super::*;
 
-const LIMITS: Limits = Limits {
+const LIMITS: FrameLimits = FrameLimits {
     max_bulk_bytes: 1000,
     max_elements: 1000,
     max_depth: 20,
@@ -17,7 +17,7 @@ fn bulk(content: &str) -> Frame {
 }
 
 /// All that `bytes` decode to, fed in pieces of `piece` bytes.
-fn decode_in_pieces(limits: Limits, bytes: &[u8], piece: usize) -> Result<Vec<Frame>, DecodeError> {
+fn decode_in_pieces(limits: FrameLimits, bytes: &[u8], piece: usize) -> Result<Vec<Frame>, DecodeError> {
     let mut decoder = Decoder::new(limits);
     let mut buffer = BytesMut::new();
     let mut frames = Vec::new();
@@ -225,7 +225,7 @@ fn oversized(payload: u64) -> Frame {
 
 #[test]
 fn a_reply_that_is_too_deep_is_dropped_and_the_next_is_right() {
-    let limits = Limits { max_depth: 3, ..LIMITS };
+    let limits = FrameLimits { max_depth: 3, ..LIMITS };
     let nested = |depth| [b"*1\r\n".repeat(depth), b"+a\r\n".to_vec()].concat();
     let then = |reply: &[u8]| [reply, b":7\r\n"].concat();
     for piece in [1, 5, 100] {
@@ -250,14 +250,14 @@ fn a_reply_that_is_too_deep_is_dropped_and_the_next_is_right() {
             "a push is never dropped"
         );
     }
-    let flat = Limits { max_depth: 0, ..LIMITS };
+    let flat = FrameLimits { max_depth: 0, ..LIMITS };
     assert_eq!(decode_in_pieces(flat, b":1\r\n*0\r\n", 1), Ok(vec![Frame::Integer(1), oversized(0)]));
 }
 
 #[test]
 fn nesting_of_any_kind_and_size_cannot_overflow_the_stack() {
     for header in [&b"*1\r\n"[..], b"~1\r\n", b"%1\r\n:1\r\n", b"|1\r\n:1\r\n"] {
-        let boundless = Limits { max_depth: usize::MAX, max_elements: usize::MAX, ..LIMITS };
+        let boundless = FrameLimits { max_depth: usize::MAX, max_elements: usize::MAX, ..LIMITS };
         for limits in [LIMITS, boundless] {
             let whole = [header.repeat(8_000), b":1\r\n".repeat(8_001)].concat();
             let frames = decode_in_pieces(limits, &whole, 4096).expect("no server sends more");
@@ -271,10 +271,10 @@ fn nesting_of_any_kind_and_size_cannot_overflow_the_stack() {
 
 #[test]
 fn the_deepest_frame_can_be_dropped_compared_printed_and_encoded() {
-    let limits = Limits { max_depth: MAX_DEPTH, ..LIMITS };
+    let limits = FrameLimits { max_depth: MAX_DEPTH, ..LIMITS };
     let bytes = [b"%1\r\n:1\r\n".repeat(MAX_DEPTH), b":1\r\n".to_vec()].concat();
-    let frames =
-        decode_in_pieces(Limits { max_elements: 2000, ..limits }, &bytes, 100).expect("within the limits");
+    let frames = decode_in_pieces(FrameLimits { max_elements: 2000, ..limits }, &bytes, 100)
+        .expect("within the limits");
     assert_eq!(frames, frames.clone());
     assert!(format!("{frames:?}").len() > MAX_DEPTH);
     let mut again = BytesMut::new();
@@ -284,7 +284,7 @@ fn the_deepest_frame_can_be_dropped_compared_printed_and_encoded() {
 
 #[test]
 fn a_reply_with_too_many_elements_is_dropped_and_the_next_is_right() {
-    let limits = Limits { max_elements: 5, ..LIMITS };
+    let limits = FrameLimits { max_elements: 5, ..LIMITS };
     let whole = b"*2\r\n*1\r\n:1\r\n*0\r\n*1\r\n:1\r\n";
     let many = [b"*1000\r\n".to_vec(), b"+ab\r\n".repeat(1000)].concat();
     let attributes = [b"|0\r\n".repeat(6), b"+abc\r\n".to_vec()].concat();
@@ -318,7 +318,7 @@ fn a_count_that_no_server_holds_is_refused() {
 
 #[test]
 fn a_line_without_end_is_refused() {
-    let limits = Limits { max_line_bytes: 10, ..LIMITS };
+    let limits = FrameLimits { max_line_bytes: 10, ..LIMITS };
     for piece in [1, 7, 1000] {
         let refused = decode_in_pieces(limits, &[b"+".to_vec(), b"x".repeat(1000)].concat(), piece);
         assert_eq!(refused, Err(DecodeError::LineTooLong { limit: 10 }));
@@ -328,13 +328,13 @@ fn a_line_without_end_is_refused() {
 
 #[test]
 fn an_announced_length_allocates_nothing() {
-    let limits = Limits { max_bulk_bytes: 1 << 30, max_frame_bytes: 1 << 30, ..LIMITS };
+    let limits = FrameLimits { max_bulk_bytes: 1 << 30, max_frame_bytes: 1 << 30, ..LIMITS };
     let mut decoder = Decoder::new(limits);
     let mut buffer = BytesMut::from("$536870912\r\nabc");
     assert_eq!(decoder.decode(&mut buffer), Ok(None));
     assert!(buffer.capacity() < 100, "{}", buffer.capacity());
     assert_eq!(decoder.wanted(), 536_870_912 + 2 - 3);
-    let boundless = Limits { max_bulk_bytes: usize::MAX, max_frame_bytes: usize::MAX, ..LIMITS };
+    let boundless = FrameLimits { max_bulk_bytes: usize::MAX, max_frame_bytes: usize::MAX, ..LIMITS };
     let mut decoder = Decoder::new(boundless);
     for announced in ["$18446744073709551615\r\nabc", "def"] {
         buffer.clear();
@@ -346,7 +346,7 @@ fn an_announced_length_allocates_nothing() {
 
 #[test]
 fn an_announced_count_allocates_nothing() {
-    let mut reply = Reply::new(Limits { max_elements: usize::MAX, ..LIMITS });
+    let mut reply = PartialReply::new(FrameLimits { max_elements: usize::MAX, ..LIMITS });
     for kind in *b"*%~>" {
         assert_eq!(reply.open(kind, 1 << 38), Ok(None), "with_capacity would have aborted");
     }
@@ -400,7 +400,7 @@ fn an_oversized_string_is_dropped_as_it_arrives_and_the_next_reply_is_right() {
 
 #[test]
 fn a_reply_over_the_limit_as_a_whole_is_dropped_and_the_next_is_right() {
-    let limits = Limits { max_frame_bytes: 10, max_bulk_bytes: 12, ..LIMITS };
+    let limits = FrameLimits { max_frame_bytes: 10, max_bulk_bytes: 12, ..LIMITS };
     let next = Frame::Simple(text("0123456789"));
     let cases: &[(&[u8], u64)] = &[
         (b"$11\r\n01234567890\r\n", 11),
@@ -428,7 +428,7 @@ fn a_reply_over_the_limit_as_a_whole_is_dropped_and_the_next_is_right() {
 
 #[test]
 fn nothing_is_held_of_a_reply_once_it_is_over_the_limit() {
-    let mut decoder = Decoder::new(Limits { max_frame_bytes: 10, ..LIMITS });
+    let mut decoder = Decoder::new(FrameLimits { max_frame_bytes: 10, ..LIMITS });
     let mut buffer = BytesMut::from("*3\r\n$6\r\n012345\r\n$6\r\n");
     let whole = buffer.capacity();
     assert_eq!(decoder.decode(&mut buffer), Ok(None));
@@ -437,7 +437,7 @@ fn nothing_is_held_of_a_reply_once_it_is_over_the_limit() {
 
 #[test]
 fn a_push_is_never_dropped() {
-    let limits = Limits { max_frame_bytes: 15, ..LIMITS };
+    let limits = FrameLimits { max_frame_bytes: 15, ..LIMITS };
     let too_large = Err(DecodeError::PushTooLarge { limit: 15 });
     let long = b">2\r\n$10\r\ninvalidate\r\n*1\r\n$6\r\n012345\r\n";
     assert_eq!(decode_in_pieces(limits, long, 1), too_large);
@@ -463,7 +463,7 @@ fn a_payload_is_a_slice_of_the_read_buffer() {
 fn a_byte_at_a_time_costs_no_more_searching_than_all_at_once() {
     let length = 2_000_000;
     let limits =
-        Limits { max_line_bytes: length, max_bulk_bytes: length, max_frame_bytes: 3 * length, ..LIMITS };
+        FrameLimits { max_line_bytes: length, max_bulk_bytes: length, max_frame_bytes: 3 * length, ..LIMITS };
     let line = [b"+".to_vec(), b"x".repeat(length), b"\r\n".to_vec()].concat();
     let string = [format!("${length}\r\n").into_bytes(), b"x".repeat(length), b"\r\n".to_vec()].concat();
     let many = [b"*999\r\n".to_vec(), b"$4\r\nabcd\r\n".repeat(999)].concat().repeat(200);

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::BytesMut;
-use resp::{Decoder, Limits};
+use resp::{Decoder, FrameLimits};
 use sync::Mutex;
 use sync::shuttle::future::block_on;
 use sync::shuttle::thread;
@@ -40,6 +40,12 @@ async fn serve(redis: &Mutex<Redis>, number: u64, mut commands: ReadHalf<DuplexS
     }
 }
 
-fn limits() -> Limits {
-    Limits { max_bulk_bytes: 64, max_frame_bytes: 1024, max_elements: 16, max_depth: 4, max_line_bytes: 64 }
+fn limits() -> FrameLimits {
+    FrameLimits {
+        max_bulk_bytes: 64,
+        max_frame_bytes: 1024,
+        max_elements: 16,
+        max_depth: 4,
+        max_line_bytes: 64,
+    }
 }
