@@ -23,7 +23,7 @@ use crate::front::resp::{Registry, RespFront, RespSettings};
 use crate::front::{Fronts, Speaks};
 use crate::lanes::{Anonymous, Bounds, Lanes};
 use crate::places::Place;
-use crate::readthrough::{FillSink, Link, Partitions, ReadThrough, Readers, Store, Ticket};
+use crate::readthrough::{FillSink, Link, Partitions, PlainTicket, ReadThrough, Readers, Store};
 use crate::stats::{LaneStats, WorkerStats};
 use crate::vanished::Present;
 use crate::vital;
@@ -177,7 +177,7 @@ pub(crate) fn clients(workers: &[Worker]) -> usize {
 
 async fn work(
     number: usize,
-    own: Option<(Driver<Ticket>, FillSink)>,
+    own: Option<(Driver<PlainTicket>, FillSink)>,
     fronts: Fronts,
     present: Arc<Present>,
     mut inbox: UnboundedReceiver<Order>,

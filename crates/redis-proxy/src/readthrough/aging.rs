@@ -14,7 +14,7 @@ use crate::failure::Failure;
 use crate::stats::WorkerStats;
 
 /// What travels with a command to Redis and comes back with its reply.
-pub(crate) enum Ticket {
+pub(crate) enum PlainTicket {
     /// A GET.
     Get {
         /// The duty to answer those who wait.
@@ -28,7 +28,7 @@ pub(crate) enum Ticket {
 
 /// Sends the GET of a fill, or fails it at once.
 pub(super) fn fetch(
-    upstream: &Upstream<Ticket>,
+    upstream: &Upstream<PlainTicket>,
     stats: &WorkerStats,
     mut fill: Fill<Failure>,
     retried: bool,
@@ -37,8 +37,8 @@ pub(super) fn fetch(
     fill.stamp_sent(now_ns);
     // The key is borrowed from the fill that travels: one small copy, on the miss path only.
     let key: Box<[u8]> = fill.key().into();
-    if let Err(unsent) = upstream.send(&[b"GET", &key], Ticket::Get { fill, retried })
-        && let Ticket::Get { fill, .. } = unsent.ticket
+    if let Err(unsent) = upstream.send(&[b"GET", &key], PlainTicket::Get { fill, retried })
+        && let PlainTicket::Get { fill, .. } = unsent.ticket
     {
         let failure = Failure::from_unsent(&unsent.loss);
         stats.failed(&failure);
@@ -47,10 +47,10 @@ pub(super) fn fetch(
 }
 
 /// A PING on the worker's own connection; no key is touched.
-pub(super) fn probe(upstream: &Upstream<Ticket>) -> oneshot::Receiver<Result<(), Failure>> {
+pub(super) fn probe(upstream: &Upstream<PlainTicket>) -> oneshot::Receiver<Result<(), Failure>> {
     let (sender, receiver) = oneshot::channel();
-    if let Err(Unsent { ticket: Ticket::Probe(sender), loss }) =
-        upstream.send(&[b"PING"], Ticket::Probe(sender))
+    if let Err(Unsent { ticket: PlainTicket::Probe(sender), loss }) =
+        upstream.send(&[b"PING"], PlainTicket::Probe(sender))
     {
         // With all places in flight taken Redis is slow, not gone; silence would have ended the connection.
         let answer = if loss == Loss::Full { Ok(()) } else { Err(Failure::from_unsent(&loss)) };
@@ -62,7 +62,7 @@ pub(super) fn probe(upstream: &Upstream<Ticket>) -> oneshot::Receiver<Result<(),
 
 /// Commits fills in the order of the wire.
 pub(crate) struct FillSink {
-    pub(super) upstream: Upstream<Ticket>,
+    pub(super) upstream: Upstream<PlainTicket>,
     pub(super) stats: Arc<WorkerStats>,
     pub(super) budget: Option<Arc<Budget>>,
     /// Whether what it brings is held for its age; else it answers those who wait, and no more.
@@ -71,17 +71,17 @@ pub(crate) struct FillSink {
 }
 
 impl Sink for FillSink {
-    type Ticket = Ticket;
+    type Ticket = PlainTicket;
 
     fn announced(&self, bytes: usize) {
         self.arriving.announced(bytes);
     }
 
-    fn reply(&self, ticket: Ticket, frame: Frame) -> Result<(), Doubt> {
+    fn reply(&self, ticket: PlainTicket, frame: Frame) -> Result<(), Doubt> {
         self.arriving.ended();
         match ticket {
-            Ticket::Get { fill, .. } => self.commit(fill, frame),
-            Ticket::Probe(sender) => {
+            PlainTicket::Get { fill, .. } => self.commit(fill, frame),
+            PlainTicket::Probe(sender) => {
                 let (answer, doubt) = pong(&frame);
                 let _ = sender.send(answer);
                 doubt
@@ -92,19 +92,19 @@ impl Sink for FillSink {
     /// Mode `ttl` asks for no pushes, so none of them means anything to us.
     fn push(&self, _items: Vec<Frame>) {}
 
-    fn lost(&self, ticket: Ticket, loss: &Loss) {
+    fn lost(&self, ticket: PlainTicket, loss: &Loss) {
         match ticket {
             // A GET changes nothing in Redis: safe to send again, once.
-            Ticket::Get { fill, retried: false } if matches!(loss, Loss::Closed(_)) => {
+            PlainTicket::Get { fill, retried: false } if matches!(loss, Loss::Closed(_)) => {
                 self.stats.retries.add(1);
                 fetch(&self.upstream, &self.stats, fill, true, now_ns());
             }
-            Ticket::Get { fill, .. } => {
+            PlainTicket::Get { fill, .. } => {
                 let failure = Failure::from_loss(loss);
                 self.stats.failed(&failure);
                 fill.fail(failure);
             }
-            Ticket::Probe(sender) => {
+            PlainTicket::Probe(sender) => {
                 let _ = sender.send(Err(Failure::from_loss(loss)));
             }
         }
@@ -123,7 +123,7 @@ impl Sink for FillSink {
 impl FillSink {
     /// Of connections whose answers are kept for their age.
     pub(super) fn new(
-        upstream: &Upstream<Ticket>,
+        upstream: &Upstream<PlainTicket>,
         stats: &Arc<WorkerStats>,
         budget: Option<Arc<Budget>>,
     ) -> Self {
@@ -133,7 +133,7 @@ impl FillSink {
 
     /// Of a connection whose answers are not kept.
     pub(super) fn past_the_cache(
-        upstream: &Upstream<Ticket>,
+        upstream: &Upstream<PlainTicket>,
         stats: &Arc<WorkerStats>,
         budget: Option<Arc<Budget>>,
     ) -> Self {

@@ -27,7 +27,7 @@ use tokio::task::spawn_local;
 use tokio::time::{Instant, sleep};
 use upstream::Upstream;
 
-pub(crate) use self::aging::{FillSink, Ticket};
+pub(crate) use self::aging::{FillSink, PlainTicket};
 pub(crate) use self::link::{Delivery, Link, LinkCounts, LinkSettings, LinkThread, time_left_ns};
 use self::partitions::Hold;
 pub(crate) use self::partitions::{ClientReads, Partitions};
@@ -70,7 +70,7 @@ pub(crate) struct ReadThrough {
 #[derive(Clone)]
 enum Way {
     /// Mode `ttl`: on the worker's own connection.
-    Own(Upstream<Ticket>),
+    Own(Upstream<PlainTicket>),
     /// Modes `tracking` and `strict`: on the tracked link of its key, which all workers share.
     Linked(Arc<[Arc<Link>]>),
 }
@@ -125,7 +125,7 @@ pub(crate) fn may_be_newest(outcome: &Outcome<Failure>, keeps_order: bool) -> bo
 
 impl ReadThrough {
     /// Mode `ttl`: misses travel on `upstream`.
-    pub(crate) fn aging(store: Store, upstream: Upstream<Ticket>, stats: Arc<WorkerStats>) -> Self {
+    pub(crate) fn aging(store: Store, upstream: Upstream<PlainTicket>, stats: Arc<WorkerStats>) -> Self {
         ReadThrough {
             store,
             partition: Partition::OWN,
@@ -155,7 +155,7 @@ impl ReadThrough {
 
     /// Where the replies of the worker's own connection go, in mode `ttl`.
     pub(crate) fn sink(
-        upstream: &Upstream<Ticket>,
+        upstream: &Upstream<PlainTicket>,
         stats: &Arc<WorkerStats>,
         budget: Option<Arc<Budget>>,
     ) -> FillSink {
@@ -212,7 +212,7 @@ impl ReadThrough {
     fn ask_aging(
         &self,
         question: Question<'_>,
-        upstream: &Upstream<Ticket>,
+        upstream: &Upstream<PlainTicket>,
         asked: ReadOptions,
     ) -> ReadOutcome {
         let need = match (asked.no_cache, asked.min_sync_ns) {

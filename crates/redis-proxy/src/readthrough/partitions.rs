@@ -23,7 +23,7 @@ use tracing::{Instrument, error, error_span, info, warn};
 use upstream::{Backend, Credentials, Endpoint, Proven, Secret, Upstream};
 
 use super::link::{Link, LinkSettings, LinkThread, ThrownOut};
-use super::{ReadThrough, Store, Ticket, Way};
+use super::{PlainTicket, ReadThrough, Store, Way};
 use crate::budget::Budget;
 use crate::stats::WorkerStats;
 use crate::vital;
@@ -316,7 +316,7 @@ impl Partitions {
         partition: Partition,
         part: Arc<()>,
         stats: &Arc<WorkerStats>,
-    ) -> (Upstream<Ticket>, oneshot::Sender<()>) {
+    ) -> (Upstream<PlainTicket>, oneshot::Sender<()>) {
         let (upstream, driver) = upstream::connect(backend);
         let sink = ReadThrough::sink(&upstream, stats, self.budget.clone());
         let driving = driver.run(sink).instrument(error_span!("reader", partition = partition.number()));

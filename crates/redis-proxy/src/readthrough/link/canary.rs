@@ -15,7 +15,7 @@ use tokio::time::timeout;
 use upstream::{Doubt, Loss, Sink, Tracking, Upstream, no_right_to};
 
 use super::Link;
-use super::sink::{News, Ticket};
+use super::sink::{LinkTicket, News};
 use crate::clock::now_ns;
 
 /// How long each step may take; a server that is slower is asked again later.
@@ -70,7 +70,7 @@ pub(super) async fn try_delivery(
     let on_link = async |arguments: &[&[u8]]| {
         let (sender, receiver) = oneshot::channel();
         // Not sent: the receiver ends at once.
-        let _ = link.upstream.send(arguments, Ticket::Told { sender, sent_ns: now_ns() });
+        let _ = link.upstream.send(arguments, LinkTicket::Told { sender, sent_ns: now_ns() });
         timeout(PATIENCE, receiver).await.ok()?.ok()
     };
     match on_link(&[b"PTTL", key]).await {

@@ -42,10 +42,10 @@ pub(super) use self::barrier::Round;
 pub(crate) use self::delivery::Delivery;
 use self::large::Large;
 use self::promise::{Promise, Standing};
-use self::sink::Ticket;
+use self::sink::LinkTicket;
 pub(crate) use self::sink::time_left_ns;
 pub(crate) use self::tend::LinkThread;
-use super::{Detail, FillSink, ReadOptions, Store, Ticket as PlainTicket, Words, aging};
+use super::{Detail, FillSink, PlainTicket, ReadOptions, Store, Words, aging};
 use crate::budget::Budget;
 use crate::clock::now_ns;
 use crate::failure::Failure;
@@ -95,7 +95,7 @@ impl fmt::Debug for ThrownOut {
 pub(crate) struct Link {
     pub(super) store: Store,
     budget: Option<Arc<Budget>>,
-    upstream: Upstream<Ticket>,
+    upstream: Upstream<LinkTicket>,
     /// An ordinary connection, for values that would hold the link up; opened when the first of them is asked for.
     detour: Upstream<PlainTicket>,
     detour_wanted: Notify,
@@ -177,7 +177,7 @@ impl Link {
     fn new(
         store: Store,
         budget: Option<Arc<Budget>>,
-        (upstream, detour): (Upstream<Ticket>, Upstream<PlainTicket>),
+        (upstream, detour): (Upstream<LinkTicket>, Upstream<PlainTicket>),
         settings: LinkSettings,
     ) -> Self {
         Link {
@@ -245,17 +245,17 @@ impl Link {
         });
         let get: [&[u8]; 2] = [b"GET", &key];
         let (pttl, get): (&[&[u8]], &[&[u8]]) = (&[b"PTTL", &key], asked.as_deref().unwrap_or(&get));
-        let get_ticket = Ticket::Get { fill, lease, errand };
+        let get_ticket = LinkTicket::Get { fill, lease, errand };
         let sent = if self.standing.is_refused() {
             // It is not kept: nobody asks how long it might be.
             self.upstream.send(get, get_ticket)
         } else if mutant::is_on(Mutant::PttlAfterGet) {
-            self.upstream.send_after((get, get_ticket), pttl, Ticket::Deadline)
+            self.upstream.send_after((get, get_ticket), pttl, LinkTicket::Deadline)
         } else {
-            self.upstream.send_after((pttl, Ticket::Deadline), get, get_ticket)
+            self.upstream.send_after((pttl, LinkTicket::Deadline), get, get_ticket)
         };
         if let Err(unsent) = sent
-            && let Ticket::Get { fill, errand, .. } = unsent.ticket
+            && let LinkTicket::Get { fill, errand, .. } = unsent.ticket
         {
             self.give_up(fill, errand, Failure::from_unsent(&unsent.loss), stats);
         }
@@ -307,7 +307,7 @@ impl Link {
     fn send_barrier(&self) {
         loop {
             count(&self.counts.barriers, 1);
-            let sent = self.upstream.send(&[b"PING"], Ticket::Barrier { sent_ns: now_ns() });
+            let sent = self.upstream.send(&[b"PING"], LinkTicket::Barrier { sent_ns: now_ns() });
             // A link that is down proves nothing: those who wait look again, and fetch.
             if sent.is_ok() || !self.barrier.ended() {
                 return;
@@ -317,7 +317,7 @@ impl Link {
 
     fn send_beat(&self) {
         if !self.beat_out.swap(true, Ordering::Relaxed)
-            && self.upstream.send(&[b"HELLO"], Ticket::Beat { sent_ns: now_ns() }).is_err()
+            && self.upstream.send(&[b"HELLO"], LinkTicket::Beat { sent_ns: now_ns() }).is_err()
         {
             self.beat_out.store(false, Ordering::Relaxed);
         }
@@ -330,7 +330,7 @@ impl Link {
         if !lease.is_live() {
             self.refill(entry, stats, now_ns);
         } else if entry.view().question.is_empty() && stats.one_hit_in(HITS_AN_AUDIT) {
-            let ticket = Ticket::Audit { entry: entry.clone(), sent_ns: now_ns };
+            let ticket = LinkTicket::Audit { entry: entry.clone(), sent_ns: now_ns };
             // Not sent: another hit will be compared.
             let _ = self.upstream.send(&[b"GET", entry.key()], ticket);
         }
@@ -355,9 +355,9 @@ impl Link {
     /// A PING for the readiness probe.
     pub(super) fn probe(&self) -> oneshot::Receiver<Result<(), Failure>> {
         let (sender, receiver) = oneshot::channel();
-        let ticket = Ticket::Probe { sender, sent_ns: now_ns() };
+        let ticket = LinkTicket::Probe { sender, sent_ns: now_ns() };
         if let Err(unsent) = self.upstream.send(&[b"PING"], ticket)
-            && let Ticket::Probe { sender, .. } = unsent.ticket
+            && let LinkTicket::Probe { sender, .. } = unsent.ticket
         {
             // With all places in flight taken Redis is slow, not gone; silence would have ended the connection.
             let full = unsent.loss == Loss::Full;

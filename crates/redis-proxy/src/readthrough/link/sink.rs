@@ -25,7 +25,7 @@ use crate::readthrough::question::{Kind, Words};
 pub(super) const MS: u64 = 1_000_000;
 
 /// What travels with a command on a link and comes back with its reply.
-pub(crate) enum Ticket {
+pub(crate) enum LinkTicket {
     /// The PTTL in front of a GET.
     Deadline,
     /// A GET.
@@ -302,26 +302,26 @@ impl LinkSink {
 }
 
 impl Sink for LinkSink {
-    type Ticket = Ticket;
+    type Ticket = LinkTicket;
 
     fn announced(&self, bytes: usize) {
         self.arriving.announced(bytes);
     }
 
-    fn reply(&self, ticket: Ticket, frame: Frame) -> Result<(), Doubt> {
+    fn reply(&self, ticket: LinkTicket, frame: Frame) -> Result<(), Doubt> {
         self.arriving.ended();
         match ticket {
-            Ticket::Deadline => {
+            LinkTicket::Deadline => {
                 self.deadline.set(Deadline::of(&frame));
                 self.note_refusal(&frame);
                 Ok(())
             }
-            Ticket::Get { fill, lease, errand } => self.commit(fill, lease, errand, frame),
-            Ticket::Beat { sent_ns } => {
+            LinkTicket::Get { fill, lease, errand } => self.commit(fill, lease, errand, frame),
+            LinkTicket::Beat { sent_ns } => {
                 self.link.beat_out.store(false, Ordering::Relaxed);
                 self.beat(&frame, sent_ns)
             }
-            Ticket::Barrier { sent_ns } => {
+            LinkTicket::Barrier { sent_ns } => {
                 let (_, doubt) = pong(&frame);
                 if doubt.is_ok() {
                     self.proves(sent_ns);
@@ -331,12 +331,12 @@ impl Sink for LinkSink {
                 }
                 doubt
             }
-            Ticket::Audit { entry, sent_ns } => {
+            LinkTicket::Audit { entry, sent_ns } => {
                 self.audit(&entry, &frame);
                 self.proves(sent_ns);
                 Ok(())
             }
-            Ticket::Probe { sender, sent_ns } => {
+            LinkTicket::Probe { sender, sent_ns } => {
                 let (answer, doubt) = pong(&frame);
                 if doubt.is_ok() {
                     self.proves(sent_ns);
@@ -344,7 +344,7 @@ impl Sink for LinkSink {
                 let _ = sender.send(answer);
                 doubt
             }
-            Ticket::Told { sender, sent_ns } => {
+            LinkTicket::Told { sender, sent_ns } => {
                 self.proves(sent_ns);
                 let _ = sender.send(frame);
                 Ok(())
@@ -381,26 +381,26 @@ impl Sink for LinkSink {
         }
     }
 
-    fn lost(&self, ticket: Ticket, loss: &Loss) {
+    fn lost(&self, ticket: LinkTicket, loss: &Loss) {
         let link = &*self.link;
         match ticket {
-            Ticket::Get { fill, errand: Errand::First, .. } if matches!(loss, Loss::Closed(_)) => {
+            LinkTicket::Get { fill, errand: Errand::First, .. } if matches!(loss, Loss::Closed(_)) => {
                 link.stats.retries.add(1);
                 link.send_fill(fill, Errand::Retry, &link.stats, now_ns());
             }
-            Ticket::Get { fill, errand, .. } => {
+            LinkTicket::Get { fill, errand, .. } => {
                 link.give_up(fill, errand, Failure::from_loss(loss), &link.stats);
             }
-            Ticket::Barrier { .. } => {
+            LinkTicket::Barrier { .. } => {
                 if link.barrier.ended() {
                     link.send_barrier();
                 }
             }
-            Ticket::Probe { sender, .. } => {
+            LinkTicket::Probe { sender, .. } => {
                 let _ = sender.send(Err(Failure::from_loss(loss)));
             }
-            Ticket::Beat { .. } => link.beat_out.store(false, Ordering::Relaxed),
-            Ticket::Deadline | Ticket::Audit { .. } | Ticket::Told { .. } => {}
+            LinkTicket::Beat { .. } => link.beat_out.store(false, Ordering::Relaxed),
+            LinkTicket::Deadline | LinkTicket::Audit { .. } | LinkTicket::Told { .. } => {}
         }
     }
 

@@ -15,12 +15,12 @@ use upstream::{Backend, Driver};
 
 use super::canary::{Verdict, Writer, WriterSink, try_delivery};
 use super::delivery::Found;
-use super::sink::{LinkSink, News, Ticket};
+use super::sink::{LinkSink, LinkTicket, News};
 use super::touch::Touch;
 use super::{Link, LinkSettings, Promise};
 use crate::budget::Budget;
 use crate::clock::now_ns;
-use crate::readthrough::{Store, Ticket as PlainTicket};
+use crate::readthrough::{PlainTicket, Store};
 use crate::vital::{self, Alive};
 
 /// Heartbeats in the time that a hit may be old: the lease is renewed well before a hit would be refused.
@@ -104,7 +104,7 @@ fn spawn_detour(runtime: &LocalRuntime, number: usize, link: Arc<Link>, driver: 
 async fn live(
     number: usize,
     link: Arc<Link>,
-    driver: Driver<Ticket>,
+    driver: Driver<LinkTicket>,
     writer: Writer,
     writer_driver: Driver<oneshot::Sender<resp::Frame>>,
     stopped: oneshot::Receiver<()>,

@@ -12,7 +12,7 @@ use tokio::sync::oneshot;
 use tokio::time::sleep;
 
 use super::Link;
-use super::sink::Ticket;
+use super::sink::LinkTicket;
 use crate::clock::now_ns;
 
 /// From one round to the next. Redis counts idleness in seconds.
@@ -98,7 +98,7 @@ async fn evicts_the_idle(link: &Link) -> Result<bool, Denied> {
 
 async fn ask(link: &Link, command: &[&[u8]]) -> Result<Option<Frame>, Denied> {
     let (sender, receiver) = oneshot::channel();
-    if link.upstream.send(command, Ticket::Told { sender, sent_ns: now_ns() }).is_err() {
+    if link.upstream.send(command, LinkTicket::Told { sender, sent_ns: now_ns() }).is_err() {
         return Ok(None);
     }
     match receiver.await.ok() {

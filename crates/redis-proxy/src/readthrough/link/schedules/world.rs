@@ -14,7 +14,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::oneshot;
 use upstream::{Address, Backend, Driver, Endpoint, Loss};
 
-use super::super::sink::{LinkSink, Ticket};
+use super::super::sink::{LinkSink, LinkTicket};
 use super::super::tend::{Report, try_out};
 use super::super::{Link, LinkSettings};
 use super::judge::{How, OwnWrite, Read, judge};
@@ -48,7 +48,7 @@ pub(super) struct World {
     redis: Arc<Mutex<Redis>>,
     link: Arc<Link>,
     reads: ReadThrough,
-    driver: Mutex<Option<Driver<Ticket>>>,
+    driver: Mutex<Option<Driver<LinkTicket>>>,
     strict: bool,
     readers: usize,
     mood: Mood,
