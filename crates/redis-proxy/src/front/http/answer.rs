@@ -7,7 +7,7 @@ use std::borrow::Cow;
 use crate::failure::Failure;
 use crate::readthrough::{Detail, Entry};
 
-use super::conditional::{Conditions, Verdict};
+use super::conditional::{Conditions, Precondition};
 use super::head::Refusal;
 use super::tail::Tail;
 
@@ -19,11 +19,11 @@ const INLINE_BYTES: usize = 16 * 1024;
 /// What a request is answered with.
 pub(super) enum Answer {
     /// The key's value.
-    Value(Entry, Source),
+    Value(Entry, CacheStatus),
     /// Redis has no such key.
-    Missing(Source),
+    Missing(CacheStatus),
     /// The fetch failed.
-    Failed(Failure, Source),
+    Failed(Failure, CacheStatus),
     /// The request is malformed or over a limit.
     Refused(Refusal),
     /// None of the verbs that are served.
@@ -43,14 +43,14 @@ pub(super) enum Answer {
 impl Answer {
     /// What memory holds of a key.
     #[inline]
-    pub(super) fn found(entry: Entry, source: Source) -> Answer {
+    pub(super) fn found(entry: Entry, source: CacheStatus) -> Answer {
         if entry.is_missing() { Answer::Missing(source) } else { Answer::Value(entry, source) }
     }
 }
 
 /// Where an answer came from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Source {
+pub(super) enum CacheStatus {
     /// Memory.
     Hit,
     /// Redis.
@@ -64,30 +64,36 @@ pub(super) enum Source {
     },
 }
 
-impl Source {
+impl CacheStatus {
     /// After `redis-proxy; ` (RFC 9211).
     fn cache_status(self) -> &'static [u8] {
         match self {
-            Source::Hit => b"hit",
-            Source::Fetched { stored: true, collapsed: false, no_cache: false } => b"fwd=uri-miss; stored",
-            Source::Fetched { stored: true, collapsed: true, no_cache: false } => {
+            CacheStatus::Hit => b"hit",
+            CacheStatus::Fetched { stored: true, collapsed: false, no_cache: false } => {
+                b"fwd=uri-miss; stored"
+            }
+            CacheStatus::Fetched { stored: true, collapsed: true, no_cache: false } => {
                 b"fwd=uri-miss; stored; collapsed"
             }
-            Source::Fetched { stored: false, collapsed: false, no_cache: false } => b"fwd=uri-miss",
-            Source::Fetched { stored: false, collapsed: true, no_cache: false } => b"fwd=uri-miss; collapsed",
-            Source::Fetched { stored: true, collapsed: false, no_cache: true } => b"fwd=request; stored",
-            Source::Fetched { stored: true, collapsed: true, no_cache: true } => {
+            CacheStatus::Fetched { stored: false, collapsed: false, no_cache: false } => b"fwd=uri-miss",
+            CacheStatus::Fetched { stored: false, collapsed: true, no_cache: false } => {
+                b"fwd=uri-miss; collapsed"
+            }
+            CacheStatus::Fetched { stored: true, collapsed: false, no_cache: true } => b"fwd=request; stored",
+            CacheStatus::Fetched { stored: true, collapsed: true, no_cache: true } => {
                 b"fwd=request; stored; collapsed"
             }
-            Source::Fetched { stored: false, collapsed: false, no_cache: true } => b"fwd=request",
-            Source::Fetched { stored: false, collapsed: true, no_cache: true } => b"fwd=request; collapsed",
+            CacheStatus::Fetched { stored: false, collapsed: false, no_cache: true } => b"fwd=request",
+            CacheStatus::Fetched { stored: false, collapsed: true, no_cache: true } => {
+                b"fwd=request; collapsed"
+            }
         }
     }
 }
 
 /// How the answer must look, whatever it is.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Form {
+pub(super) struct Framing {
     /// HEAD: the same header, no body.
     pub(super) head_only: bool,
     /// The request was HTTP/1.0, where an open connection must be said.
@@ -97,7 +103,7 @@ pub(super) struct Form {
 }
 
 /// What every answer of a moment shares.
-pub(super) struct Moment<'a> {
+pub(super) struct AnswerContext<'a> {
     pub(super) now_ns: u64,
     pub(super) tail: &'a Tail,
     pub(super) caching: Caching<'a>,
@@ -118,14 +124,14 @@ pub(super) struct Caching<'a> {
 pub(super) fn encode(
     out: &mut Vec<u8>,
     answer: &Answer,
-    form: Form,
+    framing: Framing,
     conditions: Conditions<'_>,
-    moment: &Moment<'_>,
+    context: &AnswerContext<'_>,
 ) -> Option<Entry> {
     match answer {
-        Answer::Value(entry, source) => return value(out, entry, *source, form, conditions, moment),
+        Answer::Value(entry, source) => return value(out, entry, *source, framing, conditions, context),
         Answer::Continue => out.extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n"),
-        _ => text(out, &Text::of(answer), form, moment),
+        _ => text(out, &Text::of(answer), framing, context),
     }
     None
 }
@@ -134,9 +140,9 @@ pub(super) fn encode(
 pub(super) fn status(answer: &Answer, conditions: Conditions<'_>) -> u16 {
     match answer {
         Answer::Value(entry, _) => match conditions.judge(tag_of(&tag_lines(entry))) {
-            Verdict::Send => 200,
-            Verdict::Unmodified => 304,
-            Verdict::Failed => 412,
+            Precondition::Send => 200,
+            Precondition::Unmodified => 304,
+            Precondition::Failed => 412,
         },
         Answer::Continue => 100,
         _ => Text::of(answer).status.0,
@@ -146,22 +152,22 @@ pub(super) fn status(answer: &Answer, conditions: Conditions<'_>) -> u16 {
 fn value(
     out: &mut Vec<u8>,
     entry: &Entry,
-    source: Source,
-    form: Form,
+    source: CacheStatus,
+    framing: Framing,
     conditions: Conditions<'_>,
-    moment: &Moment<'_>,
+    context: &AnswerContext<'_>,
 ) -> Option<Entry> {
     let tag = tag_lines(entry);
     let verdict = conditions.judge(tag_of(&tag));
     let mut digits = itoa::Buffer::new();
     let body = entry.value();
     match verdict {
-        Verdict::Failed => {
-            text(out, &Text::failed(tag_of(&tag), source), form, moment);
+        Precondition::Failed => {
+            text(out, &Text::failed(tag_of(&tag), source), framing, context);
             return None;
         }
-        Verdict::Unmodified => out.extend_from_slice(b"HTTP/1.1 304 Not Modified"),
-        Verdict::Send => {
+        Precondition::Unmodified => out.extend_from_slice(b"HTTP/1.1 304 Not Modified"),
+        Precondition::Send => {
             out.extend_from_slice(if entry.is_utf8() {
                 b"HTTP/1.1 200 OK\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: ".as_slice()
             } else {
@@ -172,19 +178,19 @@ fn value(
     }
     out.extend_from_slice(&tag);
     // What was proven a moment ago is as fresh as if it had been fetched then (RFC 9111, section 4.2.3: validation).
-    let is_hit = source == Source::Hit;
-    let true_ns = if is_hit && moment.detail.in_force { entry.proven_ns() } else { entry.sent_ns() };
-    let age = moment.now_ns.saturating_sub(true_ns) / 1_000_000_000;
+    let is_hit = source == CacheStatus::Hit;
+    let true_ns = if is_hit && context.detail.in_force { entry.proven_ns() } else { entry.sent_ns() };
+    let age = context.now_ns.saturating_sub(true_ns) / 1_000_000_000;
     out.extend_from_slice(digits.format(age).as_bytes());
     if is_hit {
-        out.extend_from_slice(moment.caching.hit);
+        out.extend_from_slice(context.caching.hit);
     } else {
-        out.extend_from_slice(moment.caching.fetched);
+        out.extend_from_slice(context.caching.fetched);
         out.extend_from_slice(source.cache_status());
     }
-    out.extend_from_slice(moment.detail.text);
-    finish(out, form, moment);
-    if verdict == Verdict::Unmodified || form.head_only {
+    out.extend_from_slice(context.detail.text);
+    finish(out, framing, context);
+    if verdict == Precondition::Unmodified || framing.head_only {
         return None;
     }
     if body.len() > INLINE_BYTES {
@@ -196,13 +202,13 @@ fn value(
 
 /// What ends every header section.
 #[inline]
-fn finish(out: &mut Vec<u8>, form: Form, moment: &Moment<'_>) {
-    match (form.close, form.http10) {
-        (false, false) => out.extend_from_slice(moment.tail.stays()),
+fn finish(out: &mut Vec<u8>, framing: Framing, context: &AnswerContext<'_>) {
+    match (framing.close, framing.http10) {
+        (false, false) => out.extend_from_slice(context.tail.stays()),
         (false, true) => {
-            moment.tail.says_that_it_stays().into_iter().for_each(|part| out.extend_from_slice(part));
+            context.tail.says_that_it_stays().into_iter().for_each(|part| out.extend_from_slice(part));
         }
-        (true, _) => moment.tail.ends().into_iter().for_each(|part| out.extend_from_slice(part)),
+        (true, _) => context.tail.ends().into_iter().for_each(|part| out.extend_from_slice(part)),
     }
 }
 
@@ -242,7 +248,7 @@ struct Text {
     /// Header lines of this answer alone, each with its CR LF.
     extra: Cow<'static, [u8]>,
     /// Where the answer came from, if the cache had a say in it.
-    source: Option<Source>,
+    source: Option<CacheStatus>,
     /// None: there is nothing to read, as in a 204.
     body: Option<String>,
 }
@@ -302,7 +308,7 @@ impl Text {
 
     /// The value's tag is none of those that the client wants.
     #[cold]
-    fn failed(tag: &[u8], source: Source) -> Text {
+    fn failed(tag: &[u8], source: CacheStatus) -> Text {
         Text {
             status: (412, "Precondition Failed"),
             extra: [b"ETag: ", tag, b"\r\n"].concat().into(),
@@ -311,7 +317,7 @@ impl Text {
         }
     }
 
-    fn of_failure(failure: &Failure, source: Source) -> Text {
+    fn of_failure(failure: &Failure, source: CacheStatus) -> Text {
         let (status, extra): (_, &'static [u8]) = match failure {
             Failure::Unavailable(_) | Failure::Overloaded => ((503, "Service Unavailable"), RETRY),
             Failure::Silent => ((504, "Gateway Timeout"), b""),
@@ -322,7 +328,7 @@ impl Text {
     }
 }
 
-fn text(out: &mut Vec<u8>, text: &Text, form: Form, moment: &Moment<'_>) {
+fn text(out: &mut Vec<u8>, text: &Text, framing: Framing, context: &AnswerContext<'_>) {
     let mut digits = itoa::Buffer::new();
     out.extend_from_slice(b"HTTP/1.1 ");
     out.extend_from_slice(digits.format(text.status.0).as_bytes());
@@ -339,10 +345,10 @@ fn text(out: &mut Vec<u8>, text: &Text, form: Form, moment: &Moment<'_>) {
     if let Some(source) = text.source {
         out.extend_from_slice(b"\r\nCache-Status: redis-proxy; ");
         out.extend_from_slice(source.cache_status());
-        out.extend_from_slice(moment.detail.text);
+        out.extend_from_slice(context.detail.text);
     }
-    finish(out, form, moment);
-    if let Some(body) = text.body.as_ref().filter(|_| !form.head_only) {
+    finish(out, framing, context);
+    if let Some(body) = text.body.as_ref().filter(|_| !framing.head_only) {
         out.extend_from_slice(body.as_bytes());
     }
 }

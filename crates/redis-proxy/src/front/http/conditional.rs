@@ -20,7 +20,7 @@ pub(super) struct KeptConditions {
 
 /// What becomes of a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Verdict {
+pub(super) enum Precondition {
     /// It is sent.
     Send,
     /// 304: the client has it.
@@ -40,14 +40,14 @@ impl<'a> Conditions<'a> {
 
     /// Of a value with the strong tag `etag`, quotes included.
     #[inline]
-    pub(super) fn judge(self, etag: &[u8]) -> Verdict {
+    pub(super) fn judge(self, etag: &[u8]) -> Precondition {
         // In this order.
         if self.is.is_some_and(|tags| !matches(tags, etag, Comparison::Strong)) {
-            return Verdict::Failed;
+            return Precondition::Failed;
         }
         match self.is_not {
-            Some(tags) if matches(tags, etag, Comparison::Weak) => Verdict::Unmodified,
-            _ => Verdict::Send,
+            Some(tags) if matches(tags, etag, Comparison::Weak) => Precondition::Unmodified,
+            _ => Precondition::Send,
         }
     }
 }
@@ -125,11 +125,11 @@ mod tests {
         let judge = |is: Option<&str>, is_not: Option<&str>| {
             Conditions { is: is.map(str::as_bytes), is_not: is_not.map(str::as_bytes) }.judge(TAG)
         };
-        assert_eq!(judge(None, None), Verdict::Send);
-        assert_eq!(judge(Some("*"), None), Verdict::Send);
-        assert_eq!(judge(Some("*"), Some("*")), Verdict::Unmodified);
-        assert_eq!(judge(Some("\"x\""), Some("*")), Verdict::Failed);
-        assert_eq!(judge(Some(""), None), Verdict::Failed);
-        assert_eq!(judge(None, Some("\"x\"")), Verdict::Send);
+        assert_eq!(judge(None, None), Precondition::Send);
+        assert_eq!(judge(Some("*"), None), Precondition::Send);
+        assert_eq!(judge(Some("*"), Some("*")), Precondition::Unmodified);
+        assert_eq!(judge(Some("\"x\""), Some("*")), Precondition::Failed);
+        assert_eq!(judge(Some(""), None), Precondition::Failed);
+        assert_eq!(judge(None, Some("\"x\"")), Precondition::Send);
     }
 }

@@ -24,7 +24,7 @@ use tokio::sync::futures::OwnedNotified;
 
 use self::answers::{Slot, SlotState};
 use super::HttpFront;
-use super::answer::{Answer, Form, Source};
+use super::answer::{Answer, CacheStatus, Framing};
 use super::conditional::Conditions;
 use super::head::{Body, Head, Method, check_beginning, find_end, parse};
 use super::target::{Asked, key_of};
@@ -312,13 +312,13 @@ impl Connection {
         };
         self.tick_ns += 1;
         self.served_any = true;
-        let form = self.form_of(&head);
-        self.closing = form.close;
+        let framing = self.framing_of(&head);
+        self.closing = framing.close;
         if head.expects_continue && self.body_left > 0 {
-            self.push(SlotState::Ready(Answer::Continue), form, Conditions::default(), None);
+            self.push(SlotState::Ready(Answer::Continue), framing, Conditions::default(), None);
         }
         if !matches!(head.method, Method::Get | Method::Head) {
-            return self.answer_verb(&head, form);
+            return self.answer_verb(&head, framing);
         }
         let mut scratch = front.spare_key.take();
         match key_of(head.target, front.settings.max_key_bytes, &mut scratch) {
@@ -333,7 +333,7 @@ impl Connection {
                     match front.read.get(key, options) {
                         ReadOutcome::Hit(entry) => {
                             self.hits += 1;
-                            SlotState::Ready(Answer::found(entry, Source::Hit))
+                            SlotState::Ready(Answer::found(entry, CacheStatus::Hit))
                         }
                         ReadOutcome::Wait(waiting) => {
                             SlotState::Waiting { waiting, no_cache, key_hash: front.hash(key) }
@@ -341,17 +341,17 @@ impl Connection {
                     }
                 };
                 let conditions = Conditions::of(head.if_match.as_deref(), head.if_none_match.as_ref());
-                self.push(state, form, conditions, logged);
+                self.push(state, framing, conditions, logged);
             }
-            Ok(Asked::Nothing) => self.reject(Answer::NoKey, form),
-            Err(refusal) => self.reject(Answer::Refused(refusal), form),
+            Ok(Asked::Nothing) => self.reject(Answer::NoKey, framing),
+            Err(refusal) => self.reject(Answer::Refused(refusal), framing),
         }
         front.spare_key.set(scratch);
     }
 
     /// To a verb that reads nothing.
     #[cold]
-    fn answer_verb(&mut self, head: &Head<'_>, form: Form) {
+    fn answer_verb(&mut self, head: &Head<'_>, framing: Framing) {
         let answer = match head.method {
             Method::Options if head.target == b"*" => Answer::Verbs,
             Method::Options => {
@@ -360,7 +360,7 @@ impl Connection {
             }
             _ => Answer::MethodNotAllowed,
         };
-        self.reject(answer, form);
+        self.reject(answer, framing);
     }
 
     /// Whether a request before waits for the same key.
@@ -373,7 +373,7 @@ impl Connection {
     }
 
     /// Decides whether the connection survives the request, and how many bytes of body are to be dropped.
-    fn form_of(&mut self, head: &Head<'_>) -> Form {
+    fn framing_of(&mut self, head: &Head<'_>) -> Framing {
         let body_fits = match head.body {
             Body::Length(length) if length <= self.front.settings.max_body_bytes => {
                 self.body_left = length;
@@ -382,7 +382,7 @@ impl Connection {
             Body::Length(_) | Body::Chunked => false,
         };
         let draining = self.front.drain.since_ns().is_some();
-        Form {
+        Framing {
             head_only: head.method == Method::Head,
             http10: head.http10,
             close: !head.keep_alive || !body_fits || draining,
@@ -393,11 +393,11 @@ impl Connection {
     fn refuse(&mut self, answer: Answer) {
         self.closing = true;
         self.served_any = true;
-        self.reject(answer, Form { head_only: false, http10: false, close: true });
+        self.reject(answer, Framing { head_only: false, http10: false, close: true });
     }
 
-    fn reject(&mut self, answer: Answer, form: Form) {
+    fn reject(&mut self, answer: Answer, framing: Framing) {
         self.front.stats.rejected.add(1);
-        self.push(SlotState::Ready(answer), form, Conditions::default(), None);
+        self.push(SlotState::Ready(answer), framing, Conditions::default(), None);
     }
 }

@@ -9,7 +9,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use super::HttpSettings;
-use super::answer::{Answer, Caching, Form, Moment, encode};
+use super::answer::{Answer, AnswerContext, Caching, Framing, encode};
 use super::conditional::Conditions;
 use super::head::{check_beginning, find_end};
 use crate::clock::now_ns;
@@ -60,10 +60,10 @@ async fn read_head(stream: &mut TcpStream, head: &mut Vec<u8>, settings: &HttpSe
 fn busy(settings: &HttpSettings, head_only: bool) -> Vec<u8> {
     let now_ns = now_ns();
     let mut out = Vec::new();
-    let form = Form { head_only, http10: false, close: true };
+    let framing = Framing { head_only, http10: false, close: true };
     let mut tail = settings.tail();
     tail.refresh(now_ns);
-    let moment = Moment { now_ns, tail: &tail, caching: Caching::default(), detail: Detail::NONE };
-    encode(&mut out, &Answer::Busy, form, Conditions::default(), &moment);
+    let context = AnswerContext { now_ns, tail: &tail, caching: Caching::default(), detail: Detail::NONE };
+    encode(&mut out, &Answer::Busy, framing, Conditions::default(), &context);
     out
 }

@@ -9,14 +9,14 @@ use tracing::info;
 use super::{Connection, HELD_BEHIND_BYTES, LARGE_VALUE, MOST_WAITING};
 use crate::clock::now_ns;
 use crate::failure::Failure;
-use crate::front::http::answer::{Answer, Form, Moment, Source, encode, status};
+use crate::front::http::answer::{Answer, AnswerContext, CacheStatus, Framing, encode, status};
 use crate::front::http::conditional::{Conditions, KeptConditions};
 use crate::readthrough::{Answered, Outcome, ReadOptions, ReadOutcome, Stored, Waiting, may_be_newest};
 
 /// A request whose answer is not in the output yet.
 pub(super) struct Slot {
     state: SlotState,
-    form: Form,
+    framing: Framing,
     conditions: KeptConditions,
     started_ns: u64,
     /// The hash of its key, if this request is to be logged.
@@ -53,7 +53,7 @@ impl Connection {
     pub(super) fn push(
         &mut self,
         state: SlotState,
-        form: Form,
+        framing: Framing,
         conditions: Conditions<'_>,
         logged: Option<u64>,
     ) {
@@ -61,11 +61,11 @@ impl Connection {
             SlotState::Ready(answer)
                 if self.slots.is_empty() && !self.output.is_full(self.front.settings.output_bytes) =>
             {
-                self.encode(&answer, form, conditions, self.turn_ns, self.turn_ns, logged);
+                self.encode(&answer, framing, conditions, self.turn_ns, self.turn_ns, logged);
             }
             state => self.slots.push_back(Slot {
                 state,
-                form,
+                framing,
                 conditions: conditions.keep(),
                 started_ns: self.turn_ns,
                 logged,
@@ -93,7 +93,7 @@ impl Connection {
                 fetched = true;
             }
             self.let_go &= self.slots.len() > 1;
-            let Some(Slot { state: SlotState::Ready(answer), form, conditions, started_ns, logged }) =
+            let Some(Slot { state: SlotState::Ready(answer), framing, conditions, started_ns, logged }) =
                 self.slots.pop_front()
             else {
                 break;
@@ -105,7 +105,7 @@ impl Connection {
             }
             let large = matches!(&answer, Answer::Value(entry, _) if entry.value().len() > LARGE_VALUE);
             self.window = if large || self.let_go { 1 } else { (self.window * 2).min(MOST_WAITING) };
-            self.encode(&answer, form, conditions.as_ref(), started_ns, now_ns, logged);
+            self.encode(&answer, framing, conditions.as_ref(), started_ns, now_ns, logged);
             moved = true;
         }
         moved
@@ -135,7 +135,7 @@ impl Connection {
                 held += bytes;
                 continue;
             }
-            let no_cache = matches!(source, Source::Fetched { no_cache: true, .. });
+            let no_cache = matches!(source, CacheStatus::Fetched { no_cache: true, .. });
             let (key, key_hash) = (entry.key().into(), self.front.hash(entry.key()));
             slot.state = SlotState::Behind { key, no_cache, key_hash };
             (self.let_go, self.window) = (true, 1);
@@ -150,7 +150,7 @@ impl Connection {
         let min_sync_ns = self.seen.since_ns(|| key_hash);
         let options = ReadOptions { now_ns: now_ns(), min_sync_ns, no_cache };
         slot.state = match self.front.read.get(key, options) {
-            ReadOutcome::Hit(entry) => SlotState::Ready(Answer::found(entry, Source::Hit)),
+            ReadOutcome::Hit(entry) => SlotState::Ready(Answer::found(entry, CacheStatus::Hit)),
             ReadOutcome::Wait(waiting) => SlotState::Waiting { waiting, no_cache, key_hash },
         };
     }
@@ -158,7 +158,7 @@ impl Connection {
     fn encode(
         &mut self,
         answer: &Answer,
-        form: Form,
+        framing: Framing,
         conditions: Conditions<'_>,
         started_ns: u64,
         now_ns: u64,
@@ -166,14 +166,18 @@ impl Connection {
     ) {
         let front = &*self.front;
         let tail = front.tail.borrow();
-        let moment =
-            Moment { now_ns, tail: &tail, caching: front.settings.caching(), detail: front.read.detail() };
-        if let Some(value) = encode(&mut self.output.bytes, answer, form, conditions, &moment) {
+        let context = AnswerContext {
+            now_ns,
+            tail: &tail,
+            caching: front.settings.caching(),
+            detail: front.read.detail(),
+        };
+        if let Some(value) = encode(&mut self.output.bytes, answer, framing, conditions, &context) {
             self.output.attach(value);
         }
         if let Some(key_hash) = logged {
             let status = status(answer, conditions);
-            let hit = matches!(answer, Answer::Value(_, Source::Hit));
+            let hit = matches!(answer, Answer::Value(_, CacheStatus::Hit));
             let micros = now_ns.saturating_sub(started_ns) / 1_000;
             info!(target: "access", key_hash = format_args!("{key_hash:016x}"), status, hit, micros, "request");
         }
@@ -200,8 +204,8 @@ impl Connection {
 fn answer_of(answered: Answered, no_cache: bool) -> Answer {
     let Answered { outcome, hit, collapsed } = answered;
     let source = |stored: Stored| match hit {
-        true => Source::Hit,
-        false => Source::Fetched { stored: stored.is_kept(), collapsed, no_cache },
+        true => CacheStatus::Hit,
+        false => CacheStatus::Fetched { stored: stored.is_kept(), collapsed, no_cache },
     };
     match outcome {
         Outcome::Found { entry, stored } => Answer::found(entry, source(stored)),
