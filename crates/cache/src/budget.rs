@@ -27,7 +27,7 @@ pub(crate) fn charge_beside(payload: usize) -> u64 {
 }
 
 /// The budget as asked for and as it is in force. Every field stands alone, so all accesses are relaxed.
-pub(crate) struct Budget {
+pub(crate) struct ByteLimit {
     /// [`UNBOUNDED`] if none was asked for.
     asked: AtomicU64,
     effective: AtomicU64,
@@ -36,10 +36,14 @@ pub(crate) struct Budget {
 
 const UNBOUNDED: u64 = u64::MAX;
 
-impl Budget {
-    pub(crate) fn new(bytes: Option<u64>) -> Budget {
+impl ByteLimit {
+    pub(crate) fn new(bytes: Option<u64>) -> ByteLimit {
         let asked = bytes.unwrap_or(UNBOUNDED);
-        Budget { asked: AtomicU64::new(asked), effective: AtomicU64::new(asked), resident: AtomicU64::new(0) }
+        ByteLimit {
+            asked: AtomicU64::new(asked),
+            effective: AtomicU64::new(asked),
+            resident: AtomicU64::new(0),
+        }
     }
 
     pub(crate) fn set(&self, bytes: Option<u64>) {
@@ -109,7 +113,7 @@ mod tests {
 
     #[test]
     fn the_limit_follows_the_resident_size_between_half_and_all_of_the_budget() {
-        let budget = Budget::new(Some(1000));
+        let budget = ByteLimit::new(Some(1000));
         budget.observe(1150, 100, 1000);
         assert_eq!(budget.effective(), 950);
         budget.observe(1150, 100, 950);
@@ -124,7 +128,7 @@ mod tests {
 
     #[test]
     fn without_a_budget_nothing_is_limited() {
-        let budget = Budget::new(None);
+        let budget = ByteLimit::new(None);
         budget.observe(u64::MAX, 0, 0);
         assert_eq!((budget.effective(), budget.gauges()), (u64::MAX, (0, 0, u64::MAX)));
     }

@@ -6,7 +6,7 @@ use mutant::Mutant;
 
 use crate::Cache;
 use crate::budget::charge;
-use crate::entry::{Entry, Facts, Keep, Origin};
+use crate::entry::{Entry, Facts, Keep, Provenance};
 use crate::flight::{Flight, Stored};
 use crate::moment::Moment;
 use crate::room::EXTRA_EVICTIONS;
@@ -135,9 +135,9 @@ pub(crate) fn reply_of<E>(flight: &Flight<E>, reply: &[u8], keep: Keep) -> Entry
     Entry::reply(&flight.key, &flight.question, reply, origin(flight, keep))
 }
 
-fn origin<E>(flight: &Flight<E>, keep: Keep) -> Origin {
+fn origin<E>(flight: &Flight<E>, keep: Keep) -> Provenance {
     let partition = flight.partition;
-    Origin {
+    Provenance {
         partition,
         sent_ns: flight.sent_ns().unwrap_or(flight.registered_ns),
         epoch: flight.epoch(),

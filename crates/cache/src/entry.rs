@@ -79,7 +79,7 @@ struct Header {
 }
 
 /// Where and when an entry came from.
-pub(crate) struct Origin {
+pub(crate) struct Provenance {
     pub(crate) partition: Partition,
     pub(crate) sent_ns: u64,
     pub(crate) epoch: u32,
@@ -91,7 +91,7 @@ impl Entry {
     ///
     /// # Panics
     /// If the key is longer than [`KEY_LEN_MAX`]; the fronts limit keys to kilobytes.
-    pub(crate) fn new(key: &[u8], value: &[u8], facts: Facts, origin: Origin) -> Entry {
+    pub(crate) fn new(key: &[u8], value: &[u8], facts: Facts, origin: Provenance) -> Entry {
         let flags = if facts.utf8 { UTF8 } else { 0 };
         Entry::make(key, b"", value, facts.etag, flags, origin)
     }
@@ -100,7 +100,7 @@ impl Entry {
     ///
     /// # Panics
     /// As [`new`](Entry::new), and if the question has 4 GiB or more.
-    pub(crate) fn reply(key: &[u8], question: &[u8], reply: &[u8], origin: Origin) -> Entry {
+    pub(crate) fn reply(key: &[u8], question: &[u8], reply: &[u8], origin: Provenance) -> Entry {
         let mut in_place_of_etag = [0; 16];
         let length = u32::try_from(question.len()).expect("a question below 4 GiB");
         in_place_of_etag[..4].copy_from_slice(&length.to_ne_bytes());
@@ -111,11 +111,18 @@ impl Entry {
     ///
     /// # Panics
     /// As [`new`](Entry::new).
-    pub(crate) fn missing(key: &[u8], origin: Origin) -> Entry {
+    pub(crate) fn missing(key: &[u8], origin: Provenance) -> Entry {
         Entry::make(key, b"", b"", [0; 16], MISSING, origin)
     }
 
-    fn make(key: &[u8], question: &[u8], value: &[u8], etag: [u8; 16], flags: u32, origin: Origin) -> Entry {
+    fn make(
+        key: &[u8],
+        question: &[u8],
+        value: &[u8],
+        etag: [u8; 16],
+        flags: u32,
+        origin: Provenance,
+    ) -> Entry {
         let key_len = u32::try_from(key.len()).ok().filter(|_| key.len() <= KEY_LEN_MAX);
         let key_len = key_len.expect("a key below 4 MiB");
         let partition = origin.partition.bits() << PARTITION_SHIFT;
@@ -124,7 +131,7 @@ impl Entry {
             Keep::Leased { lease, deadline_ns } => (Some(lease), deadline_ns.unwrap_or(u64::MAX)),
             Keep::ForItsAge | Keep::Not => (None, u64::MAX),
         };
-        let Origin { sent_ns, epoch, .. } = origin;
+        let Provenance { sent_ns, epoch, .. } = origin;
         let header = Header { etag, sent_ns, deadline_ns, lease, epoch, key_len_flags };
         JOINED.with_borrow_mut(|joined| {
             joined.clear();
@@ -257,7 +264,7 @@ pub(crate) mod tests {
 
     /// An entry that its age alone holds.
     pub(crate) fn aging(key: &[u8], value: &[u8], sent_ns: u64, epoch: u32) -> Entry {
-        let origin = Origin { partition: Partition::OWN, sent_ns, epoch, keep: Keep::ForItsAge };
+        let origin = Provenance { partition: Partition::OWN, sent_ns, epoch, keep: Keep::ForItsAge };
         Entry::new(key, value, Facts::default(), origin)
     }
 
@@ -269,7 +276,7 @@ pub(crate) mod tests {
             let lease = Arc::new(Lease::default());
             let keep = Keep::Leased { lease: lease.clone(), deadline_ns: Some(9) };
             let partition = Partition::new(Partition::COUNT - 1).unwrap().leased();
-            let origin = Origin { partition, sent_ns: u64::MAX - 1, epoch: 3, keep };
+            let origin = Provenance { partition, sent_ns: u64::MAX - 1, epoch: 3, keep };
             let entry = Entry::new(key, value, Facts { etag: [7; 16], utf8 }, origin);
             assert_eq!((entry.key(), entry.value(), entry.is_utf8()), (key, value, utf8));
             assert_eq!((entry.etag(), entry.sent_ns(), entry.epoch()), (&[7; 16], u64::MAX - 1, 3));
@@ -280,7 +287,7 @@ pub(crate) mod tests {
             assert_eq!(entry.payload_len(), key.len() + value.len());
             assert_eq!(entry.view(), View::value(partition));
         }
-        let origin = || Origin { partition: Partition::OWN, sent_ns: 2, epoch: 0, keep: Keep::ForItsAge };
+        let origin = || Provenance { partition: Partition::OWN, sent_ns: 2, epoch: 0, keep: Keep::ForItsAge };
         let reply = Entry::reply(b"key", b"question", b"reply", origin());
         assert_eq!((reply.key(), reply.value(), reply.is_missing()), (&b"key"[..], &b"reply"[..], false));
         assert_eq!(reply.view(), View { partition: Partition::OWN, question: b"question" });

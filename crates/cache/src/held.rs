@@ -20,11 +20,11 @@ pub(crate) type Released<E> = (Arc<Flight<E>>, Option<Send<E>>);
 /// A fill on the register of its shard.
 pub(crate) struct Registered<E> {
     pub(crate) flight: Arc<Flight<E>>,
-    pub(crate) standing: Standing<E>,
+    pub(crate) standing: FillState<E>,
 }
 
 /// What a fill on the register is good for.
-pub(crate) enum Standing<E> {
+pub(crate) enum FillState<E> {
     /// Its answer will be kept, if that is still right.
     Registered,
     /// Its key has changed meanwhile. It is on its way, and no more.
@@ -35,15 +35,15 @@ pub(crate) enum Standing<E> {
 
 impl<E> Registered<E> {
     pub(crate) fn is_held(&self) -> bool {
-        matches!(self.standing, Standing::Held(_))
+        matches!(self.standing, FillState::Held(_))
     }
 
     /// Whether a reader may join it, as far as it is not a matter of when it was sent.
     pub(crate) fn is_joined(&self, epoch: u32) -> bool {
         match self.standing {
-            Standing::Registered => self.flight.epoch() == epoch,
-            Standing::Overtaken => false,
-            Standing::Held(_) => true,
+            FillState::Registered => self.flight.epoch() == epoch,
+            FillState::Overtaken => false,
+            FillState::Held(_) => true,
         }
     }
 

@@ -70,7 +70,7 @@ use crate::flight::Flight;
 use crate::list::NO_TICK;
 use crate::moment::Moment;
 use crate::room::{EXTRA_EVICTIONS, Room, Totals};
-use crate::shard::{Cell, Departure, Gone, Locked, Shard, Touch};
+use crate::shard::{Cell, Departure, Gone, Locked, Probed, Shard};
 
 /// Up to this capacity there is one shard, and the order of use is the order of its lock.
 const ONE_SHARD_CAPACITY: usize = 4096;
@@ -202,7 +202,7 @@ impl<E> Cache<E> {
             let mut shard = inner.lock(hash);
             let at = inner.moment(now_ns);
             match shard.touch(key, view, &or, hash, &at) {
-                Touch::Live(entry) => {
+                Probed::Live(entry) => {
                     if mutant::is_on(Mutant::LookupBeforeSync) && need.since_ns > 0 {
                         drop(shard);
                         sync::pause();
@@ -220,13 +220,13 @@ impl<E> Cache<E> {
                         return Lookup::Unproven(lease.clone());
                     }
                 }
-                Touch::Dead(entry, change) => {
+                Probed::Dead(entry, change) => {
                     drop(shard);
                     drop(entry);
                     inner.room.settle(change);
                     continue;
                 }
-                Touch::Absent => {}
+                Probed::Absent => {}
             }
             if let Some(flight) = shard.joinable(key, view, hash, need.since_ns, &at) {
                 shard.stats.collapsed += 1;
@@ -267,12 +267,12 @@ impl<E> Cache<E> {
         let mut shard = inner.lock(hash);
         let at = inner.moment(now_ns);
         match shard.touch(key, view, or, hash, &at) {
-            Touch::Live(entry) if inner.satisfies(&entry, need) => {
+            Probed::Live(entry) if inner.satisfies(&entry, need) => {
                 shard.stats.hits += 1;
                 Some(entry)
             }
-            Touch::Live(_) | Touch::Absent => None,
-            Touch::Dead(gone, change) => {
+            Probed::Live(_) | Probed::Absent => None,
+            Probed::Dead(gone, change) => {
                 drop(shard);
                 drop(gone);
                 inner.room.settle(change);

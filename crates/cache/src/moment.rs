@@ -63,7 +63,7 @@ mod tests {
     use std::sync::Arc;
 
     use crate::entry::tests::aging;
-    use crate::entry::{Entry, Facts, Keep, Origin};
+    use crate::entry::{Entry, Facts, Keep, Provenance};
     use crate::lease::Lease;
 
     const DAY: u64 = 86_400_000_000_000;
@@ -86,7 +86,7 @@ mod tests {
         let at = |now_ns| Moment { now_ns, epoch: 0, expiry_ns: 100 };
         for (deadline, end) in [(Some(50), 50), (Some(100), 100), (Some(500), 100), (None, 100)] {
             let keep = Keep::Leased { lease: Arc::new(Lease::default()), deadline_ns: deadline };
-            let origin = Origin { partition: crate::Partition::OWN, sent_ns: 0, epoch: 0, keep };
+            let origin = Provenance { partition: crate::Partition::OWN, sent_ns: 0, epoch: 0, keep };
             let entry = Entry::new(b"k", b"v", Facts::default(), origin);
             assert_eq!((at(end - 1).death(&entry), at(end).death(&entry)), (None, Some(Death::Expired)));
         }

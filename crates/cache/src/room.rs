@@ -9,7 +9,7 @@ use std::ops::{Add, Sub};
 use sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 
 use crate::Inner;
-use crate::budget::Budget;
+use crate::budget::ByteLimit;
 use crate::flow::Flow;
 use crate::list::NO_TICK;
 use crate::negatives;
@@ -66,7 +66,7 @@ pub(crate) struct Room {
     entries: AtomicI64,
     bytes: AtomicI64,
     negatives: AtomicI64,
-    pub(crate) budget: Budget,
+    pub(crate) budget: ByteLimit,
     pub(crate) flow: Flow,
 }
 
@@ -77,7 +77,7 @@ impl Room {
             entries: AtomicI64::new(0),
             bytes: AtomicI64::new(0),
             negatives: AtomicI64::new(0),
-            budget: Budget::new(bytes),
+            budget: ByteLimit::new(bytes),
             flow: Flow::default(),
         }
     }

@@ -15,7 +15,7 @@ use crate::MOST_SENT;
 use crate::budget::{charge, charge_beside};
 use crate::entry::Entry;
 use crate::flight::Flight;
-use crate::held::{Registered, Released, Send, Standing};
+use crate::held::{FillState, Registered, Released, Send};
 use crate::index::Index;
 use crate::list::{List, NO_TICK, Tag};
 use crate::moment::{Death, Moment};
@@ -23,7 +23,7 @@ use crate::negatives::Negatives;
 use crate::others::Others;
 use crate::room::Totals;
 use crate::stats::Stats;
-use crate::sweep::Round;
+use crate::sweep::SweepRound;
 use crate::view::View;
 
 /// The entries and fills of some of the keys.
@@ -45,11 +45,11 @@ pub(crate) struct Shard<E> {
     published_negative: u64,
     /// The counters of what happened here; gauges are filled in when they are read.
     pub(crate) stats: Stats,
-    pub(crate) round: Round,
+    pub(crate) round: SweepRound,
 }
 
 /// What a key's place holds.
-pub(crate) enum Touch {
+pub(crate) enum Probed {
     /// A live entry, now the most recently used.
     Live(Entry),
     /// An entry that was dead. It has been removed; the totals are what that changed.
@@ -98,7 +98,7 @@ impl<E> Shard<E> {
             negatives: Negatives::default(),
             published_negative: NO_TICK,
             stats: Stats::default(),
-            round: Round::new(),
+            round: SweepRound::new(),
         }
     }
 
@@ -126,8 +126,8 @@ impl<E> Shard<E> {
         or: impl Fn(&Entry) -> bool,
         hash: u64,
         at: &Moment,
-    ) -> Touch {
-        let Some((slot, first)) = self.find(key, hash) else { return Touch::Absent };
+    ) -> Probed {
+        let Some((slot, first)) = self.find(key, hash) else { return Probed::Absent };
         match at.death(first) {
             None => {
                 let accepts = |entry: &Entry| entry.partition() == view.partition && or(entry);
@@ -140,15 +140,15 @@ impl<E> Shard<E> {
                         .or_else(|| others().find(|other| accepts(other)))
                 };
                 let found = if view.is_of(first) { Some(first) } else { other() };
-                let Some(entry) = found.cloned() else { return Touch::Absent };
+                let Some(entry) = found.cloned() else { return Probed::Absent };
                 let tick = self.tick(at);
                 self.list.promote(slot, tick);
-                Touch::Live(entry)
+                Probed::Live(entry)
             }
             Some(death) => {
                 let before = self.totals();
                 let entry = self.remove(slot, death.into());
-                Touch::Dead(entry, self.totals() - before)
+                Probed::Dead(entry, self.totals() - before)
             }
         }
     }
@@ -363,13 +363,13 @@ impl<E> Shard<E> {
     pub(crate) fn register(&mut self, flight: Arc<Flight<E>>) -> bool {
         let is_sent = self.has_room_for(&flight);
         let standing = if is_sent {
-            Standing::Registered
+            FillState::Registered
         } else {
             self.alike(&flight).for_each(|fill| fill.flight.set_followed());
             if mutant::is_on(Mutant::HeldStampedEarly) {
                 flight.stamp_sent(flight.registered_ns);
             }
-            Standing::Held(None)
+            FillState::Held(None)
         };
         let fill = Registered { flight, standing };
         self.fills.insert_unique(fill.flight.hash, fill, |fill| fill.flight.hash);
@@ -383,7 +383,7 @@ impl<E> Shard<E> {
         }
         let mut held = self.fills.iter_hash_mut(like.hash).filter(|fill| fill.is_like(like));
         let fill = held.find(|fill| fill.is_held())?;
-        let Standing::Held(send) = std::mem::replace(&mut fill.standing, Standing::Registered) else {
+        let FillState::Held(send) = std::mem::replace(&mut fill.standing, FillState::Registered) else {
             return None;
         };
         if !mutant::is_on(Mutant::HeldStampedEarly) {
@@ -396,7 +396,7 @@ impl<E> Shard<E> {
     pub(crate) fn leave(&mut self, flight: &Arc<Flight<E>>, send: Send<E>) -> Option<Send<E>> {
         let fill = self.fills.find_mut(flight.hash, |fill| Arc::ptr_eq(&fill.flight, flight));
         match fill.map(|fill| &mut fill.standing) {
-            Some(Standing::Held(place)) => {
+            Some(FillState::Held(place)) => {
                 *place = Some(send);
                 None
             }
@@ -411,7 +411,7 @@ impl<E> Shard<E> {
     /// Takes a fill that has ended off the register and tells whether its answer may be kept.
     pub(crate) fn unregister(&mut self, flight: &Arc<Flight<E>>) -> bool {
         let found = self.fills.find_entry(flight.hash, |fill| Arc::ptr_eq(&fill.flight, flight));
-        found.is_ok_and(|found| matches!(found.remove().0.standing, Standing::Registered))
+        found.is_ok_and(|found| matches!(found.remove().0.standing, FillState::Registered))
     }
 
     /// The answers of a key's fills that are on their way are not to be kept. One that is held will be sent later.
@@ -427,7 +427,7 @@ impl<E> Shard<E> {
     fn unregister_some(&mut self, key: &[u8], hash: u64, leaves: impl Fn(&Flight<E>) -> bool) {
         for fill in self.fills.iter_hash_mut(hash) {
             if !fill.is_held() && is_of(&fill.flight, key, hash) && leaves(&fill.flight) {
-                fill.standing = Standing::Overtaken;
+                fill.standing = FillState::Overtaken;
             }
         }
     }

@@ -29,7 +29,7 @@ pub struct Maintained {
 }
 
 /// A shard's way through its slots, and what it knows about the dead without looking.
-pub(crate) struct Round {
+pub(crate) struct SweepRound {
     next_slot: u32,
     /// No live entry has an earlier deadline, in units of [`coarse`].
     earliest: u32,
@@ -39,9 +39,9 @@ pub(crate) struct Round {
     pub(crate) numbering: u32,
 }
 
-impl Round {
-    pub(crate) fn new() -> Round {
-        Round { next_slot: 1, earliest: u32::MAX, seen: u32::MAX, numbering: 0 }
+impl SweepRound {
+    pub(crate) fn new() -> SweepRound {
+        SweepRound { next_slot: 1, earliest: u32::MAX, seen: u32::MAX, numbering: 0 }
     }
 
     /// Takes account of an entry's deadline.
@@ -57,7 +57,7 @@ impl Round {
     }
 
     fn restart(&mut self) {
-        *self = Round { next_slot: 1, earliest: self.seen, seen: u32::MAX, numbering: self.numbering };
+        *self = SweepRound { next_slot: 1, earliest: self.seen, seen: u32::MAX, numbering: self.numbering };
     }
 }
 
