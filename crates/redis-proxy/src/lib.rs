@@ -55,7 +55,7 @@ use crate::listener::{Door, accept, bind};
 pub use crate::logging::last_word;
 use crate::maintenance::maintain;
 use crate::places::Places;
-use crate::readthrough::{ClientReads, Delivery, Link, LinkSettings, LinkThread, Partitions, Store};
+use crate::readthrough::{ClientReads, Delivery, Link, LinkSettings, LinkThread, PartitionTable, Store};
 pub use crate::reload::Reread;
 use crate::reload::attend;
 use crate::shutdown::{Draining, Signals, signals};
@@ -182,7 +182,7 @@ async fn serve(
     let registry = Arc::new(Registry::default());
     let clients_of = registry.clone();
     let throw_out = Arc::new(move |user: &str| clients_of.throw_out(user));
-    let partitions = Partitions::new(
+    let partitions = PartitionTable::new(
         store.clone(),
         budget.clone(),
         settings.redis.clone(),

@@ -23,7 +23,7 @@ use crate::front::resp::{Registry, RespFront, RespSettings};
 use crate::front::{Fronts, Speaks};
 use crate::lanes::{Anonymous, Bounds, Lanes};
 use crate::places::Place;
-use crate::readthrough::{FillSink, Link, Partitions, PlainTicket, ReadThrough, Readers, Store};
+use crate::readthrough::{FillSink, Link, PartitionTable, PlainTicket, ReadThrough, Readers, Store};
 use crate::stats::{LaneStats, WorkerStats};
 use crate::vanished::Present;
 use crate::vital;
@@ -65,7 +65,7 @@ pub(crate) struct Plan {
     pub(crate) bounds: Bounds,
     /// Whether Redis lets in clients without a login.
     pub(crate) anonymous: Arc<Anonymous>,
-    pub(crate) partitions: Arc<Partitions>,
+    pub(crate) partitions: Arc<PartitionTable>,
     pub(crate) present: Arc<Present>,
 }
 

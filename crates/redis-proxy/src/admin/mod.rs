@@ -24,7 +24,7 @@ use self::exposition::Format;
 use crate::front::resp::Registry;
 use crate::lanes::Bounds;
 use crate::listener::Door;
-use crate::readthrough::{Link, Partitions, Store};
+use crate::readthrough::{Link, PartitionTable, Store};
 use crate::shutdown::Draining;
 use crate::vital;
 use crate::worker::Worker;
@@ -50,7 +50,7 @@ pub(crate) struct Watched {
     pub(crate) workers: Arc<[Worker]>,
     /// The tracked links of the HTTP front; none in mode `ttl`.
     pub(crate) links: Arc<[Arc<Link>]>,
-    pub(crate) partitions: Arc<Partitions>,
+    pub(crate) partitions: Arc<PartitionTable>,
     pub(crate) door: Arc<Door>,
     pub(crate) draining: Arc<Draining>,
     pub(crate) registry: Arc<Registry>,

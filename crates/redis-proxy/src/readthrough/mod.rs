@@ -30,7 +30,7 @@ use upstream::Upstream;
 pub(crate) use self::aging::{FillSink, PlainTicket};
 pub(crate) use self::link::{Delivery, Link, LinkCounts, LinkSettings, LinkThread, time_left_ns};
 use self::partitions::Hold;
-pub(crate) use self::partitions::{ClientReads, Partitions};
+pub(crate) use self::partitions::{ClientReads, PartitionTable};
 pub(crate) use self::question::{Accepts, Kind, Question, Words};
 pub(crate) use self::readers::Readers;
 use self::waiting::Again;

@@ -5,7 +5,7 @@
 //! of the HTTP front, and of RESP clients that are the same user. An invalidation concerns a key in all of them.
 //!
 //! A partition lasts as long as a worker has a way to it. Its number is another's only once everything of it has gone: its
-//! links and connections, the fills on their way, and what is held ([`Partitions::tend`]).
+//! links and connections, the fills on their way, and what is held ([`PartitionTable::tend`]).
 
 use std::collections::HashMap;
 use std::mem;
@@ -36,23 +36,26 @@ const SLOTS_A_STEP: usize = 64;
 
 /// Who reads, and in which database, by whatever password that was proven.
 #[derive(Clone, PartialEq, Eq, Hash)]
-pub(super) struct Reader {
+pub(super) struct PartitionKey {
     pub(super) user: String,
     pub(super) db: u32,
 }
 
-impl Reader {
-    fn of_endpoint(endpoint: &Endpoint) -> Reader {
-        Reader { user: endpoint.username.clone().unwrap_or_else(|| DEFAULT_USER.into()), db: endpoint.db }
+impl PartitionKey {
+    fn of_endpoint(endpoint: &Endpoint) -> PartitionKey {
+        PartitionKey {
+            user: endpoint.username.clone().unwrap_or_else(|| DEFAULT_USER.into()),
+            db: endpoint.db,
+        }
     }
 
     /// None if the words are no text: such a reader is not cached for.
-    pub(super) fn of_credentials(login: &Credentials, db: u32) -> Option<Reader> {
+    pub(super) fn of_credentials(login: &Credentials, db: u32) -> Option<PartitionKey> {
         let user = match login {
             Credentials::None | Credentials::Password(_) => DEFAULT_USER.into(),
             Credentials::User(user, _) => String::from_utf8(user.to_vec()).ok()?,
         };
-        Some(Reader { user, db })
+        Some(PartitionKey { user, db })
     }
 }
 
@@ -77,7 +80,7 @@ pub(super) struct Hold {
 }
 
 /// A way to what a reader may see.
-pub(super) struct Found {
+pub(super) struct PartitionAccess {
     pub(super) partition: Partition,
     pub(super) way: Way,
     pub(super) hold: Hold,
@@ -97,7 +100,7 @@ pub(crate) struct ClientReads {
 }
 
 /// The partitions of the process.
-pub(crate) struct Partitions {
+pub(crate) struct PartitionTable {
     store: Store,
     budget: Option<Arc<Budget>>,
     endpoint: Endpoint,
@@ -107,7 +110,7 @@ pub(crate) struct Partitions {
     /// What is to be done for a user whom Redis has thrown out.
     throw_out: Arc<dyn Fn(&str) + Send + Sync>,
     /// The proxy's own user and database.
-    own: Reader,
+    own: PartitionKey,
     /// Tells the workers to look as well.
     pub(super) beat: Notify,
     // Taken when a worker meets a reader for the first time, and by `tend`.
@@ -169,7 +172,7 @@ impl Leaving {
 
 #[derive(Default)]
 struct Known {
-    slots: HashMap<Reader, Slot>,
+    slots: HashMap<PartitionKey, Slot>,
     leaving: Vec<Leaving>,
     told: bool,
 }
@@ -186,7 +189,7 @@ impl Known {
     }
 }
 
-impl Partitions {
+impl PartitionTable {
     /// The first partition is that of `endpoint`. `throw_out` is called with the name of a user whose link Redis has closed
     /// and refuses to open again.
     pub(crate) fn new(
@@ -197,10 +200,10 @@ impl Partitions {
         reads: ClientReads,
         throw_out: Arc<dyn Fn(&str) + Send + Sync>,
     ) -> Arc<Self> {
-        let own = Reader::of_endpoint(&endpoint);
+        let own = PartitionKey::of_endpoint(&endpoint);
         let mut known = Known::default();
         known.slots.insert(own.clone(), Slot::new(Partition::OWN));
-        Arc::new(Partitions {
+        Arc::new(PartitionTable {
             store,
             budget,
             endpoint,
@@ -226,7 +229,7 @@ impl Partitions {
     }
 
     /// The proxy's own user and database.
-    pub(super) fn own(&self) -> &Reader {
+    pub(super) fn own(&self) -> &PartitionKey {
         &self.own
     }
 
@@ -234,11 +237,11 @@ impl Partitions {
     /// `password` was proven at `proven_ns`.
     pub(super) fn way_of(
         &self,
-        reader: &Reader,
+        reader: &PartitionKey,
         password: Option<Secret>,
         proven_ns: u64,
         stats: &Arc<WorkerStats>,
-    ) -> Option<Found> {
+    ) -> Option<PartitionAccess> {
         let mut known = self.known.lock();
         if !known.slots.contains_key(reader) {
             let Some(partition) = known.free(self.reads.most_readers) else {
@@ -290,15 +293,15 @@ impl Partitions {
         };
         let hold = Hold { _user: slot.users.clone(), _part: slot.parts.clone(), _connection: connection };
         let partition = if self.reads.linked.is_some() { slot.partition.leased() } else { slot.partition };
-        Some(Found { partition, way, hold, proven: slot.proven.clone() })
+        Some(PartitionAccess { partition, way, hold, proven: slot.proven.clone() })
     }
 
-    fn throwing_out(&self, reader: &Reader) -> Arc<dyn Fn() + Send + Sync> {
+    fn throwing_out(&self, reader: &PartitionKey) -> Arc<dyn Fn() + Send + Sync> {
         let (throw_out, user) = (self.throw_out.clone(), reader.user.clone());
         Arc::new(move || throw_out(&user))
     }
 
-    fn endpoint_of(&self, reader: &Reader, proven: &Arc<Proven>) -> Endpoint {
+    fn endpoint_of(&self, reader: &PartitionKey, proven: &Arc<Proven>) -> Endpoint {
         Endpoint {
             username: Some(reader.user.clone()).filter(|user| user != DEFAULT_USER),
             password: None,
@@ -379,9 +382,9 @@ impl Partitions {
     fn let_go(&self) -> Vec<Slot> {
         let mut known = self.known.lock();
         // The number of the first is never another's: it has gone once its links have.
-        let is_there = |reader: &Reader, slot: &Slot| *reader != self.own || !slot.threads.is_empty();
+        let is_there = |reader: &PartitionKey, slot: &Slot| *reader != self.own || !slot.threads.is_empty();
         let unused = known.slots.iter().filter(|(reader, slot)| !slot.is_used() && is_there(reader, slot));
-        let unused: Vec<Reader> = unused.map(|(reader, _)| reader.clone()).collect();
+        let unused: Vec<PartitionKey> = unused.map(|(reader, _)| reader.clone()).collect();
         let mut gone = Vec::new();
         for reader in unused {
             let Some(mut slot) = known.slots.remove(&reader) else { continue };

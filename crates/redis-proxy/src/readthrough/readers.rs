@@ -10,17 +10,17 @@ use mutant::Mutant;
 use upstream::{Credentials, Proven};
 
 use super::ReadThrough;
-use super::partitions::{Partitions, Reader, password_of};
+use super::partitions::{PartitionKey, PartitionTable, password_of};
 
 /// The ways of one worker to what each reader may see.
 pub(crate) struct Readers {
-    partitions: Arc<Partitions>,
+    partitions: Arc<PartitionTable>,
     /// That of the HTTP front.
     own: Rc<ReadThrough>,
     /// The same as Redis clients have it, where they share what that front holds.
     shared: Rc<ReadThrough>,
     /// Those of a partition, of which there are 64 at most.
-    known: RefCell<HashMap<Reader, Known>>,
+    known: RefCell<HashMap<PartitionKey, Known>>,
 }
 
 /// A reader that this worker has met.
@@ -33,7 +33,7 @@ struct Known {
 
 impl Readers {
     /// Those of the worker whose HTTP front has the way `own`.
-    pub(crate) fn new(partitions: Arc<Partitions>, own: ReadThrough) -> Self {
+    pub(crate) fn new(partitions: Arc<PartitionTable>, own: ReadThrough) -> Self {
         let shared = Rc::new(ReadThrough { strict: partitions.reads.strict, ..own.clone() });
         Readers { partitions, own: Rc::new(own), shared, known: RefCell::default() }
     }
@@ -41,7 +41,7 @@ impl Readers {
     /// The way of whoever has logged in so at `proven_ns`; none if nothing is cached for that reader. It is the caller's for
     /// as long as it is held.
     pub(crate) fn of(&self, login: &Credentials, proven_ns: u64, db: u32) -> Option<Rc<ReadThrough>> {
-        let mut reader = Reader::of_credentials(login, db)?;
+        let mut reader = PartitionKey::of_credentials(login, db)?;
         let password = password_of(login)?;
         let own = self.partitions.own();
         if mutant::is_on(Mutant::UserIgnored) {

@@ -23,7 +23,7 @@ const PATIENCE: Duration = Duration::from_secs(2);
 
 /// What came of it.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Verdict {
+pub(super) enum CanaryVerdict {
     /// The invalidation was there before the answer that had to be behind it, whose PING was sent at this instant.
     Delivered { proof_ns: u64 },
     /// It was not.
@@ -37,7 +37,7 @@ pub(super) enum Verdict {
 }
 
 /// The connection that the canary is written on: an ordinary one, so that the writer is another client.
-pub(super) type Writer = Upstream<oneshot::Sender<Frame>>;
+pub(super) type CanaryWriter = Upstream<oneshot::Sender<Frame>>;
 
 /// Where the writer's replies go.
 pub(super) struct WriterSink;
@@ -63,10 +63,10 @@ impl Sink for WriterSink {
 /// Tries once. `news` tells of pushes that named the canary.
 pub(super) async fn try_delivery(
     link: &Link,
-    writer: &Writer,
+    writer: &CanaryWriter,
     key: &[u8],
     news: &mut mpsc::UnboundedReceiver<News>,
-) -> Verdict {
+) -> CanaryVerdict {
     let on_link = async |arguments: &[&[u8]]| {
         let (sender, receiver) = oneshot::channel();
         // Not sent: the receiver ends at once.
@@ -74,13 +74,15 @@ pub(super) async fn try_delivery(
         timeout(PATIENCE, receiver).await.ok()?.ok()
     };
     match on_link(&[b"PTTL", key]).await {
-        None => return Verdict::Unfinished,
-        Some(Frame::Error(text)) if let Some(why) = no_right_to(&text) => return Verdict::NoDeadline(why),
+        None => return CanaryVerdict::Unfinished,
+        Some(Frame::Error(text)) if let Some(why) = no_right_to(&text) => {
+            return CanaryVerdict::NoDeadline(why);
+        }
         Some(_) => {}
     }
     match on_link(&[b"GET", key]).await {
-        None => return Verdict::Unfinished,
-        Some(Frame::Error(text)) => return Verdict::not_written(&text),
+        None => return CanaryVerdict::Unfinished,
+        Some(Frame::Error(text)) => return CanaryVerdict::not_written(&text),
         Some(_) => {}
     }
     // A push of an earlier try, or of another program's canary, says nothing of the write to come; but the read above
@@ -91,7 +93,7 @@ pub(super) async fn try_delivery(
     let written_ns = now_ns();
     let proof_ns = now_ns();
     if !matches!(on_link(&[b"PING"]).await, Some(Frame::Simple(_))) {
-        return Verdict::Unfinished;
+        return CanaryVerdict::Unfinished;
     }
     let mut delivered = false;
     while let Ok(told) = news.try_recv() {
@@ -101,25 +103,25 @@ pub(super) async fn try_delivery(
                 link.counts.push_lag_ns.store(at_ns.saturating_sub(written_ns), Ordering::Relaxed);
             }
             // The connection changed under the try.
-            News::Connected | News::Lost => return Verdict::Unfinished,
+            News::Connected | News::Lost => return CanaryVerdict::Unfinished,
         }
     }
-    if delivered { Verdict::Delivered { proof_ns } } else { Verdict::NotDelivered }
+    if delivered { CanaryVerdict::Delivered { proof_ns } } else { CanaryVerdict::NotDelivered }
 }
 
 /// Sets and deletes the canary, which is in nobody's sight before or after: one that an older version has left goes with it.
-async fn write(writer: &Writer, key: &[u8]) -> Result<(), Verdict> {
+async fn write(writer: &CanaryWriter, key: &[u8]) -> Result<(), CanaryVerdict> {
     let steps: [&[&[u8]]; 4] = [&[b"MULTI"], &[b"SET", key, b"1"], &[b"DEL", key], &[b"EXEC"]];
     // First without the key: where MULTI is refused, what follows would run one by one, in everybody's sight.
     for transaction in [&[steps[0], steps[3]][..], &steps] {
         match refusal(writer, transaction).await {
             Some(None) => {}
-            None => return Err(Verdict::Unfinished),
+            None => return Err(CanaryVerdict::Unfinished),
             Some(Some(text)) => {
                 // Where EXEC is refused the connection is still within the transaction.
                 let (sender, _unread) = oneshot::channel();
                 let _ = writer.send(&[b"DISCARD"], sender);
-                return Err(Verdict::not_written(&text));
+                return Err(CanaryVerdict::not_written(&text));
             }
         }
     }
@@ -127,7 +129,7 @@ async fn write(writer: &Writer, key: &[u8]) -> Result<(), Verdict> {
 }
 
 /// The first error among the replies to `steps`, sent in one write; none if they do not all come in time.
-async fn refusal(writer: &Writer, steps: &[&[&[u8]]]) -> Option<Option<Bytes>> {
+async fn refusal(writer: &CanaryWriter, steps: &[&[&[u8]]]) -> Option<Option<Bytes>> {
     let (senders, replies): (Vec<_>, Vec<_>) = steps.iter().map(|_| oneshot::channel()).unzip();
     writer.send_all(steps.iter().copied().zip(senders).collect()).ok()?;
     let mut refusal = None;
@@ -145,8 +147,8 @@ async fn refusal(writer: &Writer, steps: &[&[&[u8]]]) -> Option<Option<Bytes>> {
     Some(refusal)
 }
 
-impl Verdict {
-    fn not_written(text: &[u8]) -> Verdict {
-        Verdict::NotWritten(String::from_utf8_lossy(text).into_owned())
+impl CanaryVerdict {
+    fn not_written(text: &[u8]) -> CanaryVerdict {
+        CanaryVerdict::NotWritten(String::from_utf8_lossy(text).into_owned())
     }
 }

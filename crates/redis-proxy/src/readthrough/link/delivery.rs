@@ -6,7 +6,7 @@ use sync::atomic::{AtomicU64, Ordering};
 
 /// What was found out about the server's delivery.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Found {
+pub(super) enum DeliveryState {
     /// Nothing yet.
     Nothing,
     /// It delivers, or cannot be tried and is trusted.
@@ -18,20 +18,20 @@ pub(super) enum Found {
 /// What the links of a process know of it.
 pub(crate) struct Delivery {
     // A short lock, of the tasks that tend links.
-    found: Mutex<Found>,
+    found: Mutex<DeliveryState>,
     /// Counts changes, so that one is seen without the lock.
     changes: AtomicU64,
 }
 
 impl Default for Delivery {
     fn default() -> Self {
-        Delivery { found: Mutex::new(Found::Nothing), changes: AtomicU64::new(0) }
+        Delivery { found: Mutex::new(DeliveryState::Nothing), changes: AtomicU64::new(0) }
     }
 }
 
 impl Delivery {
     /// A try has ended so.
-    pub(super) fn tell(&self, found: Found) {
+    pub(super) fn tell(&self, found: DeliveryState) {
         let mut known = self.found.lock();
         if *known != found {
             *known = found;
@@ -39,7 +39,7 @@ impl Delivery {
         }
     }
 
-    pub(super) fn found(&self) -> Found {
+    pub(super) fn found(&self) -> DeliveryState {
         self.found.lock().clone()
     }
 

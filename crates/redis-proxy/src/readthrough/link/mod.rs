@@ -41,7 +41,7 @@ use self::barrier::Barrier;
 pub(super) use self::barrier::Round;
 pub(crate) use self::delivery::Delivery;
 use self::large::Large;
-use self::promise::{Promise, Standing};
+use self::promise::{LinkState, Promise};
 use self::sink::LinkTicket;
 pub(crate) use self::sink::time_left_ns;
 pub(crate) use self::tend::LinkThread;
@@ -105,7 +105,7 @@ pub(crate) struct Link {
     settings: LinkSettings,
     /// The lease of the connection that is up, or of the next one. A short lock, on the miss path.
     lease: Mutex<Arc<Lease>>,
-    standing: Standing,
+    standing: LinkState,
     /// Whether Redis has closed the last connection, and none has come since.
     closed_by_redis: AtomicBool,
     /// Whether a heartbeat is under way: a link that is stuck gets no more of them.
@@ -190,7 +190,7 @@ impl Link {
             denied: Large::new(0, settings.large_life_ns),
             settings,
             lease: Mutex::default(),
-            standing: Standing::new(),
+            standing: LinkState::new(),
             closed_by_redis: AtomicBool::new(false),
             beat_out: AtomicBool::new(false),
             barrier: Barrier::default(),

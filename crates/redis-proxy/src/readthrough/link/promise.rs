@@ -63,7 +63,7 @@ impl Promise {
 }
 
 /// The state of a link. It changes on the link's thread alone, and is read everywhere.
-pub(super) struct Standing {
+pub(super) struct LinkState {
     // A short lock, on the miss path and of those who report.
     now: Mutex<Now>,
     /// Whether it is in force, and whether it is refused, for those who only want to know that. Written under the lock;
@@ -80,10 +80,10 @@ struct Now {
     promise: Promise,
 }
 
-impl Standing {
+impl LinkState {
     pub(super) fn new() -> Self {
         let promise = Promise::Lost(NOT_YET.into());
-        Standing {
+        LinkState {
             now: Mutex::new(Now { incarnation: 0, promise }),
             in_force: AtomicBool::new(false),
             refused: AtomicBool::new(false),
@@ -152,7 +152,7 @@ mod tests {
 
     #[test]
     fn what_was_found_of_one_connection_says_nothing_of_the_next() {
-        let standing = Standing::new();
+        let standing = LinkState::new();
         assert!(standing.promise().is_open(), "nothing is told of a link that has just begun");
         standing.changed(Some(1), Promise::Trying);
         assert!(standing.found(1, Promise::InForce) && standing.is_in_force() && standing.keeps());

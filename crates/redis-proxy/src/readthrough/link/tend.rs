@@ -13,8 +13,8 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until};
 use tracing::{Instrument, error_span, info, warn};
 use upstream::{Backend, Driver};
 
-use super::canary::{Verdict, Writer, WriterSink, try_delivery};
-use super::delivery::Found;
+use super::canary::{CanaryVerdict, CanaryWriter, WriterSink, try_delivery};
+use super::delivery::DeliveryState;
 use super::sink::{LinkSink, LinkTicket, News};
 use super::touch::Touch;
 use super::{Link, LinkSettings, Promise};
@@ -105,7 +105,7 @@ async fn live(
     number: usize,
     link: Arc<Link>,
     driver: Driver<LinkTicket>,
-    writer: Writer,
+    writer: CanaryWriter,
     writer_driver: Driver<oneshot::Sender<resp::Frame>>,
     stopped: oneshot::Receiver<()>,
 ) {
@@ -139,8 +139,8 @@ async fn beat(link: Arc<Link>) {
 }
 
 /// Follows the connections: tries delivery, and tells the operator what is in force.
-async fn tend(link: &Link, writer: &Writer, mut told: mpsc::UnboundedReceiver<News>) {
-    let mut report = Report::default();
+async fn tend(link: &Link, writer: &CanaryWriter, mut told: mpsc::UnboundedReceiver<News>) {
+    let mut report = Reporter::default();
     let mut try_at = Instant::now() + CANARY_PERIOD;
     // A link that fell silent tells nothing; it is seen by looking.
     let watch = (Duration::from_nanos(link.settings.max_staleness_ns) / BEATS_A_BOUND).max(MS);
@@ -171,15 +171,15 @@ async fn tend(link: &Link, writer: &Writer, mut told: mpsc::UnboundedReceiver<Ne
 /// Tries delivery, if there is a connection that it may be expected of, and draws the conclusion. When to try again.
 pub(super) async fn try_out(
     link: &Link,
-    writer: &Writer,
+    writer: &CanaryWriter,
     told: &mut mpsc::UnboundedReceiver<News>,
-    report: &mut Report,
+    report: &mut Reporter,
 ) -> Duration {
     let delivery = &link.settings.delivery;
     let Some(incarnation) = link.standing.tracked() else {
         // Those who go by this link need not wait for what it cannot find out.
         if link.standing.is_refused() && link.settings.canary_key.is_some() {
-            delivery.tell(Found::Trusted);
+            delivery.tell(DeliveryState::Trusted);
         }
         return CANARY_PERIOD;
     };
@@ -196,54 +196,54 @@ pub(super) async fn try_out(
     }
     // What comes of it concerns this connection, and no other that has come meanwhile.
     match try_delivery(link, writer, key, told).await {
-        Verdict::Delivered { proof_ns } => {
-            delivery.tell(Found::Trusted);
+        CanaryVerdict::Delivered { proof_ns } => {
+            delivery.tell(DeliveryState::Trusted);
             if link.standing.found(incarnation, Promise::InForce) {
                 link.renew(proof_ns);
             }
         }
-        Verdict::NotWritten(why) if why.starts_with("READONLY") => {
+        CanaryVerdict::NotWritten(why) if why.starts_with("READONLY") => {
             fails(link, incarnation, "the server takes no writes (READONLY): it is not a primary");
         }
-        Verdict::NotWritten(why) => {
+        CanaryVerdict::NotWritten(why) => {
             report.canary_refused(&why);
             // Nothing is known, so what was found out before stands.
             trust(link, incarnation);
-            if delivery.found() == Found::Nothing {
-                delivery.tell(Found::Trusted);
+            if delivery.found() == DeliveryState::Nothing {
+                delivery.tell(DeliveryState::Trusted);
             }
             // Redis keeps a log of what a user may not: asked once a connection.
             if why.starts_with("NOPERM") {
                 return UNTIL_CONNECTED;
             }
         }
-        Verdict::NoDeadline(why) => {
+        CanaryVerdict::NoDeadline(why) => {
             link.standing.found(incarnation, Promise::Distrusted(why));
-            delivery.tell(Found::Trusted);
+            delivery.tell(DeliveryState::Trusted);
             return UNTIL_CONNECTED;
         }
-        Verdict::NotDelivered => {
+        CanaryVerdict::NotDelivered => {
             fails(link, incarnation, "the server accepts tracking and delivers no invalidations");
         }
-        Verdict::Unfinished => return CANARY_PAUSE,
+        CanaryVerdict::Unfinished => return CANARY_PAUSE,
     }
     CANARY_PERIOD
 }
 
 /// A server was found not to deliver: nobody goes on relying on it.
 fn fails(link: &Link, incarnation: u64, why: &str) {
-    link.settings.delivery.tell(Found::Fails(why.into()));
+    link.settings.delivery.tell(DeliveryState::Fails(why.into()));
     link.distrust(incarnation, why.into());
 }
 
 /// Draws the conclusion from what another link has found. When to look again.
-fn go_by(link: &Link, incarnation: u64, report: &mut Report) -> Duration {
+fn go_by(link: &Link, incarnation: u64, report: &mut Reporter) -> Duration {
     match link.settings.delivery.found() {
-        Found::Fails(why) => {
+        DeliveryState::Fails(why) => {
             link.distrust(incarnation, why.clone());
             report.distrusted_for = Some(why);
         }
-        Found::Trusted => {
+        DeliveryState::Trusted => {
             // What else is held against this connection stands.
             let why = report.distrusted_for.take();
             if why.is_some_and(|why| link.standing.promise() == Promise::Distrusted(why)) {
@@ -252,10 +252,12 @@ fn go_by(link: &Link, incarnation: u64, report: &mut Report) -> Duration {
             trust(link, incarnation);
         }
         // The proxy's own user may not get as far as to try.
-        Found::Nothing if report.waits_since.get_or_insert_with(Instant::now).elapsed() < CANARY_PATIENCE => {
+        DeliveryState::Nothing
+            if report.waits_since.get_or_insert_with(Instant::now).elapsed() < CANARY_PATIENCE =>
+        {
             return CANARY_LOOK;
         }
-        Found::Nothing => {
+        DeliveryState::Nothing => {
             report.canary_refused("the proxy's own user has no connection to try it on");
             trust(link, incarnation);
         }
@@ -272,7 +274,7 @@ fn trust(link: &Link, incarnation: u64) {
 
 /// Tells the operator once what has changed.
 #[derive(Default)]
-pub(super) struct Report {
+pub(super) struct Reporter {
     told: Option<Result<(), String>>,
     /// Whether it was told of silence, and when silence or its end last was.
     silent: bool,
@@ -286,7 +288,7 @@ pub(super) struct Report {
     distrusted_for: Option<String>,
 }
 
-impl Report {
+impl Reporter {
     fn tell(&mut self, link: &Link) {
         if link.standing.promise().is_open() {
             return;

@@ -5,7 +5,7 @@ use super::redis::Reign;
 
 /// One answered read.
 #[derive(Clone, Debug)]
-pub(super) struct Read {
+pub(super) struct ObservedRead {
     pub(super) key: &'static str,
     pub(super) start_ns: u64,
     pub(super) end_ns: u64,
@@ -67,7 +67,7 @@ fn spans(reigns: &[Reign]) -> Vec<Span> {
 ///
 /// # Panics
 /// With the rule that was broken.
-pub(super) fn judge(reads: &[Read], own: &[OwnWrite], reigns: &[Reign]) {
+pub(super) fn judge(reads: &[ObservedRead], own: &[OwnWrite], reigns: &[Reign]) {
     let spans = spans(reigns);
     // The earliest span that the last read can have seen.
     let mut seen = 0;

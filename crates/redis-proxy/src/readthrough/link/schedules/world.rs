@@ -17,7 +17,7 @@ use upstream::{Address, Backend, Driver, Endpoint, Loss};
 use super::super::sink::{LinkSink, LinkTicket};
 use super::super::tend::{Report, try_out};
 use super::super::{Link, LinkSettings};
-use super::judge::{How, OwnWrite, Read, judge};
+use super::judge::{How, ObservedRead, OwnWrite, judge};
 use super::mood::{BOUND_NS, Mood};
 use super::redis::{KEYS, Redis};
 use super::wire::lay_wire;
@@ -107,7 +107,7 @@ impl World {
             let events = events.clone();
             move |world| world.disturb(&events)
         });
-        let seen: Vec<Vec<Read>> = readers.into_iter().map(joined).collect();
+        let seen: Vec<Vec<ObservedRead>> = readers.into_iter().map(joined).collect();
         joined(writer);
         joined(faults);
         self.rest(&events);
@@ -118,7 +118,8 @@ impl World {
         for key in KEYS {
             let reigns = self.redis.lock().reigns(key);
             for reads in &seen {
-                let of_key: Vec<Read> = reads.iter().filter(|read| read.key == key).cloned().collect();
+                let of_key: Vec<ObservedRead> =
+                    reads.iter().filter(|read| read.key == key).cloned().collect();
                 judge(&of_key, &own, &reigns);
             }
         }
@@ -133,7 +134,7 @@ impl World {
     }
 
     /// One client connection.
-    fn read_some(&self) -> Vec<Read> {
+    fn read_some(&self) -> Vec<ObservedRead> {
         let (mut reads, mut min_sync_ns) = (Vec::new(), 0);
         for _ in 0..READS {
             let key = self.mood.key();
@@ -148,7 +149,7 @@ impl World {
     }
 
     /// A GET of a client. None if it failed.
-    fn read(&self, key: &'static str, no_cache: bool, min_sync_ns: &mut u64) -> Option<Read> {
+    fn read(&self, key: &'static str, no_cache: bool, min_sync_ns: &mut u64) -> Option<ObservedRead> {
         let start_ns = now_ns();
         let asked = ReadOptions { now_ns: start_ns, min_sync_ns: *min_sync_ns, no_cache };
         let got = self.reads.get(key.as_bytes(), asked);
@@ -179,15 +180,15 @@ impl World {
             }
         };
         let bound_ns = if self.strict || no_cache { 0 } else { BOUND_NS };
-        Some(Read { key, start_ns, end_ns: now_ns(), value: found, bound_ns, how })
+        Some(ObservedRead { key, start_ns, end_ns: now_ns(), value: found, bound_ns, how })
     }
 
     /// A command that goes past the cache, on another connection: what comes after it is no older.
-    fn read_past(&self, key: &'static str, min_sync_ns: &mut u64) -> Read {
+    fn read_past(&self, key: &'static str, min_sync_ns: &mut u64) -> ObservedRead {
         let start_ns = now_ns();
         let value = self.redis.lock().read(key);
         *min_sync_ns = now_ns();
-        Read { key, start_ns, end_ns: *min_sync_ns, value, bound_ns: 0, how: How::Past }
+        ObservedRead { key, start_ns, end_ns: *min_sync_ns, value, bound_ns: 0, how: How::Past }
     }
 
     /// The one writer: at Redis itself, and now and then through the proxy.
