@@ -21,6 +21,7 @@ mod maintenance;
 mod places;
 mod readthrough;
 mod reload;
+mod session;
 mod shutdown;
 mod stats;
 mod timer;
