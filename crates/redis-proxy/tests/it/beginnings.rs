@@ -46,7 +46,6 @@ fn an_impossible_beginning_is_400_at_the_byte_that_makes_it_so() {
         // Redis, in both its forms.
         b"*1\r".as_slice(),
         b"PING\r",
-        b"GET k\r",
         b"SET k v",
         b"AUTH user p",
         // HTTP/0.9, and versions that never were.
@@ -71,6 +70,14 @@ fn an_impossible_beginning_is_400_at_the_byte_that_makes_it_so() {
         // SSH, memcached.
         b"SSH-2.0-x\r",
         b"get k\r",
+        b"METHODMETHODMETHODMETHODMETHODMETHODMETH",
+        // Targets that name no key.
+        b"GET k",
+        b"GET http:/x",
+        b"GET /%z",
+        b"HEAD /%4 ",
+        b"GET /a#",
+        b"OPTIONS */",
         // Header fields.
         b"GET /k HTTP/1.1\r\n ",
         b"GET /k HTTP/1.1\r\nHost ",
@@ -78,6 +85,11 @@ fn an_impossible_beginning_is_400_at_the_byte_that_makes_it_so() {
         b"GET /k HTTP/1.1\r\nHost: h\r\nX: \0",
         b"GET /k HTTP/1.2\r\nHost: h\r\nX y",
         b"GET /k HTTP/1.1\r\nGET /",
+        b"GET /k HTTP/1.1\r\nHost: h i",
+        b"GET /k HTTP/1.1\r\nHost: h\r\nHost:",
+        b"GET /k HTTP/1.1\r\nContent-Length: x",
+        b"GET /k HTTP/1.1\r\nContent-Length: 1\r\nTransfer-Encoding:",
+        b"GET /k HTTP/1.1\r\nTransfer-Encoding: gzip, chunked\r",
     ] {
         assert_told_at_the_last_byte(&proxy, start, 400);
     }
@@ -90,6 +102,7 @@ fn an_impossible_beginning_is_400_at_the_byte_that_makes_it_so() {
         b"GET /k HTTP/1.",
         b"GET /k HTTP/1.1",
         b"GET /k HTTP/1.1\r\nHost",
+        b"GET /k HTTP/1.1\r\nHost: h\r",
     ] {
         let whole = b"GET /k HTTP/1.1\r\nHost: h\r\n\r\n";
         assert_waits(&proxy, start, &whole[start.len()..]);

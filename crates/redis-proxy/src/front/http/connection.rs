@@ -26,7 +26,7 @@ use self::answers::{Slot, SlotState};
 use super::HttpFront;
 use super::answer::{Answer, CacheStatus, Framing};
 use super::conditional::Conditions;
-use super::head::{Body, Head, Method, check_beginning, find_end, parse};
+use super::head::{Beginning, Body, Head, Method, find_end, parse};
 use super::target::{Asked, key_of};
 use crate::clock::now_ns;
 use crate::front::blocked::Blocked;
@@ -84,6 +84,8 @@ struct Connection {
     input: Vec<u8>,
     /// Of `input`: bytes that are known to hold no end of a head.
     scanned: usize,
+    /// Of half a head, how far it was judged.
+    beginning: Option<Box<Beginning>>,
     output: Output,
     slots: VecDeque<Slot>,
     window: usize,
@@ -126,6 +128,7 @@ impl Connection {
             stream,
             input: Vec::new(),
             scanned: 0,
+            beginning: None,
             output: Output::default(),
             slots: VecDeque::new(),
             window: FIRST_WINDOW,
@@ -272,17 +275,16 @@ impl Connection {
             match find_end(rest, &mut self.scanned, &self.front.settings.head) {
                 Ok(Some(length)) => {
                     self.scanned = 0;
+                    if known > 0 {
+                        self.beginning = None;
+                    }
                     self.blank_skipped = false;
                     used += length;
                     self.request(&rest[..length]);
                     self.request_ended();
                 }
                 Ok(None) => {
-                    if let Err(refusal) = check_beginning(rest, known) {
-                        self.refuse(Answer::Refused(refusal));
-                    } else {
-                        partial = true;
-                    }
+                    partial = self.may_begin(rest, known == 0);
                     break;
                 }
                 Err(refusal) => self.refuse(Answer::Refused(refusal)),
@@ -294,6 +296,17 @@ impl Connection {
             self.partial_since_ns = None;
         }
         used
+    }
+
+    /// Whether these bytes, perhaps the first of a head, may begin one. If not, it is refused.
+    #[cold]
+    fn may_begin(&mut self, bytes: &[u8], are_first: bool) -> bool {
+        if are_first {
+            self.beginning = None;
+        }
+        let beginning = self.beginning.get_or_insert_default();
+        let judged = beginning.judge(bytes, &self.front.settings.head);
+        judged.map_err(|refusal| self.refuse(Answer::Refused(refusal))).is_ok()
     }
 
     /// If all of a request is here: the next one has its own time to arrive.

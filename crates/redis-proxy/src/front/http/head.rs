@@ -12,7 +12,7 @@ use std::mem::MaybeUninit;
 use httparse::{EMPTY_HEADER, Header, Request as Grammar, Status};
 use memchr::{memchr, memchr2, memrchr};
 
-pub use self::beginning::check_beginning;
+pub use self::beginning::Beginning;
 use self::fields::Fields;
 pub(super) use self::fields::is_authority;
 
@@ -60,6 +60,18 @@ pub enum Method {
     Options,
     /// Anything else: nothing is executed.
     Other,
+}
+
+impl Method {
+    #[inline]
+    fn of(name: &[u8]) -> Self {
+        match name {
+            b"GET" => Method::Get,
+            b"HEAD" => Method::Head,
+            b"OPTIONS" => Method::Options,
+            _ => Method::Other,
+        }
+    }
 }
 
 /// What follows the head.
@@ -259,12 +271,7 @@ fn understand<'a>(
     if length - line > limits.head_bytes {
         return Err(Refusal::HeadTooLarge);
     }
-    let method = match method {
-        b"GET" => Method::Get,
-        b"HEAD" => Method::Head,
-        b"OPTIONS" => Method::Options,
-        _ => Method::Other,
-    };
+    let method = Method::of(method);
     let fields = Fields::read(headers)?;
     fields.check_host(http10)?;
     // Last: a coding that is not known is told only where all else is well.

@@ -11,7 +11,7 @@ use tokio::time::timeout;
 use super::HttpSettings;
 use super::answer::{Answer, AnswerContext, Caching, Framing, encode};
 use super::conditional::Conditions;
-use super::head::{check_beginning, find_end};
+use super::head::{Beginning, find_end};
 use crate::clock::now_ns;
 use crate::front::linger::{PATIENCE, linger};
 use crate::readthrough::Detail;
@@ -45,10 +45,10 @@ pub(crate) async fn refuse(mut stream: TcpStream, settings: &HttpSettings, hurry
 /// Reads up to the end of the head, or to where none can be any more.
 async fn read_head(stream: &mut TcpStream, head: &mut Vec<u8>, settings: &HttpSettings) -> io::Result<()> {
     let mut scanned = 0;
+    let mut beginning = Beginning::default();
     loop {
-        let known = scanned;
         let found = find_end(head, &mut scanned, &settings.head);
-        if !matches!(found, Ok(None)) || check_beginning(head, known).is_err() {
+        if !matches!(found, Ok(None)) || beginning.judge(head, &settings.head).is_err() {
             return Ok(());
         }
         if stream.read_buf(head).await? == 0 {

@@ -42,7 +42,7 @@ fn key_of_any<'a>(
     scratch: &'a mut Vec<u8>,
 ) -> Result<Asked<'a>, Refusal> {
     if memchr(b'#', target).is_some() {
-        return Err(Refusal::Bad("a raw '#' in the target: write %23"));
+        return Err(FRAGMENT);
     }
     let path = match target.first() {
         Some(b'/') => target,
@@ -72,16 +72,15 @@ fn within(key: &[u8], max_key_bytes: usize) -> Result<Asked<'_>, Refusal> {
 
 /// Absolute form (RFC 9112, section 3.2.2): `http://host[:port]/path`. The path may be empty.
 fn path_of_absolute(target: &[u8]) -> Result<&[u8], Refusal> {
-    let refused = Refusal::Bad("the target must begin with '/' or 'http://'");
-    let colon = memchr(b':', target).ok_or(refused)?;
+    let colon = memchr(b':', target).ok_or(BAD_FORM)?;
     let (scheme, rest) = target.split_at(colon);
     if !scheme.eq_ignore_ascii_case(b"http") && !scheme.eq_ignore_ascii_case(b"https") {
-        return Err(refused);
+        return Err(BAD_FORM);
     }
-    let rest = rest.strip_prefix(b"://").ok_or(refused)?;
+    let rest = rest.strip_prefix(b"://").ok_or(BAD_FORM)?;
     let (authority, path) = rest.split_at(memchr2(b'/', b'?', rest).unwrap_or(rest.len()));
     if authority.is_empty() || !is_authority(authority) {
-        return Err(Refusal::Bad("the target's authority is malformed"));
+        return Err(BAD_AUTHORITY);
     }
     Ok(path)
 }
@@ -89,7 +88,7 @@ fn path_of_absolute(target: &[u8]) -> Result<&[u8], Refusal> {
 fn key_in_query(query: &[u8]) -> Result<Option<&[u8]>, Refusal> {
     let mut keys = query.split(|byte| *byte == b'&').filter_map(|pair| pair.strip_prefix(b"key="));
     match (keys.next(), keys.next()) {
-        (_, Some(_)) => Err(Refusal::Bad("more than one 'key=' in the query")),
+        (_, Some(_)) => Err(TWO_KEYS),
         (key, None) => Ok(key),
     }
 }
@@ -121,12 +120,19 @@ fn decode<'a>(written: &'a [u8], plus: Plus, scratch: &'a mut Vec<u8>) -> Result
             [_, high, low, ..] => (hex(high).zip(hex(low)).map(|(high, low)| high << 4 | low), 3),
             _ => (None, 0),
         };
-        scratch.push(byte.ok_or(Refusal::Bad("a '%' must be followed by two hex digits"))?);
+        scratch.push(byte.ok_or(BAD_ESCAPE)?);
         rest = &rest[at + length..];
     }
     scratch.extend_from_slice(rest);
     Ok(scratch)
 }
+
+/// What is said of half a head too.
+pub(super) const FRAGMENT: Refusal = Refusal::Bad("a raw '#' in the target: write %23");
+pub(super) const BAD_FORM: Refusal = Refusal::Bad("the target must begin with '/' or 'http://'");
+pub(super) const BAD_AUTHORITY: Refusal = Refusal::Bad("the target's authority is malformed");
+pub(super) const TWO_KEYS: Refusal = Refusal::Bad("more than one 'key=' in the query");
+pub(super) const BAD_ESCAPE: Refusal = Refusal::Bad("a '%' must be followed by two hex digits");
 
 fn hex(digit: u8) -> Option<u8> {
     match digit {

@@ -113,7 +113,7 @@ impl<'a> Fields<'a> {
     }
 }
 
-const ONE_CHUNKED: Refusal = Refusal::Bad("Transfer-Encoding must be one 'chunked'");
+pub(super) const ONE_CHUNKED: Refusal = Refusal::Bad("Transfer-Encoding must be one 'chunked'");
 
 /// Several fields of a name are one list (RFC 9110, section 5.3).
 fn join<'a>(earlier: Option<Tags<'a>>, value: &'a [u8]) -> Tags<'a> {
@@ -145,7 +145,7 @@ fn takes_nothing_held(directive: &[u8]) -> bool {
 }
 
 /// Whether `text` is one well-formed transfer coding (RFC 9112, section 7) that is not `chunked`.
-fn is_another_coding(text: &[u8]) -> bool {
+pub(super) fn is_another_coding(text: &[u8]) -> bool {
     let (name, mut rest) = split_token(text);
     if name.is_empty() || name.eq_ignore_ascii_case(b"chunked") {
         return false;
@@ -170,8 +170,11 @@ fn is_another_coding(text: &[u8]) -> bool {
 
 /// The token (RFC 9110, section 5.6.2) that `text` begins with, perhaps none, and what follows it.
 fn split_token(text: &[u8]) -> (&[u8], &[u8]) {
-    let is_part = |byte: &u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(byte);
-    text.split_at(text.iter().position(|byte| !is_part(byte)).unwrap_or(text.len()))
+    text.split_at(text.iter().position(|byte| !is_token_byte(*byte)).unwrap_or(text.len()))
+}
+
+pub(super) fn is_token_byte(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
 
 /// Of the quoted string that `text` begins with, quotes included; 0 if it does not end.
@@ -206,7 +209,7 @@ pub(in crate::front::http) fn is_authority(text: &[u8]) -> bool {
 }
 
 /// What stands between the brackets: an IPv6 address, or `v1.` and what a later version may be written as.
-fn is_ip_literal(text: &[u8]) -> bool {
+pub(super) fn is_ip_literal(text: &[u8]) -> bool {
     if let [b'v' | b'V', future @ ..] = text {
         let Some(dot) = memchr(b'.', future) else {
             return false;
@@ -236,7 +239,7 @@ fn is_reg_name(name: &[u8]) -> bool {
 }
 
 /// `unreserved` or `sub-delims` of RFC 3986.
-fn is_name_byte(byte: u8) -> bool {
+pub(super) fn is_name_byte(byte: u8) -> bool {
     NAME_BYTES[usize::from(byte)]
 }
 

@@ -226,20 +226,131 @@ fn a_limit_holds_to_the_byte_and_before_the_end_is_there() {
     assert_eq!(refusal(format!("GET / HTTP/1.1\r\n{}", "X".repeat(120))), None);
 }
 
+/// The refusal of the shortest beginning of `text` that has one, and how long that is.
+fn first_refusal(text: &[u8], limits: &HeadLimits) -> Option<(usize, Refusal)> {
+    let mut beginning = Beginning::default();
+    let judge = |known: usize| Some((known, beginning.judge(&text[..known], limits).err()?));
+    let found = (0..=text.len()).find_map(judge);
+    // However much of it comes at once.
+    let at_once = Beginning::default().judge(text, limits).err();
+    assert_eq!(at_once, found.map(|(_, refusal)| refusal), "{}", text.escape_ascii());
+    found
+}
+
+const WIDE: HeadLimits = HeadLimits { method_bytes: 32, target_bytes: 200, head_bytes: 500, headers: 100 };
+
 #[test]
 fn a_beginning_is_possible_as_long_as_a_good_head_begins_so() {
-    for good in [
-        "GET / HTTP/1.1\r\nHost: h\r\nX:\r\n\r\n",
-        "GET / HTTP/1.0\r\n\r\n",
-        "OPTIONS * HTTP/1.2\r\nHost: h\r\nX: y\r\n\r\n",
-        "\r\n",
-    ] {
-        for known in 0..good.len() {
-            for before in 0..=known {
-                assert_eq!(check_beginning(&good.as_bytes()[..known], before), Ok(()), "{known} of {good:?}");
-            }
-        }
+    let targets = [
+        "/",
+        "/%41%ff",
+        "/a?b=%zz&key=1&key=2",
+        "/?key=%41&b=%zz",
+        "/?a=%&ke=&key",
+        "//?key=%zz",
+        "/é",
+        "http://h",
+        "HTTPS://[::1]:80/%41",
+        "hTTp://%41:?key=b",
+        "http://[v1.a:b]?",
+        "http://:1/",
+    ];
+    let sections = [
+        "Host: h\r\nX:\r\n",
+        "host:\r\n",
+        "Host: [1:2:3:4:5:6:7:8]:80 \r\n",
+        "Host:\ta%41 \t \r\n",
+        "Host: h:\r\nX: é\t\r\n",
+        "Host: h\r\nContent-Length: 18446744073709551615\r\n",
+        "Host: h\r\nContent-Length:  007 \r\n",
+        "Host: h\r\nTransfer-Encoding: chunked \r\n",
+        "Host: h\r\nTransfer-Encoding: x;y=\"a,\"\r\n",
+    ];
+    let mut heads =
+        vec!["GET / HTTP/1.0\r\n\r\n".into(), "OPTIONS * HTTP/1.2\r\nHost:\r\n\r\n".into(), "\r".into()];
+    heads.push("POST k*#%zz HTTP/1.1\r\nHost: h\r\n\r\n".into());
+    heads.extend(targets.map(|target| format!("GET {target} HTTP/1.1\r\nHost: h\r\n\r\n")));
+    heads.extend(sections.map(|section| format!("GET / HTTP/1.1\r\n{section}\r\n")));
+    for good in heads {
+        assert_eq!(first_refusal(good.as_bytes(), &WIDE), None, "{good:?}");
     }
+}
+
+#[test]
+fn a_beginning_is_refused_at_the_byte_that_makes_it_impossible() {
+    let too_many = "X:\r\n".repeat(100);
+    for (text, wanted) in [
+        ("*1\r", "the request line is malformed"),
+        ("GET  ", "the request line is malformed"),
+        ("GET /a\x7f", "the request line is malformed"),
+        ("METHODMETHODMETHODMETHODMETHODMET", "the method is too long"),
+        ("GET k", "the target must begin with '/' or 'http://'"),
+        ("GET *", "the target must begin with '/' or 'http://'"),
+        ("OPTIONS */", "the target must begin with '/' or 'http://'"),
+        ("GET http:/x", "the target must begin with '/' or 'http://'"),
+        ("GET httpt", "the target must begin with '/' or 'http://'"),
+        ("HEAD http ", "the target must begin with '/' or 'http://'"),
+        ("GET http:// ", "the target's authority is malformed"),
+        ("GET http:///", "the target's authority is malformed"),
+        ("GET http://u@", "the target's authority is malformed"),
+        ("GET http://h:a", "the target's authority is malformed"),
+        ("GET http://[::1/", "the target's authority is malformed"),
+        ("GET http://%4/", "the target's authority is malformed"),
+        ("GET /#", "a raw '#' in the target: write %23"),
+        ("GET /%z", "a '%' must be followed by two hex digits"),
+        ("GET /%4z", "a '%' must be followed by two hex digits"),
+        ("GET /%4 ", "a '%' must be followed by two hex digits"),
+        ("GET /a%?", "a '%' must be followed by two hex digits"),
+        ("GET /?a&key=%4&", "a '%' must be followed by two hex digits"),
+        ("GET http://h?key=%z", "a '%' must be followed by two hex digits"),
+        ("GET /?key=&key=", "more than one 'key=' in the query"),
+        ("GET / HTTP/2", "the version must be HTTP/1.0 or HTTP/1.1"),
+        ("GET / HTTP/1.11", "the version must be HTTP/1.0 or HTTP/1.1"),
+        ("GET / HTTP/1.1\r\n ", "a header name is malformed"),
+        ("GET / HTTP/1.1\r\n:", "a header name is malformed"),
+        ("GET / HTTP/1.1\r\nHost ", "a header name is malformed"),
+        ("GET / HTTP/1.1\r\nX\r", "a header name is malformed"),
+        ("GET / HTTP/1.1\r\nX: \0", "a header value is malformed"),
+        ("GET / HTTP/1.1\r\nX:\x7f", "a header value is malformed"),
+        ("GET / HTTP/1.1\r\nHost: h/", "Host is malformed"),
+        ("GET / HTTP/1.1\r\nHost: h i", "Host is malformed"),
+        ("GET / HTTP/1.1\r\nHost: h:123456", "Host is malformed"),
+        ("GET / HTTP/1.1\r\nHost: [v.", "Host is malformed"),
+        ("GET / HTTP/1.1\r\nHost: [:::]", "Host is malformed"),
+        ("GET / HTTP/1.1\r\nHost: %4\r", "Host is malformed"),
+        ("GET / HTTP/1.1\r\nHost: h\r\nhost:", "more than one Host"),
+        ("GET / HTTP/1.1\r\n\r", "Host is missing"),
+        ("GET / HTTP/1.1\r\nContent-Length: x", "Content-Length must be digits"),
+        ("GET / HTTP/1.1\r\nContent-Length: 5 5", "Content-Length must be digits"),
+        ("GET / HTTP/1.1\r\nContent-Length: \r", "Content-Length must be digits"),
+        ("GET / HTTP/1.1\r\nContent-Length: 18446744073709551616", "Content-Length is too large"),
+        ("GET / HTTP/1.1\r\nContent-Length: 1\r\nContent-Length:", "more than one Content-Length"),
+        (
+            "GET / HTTP/1.1\r\nContent-Length: 1\r\nTransfer-Encoding:",
+            "both Content-Length and Transfer-Encoding",
+        ),
+        (
+            "GET / HTTP/1.1\r\nTransfer-Encoding: x\r\nContent-Length:",
+            "both Content-Length and Transfer-Encoding",
+        ),
+        ("GET / HTTP/1.1\r\nTransfer-Encoding: gzip, chunked\r", "Transfer-Encoding must be one 'chunked'"),
+        (
+            "GET / HTTP/1.1\r\nTransfer-Encoding: x\r\nTransfer-Encoding:",
+            "Transfer-Encoding must be one 'chunked'",
+        ),
+        ("GET / HTTP/1.0\r\nTransfer-Encoding:", "Transfer-Encoding in HTTP/1.0"),
+    ] {
+        let refusal = (text.len(), Refusal::Bad(wanted));
+        assert_eq!(first_refusal(text.as_bytes(), &WIDE), Some(refusal), "{text:?}");
+    }
+    let refused = |text: &[u8]| first_refusal(text, &WIDE).map(|(at, refusal)| (at == text.len(), refusal));
+    assert_eq!(refused(b"PRI * HTTP/2"), Some((true, Refusal::Version2)));
+    assert_eq!(refused(b"GET /\xc3/"), Some((true, Refusal::Bad("the request line is malformed"))));
+    assert_eq!(refused(b"GET /\xc3 "), Some((true, Refusal::Bad("the request line is malformed"))));
+    let many = format!("GET / HTTP/1.1\r\n{too_many}Y");
+    assert_eq!(refused(many.as_bytes()), Some((true, Refusal::TooManyHeaders)));
+    let long = format!("GET /{}", "x".repeat(200));
+    assert_eq!(refused(long.as_bytes()), Some((true, Refusal::TargetTooLong)));
 }
 
 #[test]
