@@ -3,5 +3,14 @@
 //! A front turns bytes into requests and answers into bytes; what a request is for, where it goes and what its answer changes
 //! is decided here. This layer names `readthrough` and `lanes`, and neither a socket nor HTTP nor a front.
 
+pub(crate) mod answers;
+pub(crate) mod client;
+pub(crate) mod pause;
+pub(crate) mod recall;
+pub(crate) mod registry;
 #[expect(dead_code, reason = "the fronts are put on it one after the other")]
 pub(crate) mod replies;
+pub(crate) mod reply;
+pub(crate) mod words;
+
+pub(crate) use registry::Registry;

@@ -73,8 +73,17 @@ fn fronts_name_neither_the_cache_nor_redis() {
 }
 
 #[test]
+fn sessions_know_no_socket_no_http_and_no_front() {
+    let forbidden = ["front::", "TcpStream", "tokio::net", "tokio::io", "http", "cache::", "upstream::"];
+    none_names("crates/redis-proxy/src/session", &forbidden);
+}
+
+#[test]
 fn lanes_name_neither_the_cache_nor_the_fronts() {
-    none_names("crates/redis-proxy/src/lanes", &["cache::", "use cache", "readthrough", "front::"]);
+    none_names(
+        "crates/redis-proxy/src/lanes",
+        &["cache::", "use cache", "readthrough", "session::", "front::"],
+    );
 }
 
 #[test]

@@ -11,7 +11,7 @@ use super::connection::{Busy, Connection, Heard, client_name, number};
 use super::registry::Entry;
 use super::reply::{c_text, error, integer, simple};
 use super::route::Local;
-use super::session::Replies;
+use super::session::ReplyMode;
 use crate::lanes::Request;
 
 const BAD_NAME: &str = "ERR Client names cannot contain spaces, newlines or special characters.";
@@ -221,20 +221,20 @@ impl Connection {
         // Redis reads it as a C string; what it took for one of these must not get on a shared lane.
         let word = c_text(word);
         let replies = if word.eq_ignore_ascii_case(b"ON") {
-            Replies::On
+            ReplyMode::On
         } else if word.eq_ignore_ascii_case(b"OFF") {
-            Replies::Off
+            ReplyMode::Off
         } else if word.eq_ignore_ascii_case(b"SKIP") {
             // Within OFF it changes nothing.
             match self.session().replies {
-                Replies::Off => Replies::Off,
-                _ => Replies::SkipNext,
+                ReplyMode::Off => ReplyMode::Off,
+                _ => ReplyMode::SkipNext,
             }
         } else {
             return self.pass_on(request, cx);
         };
         self.session_mut().replies = replies;
-        if replies == Replies::On {
+        if replies == ReplyMode::On {
             self.unmute();
             self.say(&simple("OK"));
         }

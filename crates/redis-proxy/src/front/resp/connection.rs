@@ -35,13 +35,12 @@ use tracing::info;
 
 pub(super) use self::busy::{Busy, Heard, Hello, Login, Stay};
 use self::commands::Monitored;
-pub(super) use self::commands::{client_name, is, number};
 use self::reads::Pending;
 use super::RespFront;
 use super::changes::Seen;
 use super::pinned::Pinned;
 use super::registry::{Entry, Registry};
-use super::session::{Replies, Session};
+use super::session::{ReplyMode, Session};
 use super::tracking::Target;
 use crate::clock::now_ns;
 use crate::front::blocked::Blocked;
@@ -50,6 +49,7 @@ use crate::front::output::Output;
 use crate::front::seen::SeenKeys;
 use crate::lanes::{Identity, KeptOut, LARGE_REPLY, LaneHandle, LaneKey, Mailbox, MailboxState, Pace};
 use crate::readthrough::ReadThrough;
+pub(super) use crate::session::words::{client_name, is, number};
 use crate::timer::Timer;
 
 /// Where a connection starts: the size of its replies is not known yet.
@@ -438,7 +438,7 @@ impl Connection {
             self.front.stats.protocol_errors.add(1);
             self.closing = true;
             // CLIENT REPLY OFF silences this too.
-            if !matches!(self.session.replies, Replies::Off | Replies::SkipNext) {
+            if !matches!(self.session.replies, ReplyMode::Off | ReplyMode::SkipNext) {
                 let mut text = BytesMut::new();
                 error.encode(&mut text);
                 self.say_bytes(&text);
@@ -530,7 +530,7 @@ impl Connection {
             }
             match parser.parse(rest) {
                 Ok(Parsed::Nothing { len }) => {
-                    if self.session.replies != Replies::On && !self.nothing() {
+                    if self.session.replies != ReplyMode::On && !self.nothing() {
                         break;
                     }
                     used += len;

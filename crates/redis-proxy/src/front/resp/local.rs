@@ -12,7 +12,7 @@ use resp::{Arguments, Frame, Protocol};
 use super::connection::{Busy, Connection, Hello, Login, Stay, client_name, number};
 use super::reply::{c_text, error, integer, simple};
 use super::route::Local;
-use super::session::Replies;
+use super::session::ReplyMode;
 use crate::lanes::{Credentials, KeptOut, LaneKey, Password, Request};
 
 /// Redis 7.0, networking.c, `helloCommand`.
@@ -38,7 +38,7 @@ impl Connection {
             }
             Local::Reset => {
                 // It ends CLIENT REPLY OFF, but not the one silence that SKIP asked for.
-                let silent = self.session().replies == Replies::Skipping;
+                let silent = self.session().replies == ReplyMode::Skipping;
                 self.become_new();
                 if !silent {
                     self.say(&simple("RESET"));

@@ -3,20 +3,14 @@
 //! [`connection`] is the loop, the twin of the HTTP one. [`route`] says which way a command goes: answered by [`local`],
 //! along a shared lane as bytes, or on a connection of the client's own, whose state [`pinned`] follows.
 
-mod answers;
 mod changes;
 mod clients;
 mod connection;
 mod exec;
 mod local;
-mod pause;
 mod pinned;
-mod recall;
-mod registry;
-mod reply;
 mod rights;
 mod route;
-mod session;
 mod subscriptions;
 mod tracking;
 mod visibility;
@@ -32,15 +26,14 @@ use command::{Command, Commands, Key};
 use resp::{Arguments, Frame, RequestLimits};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
+use tokio::task::spawn_local;
 use tokio::time::{sleep, timeout};
 
+pub(crate) use crate::session::Registry;
 pub(crate) use connection::serve;
-pub(crate) use registry::Registry;
 
-use self::recall::Recall;
 use self::rights::Rights;
 use self::route::{Route, route};
-use self::session::Session;
 use crate::buffer_pool::BufferPool;
 use crate::clock::{nanos, now_ns};
 use crate::config::{Mode, ProxyAdmin, Settings};
@@ -48,6 +41,10 @@ use crate::front::drain::Drain;
 use crate::front::linger::{PATIENCE, linger};
 use crate::lanes::{Bounds, Credentials, Identity, LaneSettings, Lanes, Password};
 use crate::readthrough::Readers;
+use crate::session::client::Session;
+use crate::session::pause::Paused;
+use crate::session::recall::Recall;
+use crate::session::{answers, client as session, pause, registry, reply};
 use crate::stats::LaneStats;
 
 /// Between two looks at what commands there are.
@@ -236,6 +233,24 @@ impl RespFront {
         let (route, command) = route(commands, self.is_live.get(), arguments);
         session.calls(command.map_or("NULL", Command::name));
         (route, command)
+    }
+
+    /// Whether Redis lets clients wait, as far as it was asked to through this proxy.
+    #[inline]
+    pub(super) fn is_paused(self: &Rc<Self>) -> bool {
+        match self.registry.pauses.now() {
+            Paused::No => false,
+            Paused::Yes => true,
+            Paused::Ask => {
+                let (front, number) = (self.clone(), self.registry.pauses.number());
+                spawn_local(async move {
+                    if !front.lanes.would_wait().await {
+                        front.registry.pauses.denied(number);
+                    }
+                });
+                true
+            }
+        }
     }
 
     /// From now on a connection ends once all it was asked is answered.

@@ -2,7 +2,7 @@
 
 use std::task::Context;
 
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 use command::Command;
 use resp::{Arguments, Form, Frame, Parsed, RequestParser, encode_command};
 
@@ -13,9 +13,10 @@ use crate::front::resp::pinned::Expect;
 use crate::front::resp::registry::Tunnel;
 use crate::front::resp::reply::{c_text, error, put, simple};
 use crate::front::resp::route::{Local, Route, Why, may_stream};
-use crate::front::resp::session::Replies;
+use crate::front::resp::session::ReplyMode;
 use crate::front::resp::tracking::{Told, shows_redirect, wanted};
 use crate::lanes::{Duty, Pace, Request};
+use crate::session::words::{is, number};
 
 /// What goes before a WAIT, so that its connection has written (Redis 7.0: WAIT counts the replicas that have what its own
 /// connection wrote last). Nobody listens there.
@@ -38,14 +39,14 @@ impl Connection {
             return taken;
         }
         let silence = self.session.replies;
-        if silence != Replies::On && !self.prepare_silence() {
+        if silence != ReplyMode::On && !self.prepare_silence() {
             return false;
         }
-        if silence == Replies::SkipNext {
-            self.session.replies = Replies::Skipping;
+        if silence == ReplyMode::SkipNext {
+            self.session.replies = ReplyMode::Skipping;
         }
         let taken = self.pass(raw, form, arguments, cx);
-        if !taken && silence == Replies::SkipNext {
+        if !taken && silence == ReplyMode::SkipNext {
             self.session.replies = silence;
         }
         taken
@@ -149,7 +150,7 @@ impl Connection {
 
     /// The reply is whole.
     pub(super) fn heard(&mut self, heard: &Heard, reply: &[u8]) {
-        let silent = matches!(self.session.replies, Replies::Off | Replies::Skipping);
+        let silent = matches!(self.session.replies, ReplyMode::Off | ReplyMode::Skipping);
         self.mailbox.mute(silent);
         match heard {
             Heard::Pause(pause) if reply.starts_with(b"+") => {
@@ -307,7 +308,7 @@ impl Connection {
             Route::Local(Local::ClientReply) if is_skip(arguments) => return self.tunnel(request),
             Route::Local(_) => return self.answer_pinned(request, arguments, way, cx),
             // Commands that are silent from the first to the last may as well be so in Redis.
-            Route::Pinned(Why::Multi) if self.session.replies == Replies::Off => {
+            Route::Pinned(Why::Multi) if self.session.replies == ReplyMode::Off => {
                 return self.tunnel(request);
             }
             Route::Pinned(Why::Multi) => Expect::Multi,
@@ -421,8 +422,8 @@ impl Connection {
         };
         // Redis is to be as silent as the client has asked us to be; within MULTI it would only queue that.
         let silence: &[&[u8]] = match self.session.replies {
-            Replies::Off if !pinned.in_multi => &[b"CLIENT", b"REPLY", b"OFF"],
-            Replies::Skipping if !pinned.in_multi => &[b"CLIENT", b"REPLY", b"SKIP"],
+            ReplyMode::Off if !pinned.in_multi => &[b"CLIENT", b"REPLY", b"OFF"],
+            ReplyMode::Skipping if !pinned.in_multi => &[b"CLIENT", b"REPLY", b"SKIP"],
             _ => &[],
         };
         if !silence.is_empty() {
@@ -438,8 +439,8 @@ impl Connection {
     /// Redis has taken a MONITOR, or a replica: from here on nothing that it says answers a request.
     pub(super) fn feed(&mut self, kind: Tunnel) {
         // That was the silent one.
-        if self.session.replies == Replies::Skipping {
-            self.session.replies = Replies::On;
+        if self.session.replies == ReplyMode::Skipping {
+            self.session.replies = ReplyMode::On;
             self.mailbox.mute(false);
         }
         if let Some(pinned) = self.pinned.as_mut() {
@@ -533,8 +534,8 @@ impl Connection {
         if !self.prepare_silence() {
             return false;
         }
-        if silence == Replies::SkipNext {
-            self.session.replies = Replies::Skipping;
+        if silence == ReplyMode::SkipNext {
+            self.session.replies = ReplyMode::Skipping;
         }
         true
     }
@@ -544,10 +545,10 @@ impl Connection {
         if self.waiting() > 0 {
             return false;
         }
-        if self.session.replies == Replies::Skipping {
-            self.session.replies = Replies::On;
+        if self.session.replies == ReplyMode::Skipping {
+            self.session.replies = ReplyMode::On;
         }
-        self.mailbox.mute(self.session.replies != Replies::On);
+        self.mailbox.mute(self.session.replies != ReplyMode::On);
         true
     }
 
@@ -577,21 +578,4 @@ pub(super) enum Monitored {
 /// Whether CLIENT REPLY asks for SKIP.
 fn is_skip(arguments: Arguments<'_>) -> bool {
     arguments.get(2).is_some_and(|word| c_text(word).eq_ignore_ascii_case(b"SKIP"))
-}
-
-/// Whether the command has this name.
-pub(in crate::front::resp) fn is(arguments: Arguments<'_>, name: &[u8]) -> bool {
-    arguments.get(0).is_some_and(|word| word.eq_ignore_ascii_case(name))
-}
-
-/// A number as Redis reads it (util.c, `string2ll`): no plus, no leading zero.
-pub(in crate::front::resp) fn number<T: std::str::FromStr>(word: Option<&[u8]>) -> Option<T> {
-    let text = std::str::from_utf8(word?).ok()?;
-    let plain = text == "0" || text.bytes().all(|byte| byte.is_ascii_digit()) && !text.starts_with('0');
-    plain.then(|| text.parse().ok())?
-}
-
-/// `name`, if a client may have it: printable ASCII without blanks (networking.c, `validateClientName`).
-pub(in crate::front::resp) fn client_name(name: &[u8]) -> Option<Bytes> {
-    name.iter().all(|byte| (b'!'..=b'~').contains(byte)).then(|| Bytes::copy_from_slice(name))
 }

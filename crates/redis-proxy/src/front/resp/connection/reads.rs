@@ -21,7 +21,7 @@ use crate::clock::{nanos, now_ns};
 use crate::failure::Failure;
 use crate::front::resp::answers::{LARGE_VALUE, Said, accepts, header, write, write_missing, write_small};
 use crate::front::resp::reply::error;
-use crate::front::resp::session::{Replies, Session};
+use crate::front::resp::session::{ReplyMode, Session};
 use crate::lanes::{LARGE_REPLY, LaneKey, Pace, Request};
 use crate::readthrough::{
     Answered, Entry, Kind, Outcome, Question, ReadOptions, ReadOutcome, ReadThrough, Waiting, Words,
@@ -97,7 +97,7 @@ impl Connection {
     pub(super) fn may_be_cached(&mut self, read: Read, arguments: Arguments<'_>) -> Option<Rc<ReadThrough>> {
         let keys = if read == Read::Mget { arguments.len() - 1 } else { 1 };
         let long = arguments.iter().skip(1).take(keys).any(|key| key.len() > KEY_MAX_BYTES);
-        let off = !self.front.settings.cache || self.session.replies != Replies::On;
+        let off = !self.front.settings.cache || self.session.replies != ReplyMode::On;
         if off || long || keys > MGET_MAX_KEYS {
             return None;
         }

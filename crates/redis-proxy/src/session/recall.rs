@@ -10,25 +10,25 @@ use tokio::sync::futures::OwnedNotified;
 
 /// The rounds of one worker in which its connections look whether they have read lately.
 #[derive(Default)]
-pub(super) struct Recall {
+pub(crate) struct Recall {
     round: Cell<u64>,
     told: Arc<Notify>,
 }
 
 impl Recall {
     /// Wakes every connection that has been polled with [`told`](Self::told) since the last round.
-    pub(super) fn call(&self) {
+    pub(crate) fn call(&self) {
         self.round.set(self.round.get() + 1);
         self.told.notify_waiters();
     }
 
     /// What a connection compares with the round it has seen.
-    pub(super) fn round(&self) -> u64 {
+    pub(crate) fn round(&self) -> u64 {
         self.round.get()
     }
 
     /// Polled once by a connection's task, it wakes that task at the next round.
-    pub(super) fn told(&self) -> Pin<Box<OwnedNotified>> {
+    pub(crate) fn told(&self) -> Pin<Box<OwnedNotified>> {
         Box::pin(self.told.clone().notified_owned())
     }
 }

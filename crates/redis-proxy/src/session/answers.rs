@@ -10,17 +10,17 @@ use std::ops::Range;
 use command::Read;
 use resp::{Arguments, Protocol};
 
-use super::connection::number;
+use super::words::number;
 use crate::readthrough::{Accepts, Entry, Words, time_left_ns};
 
 /// Values above this are not copied into the output.
-pub(super) const LARGE_VALUE: usize = 16 * 1024;
+pub(crate) const LARGE_VALUE: usize = 16 * 1024;
 
 /// A reply to HGETALL above this answers nothing else: to look for a field is to read it from its start.
 const HASH_MAX_BYTES: usize = 16 * 1024;
 
 /// What has been written of an answer.
-pub(super) enum Said {
+pub(crate) enum Said {
     /// All of it.
     Whole,
     /// All but this part of the entry's value, and the line end behind it if there is one.
@@ -32,7 +32,7 @@ pub(super) enum Said {
 }
 
 /// Which answers to other questions will do for a read.
-pub(super) fn accepts(read: Read) -> Accepts {
+pub(crate) fn accepts(read: Read) -> Accepts {
     match read {
         Read::Get | Read::Mget | Read::Zrange | Read::Other => |_| false,
         Read::Strlen | Read::Getrange | Read::Getbit | Read::Exists | Read::Type => is_value,
@@ -55,7 +55,7 @@ fn is_missing(entry: &Entry) -> bool {
 
 /// Writes the answer to a read of one key. Of one with many elements of its own, those from `first` on, until `out` has
 /// `limit` bytes.
-pub(super) fn write(
+pub(crate) fn write(
     out: &mut Vec<u8>,
     read: Read,
     arguments: Arguments<'_>,
@@ -106,7 +106,7 @@ pub(super) fn write(
 
 /// Writes the answer to a GET where that is a copy of a small value: most of what is asked. Whether it is.
 #[inline]
-pub(super) fn write_small(out: &mut Vec<u8>, read: Read, entry: &Entry) -> bool {
+pub(crate) fn write_small(out: &mut Vec<u8>, read: Read, entry: &Entry) -> bool {
     let value = entry.value();
     let small = read == Read::Get && value.len() <= LARGE_VALUE && !entry.is_missing();
     if small {
@@ -155,7 +155,7 @@ fn time_left(out: &mut Vec<u8>, read: Read, entry: &Entry, now_ns: u64) -> Optio
 }
 
 /// Writes the answer to a read of a key that does not exist.
-pub(super) fn write_missing(
+pub(crate) fn write_missing(
     out: &mut Vec<u8>,
     read: Read,
     arguments: Arguments<'_>,
@@ -304,7 +304,7 @@ fn line_end(bytes: &[u8]) -> Option<usize> {
 }
 
 /// An integer as Redis reads it, with a sign.
-pub(super) fn signed(word: Option<&[u8]>) -> Option<i64> {
+pub(crate) fn signed(word: Option<&[u8]>) -> Option<i64> {
     match word?.strip_prefix(b"-") {
         Some(digits) => number::<i64>(Some(digits)).filter(|number| *number > 0).map(|number| -number),
         None => number::<i64>(word),
@@ -340,7 +340,7 @@ fn bulk(out: &mut Vec<u8>, text: &[u8]) -> Option<()> {
 }
 
 /// The line of an array, a map, a set or a bulk string.
-pub(super) fn header(out: &mut Vec<u8>, kind: u8, count: usize) -> Option<()> {
+pub(crate) fn header(out: &mut Vec<u8>, kind: u8, count: usize) -> Option<()> {
     out.push(kind);
     out.extend_from_slice(itoa::Buffer::new().format(count).as_bytes());
     out.extend_from_slice(b"\r\n");

@@ -3,16 +3,13 @@
 //! That Redis does is taken from its answer, and not for longer than [`BELIEF_NS`]: then it is asked again, by a command that
 //! would have to wait. A pause may have ended behind the proxy, or never have begun.
 
-use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::UNIX_EPOCH;
 
 use resp::Arguments;
 use sync::Mutex;
-use tokio::task::spawn_local;
 
-use super::RespFront;
-use super::connection::{is, number};
+use super::words::{is, number};
 use crate::clock::now_ns;
 
 /// How long a pause is believed in.
@@ -20,7 +17,7 @@ const BELIEF_NS: u64 = 60_000_000_000;
 
 /// What CLIENT PAUSE or UNPAUSE asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Pause {
+pub(crate) enum Pause {
     /// For so many milliseconds.
     For(u64),
     End,
@@ -28,7 +25,7 @@ pub(super) enum Pause {
 
 /// Whether Redis lets clients wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Paused {
+pub(crate) enum Paused {
     No,
     Yes,
     /// So it was said, too long ago: whoever hears this asks, and the others take it for a yes.
@@ -37,7 +34,7 @@ pub(super) enum Paused {
 
 /// What Redis has granted.
 #[derive(Default)]
-pub(super) struct Pauses {
+pub(crate) struct Pauses {
     /// Whether anything has been, for those who ask with every command.
     any: AtomicBool,
     // Never across an await.
@@ -54,7 +51,7 @@ struct Granted {
 
 impl Pause {
     /// What the request asks for, if it is one of the two and Redis may grant it.
-    pub(super) fn wanted(arguments: Arguments<'_>) -> Option<Pause> {
+    pub(crate) fn wanted(arguments: Arguments<'_>) -> Option<Pause> {
         let word = arguments.get(1).filter(|_| is(arguments, b"CLIENT"))?;
         match word.eq_ignore_ascii_case(b"PAUSE") {
             true => number(arguments.get(2)).map(Pause::For),
@@ -65,7 +62,7 @@ impl Pause {
 
 impl Pauses {
     /// Redis says OK.
-    pub(super) fn granted(&self, pause: Pause, now_ns: u64) {
+    pub(crate) fn granted(&self, pause: Pause, now_ns: u64) {
         let mut granted = self.granted.lock();
         granted.number += 1;
         match pause {
@@ -86,7 +83,7 @@ impl Pauses {
     }
 
     /// Cheap where nobody has asked for a pause.
-    pub(super) fn now(&self) -> Paused {
+    pub(crate) fn now(&self) -> Paused {
         match self.any.load(Ordering::Relaxed) {
             false => Paused::No,
             true => self.at(now_ns()),
@@ -111,35 +108,15 @@ impl Pauses {
         self.any.store(false, Ordering::Relaxed);
     }
 
-    fn number(&self) -> u64 {
+    pub(crate) fn number(&self) -> u64 {
         self.granted.lock().number
     }
 
     /// Redis has answered what it would have let wait, asked when there were so many grants.
-    fn denied(&self, number: u64) {
+    pub(crate) fn denied(&self, number: u64) {
         let mut granted = self.granted.lock();
         if granted.number == number {
             self.end(&mut granted);
-        }
-    }
-}
-
-impl RespFront {
-    /// Whether Redis lets clients wait, as far as it was asked to through this proxy.
-    #[inline]
-    pub(super) fn is_paused(self: &Rc<Self>) -> bool {
-        match self.registry.pauses.now() {
-            Paused::No => false,
-            Paused::Yes => true,
-            Paused::Ask => {
-                let (front, number) = (self.clone(), self.registry.pauses.number());
-                spawn_local(async move {
-                    if !front.lanes.would_wait().await {
-                        front.registry.pauses.denied(number);
-                    }
-                });
-                true
-            }
         }
     }
 }

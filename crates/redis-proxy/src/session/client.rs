@@ -10,26 +10,26 @@ use crate::clock::now_ns;
 use crate::lanes::{Identity, LaneKey};
 
 /// A client's state that is not tied to a connection to Redis.
-pub(super) struct Session {
+pub(crate) struct Session {
     /// Key of its lanes.
-    pub(super) key: LaneKey,
+    pub(crate) key: LaneKey,
     /// Whether it may do anything but log in: it has, or it was proven that it need not. Holds to the client's end.
-    pub(super) admitted: bool,
+    pub(crate) admitted: bool,
     /// When it came, or came anew by RESET.
-    pub(super) came_ns: u64,
+    pub(crate) came_ns: u64,
     /// When it was last proven who it is.
-    pub(super) proven_ns: u64,
+    pub(crate) proven_ns: u64,
     /// As the other clients see it.
-    pub(super) entry: Arc<Entry>,
+    pub(crate) entry: Arc<Entry>,
     /// CLIENT REPLY.
-    pub(super) replies: Replies,
+    pub(crate) replies: ReplyMode,
     /// The command that it called last, as `entry` has it.
     called: String,
 }
 
 /// What CLIENT REPLY has asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Replies {
+pub(crate) enum ReplyMode {
     On,
     Off,
     /// The next command has no reply.
@@ -39,20 +39,20 @@ pub(super) enum Replies {
 }
 
 impl Session {
-    pub(super) fn new(identity: Identity, admitted: bool, entry: Arc<Entry>) -> Self {
+    pub(crate) fn new(identity: Identity, admitted: bool, entry: Arc<Entry>) -> Self {
         Session {
             key: LaneKey { identity, db: 0, protocol: Protocol::Resp2 },
             admitted,
             came_ns: now_ns(),
             proven_ns: now_ns(),
             entry,
-            replies: Replies::On,
+            replies: ReplyMode::On,
             called: String::new(),
         }
     }
 
     /// It calls a command. Others hear of it only if it is another one than the time before.
-    pub(super) fn calls(&mut self, command: &str) {
+    pub(crate) fn calls(&mut self, command: &str) {
         if self.called != command {
             command.clone_into(&mut self.called);
             self.note(|details| command.clone_into(&mut details.command));
@@ -60,11 +60,11 @@ impl Session {
     }
 
     /// As after RESET.
-    pub(super) fn reset(&mut self, identity: Identity, admitted: bool, user: Bytes) {
+    pub(crate) fn reset(&mut self, identity: Identity, admitted: bool, user: Bytes) {
         self.key = LaneKey { identity, db: 0, protocol: Protocol::Resp2 };
         (self.admitted, self.came_ns) = (admitted, now_ns());
         self.proven_ns = self.came_ns;
-        self.replies = Replies::On;
+        self.replies = ReplyMode::On;
         self.note(|details| {
             details.user = user;
             details.db = 0;
@@ -73,32 +73,32 @@ impl Session {
         });
     }
 
-    pub(super) fn resp3(&self) -> bool {
+    pub(crate) fn resp3(&self) -> bool {
         self.key.protocol == Protocol::Resp3
     }
 
-    pub(super) fn select(&mut self, db: u32) {
+    pub(crate) fn select(&mut self, db: u32) {
         self.key.db = db;
         self.note(|details| details.db = db);
     }
 
-    pub(super) fn speak(&mut self, protocol: Protocol) {
+    pub(crate) fn speak(&mut self, protocol: Protocol) {
         self.key.protocol = protocol;
         self.note(|details| details.protocol = protocol);
     }
 
-    pub(super) fn log_in(&mut self, identity: Identity, user: Bytes) {
+    pub(crate) fn log_in(&mut self, identity: Identity, user: Bytes) {
         self.key.identity = identity;
         self.admitted = true;
         self.proven_ns = now_ns();
         self.note(|details| details.user = user);
     }
 
-    pub(super) fn rename(&mut self, name: Bytes) {
+    pub(crate) fn rename(&mut self, name: Bytes) {
         self.note(|details| details.name = name);
     }
 
-    pub(super) fn note(&self, change: impl FnOnce(&mut Details)) {
+    pub(crate) fn note(&self, change: impl FnOnce(&mut Details)) {
         change(&mut self.entry.details.lock());
     }
 }

@@ -4,26 +4,26 @@ use bytes::{Bytes, BytesMut};
 use resp::{Frame, Protocol};
 
 /// `+text`.
-pub(super) fn simple(text: &'static str) -> Frame {
+pub(crate) fn simple(text: &'static str) -> Frame {
     Frame::Simple(Bytes::from_static(text.as_bytes()))
 }
 
 /// `-text`; the text has its code first.
-pub(super) fn error(text: impl Into<Bytes>) -> Frame {
+pub(crate) fn error(text: impl Into<Bytes>) -> Frame {
     Frame::Error(text.into())
 }
 
-pub(super) fn integer(number: u64) -> Frame {
+pub(crate) fn integer(number: u64) -> Frame {
     Frame::Integer(i64::try_from(number).unwrap_or(i64::MAX))
 }
 
 /// As much of a word as C prints of it: Redis' error texts end it at a NUL.
-pub(super) fn c_text(word: &[u8]) -> &[u8] {
+pub(crate) fn c_text(word: &[u8]) -> &[u8] {
     word.split(|byte| *byte == 0).next().unwrap_or_default()
 }
 
 /// Appends `frame`, an error always on one line, as Redis does.
-pub(super) fn put(out: &mut Vec<u8>, frame: &Frame, protocol: Protocol) {
+pub(crate) fn put(out: &mut Vec<u8>, frame: &Frame, protocol: Protocol) {
     match frame {
         Frame::Error(text) => {
             out.push(b'-');

@@ -19,18 +19,18 @@ use crate::clock::now_ns;
 #[derive(Default)]
 pub(crate) struct Registry {
     next_id: AtomicU64,
-    pub(super) pauses: Pauses,
+    pub(crate) pauses: Pauses,
     /// How often Redis has changed what users may do, as far as it was asked to here.
-    pub(super) rights_changed: AtomicU64,
+    pub(crate) rights_changed: AtomicU64,
     // Taken when a client comes or goes and by CLIENT commands; never across an await.
     clients: Mutex<BTreeMap<u64, Arc<Entry>>>,
 }
 
 /// One client, as the others see it.
 pub(crate) struct Entry {
-    pub(super) id: u64,
-    pub(super) address: String,
-    pub(super) local_address: String,
+    pub(crate) id: u64,
+    pub(crate) address: String,
+    pub(crate) local_address: String,
     created_ns: u64,
     /// When it was last read from.
     last_ns: AtomicU64,
@@ -47,29 +47,29 @@ pub(crate) struct Entry {
     thrown_out: AtomicBool,
     gone: AtomicBool,
     waker: Mutex<Option<Waker>>,
-    pub(super) details: Mutex<Details>,
+    pub(crate) details: Mutex<Details>,
 }
 
 /// What a client has said of itself, and what state it is in.
 #[derive(Clone)]
-pub(super) struct Details {
-    pub(super) name: Bytes,
-    pub(super) user: Bytes,
-    pub(super) db: u32,
-    pub(super) protocol: Protocol,
-    pub(super) command: String,
+pub(crate) struct Details {
+    pub(crate) name: Bytes,
+    pub(crate) user: Bytes,
+    pub(crate) db: u32,
+    pub(crate) protocol: Protocol,
+    pub(crate) command: String,
     /// Commands queued in its transaction.
-    pub(super) multi: Option<usize>,
-    pub(super) blocked: bool,
-    pub(super) tunnel: Option<Tunnel>,
-    pub(super) subscriptions: [i64; 3],
+    pub(crate) multi: Option<usize>,
+    pub(crate) blocked: bool,
+    pub(crate) tunnel: Option<Tunnel>,
+    pub(crate) subscriptions: [i64; 3],
     /// The client that its invalidations go to, itself if 0; `None` if it does not track.
-    pub(super) redirect: Option<u64>,
+    pub(crate) redirect: Option<u64>,
 }
 
 /// What a client does whose bytes are not looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Tunnel {
+pub(crate) enum Tunnel {
     Monitor,
     Replica,
     /// What a client does, in a state that is not followed.
@@ -78,7 +78,7 @@ pub(super) enum Tunnel {
 
 impl Registry {
     /// Enters a client.
-    pub(super) fn enter(&self, address: SocketAddr, local_address: SocketAddr, user: Bytes) -> Arc<Entry> {
+    pub(crate) fn enter(&self, address: SocketAddr, local_address: SocketAddr, user: Bytes) -> Arc<Entry> {
         let id = self.next_id.fetch_add(1, Ordering::Relaxed) + 1;
         let now_ns = now_ns();
         let entry = Arc::new(Entry {
@@ -112,20 +112,20 @@ impl Registry {
         entry
     }
 
-    pub(super) fn leave(&self, entry: &Entry) {
+    pub(crate) fn leave(&self, entry: &Entry) {
         self.clients.lock().remove(&entry.id);
         entry.gone.store(true, Ordering::Relaxed);
         entry.refuse_pin();
     }
 
     /// Ends a client, which nobody sees any more from here on. It is gone once its own worker has looked at it.
-    pub(super) fn kill(&self, entry: &Entry) {
+    pub(crate) fn kill(&self, entry: &Entry) {
         self.clients.lock().remove(&entry.id);
         entry.kill();
     }
 
     /// Everybody, in the order of their coming.
-    pub(super) fn all(&self) -> Vec<Arc<Entry>> {
+    pub(crate) fn all(&self) -> Vec<Arc<Entry>> {
         self.clients.lock().values().cloned().collect()
     }
 
@@ -136,7 +136,7 @@ impl Registry {
         clients.iter().filter(is_of).for_each(|client| client.throw_out());
     }
 
-    pub(super) fn get(&self, id: u64) -> Option<Arc<Entry>> {
+    pub(crate) fn get(&self, id: u64) -> Option<Arc<Entry>> {
         self.clients.lock().get(&id).cloned()
     }
 
@@ -147,34 +147,34 @@ impl Registry {
 }
 
 impl Entry {
-    pub(super) fn touch(&self, now_ns: u64) {
+    pub(crate) fn touch(&self, now_ns: u64) {
         self.last_ns.store(now_ns, Ordering::Relaxed);
     }
 
-    pub(super) fn set_upstream_id(&self, id: Option<i64>) {
+    pub(crate) fn set_upstream_id(&self, id: Option<i64>) {
         self.upstream_id.store(id.unwrap_or(0), Ordering::Relaxed);
         self.wake_pin_waiters();
     }
 
     /// From now on the client has a pin, whatever it does with it, for one more of the others.
-    pub(super) fn want_pin(&self) {
+    pub(crate) fn want_pin(&self) {
         self.pin_refused.store(false, Ordering::Relaxed);
         self.pin_wanted.fetch_add(1, Ordering::Relaxed);
         self.wake();
     }
 
     /// One of them needs it no longer.
-    pub(super) fn release_pin(&self) {
+    pub(crate) fn release_pin(&self) {
         self.pin_wanted.fetch_sub(1, Ordering::Relaxed);
         self.wake();
     }
 
-    pub(super) fn is_pin_wanted(&self) -> bool {
+    pub(crate) fn is_pin_wanted(&self) -> bool {
         self.pin_wanted.load(Ordering::Relaxed) > 0 && !self.pin_refused.load(Ordering::Relaxed)
     }
 
     /// It has none, and will not get one.
-    pub(super) fn refuse_pin(&self) {
+    pub(crate) fn refuse_pin(&self) {
         self.pin_refused.store(true, Ordering::Relaxed);
         self.wake_pin_waiters();
     }
@@ -187,7 +187,7 @@ impl Entry {
     }
 
     /// Ready once it has a pin, or will have none.
-    pub(super) fn poll_pin(&self, cx: &Context<'_>) -> Poll<bool> {
+    pub(crate) fn poll_pin(&self, cx: &Context<'_>) -> Poll<bool> {
         self.pin_waiters.lock().push(cx.waker().clone());
         // Both are stored before the waiters are woken: what is not seen here is followed by a wake.
         match (self.upstream_id(), self.is_pin_wanted()) {
@@ -198,7 +198,7 @@ impl Entry {
     }
 
     /// Ready once its connections are closed.
-    pub(super) fn poll_gone(&self, cx: &Context<'_>) -> Poll<()> {
+    pub(crate) fn poll_gone(&self, cx: &Context<'_>) -> Poll<()> {
         self.pin_waiters.lock().push(cx.waker().clone());
         // Stored before the waiters are woken, too.
         match self.gone.load(Ordering::Relaxed) {
@@ -212,12 +212,12 @@ impl Entry {
     }
 
     /// The id that Redis knows its pin by.
-    pub(super) fn upstream_id(&self) -> Option<i64> {
+    pub(crate) fn upstream_id(&self) -> Option<i64> {
         Some(self.upstream_id.load(Ordering::Relaxed)).filter(|id| *id != 0)
     }
 
     /// The task of `cx` is the one that a kill wakes.
-    pub(super) fn register(&self, cx: &Context<'_>) {
+    pub(crate) fn register(&self, cx: &Context<'_>) {
         *self.waker.lock() = Some(cx.waker().clone());
     }
 
@@ -238,16 +238,16 @@ impl Entry {
     }
 
     /// Whether that has been asked for since the last question.
-    pub(super) fn is_thrown_out(&self) -> bool {
+    pub(crate) fn is_thrown_out(&self) -> bool {
         self.thrown_out.load(Ordering::Relaxed) && self.thrown_out.swap(false, Ordering::Relaxed)
     }
 
-    pub(super) fn is_killed(&self) -> bool {
+    pub(crate) fn is_killed(&self) -> bool {
         self.killed.load(Ordering::Relaxed)
     }
 
     /// Its kind, as `CLIENT LIST TYPE` has it.
-    pub(super) fn kind(&self) -> &'static str {
+    pub(crate) fn kind(&self) -> &'static str {
         let details = self.details.lock();
         match details.tunnel {
             Some(Tunnel::Replica) => "replica",
@@ -258,7 +258,7 @@ impl Entry {
 
     /// Its line in CLIENT LIST, in the form of Redis 7.0 (networking.c, `catClientInfoString`). Figures that the proxy does
     /// not have are 0; `unread` is what is held of its requests.
-    pub(super) fn line(&self, unread: usize) -> Vec<u8> {
+    pub(crate) fn line(&self, unread: usize) -> Vec<u8> {
         let now_ns = now_ns();
         let seconds = |since: u64| now_ns.saturating_sub(since) / 1_000_000_000;
         let details = self.details.lock().clone();
