@@ -10,7 +10,7 @@ use rustix::event::epoll::EventFlags;
 use rustix::io::Errno;
 use socket2::{Domain, Protocol, Socket, Type};
 
-use crate::http::{Answer, Reader};
+use crate::http::{ResponseHead, ResponseReader};
 use crate::tally::Fault;
 
 /// How long the first connections may take.
@@ -44,12 +44,12 @@ pub(crate) struct Connection {
     /// Of these, the newest ones that no write was tried for.
     fresh: usize,
     most_outstanding: usize,
-    reader: Reader,
+    reader: ResponseReader,
 }
 
 /// How a connection came to its end, and what that cost.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct End {
+pub(crate) struct ConnectionEnd {
     /// What befell the requests that were outstanding, but one that is `short`.
     pub(crate) fault: Fault,
     pub(crate) lost: usize,
@@ -69,7 +69,7 @@ impl Connection {
             outstanding: VecDeque::new(),
             fresh: 0,
             most_outstanding,
-            reader: Reader::default(),
+            reader: ResponseReader::default(),
         }
     }
 
@@ -163,7 +163,11 @@ impl Connection {
     ///
     /// # Errors
     /// The connection has ended, or cannot be used further.
-    pub(crate) fn read(&mut self, room: &mut [u8], mut tell: impl FnMut(u64, Answer)) -> Result<(), Fault> {
+    pub(crate) fn read(
+        &mut self,
+        room: &mut [u8],
+        mut tell: impl FnMut(u64, ResponseHead),
+    ) -> Result<(), Fault> {
         let Some(stream) = &mut self.stream else { return Ok(()) };
         let count = match stream.read(room) {
             Ok(0) => return Err(Fault::Closed),
@@ -196,7 +200,7 @@ impl Connection {
     }
 
     /// Ends it for this reason.
-    pub(crate) fn end(&mut self, fault: Fault) -> End {
+    pub(crate) fn end(&mut self, fault: Fault) -> ConnectionEnd {
         self.stream = None;
         self.is_connecting = false;
         self.output.clear();
@@ -206,7 +210,7 @@ impl Connection {
         self.outstanding.clear();
         let reader = std::mem::take(&mut self.reader);
         let is_short = fault == Fault::Closed && reader.is_within() && lost > 0;
-        End {
+        ConnectionEnd {
             fault,
             lost: lost - usize::from(is_short),
             is_short,

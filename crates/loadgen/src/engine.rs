@@ -24,7 +24,7 @@ use rustix::thread::set_current_timer_slack;
 use crate::connection::Connection;
 use crate::http::Requests;
 use crate::options::Options;
-use crate::schedule::{Pace, Schedule};
+use crate::schedule::{Loop, Schedule};
 use crate::tally::{Fault, Tally};
 use crate::zipf::Zipf;
 
@@ -83,8 +83,8 @@ impl Engine {
         answered: Arc<AtomicU64>,
     ) -> io::Result<Engine> {
         let most_outstanding = match schedule.pace {
-            Pace::Open { .. } => options.max_outstanding,
-            Pace::Closed { depth } => depth,
+            Loop::Open { .. } => options.max_outstanding,
+            Loop::Closed { depth } => depth,
         };
         let connect = |socket| Connection::new(socket, most_outstanding);
         let engine = Engine {
@@ -158,7 +158,7 @@ impl Engine {
 
     /// In a closed loop: as many requests as are missing on a connection.
     fn top_up(&mut self, number: usize) {
-        let Pace::Closed { depth } = self.schedule.pace else { return };
+        let Loop::Closed { depth } = self.schedule.pace else { return };
         let now_ns = self.now_ns();
         if now_ns < self.schedule.end_ns && self.connections[number].fd().is_some() {
             for _ in self.connections[number].outstanding()..depth {
@@ -184,7 +184,7 @@ impl Engine {
         for number in fresh.drain(..) {
             let now_ns = self.now_ns();
             let connection = &mut self.connections[number];
-            let is_open = matches!(self.schedule.pace, Pace::Open { .. });
+            let is_open = matches!(self.schedule.pace, Loop::Open { .. });
             for due_ns in connection.take_fresh() {
                 if is_open && self.schedule.is_measured(due_ns) {
                     self.tally.lag.saturating_record(now_ns.saturating_sub(due_ns));

@@ -43,7 +43,7 @@ impl Requests {
 
 /// A whole answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Answer {
+pub(crate) struct ResponseHead {
     pub(crate) status: u16,
     /// What it says of its origin: a cache's memory or not; `None` where it says nothing.
     pub(crate) hit: Option<bool>,
@@ -58,16 +58,20 @@ pub(crate) struct Garbled;
 
 /// Takes answers apart, however they arrive. Bodies are counted and dropped.
 #[derive(Debug, Default)]
-pub(crate) struct Reader {
+pub(crate) struct ResponseReader {
     /// The beginning of a head whose end has not come.
     head: Vec<u8>,
     /// An answer whose body is on its way, and what is missing of it.
-    body: Option<(Answer, u64)>,
+    body: Option<(ResponseHead, u64)>,
 }
 
-impl Reader {
+impl ResponseReader {
     /// Reads `bytes` and tells every answer that is whole with them.
-    pub(crate) fn read(&mut self, mut bytes: &[u8], mut tell: impl FnMut(Answer)) -> Result<(), Garbled> {
+    pub(crate) fn read(
+        &mut self,
+        mut bytes: &[u8],
+        mut tell: impl FnMut(ResponseHead),
+    ) -> Result<(), Garbled> {
         while !bytes.is_empty() {
             let (answer, left) = match self.body.take() {
                 Some(body) => body,
@@ -94,7 +98,7 @@ impl Reader {
     }
 
     /// Takes a head off `bytes`, or keeps its beginning.
-    fn head(&mut self, bytes: &mut &[u8]) -> Result<Option<Answer>, Garbled> {
+    fn head(&mut self, bytes: &mut &[u8]) -> Result<Option<ResponseHead>, Garbled> {
         if self.head.is_empty() {
             if let Some((answer, length)) = parse(bytes)? {
                 *bytes = &bytes[length..];
@@ -117,7 +121,7 @@ impl Reader {
 }
 
 /// The answer that a head announces, and the head's length; `None` where its end has not come.
-fn parse(bytes: &[u8]) -> Result<Option<(Answer, usize)>, Garbled> {
+fn parse(bytes: &[u8]) -> Result<Option<(ResponseHead, usize)>, Garbled> {
     let mut headers = [httparse::EMPTY_HEADER; HEADERS];
     let mut response = httparse::Response::new(&mut headers);
     let httparse::Status::Complete(length) = response.parse(bytes).map_err(|_| Garbled)? else {
@@ -138,7 +142,7 @@ fn parse(bytes: &[u8]) -> Result<Option<(Answer, usize)>, Garbled> {
             hit = Some(has_word(value, b"hit"));
         }
     }
-    Ok(Some((Answer { status, hit, body_bytes: body_bytes.ok_or(Garbled)?, is_last }, length)))
+    Ok(Some((ResponseHead { status, hit, body_bytes: body_bytes.ok_or(Garbled)?, is_last }, length)))
 }
 
 /// Whether `word` is one of the words of a field: `redis-proxy; hit`, `HIT from cache`, `keep-alive, x`.
@@ -157,14 +161,14 @@ mod tests {
         HTTP/1.0 404 Not Found\r\nX-Cache: HIT\r\nContent-Length: 2\r\nConnection: keep-alive\r\n\r\nno\
         HTTP/1.1 503 Busy\r\nConnection: close\r\nContent-Length: 1\r\n\r\n!";
 
-    fn answer(status: u16, hit: Option<bool>, body_bytes: u64, is_last: bool) -> Answer {
-        Answer { status, hit, body_bytes, is_last }
+    fn answer(status: u16, hit: Option<bool>, body_bytes: u64, is_last: bool) -> ResponseHead {
+        ResponseHead { status, hit, body_bytes, is_last }
     }
 
     #[test]
     fn answers_are_the_same_however_they_arrive() {
         for size in 1..=ANSWERS.len() {
-            let mut reader = Reader::default();
+            let mut reader = ResponseReader::default();
             let mut told = Vec::new();
             for piece in ANSWERS.chunks(size) {
                 reader.read(piece, |answer| told.push(answer)).unwrap();
@@ -184,7 +188,7 @@ mod tests {
     #[test]
     fn half_an_answer_is_seen() {
         for half in [&b"HTTP/1.1 200"[..], b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhell"] {
-            let mut reader = Reader::default();
+            let mut reader = ResponseReader::default();
             reader.read(half, |answer| panic!("{answer:?}")).unwrap();
             assert!(reader.is_within());
         }
@@ -201,7 +205,7 @@ mod tests {
             &endless,
         ];
         for bytes in wrong {
-            assert_eq!(Reader::default().read(bytes, |answer| panic!("{answer:?}")), Err(Garbled));
+            assert_eq!(ResponseReader::default().read(bytes, |answer| panic!("{answer:?}")), Err(Garbled));
         }
     }
 }

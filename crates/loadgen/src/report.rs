@@ -188,7 +188,7 @@ impl fmt::Display for Report {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::http::Answer;
+    use crate::http::ResponseHead;
     use crate::options::tests::parse;
 
     fn report(args: &[&str], fill: impl FnOnce(&mut Tally)) -> Report {
@@ -197,12 +197,13 @@ mod tests {
         Report::new(parse(args).unwrap(), tally)
     }
 
-    const ANSWER: Answer = Answer { status: 200, hit: Some(true), body_bytes: 100, is_last: false };
+    const ANSWER: ResponseHead =
+        ResponseHead { status: 200, hit: Some(true), body_bytes: 100, is_last: false };
 
     #[test]
     fn a_run_without_values_or_with_a_failed_connection_is_not_sound() {
         assert!(!report(&[], |_| {}).is_sound());
-        assert!(!report(&[], |tally| tally.answer(Answer { status: 503, ..ANSWER }, 0, 1)).is_sound());
+        assert!(!report(&[], |tally| tally.answer(ResponseHead { status: 503, ..ANSWER }, 0, 1)).is_sound());
         assert!(report(&[], |tally| tally.answer(ANSWER, 0, 1)).is_sound());
         let broken = report(&[], |tally| {
             tally.answer(ANSWER, 0, 1);

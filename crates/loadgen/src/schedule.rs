@@ -9,7 +9,7 @@ const SECOND_NS: u128 = 1_000_000_000;
 /// The requests of one thread: of all threads' requests, every `stride`th from its own number on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Schedule {
-    pub(crate) pace: Pace,
+    pub(crate) pace: Loop,
     /// From here on requests are measured.
     pub(crate) warm_ns: u64,
     /// From here on none is sent.
@@ -18,7 +18,7 @@ pub(crate) struct Schedule {
 
 /// What makes the next request due.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Pace {
+pub(crate) enum Loop {
     /// The clock: an open loop.
     Open {
         /// Requests a second, of all threads.
@@ -39,8 +39,8 @@ impl Schedule {
     /// The part of the thread with this number.
     pub(crate) fn new(options: &Options, number: u64) -> Self {
         let pace = match options.rate {
-            Rate::Max => Pace::Closed { depth: options.pipeline },
-            Rate::PerSecond(rate) => Pace::Open { rate, next: number, stride: options.threads as u64 },
+            Rate::Max => Loop::Closed { depth: options.pipeline },
+            Rate::PerSecond(rate) => Loop::Open { rate, next: number, stride: options.threads as u64 },
         };
         let warm_ns = nanos(options.warmup);
         Schedule { pace, warm_ns, end_ns: warm_ns.saturating_add(nanos(options.duration)) }
@@ -49,18 +49,18 @@ impl Schedule {
     /// When the next request is due; `None` in a closed loop and at the end.
     pub(crate) fn next_ns(&self) -> Option<u64> {
         match self.pace {
-            Pace::Open { rate, next, .. } => {
+            Loop::Open { rate, next, .. } => {
                 let due_ns = u128::from(next) * SECOND_NS / u128::from(rate);
                 u64::try_from(due_ns).ok().filter(|due_ns| *due_ns < self.end_ns)
             }
-            Pace::Closed { .. } => None,
+            Loop::Closed { .. } => None,
         }
     }
 
     /// Takes the next request off the schedule if it is due at `now_ns`; when it was due.
     pub(crate) fn take_due(&mut self, now_ns: u64) -> Option<u64> {
         let due_ns = self.next_ns().filter(|due_ns| *due_ns <= now_ns)?;
-        if let Pace::Open { next, stride, .. } = &mut self.pace {
+        if let Loop::Open { next, stride, .. } = &mut self.pace {
             *next += *stride;
         }
         Some(due_ns)
@@ -83,7 +83,7 @@ mod tests {
 
     fn schedule(rate: u64, number: u64, threads: u64) -> Schedule {
         Schedule {
-            pace: Pace::Open { rate, next: number, stride: threads },
+            pace: Loop::Open { rate, next: number, stride: threads },
             warm_ns: 1_000_000_000,
             end_ns: 3_000_000_000,
         }

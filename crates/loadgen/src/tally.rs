@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use hdrhistogram::Histogram;
 
-use crate::http::Answer;
+use crate::http::ResponseHead;
 
 /// The longest latency that is told from longer ones: a minute.
 const MOST_NS: u64 = 60_000_000_000;
@@ -91,7 +91,7 @@ impl Tally {
     }
 
     /// An answer, at `now_ns`, to a request that was due at `due_ns`.
-    pub(crate) fn answer(&mut self, answer: Answer, due_ns: u64, now_ns: u64) {
+    pub(crate) fn answer(&mut self, answer: ResponseHead, due_ns: u64, now_ns: u64) {
         *self.statuses.entry(answer.status).or_default() += 1;
         self.hits += u64::from(answer.hit == Some(true));
         self.misses += u64::from(answer.hit == Some(false));
@@ -144,7 +144,8 @@ mod tests {
     #[test]
     fn latency_counts_from_the_time_due_and_of_values_alone() {
         let mut tally = Tally::new();
-        let answer = |status| Answer { status, hit: Some(status == 200), body_bytes: 3, is_last: false };
+        let answer =
+            |status| ResponseHead { status, hit: Some(status == 200), body_bytes: 3, is_last: false };
         tally.answer(answer(200), 1_000, 201_000);
         tally.answer(answer(503), 1_000, 1_500);
         assert_eq!((tally.latency.len(), tally.latency.max() / 1_000), (1, 200));
@@ -156,7 +157,7 @@ mod tests {
         let mut all = Tally::new();
         for part in 1..=2 {
             let mut tally = Tally::new();
-            let answer = Answer { status: 200, hit: None, body_bytes: 7, is_last: false };
+            let answer = ResponseHead { status: 200, hit: None, body_bytes: 7, is_last: false };
             tally.answer(answer, 0, part * 1_000);
             tally.fault(Fault::Reset, 3);
             tally.fault(Fault::Closed, 0);

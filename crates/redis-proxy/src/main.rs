@@ -3,7 +3,7 @@
 use std::io::{self, ErrorKind, Write, stdout};
 use std::process::ExitCode;
 
-use redis_proxy::config::{Command, ConfigError, Settings, load};
+use redis_proxy::config::{ConfigError, Invocation, Settings, load};
 use redis_proxy::{Ended, check_health, last_word, run};
 
 /// Gives freed pages back at once (.cargo/config.toml), which keeps the resident size within CAPACITY_BYTES when the
@@ -22,13 +22,13 @@ const SIGNALLED: u8 = 128;
 
 fn main() -> ExitCode {
     match command() {
-        Ok(Command::Done(text)) => print(&text, ExitCode::SUCCESS),
-        Ok(Command::CheckHealth(settings)) => match check_health(&settings) {
+        Ok(Invocation::Done(text)) => print(&text, ExitCode::SUCCESS),
+        Ok(Invocation::CheckHealth(settings)) => match check_health(&settings) {
             Ok(()) => ExitCode::SUCCESS,
             Err(why) => fail(&why, FAILED),
         },
-        Ok(Command::Bench(options)) => bench(&options),
-        Ok(Command::Run(settings)) => match run(*settings, settings_now) {
+        Ok(Invocation::Bench(options)) => bench(&options),
+        Ok(Invocation::Run(settings)) => match run(*settings, settings_now) {
             Ok(Ended::Drained) => ExitCode::SUCCESS,
             Ok(Ended::Signalled(number)) => ExitCode::from(SIGNALLED + number),
             Ok(Ended::Broken) => ExitCode::from(BROKEN),
@@ -38,14 +38,14 @@ fn main() -> ExitCode {
     }
 }
 
-fn command() -> Result<Command, ConfigError> {
+fn command() -> Result<Invocation, ConfigError> {
     load(std::env::args_os(), |name| std::env::var_os(name))
 }
 
 /// The settings once more, with files as they are now.
 fn settings_now() -> Result<Settings, ConfigError> {
     match command()? {
-        Command::Run(settings) => Ok(*settings),
+        Invocation::Run(settings) => Ok(*settings),
         other => unreachable!("the flags are those of the start: {other:?}"),
     }
 }

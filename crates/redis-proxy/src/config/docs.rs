@@ -6,7 +6,7 @@ use std::fmt::Write;
 use std::path::Path;
 
 use super::table::{self, Setting};
-use super::value::Accepts;
+use super::value::SettingKind;
 
 const INTRODUCTION: &str = "\
 # Configuration
@@ -87,9 +87,9 @@ fn table_row(setting: &Setting) -> String {
         default => format!("`{default}`"),
     };
     let accepts = match setting.accepts {
-        Accepts::Url => "a URL, as below".to_owned(),
+        SettingKind::Url => "a URL, as below".to_owned(),
         // What a time and a size look like is said once, above.
-        Accepts::Time { .. } | Accepts::Bytes { .. } => without_example(&setting.accepts.expected()),
+        SettingKind::Time { .. } | SettingKind::Bytes { .. } => without_example(&setting.accepts.expected()),
         _ => setting.accepts.expected(),
     };
     format!("| `{}` | {default} | {accepts} | {} |", setting.name, setting.doc)

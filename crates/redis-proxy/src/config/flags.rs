@@ -8,10 +8,10 @@ use clap::{Arg, ArgAction, ArgMatches, Command};
 
 use super::error::{ConfigError, quoted};
 use super::table::{self, Setting};
-use super::value::Accepts;
+use super::value::SettingKind;
 
 /// What the command line says.
-pub(super) enum Parsed {
+pub(super) enum CommandLine {
     /// Flags to go on with.
     Flags(Flags),
     /// The subcommand `bench`; the settings are not for it.
@@ -57,17 +57,17 @@ const BENCH: &str = "bench";
 ///
 /// # Errors
 /// A flag that does not exist, is given twice, or lacks its value.
-pub(super) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Parsed, ConfigError> {
+pub(super) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<CommandLine, ConfigError> {
     match command().try_get_matches_from(args) {
         Ok(matches) => match matches.subcommand_matches(BENCH) {
             Some(bench) => {
                 let options = loadgen::Options::from_matches(bench).map_err(ConfigError::other)?;
-                Ok(Parsed::Bench(Box::new(options)))
+                Ok(CommandLine::Bench(Box::new(options)))
             }
-            None => Ok(Parsed::Flags(Flags(matches))),
+            None => Ok(CommandLine::Flags(Flags(matches))),
         },
         Err(error) => match error.kind() {
-            ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => Ok(Parsed::Text(error.to_string())),
+            ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => Ok(CommandLine::Text(error.to_string())),
             _ => Err(one_line(&error)),
         },
     }
@@ -131,7 +131,7 @@ fn flag(setting: &'static Setting) -> Arg {
         .allow_negative_numbers(true)
         .help(format!("{doc} [default: {default}] [accepts: {expected}] [env: {name}]"));
     match setting.accepts {
-        Accepts::Switch { .. } => arg.num_args(0..=1).require_equals(true).default_missing_value("on"),
+        SettingKind::Switch { .. } => arg.num_args(0..=1).require_equals(true).default_missing_value("on"),
         _ => arg,
     }
 }

@@ -279,7 +279,7 @@ pub enum LogFormat {
 
 /// What the command line asks for.
 #[derive(Debug)]
-pub enum Command {
+pub enum Invocation {
     /// Serve with these settings.
     Run(Box<Settings>),
     /// Ask the program that runs with these settings whether it is ready.
@@ -297,31 +297,31 @@ pub enum Command {
 pub fn load(
     args: impl IntoIterator<Item = OsString>,
     env: impl Fn(&str) -> Option<OsString>,
-) -> Result<Command, ConfigError> {
+) -> Result<Invocation, ConfigError> {
     let flags = match flags::parse(args)? {
-        flags::Parsed::Flags(flags) => flags,
-        flags::Parsed::Bench(options) => return Ok(Command::Bench(options)),
-        flags::Parsed::Text(text) => return Ok(Command::Done(text)),
+        flags::CommandLine::Flags(flags) => flags,
+        flags::CommandLine::Bench(options) => return Ok(Invocation::Bench(options)),
+        flags::CommandLine::Text(text) => return Ok(Invocation::Done(text)),
     };
     let values = Values::collect(&flags, &env)?;
     let settings = settle(&values)?;
     if flags.print_config() {
-        return Ok(Command::Done(render::values(&values, &settings)));
+        return Ok(Invocation::Done(render::values(&values, &settings)));
     }
     if flags.check_config() {
-        return Ok(Command::Done("the settings are good\n".into()));
+        return Ok(Invocation::Done("the settings are good\n".into()));
     }
     if flags.check_health() {
-        return Ok(Command::CheckHealth(Box::new(settings)));
+        return Ok(Invocation::CheckHealth(Box::new(settings)));
     }
-    Ok(Command::Run(Box::new(settings)))
+    Ok(Invocation::Run(Box::new(settings)))
 }
 
 impl Default for Settings {
     /// What holds where nothing is set.
     fn default() -> Self {
         match load([OsString::from("redis-proxy")], |_| None) {
-            Ok(Command::Run(settings)) => *settings,
+            Ok(Invocation::Run(settings)) => *settings,
             other => unreachable!("the defaults are accepted, says a test: {other:?}"),
         }
     }

@@ -7,7 +7,7 @@ use upstream::{Address, Endpoint, Secret, Source, Tls, Who};
 use super::error::{ConfigError, quoted};
 use super::redis_url::{self, RedisUrl};
 use super::sources::{self, Given, Origin, Values};
-use super::value::{Accepts, Value};
+use super::value::{SettingKind, Value};
 
 const TLS_PARTS: [&str; 4] = ["REDIS_TLS_CA", "REDIS_TLS_CERT", "REDIS_TLS_KEY", "REDIS_TLS_SERVER_NAME"];
 
@@ -93,7 +93,7 @@ fn url(values: &Values) -> Result<Option<RedisUrl>, ConfigError> {
         return Err(ConfigError::conflict(given, part, "give the address as a URL or in parts"));
     }
     let url = redis_url::parse(text).map_err(|why| {
-        let expected = format!("{}; {why}", Accepts::Url.expected());
+        let expected = format!("{}; {why}", SettingKind::Url.expected());
         ConfigError::bad_value(given.name, &redis_url::masked(text), &given.origin, &expected)
     })?;
     let switch = values.given("REDIS_TLS");

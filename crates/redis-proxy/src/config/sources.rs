@@ -10,7 +10,7 @@ use super::file::{self, Line};
 use super::flags::Flags;
 use super::redis_url;
 use super::table::{self, Setting};
-use super::value::{Accepts, Value};
+use super::value::{SettingKind, Value};
 
 /// Where a value was given.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -214,7 +214,7 @@ fn raw(
 /// Whether a variable with the name of a port to listen on is Kubernetes' word of a service: beside one named `admin` every
 /// pod has `ADMIN_PORT=tcp://10.0.0.1:80`. It is nobody's choice.
 fn is_injected(setting: &Setting, text: &OsStr) -> bool {
-    let port = matches!(setting.accepts, Accepts::Port) && setting.name.contains('_');
+    let port = matches!(setting.accepts, SettingKind::Port) && setting.name.contains('_');
     port && text.to_str().is_some_and(redis_url::is_service_address)
 }
 

@@ -3,14 +3,14 @@
 
 use std::time::Duration;
 
-use super::value::Accepts;
+use super::value::SettingKind;
 
 /// One setting.
 pub(super) struct Setting {
     /// The environment variable; the flag and the key of the file are made from it.
     pub(super) name: &'static str,
     /// What is accepted, with its range.
-    pub(super) accepts: Accepts,
+    pub(super) accepts: SettingKind,
     /// The default as an operator would write it; empty is not set.
     pub(super) default: &'static str,
     /// What it is, in one or two sentences.
@@ -53,20 +53,20 @@ const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
 const MILLION: u64 = 1_000_000;
 
-const fn row(name: &'static str, accepts: Accepts, default: &'static str, doc: &'static str) -> Setting {
+const fn row(name: &'static str, accepts: SettingKind, default: &'static str, doc: &'static str) -> Setting {
     Setting { name, accepts, default, doc }
 }
 
-const fn count(min: u64, max: u64) -> Accepts {
-    Accepts::Count { min, max, word: None }
+const fn count(min: u64, max: u64) -> SettingKind {
+    SettingKind::Count { min, max, word: None }
 }
 
-const fn bytes(min: u64, max: u64) -> Accepts {
-    Accepts::Bytes { min, max, word: None }
+const fn bytes(min: u64, max: u64) -> SettingKind {
+    SettingKind::Bytes { min, max, word: None }
 }
 
-const fn time(min: Duration, max: Duration) -> Accepts {
-    Accepts::Time { min, max }
+const fn time(min: Duration, max: Duration) -> SettingKind {
+    SettingKind::Time { min, max }
 }
 
 /// The table.
@@ -74,12 +74,17 @@ pub(super) const SECTIONS: &[Section] = &[
     Section {
         title: "Ports",
         settings: &[
-            row("HOST", Accepts::Host, "127.0.0.1", "Address or name that the data port listens on."),
-            row("PORT", Accepts::Port, "5000", "The data port. 0 is any free port, which the log names."),
-            row("ADMIN_HOST", Accepts::Host, "127.0.0.1", "Address or name that the admin port listens on."),
+            row("HOST", SettingKind::Host, "127.0.0.1", "Address or name that the data port listens on."),
+            row("PORT", SettingKind::Port, "5000", "The data port. 0 is any free port, which the log names."),
+            row(
+                "ADMIN_HOST",
+                SettingKind::Host,
+                "127.0.0.1",
+                "Address or name that the admin port listens on.",
+            ),
             row(
                 "ADMIN_PORT",
-                Accepts::Port,
+                SettingKind::Port,
                 "5001",
                 "The admin port. 0 is any free port, which the log names.",
             ),
@@ -96,7 +101,7 @@ pub(super) const SECTIONS: &[Section] = &[
             ),
             row(
                 "CAPACITY_BYTES",
-                Accepts::Bytes { min: MIB, max: 1 << 46, word: Some("off") },
+                SettingKind::Bytes { min: MIB, max: 1 << 46, word: Some("off") },
                 "off",
                 "The most memory that the cache may take, beside CAPACITY.",
             ),
@@ -119,7 +124,7 @@ pub(super) const SECTIONS: &[Section] = &[
         settings: &[
             row(
                 "COHERENCE",
-                Accepts::OneOf(&["ttl", "tracking", "strict"]),
+                SettingKind::OneOf(&["ttl", "tracking", "strict"]),
                 "ttl",
                 "What a hit promises over HTTP: `ttl`, at most GLOBAL_EXPIRY old; `tracking`, at most MAX_STALENESS old, by \
                  Redis' own word of every change; `strict`, what Redis holds now. See docs/coherence.md.",
@@ -132,14 +137,14 @@ pub(super) const SECTIONS: &[Section] = &[
             ),
             row(
                 "HONOR_NO_CACHE",
-                Accepts::Switch { auto: true },
+                SettingKind::Switch { auto: true },
                 "auto",
                 "Whether a request with `Cache-Control: no-cache` or `max-age=0` is answered with what Redis holds now. `auto`: not \
                  in `ttl`, where each would cost Redis a GET.",
             ),
             row(
                 "CANARY_KEY",
-                Accepts::Text,
+                SettingKind::Text,
                 "redis-proxy:canary",
                 "In `tracking` and `strict`: a key that is written once a minute to see that Redis tells of it. \
                  `off`: none is.",
@@ -155,48 +160,48 @@ pub(super) const SECTIONS: &[Section] = &[
     Section {
         title: "Redis",
         settings: &[
-            row("REDIS_HOST", Accepts::Host, "127.0.0.1", "Address or name of the backing Redis."),
+            row("REDIS_HOST", SettingKind::Host, "127.0.0.1", "Address or name of the backing Redis."),
             row(
                 "REDIS_PORT",
-                Accepts::RedisPort,
+                SettingKind::RedisPort,
                 "6379",
                 "Its port. `tcp://10.0.0.1:6379`, as Kubernetes injects it, is understood.",
             ),
-            row("REDIS_USERNAME", Accepts::Text, "", "The ACL user; without it Redis' `default` user."),
-            row("REDIS_PASSWORD", Accepts::Password, "", "The password; without it no AUTH is sent."),
-            row("REDIS_PASSWORD_FILE", Accepts::File, "", "A file that holds REDIS_PASSWORD."),
+            row("REDIS_USERNAME", SettingKind::Text, "", "The ACL user; without it Redis' `default` user."),
+            row("REDIS_PASSWORD", SettingKind::Password, "", "The password; without it no AUTH is sent."),
+            row("REDIS_PASSWORD_FILE", SettingKind::File, "", "A file that holds REDIS_PASSWORD."),
             row("REDIS_DB", count(0, i32::MAX as u64), "0", "The database that is selected."),
             row(
                 "REDIS_URL",
-                Accepts::Url,
+                SettingKind::Url,
                 "",
                 "All of the above in one: `redis://user:password@host:6379/0`, `rediss://` for TLS, \
                  `unix:///path/redis.sock?db=0`.",
             ),
-            row("REDIS_URL_FILE", Accepts::File, "", "A file that holds REDIS_URL."),
+            row("REDIS_URL_FILE", SettingKind::File, "", "A file that holds REDIS_URL."),
             row(
                 "REDIS_TLS",
-                Accepts::Switch { auto: false },
+                SettingKind::Switch { auto: false },
                 "",
                 "Talk TLS to REDIS_HOST. Any other REDIS_TLS_ setting switches it on as well.",
             ),
             row(
                 "REDIS_TLS_CA",
-                Accepts::File,
+                SettingKind::File,
                 "",
                 "PEM file of the authorities to trust instead of the system's.",
             ),
-            row("REDIS_TLS_CERT", Accepts::File, "", "PEM file of the client's certificate chain."),
-            row("REDIS_TLS_KEY", Accepts::File, "", "PEM file of the client's private key."),
+            row("REDIS_TLS_CERT", SettingKind::File, "", "PEM file of the client's certificate chain."),
+            row("REDIS_TLS_KEY", SettingKind::File, "", "PEM file of the client's private key."),
             row(
                 "REDIS_TLS_SERVER_NAME",
-                Accepts::Text,
+                SettingKind::Text,
                 "",
                 "The name that the server's certificate must carry, where it is not the host.",
             ),
             row(
                 "WITH_REDIS",
-                Accepts::Switch { auto: true },
+                SettingKind::Switch { auto: true },
                 "off",
                 "Start a redis-server of our own on a private unix socket, and end it on exit. `auto`: only \
                  where no address is set.",
@@ -305,26 +310,26 @@ pub(super) const SECTIONS: &[Section] = &[
         settings: &[
             row(
                 "RESP_HOST",
-                Accepts::Host,
+                SettingKind::Host,
                 "127.0.0.1",
                 "Address or name that the port for Redis clients listens on, whatever HOST is.",
             ),
             row(
                 "RESP_PORT",
-                Accepts::Port,
+                SettingKind::Port,
                 "6380",
                 "The port for Redis clients, which speak RESP2 or RESP3; `off`: none. 0 is any free port, which the log names.",
             ),
             row(
                 "RESP_IDENTITY",
-                Accepts::OneOf(&["client", "proxy"]),
+                SettingKind::OneOf(&["client", "proxy"]),
                 "client",
                 "Who a Redis client is before it logs in: nobody in particular (`client`), or the user of REDIS_USERNAME \
                  and REDIS_PASSWORD (`proxy`), which is refused unless RESP_HOST is a loopback address.",
             ),
             row(
                 "RESP_PROXY_ADMIN",
-                Accepts::OneOf(&["loopback", "all", "off"]),
+                SettingKind::OneOf(&["loopback", "all", "off"]),
                 "loopback",
                 "Which Redis clients may empty the cache (PROXY CACHE FLUSH): those whose own address is a loopback one, a local \
                  sidecar's among them; all that Redis lets in; none.",
@@ -355,7 +360,7 @@ pub(super) const SECTIONS: &[Section] = &[
             ),
             row(
                 "RESP_COHERENCE",
-                Accepts::OneOf(&["tracking", "strict", "ttl", "off"]),
+                SettingKind::OneOf(&["tracking", "strict", "ttl", "off"]),
                 "tracking",
                 "What a hit promises a Redis client, as COHERENCE does to HTTP; `off`: its reads go to Redis, and so they do \
                  where `tracking` and `strict` find a server that cannot track. Its writes leave nothing old in the cache \
@@ -430,7 +435,7 @@ pub(super) const SECTIONS: &[Section] = &[
         title: "Answers",
         settings: &[row(
             "HTTP_CACHE_CONTROL",
-            Accepts::HeaderValue,
+            SettingKind::HeaderValue,
             "no-cache",
             "The `Cache-Control` of an answer that carries a value.",
         )],
@@ -440,21 +445,21 @@ pub(super) const SECTIONS: &[Section] = &[
         settings: &[
             row(
                 "WORKERS",
-                Accepts::Count { min: 1, max: 1024, word: Some("auto") },
+                SettingKind::Count { min: 1, max: 1024, word: Some("auto") },
                 "auto",
                 "Threads that serve connections, each with one connection to Redis. `auto`: one a core.",
             ),
             row(
                 "LOG",
-                Accepts::LogFilter,
+                SettingKind::LogFilter,
                 "info",
                 "What is logged: `error`, `warn`, `info`, `debug`, `trace`, `off`, or by module: \
                  `warn,redis_proxy=debug`.",
             ),
-            row("LOG_FORMAT", Accepts::OneOf(&["text", "json"]), "text", "How a log line is written."),
+            row("LOG_FORMAT", SettingKind::OneOf(&["text", "json"]), "text", "How a log line is written."),
             row(
                 "ACCESS_LOG",
-                Accepts::Count { min: 0, max: u32::MAX as u64, word: Some("off") },
+                SettingKind::Count { min: 0, max: u32::MAX as u64, word: Some("off") },
                 "off",
                 "Log one request in this many; 1 is every request, 0 or `off` none.",
             ),

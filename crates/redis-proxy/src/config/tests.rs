@@ -10,14 +10,14 @@ use super::*;
 
 type Pairs<'a> = &'a [(&'a str, &'a str)];
 
-fn load_with(args: &[&str], env: Pairs<'_>) -> Result<Command, ConfigError> {
+fn load_with(args: &[&str], env: Pairs<'_>) -> Result<Invocation, ConfigError> {
     let args = ["redis-proxy"].iter().chain(args).map(OsString::from);
     load(args, |name| env.iter().find(|(key, _)| *key == name).map(|(_, value)| OsString::from(value)))
 }
 
 fn settings(args: &[&str], env: Pairs<'_>) -> Settings {
     match load_with(args, env) {
-        Ok(Command::Run(settings)) => *settings,
+        Ok(Invocation::Run(settings)) => *settings,
         other => panic!("{args:?} {env:?}: {other:?}"),
     }
 }
@@ -30,7 +30,7 @@ fn error(args: &[&str], env: Pairs<'_>) -> String {
 
 fn printed(args: &[&str], env: Pairs<'_>) -> String {
     match load_with(args, env) {
-        Ok(Command::Done(text)) => text,
+        Ok(Invocation::Done(text)) => text,
         other => panic!("{args:?} {env:?}: {other:?}"),
     }
 }

@@ -8,7 +8,7 @@ use bytesize::ByteSize;
 use super::redis_url;
 
 /// The kind of a setting, with its range.
-pub(super) enum Accepts {
+pub(super) enum SettingKind {
     /// A whole number, or `word`.
     Count { min: u64, max: u64, word: Option<&'static str> },
     /// A size in bytes, or `word`.
@@ -54,36 +54,36 @@ pub(super) enum Value {
     Address { host: String, port: u16 },
 }
 
-impl Accepts {
+impl SettingKind {
     /// Understands `text`; `None` is a text that is not accepted.
     pub(super) fn parse(&self, text: &str) -> Option<Value> {
         match *self {
-            Accepts::Count { word: Some(word), .. } | Accepts::Bytes { word: Some(word), .. }
+            SettingKind::Count { word: Some(word), .. } | SettingKind::Bytes { word: Some(word), .. }
                 if text == word =>
             {
                 Some(Value::Word(word))
             }
-            Accepts::Count { min, max, .. } => number(text, min, max),
-            Accepts::Bytes { min, max, .. } => {
+            SettingKind::Count { min, max, .. } => number(text, min, max),
+            SettingKind::Bytes { min, max, .. } => {
                 size(text).filter(|n| (min..=max).contains(n)).map(Value::Number)
             }
-            Accepts::Time { min, max } => span(text).filter(|t| (min..=max).contains(t)).map(Value::Time),
-            Accepts::Port if text == "off" => Some(Value::Word("off")),
-            Accepts::Port => number(text, 0, 65_535),
-            Accepts::RedisPort => match redis_url::tcp_address(text) {
+            SettingKind::Time { min, max } => span(text).filter(|t| (min..=max).contains(t)).map(Value::Time),
+            SettingKind::Port if text == "off" => Some(Value::Word("off")),
+            SettingKind::Port => number(text, 0, 65_535),
+            SettingKind::RedisPort => match redis_url::tcp_address(text) {
                 Some((host, port)) => Some(Value::Address { host, port }),
                 None => number(text, 1, 65_535),
             },
-            Accepts::Host => host(text).map(Value::Text),
-            Accepts::Switch { auto } => switch(text, auto).map(|word| Value::Text(word.into())),
-            Accepts::OneOf(words) => words.contains(&text).then(|| Value::Text(text.into())),
-            Accepts::LogFilter => is_log_filter(text).then(|| Value::Text(text.into())),
-            Accepts::HeaderValue => is_header_value(text).then(|| Value::Text(text.into())),
-            Accepts::Text => {
+            SettingKind::Host => host(text).map(Value::Text),
+            SettingKind::Switch { auto } => switch(text, auto).map(|word| Value::Text(word.into())),
+            SettingKind::OneOf(words) => words.contains(&text).then(|| Value::Text(text.into())),
+            SettingKind::LogFilter => is_log_filter(text).then(|| Value::Text(text.into())),
+            SettingKind::HeaderValue => is_header_value(text).then(|| Value::Text(text.into())),
+            SettingKind::Text => {
                 (!text.is_empty() && !text.contains(char::is_control)).then(|| Value::Text(text.into()))
             }
             // Whether it can be read, and whether it is a URL, is told later and in more words.
-            Accepts::File | Accepts::Password | Accepts::Url => {
+            SettingKind::File | SettingKind::Password | SettingKind::Url => {
                 (!text.is_empty()).then(|| Value::Text(text.into()))
             }
         }
@@ -93,8 +93,10 @@ impl Accepts {
     pub(super) fn expected(&self) -> String {
         let or = |word: Option<&str>| word.map_or(String::new(), |word| format!(" or \"{word}\""));
         match self {
-            Accepts::Count { min, max, word } => format!("a whole number from {min} to {max}{}", or(*word)),
-            Accepts::Bytes { min, max, word } => {
+            SettingKind::Count { min, max, word } => {
+                format!("a whole number from {min} to {max}{}", or(*word))
+            }
+            SettingKind::Bytes { min, max, word } => {
                 format!(
                     "a size from {} to {}, such as 4096, 64KiB or 1MiB{}{}",
                     show_size(*min),
@@ -103,27 +105,29 @@ impl Accepts {
                     or(*word)
                 )
             }
-            Accepts::Time { min, max } => {
+            SettingKind::Time { min, max } => {
                 format!(
                     "a time from {} to {}, such as 5s, 500ms or 1m30s; a bare number is seconds",
                     show_span(*min),
                     show_span(*max)
                 )
             }
-            Accepts::Port => "a port from 0 (any free one) to 65535 or \"off\"".into(),
-            Accepts::RedisPort => "a port from 1 to 65535 or tcp://host:port".into(),
-            Accepts::Host => "a host name or an IP address, without port".into(),
-            Accepts::Switch { auto: false } => "on or off".into(),
-            Accepts::Switch { auto: true } => "on, off or auto".into(),
-            Accepts::OneOf(words) => words.join(" or "),
-            Accepts::LogFilter => {
+            SettingKind::Port => "a port from 0 (any free one) to 65535 or \"off\"".into(),
+            SettingKind::RedisPort => "a port from 1 to 65535 or tcp://host:port".into(),
+            SettingKind::Host => "a host name or an IP address, without port".into(),
+            SettingKind::Switch { auto: false } => "on or off".into(),
+            SettingKind::Switch { auto: true } => "on, off or auto".into(),
+            SettingKind::OneOf(words) => words.join(" or "),
+            SettingKind::LogFilter => {
                 "error, warn, info, debug, trace or off, or a list such as warn,redis_proxy=debug".into()
             }
-            Accepts::HeaderValue => "a header value of visible ASCII characters, with spaces within".into(),
-            Accepts::Text => "a text without control characters".into(),
-            Accepts::File => "the path of a readable file".into(),
-            Accepts::Password => "a text that is not empty".into(),
-            Accepts::Url => {
+            SettingKind::HeaderValue => {
+                "a header value of visible ASCII characters, with spaces within".into()
+            }
+            SettingKind::Text => "a text without control characters".into(),
+            SettingKind::File => "the path of a readable file".into(),
+            SettingKind::Password => "a text that is not empty".into(),
+            SettingKind::Url => {
                 "redis://[user:password@]host[:port][/db], rediss://... or unix:///path[?db=n]".into()
             }
         }
@@ -132,27 +136,27 @@ impl Accepts {
     /// The unit, as a placeholder in `--help`.
     pub(super) fn unit(&self) -> &'static str {
         match self {
-            Accepts::Count { .. } => "NUMBER",
-            Accepts::Bytes { .. } => "BYTES",
-            Accepts::Time { .. } => "TIME",
-            Accepts::Port | Accepts::RedisPort => "PORT",
-            Accepts::Host => "HOST",
-            Accepts::Switch { auto: false } => "on|off",
-            Accepts::Switch { auto: true } => "on|off|auto",
-            Accepts::OneOf(_) => "WORD",
-            Accepts::LogFilter => "FILTER",
-            Accepts::HeaderValue | Accepts::Text => "TEXT",
-            Accepts::File => "FILE",
-            Accepts::Password => "PASSWORD",
-            Accepts::Url => "URL",
+            SettingKind::Count { .. } => "NUMBER",
+            SettingKind::Bytes { .. } => "BYTES",
+            SettingKind::Time { .. } => "TIME",
+            SettingKind::Port | SettingKind::RedisPort => "PORT",
+            SettingKind::Host => "HOST",
+            SettingKind::Switch { auto: false } => "on|off",
+            SettingKind::Switch { auto: true } => "on|off|auto",
+            SettingKind::OneOf(_) => "WORD",
+            SettingKind::LogFilter => "FILTER",
+            SettingKind::HeaderValue | SettingKind::Text => "TEXT",
+            SettingKind::File => "FILE",
+            SettingKind::Password => "PASSWORD",
+            SettingKind::Url => "URL",
         }
     }
 
     /// `text` as it may be shown.
     pub(super) fn masked(&self, text: &str) -> String {
         match self {
-            Accepts::Password => "***".into(),
-            Accepts::Url => redis_url::masked(text),
+            SettingKind::Password => "***".into(),
+            SettingKind::Url => redis_url::masked(text),
             _ => text.into(),
         }
     }
@@ -160,7 +164,7 @@ impl Accepts {
     /// `value` as an operator would write it, secrets masked.
     pub(super) fn show(&self, value: &Value) -> String {
         match (self, value) {
-            (Accepts::Bytes { .. }, Value::Number(n)) => show_size(*n),
+            (SettingKind::Bytes { .. }, Value::Number(n)) => show_size(*n),
             (_, Value::Number(n)) => n.to_string(),
             (_, Value::Time(t)) => show_span(*t),
             (_, Value::Text(text)) => self.masked(text),
