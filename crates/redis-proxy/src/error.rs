@@ -25,7 +25,7 @@ pub enum Error {
         needed: usize,
     },
     /// `--with-redis` could not start a Redis.
-    OwnRedis(crate::with_redis::Error),
+    OwnRedis(crate::with_redis::OwnRedisError),
     /// The system refuses a thread, a handler or an event queue.
     System(io::Error),
 }

@@ -89,9 +89,9 @@ impl Places {
     }
 
     /// Joins those who wait.
-    pub(crate) fn wait(self: &Arc<Self>) -> Waiting {
+    pub(crate) fn wait(self: &Arc<Self>) -> QueuedClient {
         self.waiting.fetch_add(1, Ordering::Relaxed);
-        Waiting { places: self.clone(), got: false }
+        QueuedClient { places: self.clone(), got: false }
     }
 
     /// Waits until nobody waits, every place is free and nobody is seen off. Nobody gets one afterwards.
@@ -138,12 +138,12 @@ impl Seats {
 }
 
 /// A client that waits for a place.
-pub(crate) struct Waiting {
+pub(crate) struct QueuedClient {
     places: Arc<Places>,
     got: bool,
 }
 
-impl Waiting {
+impl QueuedClient {
     /// Ready when a place is its own, in the order of those who asked; for its sake idle connections are asked to go. None
     /// if `or_none` and there are not enough of them.
     pub(crate) async fn place(mut self, or_none: bool) -> Option<Place> {
@@ -170,7 +170,7 @@ impl Waiting {
     }
 }
 
-impl Drop for Waiting {
+impl Drop for QueuedClient {
     fn drop(&mut self) {
         let mut seats = self.places.seats.lock();
         let others = self.places.waiting.fetch_sub(1, Ordering::Relaxed) - 1;

@@ -5,7 +5,7 @@ use tracing::{info, warn};
 
 use crate::config::{ConfigError, Named, Settings};
 use crate::logging;
-use crate::shutdown::{Notice, Notices};
+use crate::shutdown::{OtherSignal, OtherSignals};
 
 /// Reads the settings as at the start: the same flags and environment, the files as they are now.
 pub type Reread = fn() -> Result<Settings, ConfigError>;
@@ -15,17 +15,17 @@ pub type Reread = fn() -> Result<Settings, ConfigError>;
 const TAKEN: [&str; 3] = ["LOG", "REDIS_PASSWORD_FILE", "REDIS_URL_FILE"];
 
 /// Attends to signals that end nothing. Never ends.
-pub(crate) async fn attend(mut notices: Notices, mut now: Named, reread: Reread) {
+pub(crate) async fn attend(mut notices: OtherSignals, mut now: Named, reread: Reread) {
     loop {
         match notices.next().await {
             // A file may be a pipe that nobody writes to, or on a disk that is away.
-            Notice::Reload => match spawn_blocking(reread).await {
+            OtherSignal::Reload => match spawn_blocking(reread).await {
                 Ok(Ok(new)) => now = take(&now, &new),
                 Ok(Err(error)) => warn!(%error, "not reloaded: the settings stay as they were"),
                 // It panicked, and said so.
                 Err(_) => {}
             },
-            Notice::Unknown(signal) => {
+            OtherSignal::Unknown(signal) => {
                 info!(signal, "a signal that means nothing to this program is ignored")
             }
         }

@@ -14,7 +14,7 @@ pub(crate) struct Signals {
 }
 
 /// The signals that end nothing: SIGHUP where it asks to reload, SIGUSR1 and SIGUSR2.
-pub(crate) struct Notices {
+pub(crate) struct OtherSignals {
     reload: Option<Signal>,
     usr1: Signal,
     usr2: Signal,
@@ -22,7 +22,7 @@ pub(crate) struct Notices {
 
 /// What a signal that ends nothing asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Notice {
+pub(crate) enum OtherSignal {
     /// Reading the settings once more.
     Reload,
     /// Nothing that we know; the signal's name.
@@ -33,7 +33,7 @@ pub(crate) enum Notice {
 ///
 /// # Errors
 /// The system refuses a handler.
-pub(crate) fn signals() -> io::Result<(Signals, Notices)> {
+pub(crate) fn signals() -> io::Result<(Signals, OtherSignals)> {
     let hangup = || signal(SignalKind::hangup());
     // Looked at before we change it.
     let (ends, reload) = match (is_ignored(SignalKind::hangup()), stdin().is_terminal()) {
@@ -49,7 +49,7 @@ pub(crate) fn signals() -> io::Result<(Signals, Notices)> {
         hangup: ends,
     };
     let (usr1, usr2) = (signal(SignalKind::user_defined1())?, signal(SignalKind::user_defined2())?);
-    Ok((signals, Notices { reload, usr1, usr2 }))
+    Ok((signals, OtherSignals { reload, usr1, usr2 }))
 }
 
 /// Whether the process ignores a signal, as far as the system tells (proc_pid_status(5), SigIgn).
@@ -72,12 +72,12 @@ impl Signals {
     }
 }
 
-impl Notices {
-    pub(crate) async fn next(&mut self) -> Notice {
+impl OtherSignals {
+    pub(crate) async fn next(&mut self) -> OtherSignal {
         tokio::select! {
-            () = next_of(&mut self.reload) => Notice::Reload,
-            _ = self.usr1.recv() => Notice::Unknown("SIGUSR1"),
-            _ = self.usr2.recv() => Notice::Unknown("SIGUSR2"),
+            () = next_of(&mut self.reload) => OtherSignal::Reload,
+            _ = self.usr1.recv() => OtherSignal::Unknown("SIGUSR1"),
+            _ = self.usr2.recv() => OtherSignal::Unknown("SIGUSR2"),
         }
     }
 }

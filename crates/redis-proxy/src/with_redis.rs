@@ -56,7 +56,7 @@ pub struct OwnRedis {
 /// Why the Redis of `--with-redis` did not start. Displays as one line; all of them are the machine's, and trying
 /// again does not help.
 #[derive(Debug)]
-pub enum Error {
+pub enum OwnRedisError {
     /// There is no redis-server.
     Missing,
     /// Something else that it needs could not be made.
@@ -67,18 +67,18 @@ pub enum Error {
     Silent(String),
 }
 
-impl std::error::Error for Error {}
+impl std::error::Error for OwnRedisError {}
 
-impl fmt::Display for Error {
+impl fmt::Display for OwnRedisError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Error::Missing => f.write_str(
+            OwnRedisError::Missing => f.write_str(
                 "--with-redis: there is no redis-server on PATH; install it (Debian: apt-get install redis-server, \
                  or make deps) or give an address in REDIS_URL or REDIS_HOST",
             ),
-            Error::Io(what, error) => write!(f, "--with-redis: cannot {what}: {error}"),
-            Error::Ended(status, line) => write!(f, "--with-redis: redis-server ended at once ({status}): {line}"),
-            Error::Silent(line) => {
+            OwnRedisError::Io(what, error) => write!(f, "--with-redis: cannot {what}: {error}"),
+            OwnRedisError::Ended(status, line) => write!(f, "--with-redis: redis-server ended at once ({status}): {line}"),
+            OwnRedisError::Silent(line) => {
                 write!(f, "--with-redis: redis-server did not answer within {PATIENCE:?}; its last line: {line}")
             }
         }
@@ -89,9 +89,10 @@ impl fmt::Display for Error {
 ///
 /// # Errors
 /// redis-server is missing or does not answer in time.
-pub fn start() -> Result<OwnRedis, Error> {
-    let program = find_server().ok_or(Error::Missing)?;
-    let directory = make_directory().map_err(|error| Error::Io("make a directory for its socket", error))?;
+pub fn start() -> Result<OwnRedis, OwnRedisError> {
+    let program = find_server().ok_or(OwnRedisError::Missing)?;
+    let directory =
+        make_directory().map_err(|error| OwnRedisError::Io("make a directory for its socket", error))?;
     start_in(&program, directory.clone()).inspect_err(|_| {
         // The guard may have been faster.
         let _ = fs::remove_dir_all(&directory);
@@ -122,20 +123,20 @@ impl Drop for OwnRedis {
     }
 }
 
-fn start_in(program: &Path, directory: PathBuf) -> Result<OwnRedis, Error> {
+fn start_in(program: &Path, directory: PathBuf) -> Result<OwnRedis, OwnRedisError> {
     let socket = directory.join("redis.sock");
     // Held open: the guard removes the directory before we have read why redis-server ended.
-    let (mut log, guard) =
-        spawn(program, &directory, &socket).map_err(|error| Error::Io("start redis-server", error))?;
+    let (mut log, guard) = spawn(program, &directory, &socket)
+        .map_err(|error| OwnRedisError::Io("start redis-server", error))?;
     let mut own = OwnRedis { directory, guard, pipe: None, address: Address::Unix(socket.clone()) };
     own.pipe = own.guard.stdin.take();
     let deadline = Instant::now() + PATIENCE;
     while !answers(&socket) {
         match own.guard.try_wait() {
-            Ok(None) if Instant::now() >= deadline => return Err(Error::Silent(last_line(&mut log))),
+            Ok(None) if Instant::now() >= deadline => return Err(OwnRedisError::Silent(last_line(&mut log))),
             Ok(None) => thread::sleep(POLL),
-            Ok(Some(status)) => return Err(Error::Ended(status, last_line(&mut log))),
-            Err(error) => return Err(Error::Io("wait for redis-server", error)),
+            Ok(Some(status)) => return Err(OwnRedisError::Ended(status, last_line(&mut log))),
+            Err(error) => return Err(OwnRedisError::Io("wait for redis-server", error)),
         }
     }
     Ok(own)
@@ -308,7 +309,7 @@ mod tests {
 
     #[test]
     fn a_missing_server_is_told_in_one_line() {
-        let text = Error::Missing.to_string();
+        let text = OwnRedisError::Missing.to_string();
         assert!(text.contains("apt-get install redis-server") && !text.contains('\n'), "{text}");
     }
 

@@ -12,7 +12,7 @@ use crate::clock::now_ns;
 const MOST: usize = 64;
 
 pub(super) struct Connections {
-    places: Arc<Semaphore>,
+    permits: Arc<Semaphore>,
     /// Those that have not been told to end. At most [`MOST`].
     open: Mutex<Vec<Arc<Connection>>>,
     /// A connection has its answer, so it may be told to end.
@@ -26,8 +26,8 @@ struct Connection {
     end: Notify,
 }
 
-/// A connection's place; given back when dropped.
-pub(super) struct Place {
+/// A connection's permit; given back when dropped.
+pub(super) struct AdminPermit {
     connection: Arc<Connection>,
     all: Arc<Connections>,
     _permit: OwnedSemaphorePermit,
@@ -36,36 +36,36 @@ pub(super) struct Place {
 impl Connections {
     pub(super) fn new() -> Arc<Self> {
         Arc::new(Connections {
-            places: Arc::new(Semaphore::new(MOST)),
+            permits: Arc::new(Semaphore::new(MOST)),
             open: Mutex::default(),
             idled: Notify::new(),
         })
     }
 
-    /// A place for one that has come. Where there is none, that which lies idle for longest ends; where all are
+    /// A permit for one that has come. Where there is none, that which lies idle for longest ends; where all are
     /// being answered, it waits for the first answer.
-    pub(super) async fn place(self: &Arc<Self>) -> Place {
+    pub(super) async fn permit(self: &Arc<Self>) -> AdminPermit {
         loop {
-            if let Ok(permit) = self.places.clone().try_acquire_owned() {
+            if let Ok(permit) = self.permits.clone().try_acquire_owned() {
                 return self.take(permit);
             }
             self.end_idlest();
             tokio::select! {
                 // The semaphore is never closed.
-                Ok(permit) = self.places.clone().acquire_owned() => return self.take(permit),
+                Ok(permit) = self.permits.clone().acquire_owned() => return self.take(permit),
                 () = self.idled.notified() => {}
             }
         }
     }
 
-    fn take(self: &Arc<Self>, permit: OwnedSemaphorePermit) -> Place {
+    fn take(self: &Arc<Self>, permit: OwnedSemaphorePermit) -> AdminPermit {
         let connection = Arc::new(Connection {
             idle_since_ns: AtomicU64::new(now_ns()),
             asking: AtomicUsize::new(0),
             end: Notify::new(),
         });
         self.open.lock().push(connection.clone());
-        Place { connection, all: self.clone(), _permit: permit }
+        AdminPermit { connection, all: self.clone(), _permit: permit }
     }
 
     fn end_idlest(&self) {
@@ -78,7 +78,7 @@ impl Connections {
     }
 }
 
-impl Place {
+impl AdminPermit {
     /// Returns when the connection is to make room for another.
     pub(super) async fn is_wanted(&self) {
         self.connection.end.notified().await;
@@ -95,7 +95,7 @@ impl Place {
     }
 }
 
-impl Drop for Place {
+impl Drop for AdminPermit {
     fn drop(&mut self) {
         self.all.open.lock().retain(|one| !Arc::ptr_eq(one, &self.connection));
     }

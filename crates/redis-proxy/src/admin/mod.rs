@@ -78,12 +78,12 @@ async fn accept(listener: TcpListener, watched: Watched) -> io::Result<()> {
             tokio::time::sleep(ERROR_PAUSE).await;
             continue;
         };
-        let place = connections.place().await;
+        let permit = connections.permit().await;
         let (watched, registry) = (watched.clone(), registry.clone());
         tokio::spawn(async move {
             let service = service_fn(|request| {
-                let (watched, registry, place) = (&watched, &registry, &place);
-                async move { Ok::<_, Infallible>(place.asking(answer(&request, watched, registry)).await) }
+                let (watched, registry, permit) = (&watched, &registry, &permit);
+                async move { Ok::<_, Infallible>(permit.asking(answer(&request, watched, registry)).await) }
             });
             let connection = http1::Builder::new()
                 .timer(TokioTimer::new())
@@ -92,7 +92,7 @@ async fn accept(listener: TcpListener, watched: Watched) -> io::Result<()> {
             tokio::select! {
                 // A client that breaks off concerns nobody.
                 _ = connection => {}
-                () = place.is_wanted() => {}
+                () = permit.is_wanted() => {}
             }
         });
     }

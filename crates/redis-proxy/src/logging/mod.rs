@@ -18,7 +18,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Registry, fmt, reload};
 
 use crate::config::LogFormat;
-use queue::{Line, QUEUE};
+use queue::{LineWriter, QUEUE};
 
 /// How long the end of the program waits for lines that are queued.
 const LAST_WRITES: Duration = Duration::from_secs(1);
@@ -35,7 +35,7 @@ pub(crate) fn start(filter: &str, format: LogFormat) -> Result<(), ParseError> {
     let (filter, handle) = reload::Layer::new(filter);
     let events = tracing_subscriber::registry().with(filter);
     // Without the last a line that cannot be written is told on standard error, by a macro that panics there.
-    let lines = fmt::layer().with_writer(|| Line).log_internal_errors(false);
+    let lines = fmt::layer().with_writer(|| LineWriter).log_internal_errors(false);
     // A second subscriber is refused: the first one goes on.
     let started = match format {
         LogFormat::Text => events.with(lines.with_ansi(stderr().is_terminal())).try_init(),

@@ -22,9 +22,9 @@ const MOST_BYTES: usize = 4 << 20;
 const BATCH_BYTES: usize = 64 << 10;
 
 /// The log is the process's, as standard error is.
-pub(super) static QUEUE: Queue = Queue::new();
+pub(super) static QUEUE: LogQueue = LogQueue::new();
 
-pub(super) struct Queue {
+pub(super) struct LogQueue {
     // Taken to add a line and to take one, never while one is written.
     lines: Mutex<Lines>,
     came: Condvar,
@@ -39,9 +39,9 @@ struct Lines {
     runs: bool,
 }
 
-impl Queue {
+impl LogQueue {
     const fn new() -> Self {
-        Queue {
+        LogQueue {
             lines: Mutex::new(Lines { waiting: VecDeque::new(), bytes: 0, runs: false }),
             came: Condvar::new(),
             all_written: Condvar::new(),
@@ -151,9 +151,9 @@ fn write(to: BorrowedFd<'_>, bytes: &[u8]) -> Result<(), (usize, Errno)> {
 }
 
 /// What the subscriber writes a line to; it comes whole, in one call.
-pub(super) struct Line;
+pub(super) struct LineWriter;
 
-impl Write for Line {
+impl Write for LineWriter {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         QUEUE.push(line);
         Ok(line.len())
@@ -170,13 +170,13 @@ mod tests {
 
     #[test]
     fn what_does_not_fit_is_dropped_and_counted() {
-        let queue = Queue::new();
+        let queue = LogQueue::new();
         (0..MOST_LINES + 2).for_each(|_| queue.push(b"line\n"));
         assert_eq!((queue.lock().waiting.len(), queue.dropped()), (MOST_LINES, 2));
         queue.push_always(b"the last\n");
         assert_eq!(queue.lock().waiting.len(), MOST_LINES + 1);
 
-        let queue = Queue::new();
+        let queue = LogQueue::new();
         queue.push(&vec![b'x'; MOST_BYTES]);
         queue.push(b"x");
         assert_eq!((queue.lock().bytes, queue.dropped()), (MOST_BYTES, 1));
