@@ -6,7 +6,7 @@
 use bytes::Bytes;
 use resp::{DecodeError, Frame, FrameLimits};
 
-use crate::replies::Outcome;
+use crate::replies::Decoded;
 
 /// Most values that an aggregate may announce.
 const MAX_ANNOUNCED: u128 = 1 << 40;
@@ -14,7 +14,7 @@ const MAX_ANNOUNCED: u128 = 1 << 40;
 const DEEPEST: usize = 8_192;
 
 /// What a stream that consists of `data` means.
-pub(crate) fn decode(limits: FrameLimits, data: &[u8]) -> Outcome {
+pub(crate) fn decode(limits: FrameLimits, data: &[u8]) -> Decoded {
     let mut frames = Vec::new();
     let mut rest = data;
     loop {
@@ -22,8 +22,8 @@ pub(crate) fn decode(limits: FrameLimits, data: &[u8]) -> Outcome {
         match reply.value(0, false) {
             Ok(_) if reply.over => frames.push(Frame::Oversized { announced: reply.payload }),
             Ok(frame) => frames.push(frame),
-            Err(Stop::More) => return Outcome { frames, error: None },
-            Err(Stop::Refused(error)) => return Outcome { frames, error: Some(error) },
+            Err(Stop::More) => return Decoded { frames, error: None },
+            Err(Stop::Refused(error)) => return Decoded { frames, error: Some(error) },
         }
         rest = reply.rest;
     }

@@ -93,13 +93,13 @@ pub fn resp_decoder(data: &[u8]) {
 
 /// All that came out of a stream: its frames, and the error that ended it.
 #[derive(Debug, PartialEq)]
-pub(crate) struct Outcome {
+pub(crate) struct Decoded {
     pub(crate) frames: Vec<Frame>,
     pub(crate) error: Option<DecodeError>,
 }
 
 /// Feeds `data` in pieces; `size` gives the length of the one that starts at an offset.
-fn decode(limits: FrameLimits, data: &[u8], size: impl Fn(usize) -> usize) -> Outcome {
+fn decode(limits: FrameLimits, data: &[u8], size: impl Fn(usize) -> usize) -> Decoded {
     let mut decoder = Decoder::new(limits);
     let mut buffer = BytesMut::new();
     let mut frames = Vec::new();
@@ -121,7 +121,7 @@ fn decode(limits: FrameLimits, data: &[u8], size: impl Fn(usize) -> usize) -> Ou
                 Err(error) => {
                     let mut fresh = BytesMut::from("+OK\r\n");
                     assert_eq!(decoder.decode(&mut fresh), Err(error), "an error is for ever");
-                    return Outcome { frames, error: Some(error) };
+                    return Decoded { frames, error: Some(error) };
                 }
             }
         }
@@ -129,7 +129,7 @@ fn decode(limits: FrameLimits, data: &[u8], size: impl Fn(usize) -> usize) -> Ou
         assert!(buffer.len() <= most, "{} bytes wait in the buffer", buffer.len());
         assert!(decoder.wanted() <= limits.max_bulk_bytes + 2, "wants {}", decoder.wanted());
     }
-    Outcome { frames, error: None }
+    Decoded { frames, error: None }
 }
 
 fn survives_encoding(frame: &Frame) {
@@ -139,7 +139,7 @@ fn survives_encoding(frame: &Frame) {
     let mut wire = BytesMut::new();
     frame.encode(&mut wire, Protocol::Resp3);
     let again = decode(WIDE, &wire, |_| usize::MAX);
-    assert_eq!(again, Outcome { frames: vec![frame.clone()], error: None });
+    assert_eq!(again, Decoded { frames: vec![frame.clone()], error: None });
 }
 
 #[derive(Debug, Default)]

@@ -59,12 +59,12 @@ pub fn request_parser(data: &[u8]) {
 
 /// The requests of a stream, each with the offset where it ends, and the error behind them.
 #[derive(Debug, PartialEq)]
-struct Outcome {
+struct Decoded {
     requests: Vec<(usize, Vec<Vec<u8>>)>,
     error: Option<RequestError>,
 }
 
-fn parse(data: &[u8], auth_required: bool, size: impl Fn(usize) -> usize) -> Outcome {
+fn parse(data: &[u8], auth_required: bool, size: impl Fn(usize) -> usize) -> Decoded {
     let mut parser = RequestParser::new(TIGHT);
     parser.set_auth_required(auth_required);
     let (mut start, mut end, mut requests) = (0, 0, Vec::new());
@@ -84,15 +84,15 @@ fn parse(data: &[u8], auth_required: bool, size: impl Fn(usize) -> usize) -> Out
                     break;
                 }
                 Ok(part @ Parsed::Part { .. }) => panic!("nobody asked for {part:?}"),
-                Err(error) => return Outcome { requests, error: Some(error) },
+                Err(error) => return Decoded { requests, error: Some(error) },
             }
         }
     }
-    Outcome { requests, error: None }
+    Decoded { requests, error: None }
 }
 
 /// Reads the whole as `processInputBuffer` of Redis does, without a thought for speed.
-fn judge(data: &[u8], auth_required: bool) -> Outcome {
+fn judge(data: &[u8], auth_required: bool) -> Decoded {
     let (mut rest, mut requests) = (data, Vec::new());
     let error = loop {
         let request = match rest.first() {
@@ -106,7 +106,7 @@ fn judge(data: &[u8], auth_required: bool) -> Outcome {
             Err(error) => break error,
         }
     };
-    Outcome { requests, error }
+    Decoded { requests, error }
 }
 
 type Request = Result<Vec<Vec<u8>>, Option<RequestError>>;

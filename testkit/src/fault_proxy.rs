@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use rustix::net::sockopt::set_socket_linger;
 
 use crate::child::PATIENCE;
-use crate::link::{Direction, Link, Mode};
+use crate::relay::{Direction, Relay, RelayMode};
 use crate::wait_until;
 
 /// How often a writer whose peer does not read looks whether its link still exists.
@@ -40,11 +40,11 @@ struct Shared {
 }
 
 struct State {
-    mode: Mode,
+    mode: RelayMode,
     target: SocketAddr,
     accepted: usize,
     /// The links that live, by the number of their acceptance. A thread whose link is gone from here ends.
-    links: BTreeMap<usize, Link>,
+    links: BTreeMap<usize, Relay>,
 }
 
 impl FaultProxy {
@@ -52,7 +52,8 @@ impl FaultProxy {
     #[track_caller]
     pub fn start(target: impl ToSocketAddrs) -> FaultProxy {
         let socket = TcpListener::bind("127.0.0.1:0").expect("a free port");
-        let state = State { mode: Mode::Pass, target: resolve(target), accepted: 0, links: BTreeMap::new() };
+        let state =
+            State { mode: RelayMode::Pass, target: resolve(target), accepted: 0, links: BTreeMap::new() };
         let shared = Arc::new(Shared { state: Mutex::new(state), changed: Condvar::new() });
         let address = socket.local_addr().expect("a bound socket");
         let listener = Mutex::new(Some(Listener::start(socket, &shared)));
@@ -72,38 +73,38 @@ impl FaultProxy {
 
     /// Lets bytes pass, those held back first.
     pub fn pass(&self) {
-        self.set_mode(Mode::Pass);
+        self.set_mode(RelayMode::Pass);
     }
 
     /// Lets bytes pass this long after they arrived, each way.
     pub fn delay(&self, delay: Duration) {
-        self.set_mode(Mode::Delay(delay));
+        self.set_mode(RelayMode::Delay(delay));
     }
 
     /// Lets bytes pass in their order, each piece after a time of its own up to `most`, each way.
     pub fn jitter(&self, most: Duration) {
-        self.set_mode(Mode::Jitter(most));
+        self.set_mode(RelayMode::Jitter(most));
     }
 
     /// Lets bytes pass in pieces of `bytes`, each way, with a short pause between (5,000 pieces a second at most).
     pub fn chunk(&self, bytes: usize) {
         assert_ne!(bytes, 0, "a chunk of no byte");
-        self.set_mode(Mode::Chunk(bytes));
+        self.set_mode(RelayMode::Chunk(bytes));
     }
 
     /// Holds everything back, each way; connections stay open, new ones are accepted and hear nothing.
     pub fn stall(&self) {
-        self.set_mode(Mode::Stall);
+        self.set_mode(RelayMode::Stall);
     }
 
     /// Holds back what the server says; commands still arrive there.
     pub fn stall_replies(&self) {
-        self.set_mode(Mode::StallReplies);
+        self.set_mode(RelayMode::StallReplies);
     }
 
     /// Holds back what the clients say; what the server says still arrives.
     pub fn stall_commands(&self) {
-        self.set_mode(Mode::StallCommands);
+        self.set_mode(RelayMode::StallCommands);
     }
 
     /// Resets all connections, on both sides; what was held back is lost. The resets are sent when this returns.
@@ -176,7 +177,7 @@ impl FaultProxy {
         assert!(!wait.timed_out(), "waited {timeout:?} in vain for {count} connections, there are {found}");
     }
 
-    fn set_mode(&self, mode: Mode) {
+    fn set_mode(&self, mode: RelayMode) {
         self.shared.lock().mode = mode;
         self.shared.changed.notify_all();
     }
@@ -230,7 +231,7 @@ impl Shared {
                 let (shared, to) = (Arc::clone(self), Arc::clone(to));
                 thread::spawn(move || shared.write(number, direction, &to));
             }
-            state.links.insert(number, Link::new(client, server));
+            state.links.insert(number, Relay::new(client, server));
         } else {
             set_socket_linger(&client, Some(Duration::ZERO)).expect("SO_LINGER can be set");
         }

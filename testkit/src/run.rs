@@ -10,7 +10,7 @@ use crate::child::{Process, command};
 
 /// What a program left behind.
 #[derive(Debug)]
-pub struct Output {
+pub struct RunOutput {
     /// How it ended.
     pub status: ExitStatus,
     /// Its standard output.
@@ -29,7 +29,7 @@ pub fn run_to_end(
     environment: &[(&str, &str)],
     arguments: &[&str],
     timeout: Duration,
-) -> Output {
+) -> RunOutput {
     let mut program = command(program.as_ref());
     program.envs(environment.iter().copied()).args(arguments);
     program.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -37,7 +37,7 @@ pub fn run_to_end(
     let [stdout, stderr] = [read_on_thread(streams.0.unwrap()), read_on_thread(streams.1.unwrap())];
     let ended = process.wait_exit(timeout);
     let status = process.kill();
-    let output = Output { status, stdout: stdout.join().unwrap(), stderr: stderr.join().unwrap() };
+    let output = RunOutput { status, stdout: stdout.join().unwrap(), stderr: stderr.join().unwrap() };
     assert!(ended.is_some(), "the program did not end within {timeout:?}: {output:#?}");
     output
 }

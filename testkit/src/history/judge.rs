@@ -3,10 +3,10 @@
 use std::collections::HashMap;
 
 use super::timeline::Timeline;
-use super::{History, Promise, Read, Rule, Seen, Verdict, Violation, millis};
+use super::{Contract, ContractRule, History, ReadRecord, SeenValue, Verdict, Violation, millis};
 use crate::clock::nanos;
 
-pub(super) fn judge(history: &History, promise: &Promise) -> Verdict {
+pub(super) fn judge(history: &History, promise: &Contract) -> Verdict {
     let mut verdict = Verdict::default();
     let mut by_key = vec![Vec::new(); history.writes.len()];
     for (index, read) in history.reads.iter().enumerate() {
@@ -30,8 +30,8 @@ pub(super) fn judge(history: &History, promise: &Promise) -> Verdict {
 /// One key's part of the question.
 struct Key<'a> {
     timeline: Timeline,
-    reads: &'a [Read],
-    promise: &'a Promise,
+    reads: &'a [ReadRecord],
+    promise: &'a Contract,
 }
 
 /// A read that some state explains, and the newest that does.
@@ -46,16 +46,19 @@ impl Key<'_> {
         let read = self.reads[index];
         let mut broken = |rule, why| verdict.violations.push(Violation { rule, index, read, why });
         let Some(undated) = self.timeline.newest(read.seen, read.end, None) else {
-            broken(Rule::Integrity, "no write of this key that began before the read ended".to_owned());
+            broken(
+                ContractRule::Integrity,
+                "no write of this key that began before the read ended".to_owned(),
+            );
             return None;
         };
-        if self.promise.may_vanish && read.seen == Seen::Nothing {
+        if self.promise.may_vanish && read.seen == SeenValue::Nothing {
             return None;
         }
         let alive_at = Some(read.start).filter(|_| self.promise.deadlines);
         let Some(newest) = self.timeline.newest(read.seen, read.end, alive_at) else {
             let dead = self.timeline.state(undated).dead;
-            broken(Rule::Deadline, format!("its deadline had passed by {}", millis(dead)));
+            broken(ContractRule::Deadline, format!("its deadline had passed by {}", millis(dead)));
             return Some(Explained { index, newest: undated });
         };
         let state = self.timeline.state(newest);
@@ -65,10 +68,10 @@ impl Key<'_> {
         if behind > nanos(bound) {
             let rule = match state.flushed && state.until <= state.dead {
                 // Known to have no deadline yet, or another, too long ago to excuse it.
-                _ if newest != undated => Rule::Deadline,
-                _ if is_strict => Rule::Strict,
-                true => Rule::Flush,
-                false => Rule::Bound,
+                _ if newest != undated => ContractRule::Deadline,
+                _ if is_strict => ContractRule::Strict,
+                true => ContractRule::Flush,
+                false => ContractRule::Bound,
             };
             let why = format!(
                 "over since {}, {} ms before: {bound:?} is allowed",
@@ -78,10 +81,13 @@ impl Key<'_> {
             broken(rule, why);
         }
         if read.start > state.own_until {
-            broken(Rule::OwnWrites, format!("written through the program by {}", millis(state.own_until)));
+            broken(
+                ContractRule::OwnWrites,
+                format!("written through the program by {}", millis(state.own_until)),
+            );
         } else if read.after > state.write {
             let why = format!("its connection had made write {} of this key before it", read.after);
-            broken(Rule::OwnWrites, why);
+            broken(ContractRule::OwnWrites, why);
         }
         let staleness = if is_strict { &mut verdict.strict } else { &mut verdict.plain };
         staleness.add(behind);
@@ -100,10 +106,10 @@ impl Key<'_> {
                 *floor = (at, index);
                 continue;
             }
-            let Read { start, end, seen, .. } = self.reads[floor.1];
+            let ReadRecord { start, end, seen, .. } = self.reads[floor.1];
             let (start, end) = (millis(start), millis(end));
             let why = format!("its connection had seen {seen:?}, which is newer, from {start} to {end}");
-            verdict.violations.push(Violation { rule: Rule::Monotonic, index, read, why });
+            verdict.violations.push(Violation { rule: ContractRule::Monotonic, index, read, why });
         }
     }
 
@@ -135,7 +141,7 @@ impl Key<'_> {
                     before.value,
                     millis(before.from)
                 );
-                verdict.violations.push(Violation { rule: Rule::Strict, index, read, why });
+                verdict.violations.push(Violation { rule: ContractRule::Strict, index, read, why });
             }
         }
     }

@@ -40,7 +40,7 @@ pub struct History {
     /// The writes of each key, by the key's number, in the order of its one writer.
     pub writes: Vec<Vec<Write>>,
     /// The reads of all connections; those of one connection in the order of its requests.
-    pub reads: Vec<Read>,
+    pub reads: Vec<ReadRecord>,
 }
 
 /// A change of one key.
@@ -49,7 +49,7 @@ pub struct Write {
     /// Before its first byte was sent.
     pub begin: u64,
     /// What became of it.
-    pub outcome: Outcome,
+    pub outcome: WriteOutcome,
     /// What the key holds after it; `None` is nothing. A change of the deadline alone repeats the number.
     pub value: Option<u64>,
     /// When the key ends by itself.
@@ -60,7 +60,7 @@ pub struct Write {
 
 /// What is known of a write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
+pub enum WriteOutcome {
     /// Its success was read at this instant.
     Done(u64),
     /// It happened before this instant or never.
@@ -103,7 +103,7 @@ impl Cause {
 
 /// An answered read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Read {
+pub struct ReadRecord {
     /// Before its first byte was sent.
     pub start: u64,
     /// After its answer was read.
@@ -118,12 +118,12 @@ pub struct Read {
     /// successful: it sees the outcome of that one or of a later one, whether the program knew of it or not.
     pub after: usize,
     /// What it saw.
-    pub seen: Seen,
+    pub seen: SeenValue,
 }
 
 /// What a read saw.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Seen {
+pub enum SeenValue {
     /// That there is no value.
     Nothing,
     /// A value that was written to this key.
@@ -134,7 +134,7 @@ pub enum Seen {
 
 /// What is promised to the readers.
 #[derive(Clone, Copy, Debug)]
-pub struct Promise {
+pub struct Contract {
     /// The most that a plain read may be behind (C1).
     pub bound: Duration,
     /// The most that a strict read may be behind (C7): zero where it is linearizable. `None`: nothing of its own.
@@ -162,18 +162,18 @@ pub struct Verdict {
 #[derive(Clone, Debug)]
 pub struct Violation {
     /// Which part of it.
-    pub rule: Rule,
+    pub rule: ContractRule,
     /// Its number in [`History::reads`].
     pub index: usize,
     /// The read.
-    pub read: Read,
+    pub read: ReadRecord,
     /// What was expected, with the writes around it.
     pub why: String,
 }
 
 /// The rules of the contract that a history can break.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Rule {
+pub enum ContractRule {
     /// C0: a value that was not written to this key before the read ended.
     Integrity,
     /// C1 (and C6, whose bound is the expiry): behind by more than the bound.
@@ -192,15 +192,15 @@ pub enum Rule {
 
 impl History {
     /// Holds every read against the promise; n reads and writes cost n log n.
-    pub fn check(&self, promise: &Promise) -> Verdict {
+    pub fn check(&self, promise: &Contract) -> Verdict {
         judge::judge(self, promise)
     }
 }
 
 impl Verdict {
     /// The rules broken, each once.
-    pub fn broken(&self) -> Vec<Rule> {
-        let mut rules: Vec<Rule> = self.violations.iter().map(|violation| violation.rule).collect();
+    pub fn broken(&self) -> Vec<ContractRule> {
+        let mut rules: Vec<ContractRule> = self.violations.iter().map(|violation| violation.rule).collect();
         rules.sort_unstable();
         rules.dedup();
         rules

@@ -6,7 +6,10 @@ use std::time::Duration;
 use proptest::collection::vec;
 use proptest::prelude::{Strategy, any, prop_assert_eq, prop_oneof, proptest};
 
-use super::{Cause, DEADLINE_GRAIN, Deadline, History, Outcome, Promise, Read, Rule, Seen, Write};
+use super::{
+    Cause, Contract, ContractRule, DEADLINE_GRAIN, Deadline, History, ReadRecord, SeenValue, Write,
+    WriteOutcome,
+};
 use crate::clock::nanos;
 
 const MS: u64 = 1_000_000;
@@ -16,7 +19,7 @@ type Place = (usize, bool);
 
 struct Naive<'a> {
     writes: &'a [Write],
-    promise: &'a Promise,
+    promise: &'a Contract,
 }
 
 impl Naive<'_> {
@@ -36,7 +39,7 @@ impl Naive<'_> {
         match (self.write(place), self.write(before)) {
             // A change of the deadline that may never have happened.
             (Some(write), Some(shown))
-                if matches!(write.outcome, Outcome::Open(_)) && write.value == shown.value =>
+                if matches!(write.outcome, WriteOutcome::Open(_)) && write.value == shown.value =>
             {
                 dead.max(self.dead(before))
             }
@@ -58,9 +61,11 @@ impl Naive<'_> {
     /// By then it was there or over, if that is certain.
     fn certain(&self, place: Place) -> Option<u64> {
         match self.write(place)?.outcome {
-            Outcome::Open(_) => None,
-            Outcome::Done(_) if place.1 => Some(self.dead((place.0, false))).filter(|&dead| dead != u64::MAX),
-            Outcome::Done(ack) => Some(ack),
+            WriteOutcome::Open(_) => None,
+            WriteOutcome::Done(_) if place.1 => {
+                Some(self.dead((place.0, false))).filter(|&dead| dead != u64::MAX)
+            }
+            WriteOutcome::Done(ack) => Some(ack),
         }
     }
 
@@ -69,13 +74,13 @@ impl Naive<'_> {
         later.filter_map(|other| self.certain(other)).min().unwrap_or(u64::MAX)
     }
 
-    fn explanations(&self, read: &Read) -> Vec<Place> {
+    fn explanations(&self, read: &ReadRecord) -> Vec<Place> {
         let shows = |place: &Place| match read.seen {
-            Seen::Foreign => false,
-            Seen::Number(number) => {
+            SeenValue::Foreign => false,
+            SeenValue::Number(number) => {
                 !place.1 && self.write(*place).is_some_and(|write| write.value == Some(number))
             }
-            Seen::Nothing => place.1 || self.write(*place).is_none_or(|write| write.value.is_none()),
+            SeenValue::Nothing => place.1 || self.write(*place).is_none_or(|write| write.value.is_none()),
         };
         let possible = |place: &Place| {
             self.from(*place).is_some_and(|from| from <= read.end && from <= self.until(*place, |_| true))
@@ -83,50 +88,50 @@ impl Naive<'_> {
         self.places().filter(shows).filter(possible).collect()
     }
 
-    fn behind(&self, read: &Read, place: Place) -> u64 {
+    fn behind(&self, read: &ReadRecord, place: Place) -> u64 {
         let dead = if place.1 { u64::MAX } else { self.dead(place) };
         read.start.saturating_sub(self.until(place, |_| true).min(dead))
     }
 
-    fn bound(&self, read: &Read) -> u64 {
+    fn bound(&self, read: &ReadRecord) -> u64 {
         nanos(self.promise.strict.filter(|_| read.strict).unwrap_or(self.promise.bound))
     }
 
-    fn rule_of_one(&self, read: &Read) -> BTreeSet<Rule> {
+    fn rule_of_one(&self, read: &ReadRecord) -> BTreeSet<ContractRule> {
         let all = self.explanations(read);
         if all.is_empty() {
-            return [Rule::Integrity].into();
+            return [ContractRule::Integrity].into();
         }
-        if self.promise.may_vanish && read.seen == Seen::Nothing {
+        if self.promise.may_vanish && read.seen == SeenValue::Nothing {
             return BTreeSet::new();
         }
         let alive = |place: &&Place| !self.promise.deadlines || place.1 || read.start < self.dead(**place);
-        let Some(best) = all.iter().filter(alive).max() else { return [Rule::Deadline].into() };
+        let Some(best) = all.iter().filter(alive).max() else { return [ContractRule::Deadline].into() };
         let mut rules = BTreeSet::new();
         if self.behind(read, *best) > self.bound(read) {
             let is_strict = read.strict && self.promise.strict.is_some();
             let dated = all.iter().max() != Some(best);
             rules.insert(match is_strict {
-                _ if dated => Rule::Deadline,
-                true => Rule::Strict,
-                false => Rule::Bound,
+                _ if dated => ContractRule::Deadline,
+                true => ContractRule::Strict,
+                false => ContractRule::Bound,
             });
         }
         let through =
             |place: Place| !place.1 && self.write(place).is_some_and(|write| write.cause.is_known());
         if read.start > self.until(*best, through) || read.after > best.0 {
-            rules.insert(Rule::OwnWrites);
+            rules.insert(ContractRule::OwnWrites);
         }
         rules
     }
 
-    fn counts_for_order(&self, read: &Read) -> bool {
-        let vanished = self.promise.may_vanish && read.seen == Seen::Nothing;
+    fn counts_for_order(&self, read: &ReadRecord) -> bool {
+        let vanished = self.promise.may_vanish && read.seen == SeenValue::Nothing;
         !vanished && !self.explanations(read).is_empty()
     }
 
     /// All places in order that the reads of one connection can stand for.
-    fn breaks_sessions(&self, reads: &[(usize, &Read)]) -> BTreeSet<usize> {
+    fn breaks_sessions(&self, reads: &[(usize, &ReadRecord)]) -> BTreeSet<usize> {
         let mut broken = BTreeSet::new();
         for connection in 0..3 {
             let mut reached: BTreeSet<Place> = [(0, false)].into();
@@ -145,7 +150,7 @@ impl Naive<'_> {
         broken
     }
 
-    fn breaks_order(&self, reads: &[(usize, &Read)]) -> BTreeSet<usize> {
+    fn breaks_order(&self, reads: &[(usize, &ReadRecord)]) -> BTreeSet<usize> {
         let mut broken = BTreeSet::new();
         for (index, read) in reads.iter().filter(|(_, read)| read.strict) {
             let all = self.explanations(read);
@@ -167,19 +172,21 @@ impl Naive<'_> {
 }
 
 /// What each read broke, of a history with one key.
-fn judge_naively(history: &History, promise: &Promise) -> BTreeSet<(usize, Rule)> {
+fn judge_naively(history: &History, promise: &Contract) -> BTreeSet<(usize, ContractRule)> {
     let naive = Naive { writes: &history.writes[0], promise };
     let mut broken = BTreeSet::new();
     for (index, read) in history.reads.iter().enumerate() {
         broken.extend(naive.rule_of_one(read).into_iter().map(|rule| (index, rule)));
     }
-    let ordered: Vec<(usize, &Read)> =
+    let ordered: Vec<(usize, &ReadRecord)> =
         history.reads.iter().enumerate().filter(|(_, read)| naive.counts_for_order(read)).collect();
     if promise.monotonic {
-        broken.extend(naive.breaks_sessions(&ordered).into_iter().map(|index| (index, Rule::Monotonic)));
+        broken.extend(
+            naive.breaks_sessions(&ordered).into_iter().map(|index| (index, ContractRule::Monotonic)),
+        );
     }
     if promise.strict == Some(Duration::ZERO) {
-        broken.extend(naive.breaks_order(&ordered).into_iter().map(|index| (index, Rule::Strict)));
+        broken.extend(naive.breaks_order(&ordered).into_iter().map(|index| (index, ContractRule::Strict)));
     }
     broken
 }
@@ -199,7 +206,7 @@ fn histories() -> impl Strategy<Value = History> {
             let deadline = Deadline { earliest: begin + px * MS, latest: end + px * MS };
             history.writes[0].push(Write {
                 begin,
-                outcome: if is_open { Outcome::Open(end) } else { Outcome::Done(end) },
+                outcome: if is_open { WriteOutcome::Open(end) } else { WriteOutcome::Done(end) },
                 // Kinds 6 and 9 change the deadline of what is there, 7 and 8 delete.
                 value: Some(number).filter(|_| number > 0 && !(7..9).contains(&kind)),
                 deadline: Some(deadline).filter(|_| kind % 2 == 0),
@@ -207,17 +214,17 @@ fn histories() -> impl Strategy<Value = History> {
             });
         }
         for (start, span, number, strict, connection, after) in reads {
-            let seen = if number == 0 { Seen::Nothing } else { Seen::Number(number) };
+            let seen = if number == 0 { SeenValue::Nothing } else { SeenValue::Number(number) };
             let (start, end) = ((100 + start) * MS, (100 + start + span) * MS);
             // Most are of connections that write nothing.
             let after = if after < 12 { after } else { 0 };
-            history.reads.push(Read { start, end, key: 0, connection, strict, after, seen });
+            history.reads.push(ReadRecord { start, end, key: 0, connection, strict, after, seen });
         }
         history
     })
 }
 
-fn promises() -> impl Strategy<Value = Promise> {
+fn promises() -> impl Strategy<Value = Contract> {
     let bound = prop_oneof![0u64..30, 50u64..150].prop_map(Duration::from_millis);
     let strict = prop_oneof![
         proptest::strategy::Just(Some(Duration::ZERO)),
@@ -225,7 +232,7 @@ fn promises() -> impl Strategy<Value = Promise> {
         proptest::strategy::Just(Some(Duration::from_millis(10))),
     ];
     (bound, strict, any::<bool>(), any::<bool>(), any::<bool>()).prop_map(
-        |(bound, strict, monotonic, deadlines, may_vanish)| Promise {
+        |(bound, strict, monotonic, deadlines, may_vanish)| Contract {
             bound,
             strict,
             monotonic,
@@ -238,7 +245,7 @@ fn promises() -> impl Strategy<Value = Promise> {
 proptest! {
     #[test]
     fn both_judges_agree_on_every_read(history in histories(), promise in promises()) {
-        let found: BTreeSet<(usize, Rule)> =
+        let found: BTreeSet<(usize, ContractRule)> =
             history.check(&promise).violations.iter().map(|found| (found.index, found.rule)).collect();
         prop_assert_eq!(found, judge_naively(&history, &promise));
     }

@@ -4,12 +4,12 @@
 //! earliest instant by which any later state was certainly there. So it never decreases from state to state, and open
 //! writes, which may never have happened, end nothing.
 
-use super::{Cause, DEADLINE_GRAIN, Outcome, Seen, Write};
+use super::{Cause, DEADLINE_GRAIN, SeenValue, Write, WriteOutcome};
 use crate::clock::nanos;
 
 /// One key's states.
 pub(super) struct Timeline {
-    states: Vec<State>,
+    states: Vec<HeldValue>,
     /// The start of each write.
     begins: Vec<u64>,
     /// Each number with a state that shows it, in order.
@@ -21,7 +21,7 @@ pub(super) struct Timeline {
 
 /// What the key held for a while.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct State {
+pub(super) struct HeldValue {
     /// The number of writes up to and with the one it comes from; 0 is what was there before all.
     pub(super) write: usize,
     pub(super) value: Option<u64>,
@@ -40,7 +40,7 @@ pub(super) struct State {
     cause: Cause,
 }
 
-impl State {
+impl HeldValue {
     /// The latest instant at which it can have held.
     pub(super) fn end(&self) -> u64 {
         self.until.min(self.dead)
@@ -80,19 +80,19 @@ impl Timeline {
         Timeline { states, begins, numbered, nothing_before, nothing_after }
     }
 
-    pub(super) fn state(&self, at: usize) -> &State {
+    pub(super) fn state(&self, at: usize) -> &HeldValue {
         &self.states[at]
     }
 
     /// The newest state that explains what a read saw that ended at `end`. With `alive_at`, only one whose deadline
     /// had not passed then.
-    pub(super) fn newest(&self, seen: Seen, end: u64, alive_at: Option<u64>) -> Option<usize> {
+    pub(super) fn newest(&self, seen: SeenValue, end: u64, alive_at: Option<u64>) -> Option<usize> {
         match seen {
-            Seen::Foreign => None,
-            Seen::Number(number) => self.showing(number).iter().rev().map(|&(_, at)| at).find(|&at| {
+            SeenValue::Foreign => None,
+            SeenValue::Number(number) => self.showing(number).iter().rev().map(|&(_, at)| at).find(|&at| {
                 self.states[at].from <= end && alive_at.is_none_or(|start| start < self.states[at].dead)
             }),
-            Seen::Nothing => {
+            SeenValue::Nothing => {
                 let mut at = self.nothing_before[self.last_begun(end)];
                 while self.states[at].from > end {
                     at = self.nothing_before[at.checked_sub(1)?];
@@ -103,15 +103,15 @@ impl Timeline {
     }
 
     /// The oldest state from `floor` on that explains what a read saw that ended at `end`.
-    pub(super) fn oldest(&self, seen: Seen, end: u64, floor: usize) -> Option<usize> {
+    pub(super) fn oldest(&self, seen: SeenValue, end: u64, floor: usize) -> Option<usize> {
         match seen {
-            Seen::Foreign => None,
-            Seen::Number(number) => self
+            SeenValue::Foreign => None,
+            SeenValue::Number(number) => self
                 .showing(number)
                 .iter()
                 .map(|&(_, at)| at)
                 .find(|&at| at >= floor && self.states[at].from <= end),
-            Seen::Nothing => {
+            SeenValue::Nothing => {
                 let last = self.last_begun(end);
                 let mut next = self.nothing_after.get(floor).copied().flatten();
                 while let Some(at) = next.filter(|&at| at <= last) {
@@ -145,8 +145,8 @@ impl Timeline {
 }
 
 /// All states that there may have been, those never reached too, without their ends.
-fn states(writes: &[Write]) -> Vec<State> {
-    let nothing = State {
+fn states(writes: &[Write]) -> Vec<HeldValue> {
+    let nothing = HeldValue {
         write: 0,
         value: None,
         from: 0,
@@ -164,20 +164,20 @@ fn states(writes: &[Write]) -> Vec<State> {
         let dead =
             deadline.map_or(u64::MAX, |deadline| deadline.latest.saturating_add(nanos(DEADLINE_GRAIN)));
         // A change of the deadline that may never have happened: the number may live on to the deadline before.
-        let unsure = matches!(write.outcome, Outcome::Open(_)) && shown.0 == write.value;
+        let unsure = matches!(write.outcome, WriteOutcome::Open(_)) && shown.0 == write.value;
         let dead = if unsure { dead.max(shown.1) } else { dead };
         shown = (write.value, dead);
         let (certain_by, gone_by) = match write.outcome {
-            Outcome::Done(ack) => (ack, dead),
-            Outcome::Open(_) => (u64::MAX, u64::MAX),
+            WriteOutcome::Done(ack) => (ack, dead),
+            WriteOutcome::Open(_) => (u64::MAX, u64::MAX),
         };
-        let state = State { write: before + 1, dead, certain_by, cause: write.cause, ..nothing };
-        states.push(State { value: write.value, from: write.begin, ..state });
+        let state = HeldValue { write: before + 1, dead, certain_by, cause: write.cause, ..nothing };
+        states.push(HeldValue { value: write.value, from: write.begin, ..state });
         if let Some(deadline) = deadline {
             // Where the deadline passed is nobody's write: `own_until` must not take it for one.
-            let passed = State { certain_by: gone_by, dead: u64::MAX, cause: Cause::Direct, ..state };
+            let passed = HeldValue { certain_by: gone_by, dead: u64::MAX, cause: Cause::Direct, ..state };
             let from = deadline.earliest.saturating_sub(nanos(DEADLINE_GRAIN)).max(write.begin);
-            states.push(State { from, ..passed });
+            states.push(HeldValue { from, ..passed });
         }
     }
     states

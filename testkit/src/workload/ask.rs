@@ -1,6 +1,6 @@
 //! What Redis clients ask, and what its answer shows.
 
-use crate::history::Seen;
+use crate::history::SeenValue;
 use crate::redis_client::encode_command;
 use crate::workload::Workload;
 use crate::workload::keyspace::{FIELD, Keyspace};
@@ -73,11 +73,11 @@ impl Ask {
     ///
     /// # Errors
     /// A refusal: its code.
-    pub(super) fn seen(&self, reply: &Reply) -> Result<Vec<(usize, Seen)>, String> {
+    pub(super) fn seen(&self, reply: &Reply) -> Result<Vec<(usize, SeenValue)>, String> {
         let whole = |key: usize, reply: &Reply| match reply {
-            Reply::Nil => Seen::Nothing,
+            Reply::Nil => SeenValue::Nothing,
             Reply::Bulk(value) => decode(key, value),
-            _ => Seen::Foreign,
+            _ => SeenValue::Foreign,
         };
         if let Reply::Error(text) = reply {
             return Err(text.split(' ').next().unwrap_or_default().to_owned());
@@ -86,15 +86,15 @@ impl Ask {
             (Ask::Mget(keys), Reply::Array(replies)) if replies.len() == keys.len() => {
                 keys.iter().zip(replies).map(|(&key, reply)| (key, whole(key, reply))).collect()
             }
-            (Ask::Mget(keys), _) => vec![(keys[0], Seen::Foreign)],
-            (Ask::Range(key), Reply::Bulk(value)) if value.is_empty() => vec![(*key, Seen::Nothing)],
+            (Ask::Mget(keys), _) => vec![(keys[0], SeenValue::Foreign)],
+            (Ask::Range(key), Reply::Bulk(value)) if value.is_empty() => vec![(*key, SeenValue::Nothing)],
             (Ask::Range(key), Reply::Bulk(value)) => vec![(*key, decode_start(*key, value, RANGE_END + 1))],
             (Ask::Hgetall(key), Reply::Array(fields)) => match &fields[..] {
-                [] => vec![(*key, Seen::Nothing)],
+                [] => vec![(*key, SeenValue::Nothing)],
                 [Reply::Bulk(field), value] if field == FIELD => vec![(*key, whole(*key, value))],
-                _ => vec![(*key, Seen::Foreign)],
+                _ => vec![(*key, SeenValue::Foreign)],
             },
-            (Ask::Range(key) | Ask::Hgetall(key), _) => vec![(*key, Seen::Foreign)],
+            (Ask::Range(key) | Ask::Hgetall(key), _) => vec![(*key, SeenValue::Foreign)],
             (Ask::Get(key) | Ask::Hget(key) | Ask::Script(key) | Ask::HashScript(key), reply) => {
                 vec![(*key, whole(*key, reply))]
             }

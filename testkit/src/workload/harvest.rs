@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-use crate::history::Read;
+use crate::history::ReadRecord;
 
 #[derive(Default)]
 pub(super) struct Harvest {
-    pub(super) reads: Vec<Read>,
+    pub(super) reads: Vec<ReadRecord>,
     /// Answers that told whether they were from memory, and those that were.
     pub(super) told: usize,
     pub(super) hits: usize,

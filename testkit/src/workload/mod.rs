@@ -27,7 +27,7 @@ use crate::child::PATIENCE;
 use crate::history::History;
 use crate::{Proxy, Random};
 use harvest::Harvest;
-use reader::Reader;
+use reader::HttpReader;
 use resp_reader::RespReader;
 use session::SESSION_PATIENCE;
 use writer::Writer;
@@ -150,7 +150,7 @@ impl Workload {
                 .map(|number| {
                     let (random, patience) = (Random::new(random.next_u64()), patience(number, PATIENCE));
                     let reader =
-                        Reader { workload: self, address, connections: &connections, random, patience };
+                        HttpReader { workload: self, address, connections: &connections, random, patience };
                     scope.spawn(move || reader.run(stop))
                 })
                 .collect();

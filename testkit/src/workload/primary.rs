@@ -11,10 +11,10 @@ use crate::{RedisServer, now_ns};
 
 /// Where writers write; it can be flushed and replaced while they do.
 pub struct Primary {
-    state: RwLock<State>,
+    state: RwLock<PrimaryState>,
 }
 
-pub(super) struct State {
+pub(super) struct PrimaryState {
     pub(super) socket: PathBuf,
     /// Another one for another server.
     pub(super) generation: u64,
@@ -25,7 +25,7 @@ pub(super) struct State {
 impl Primary {
     /// Starts with this server, whose keys do not exist yet.
     pub fn new(redis: &RedisServer) -> Primary {
-        let state = State { socket: redis.socket_path(), generation: 0, flushes: Vec::new() };
+        let state = PrimaryState { socket: redis.socket_path(), generation: 0, flushes: Vec::new() };
         Primary { state: RwLock::new(state) }
     }
 
@@ -55,11 +55,11 @@ impl Primary {
     }
 
     /// During a write.
-    pub(super) fn open(&self) -> RwLockReadGuard<'_, State> {
+    pub(super) fn open(&self) -> RwLockReadGuard<'_, PrimaryState> {
         self.state.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn shut(&self) -> RwLockWriteGuard<'_, State> {
+    fn shut(&self) -> RwLockWriteGuard<'_, PrimaryState> {
         self.state.write().unwrap_or_else(PoisonError::into_inner)
     }
 }

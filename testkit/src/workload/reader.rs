@@ -9,14 +9,14 @@ use std::time::Duration;
 use memchr::memmem;
 
 use crate::child::PATIENCE;
-use crate::history::{Read, Seen};
+use crate::history::{ReadRecord, SeenValue};
 use crate::workload::harvest::Harvest;
 use crate::workload::keyspace::Keyspace;
 use crate::workload::value::decode;
 use crate::workload::{Workload, pause};
 use crate::{Random, now_ns};
 
-pub(super) struct Reader<'a> {
+pub(super) struct HttpReader<'a> {
     pub(super) workload: &'a Workload,
     pub(super) address: SocketAddr,
     /// Numbers for connections, for all readers.
@@ -46,7 +46,7 @@ struct Answer<'a> {
     length: usize,
 }
 
-impl Reader<'_> {
+impl HttpReader<'_> {
     /// Reads until it is told to stop.
     pub(super) fn run(mut self, stop: &AtomicBool) -> Harvest {
         let mut harvest = Harvest::default();
@@ -125,7 +125,7 @@ impl Reader<'_> {
                 let Asked { key, strict } = *asked.next().expect("an answer nobody asked for");
                 let seen = match answer.status {
                     200 => Some(decode(key, answer.body)),
-                    404 => Some(Seen::Nothing),
+                    404 => Some(SeenValue::Nothing),
                     status => {
                         harvest.refuse(status.to_string(), start..end);
                         None
@@ -134,7 +134,7 @@ impl Reader<'_> {
                 let is_answered = seen.is_some();
                 let (key, connection) = (u32::try_from(key).unwrap_or(u32::MAX), open.number);
                 harvest.hits += usize::from(answer.is_hit);
-                harvest.reads.extend(seen.map(|seen| Read {
+                harvest.reads.extend(seen.map(|seen| ReadRecord {
                     start,
                     end,
                     key,

@@ -10,7 +10,7 @@ use crate::workload::ask::Ask;
 use crate::workload::harvest::Harvest;
 use crate::workload::keyspace::Keyspace;
 use crate::workload::reader::draw_key;
-use crate::workload::session::{SESSION_PATIENCE, Session};
+use crate::workload::session::{SESSION_PATIENCE, WriterSession};
 use crate::workload::{Workload, pause};
 use crate::{Random, now_ns};
 
@@ -61,7 +61,7 @@ impl<'a> RespReader<'a> {
         harvest
     }
 
-    fn open(&mut self) -> io::Result<Session> {
+    fn open(&mut self) -> io::Result<WriterSession> {
         let keyspace = Keyspace::of(self.workload);
         let db = u32::from(self.random.percent(30));
         // There may be none in database 1.
@@ -70,11 +70,11 @@ impl<'a> RespReader<'a> {
             keys => (db, keys),
         };
         self.keys = keys;
-        Session::open(self.address, self.connections, db, self.random.percent(50), self.patience)
+        WriterSession::open(self.address, self.connections, db, self.random.percent(50), self.patience)
     }
 
     /// Some reads at once.
-    fn exchange(&mut self, mut session: Session, harvest: &mut Harvest) -> io::Result<Session> {
+    fn exchange(&mut self, mut session: WriterSession, harvest: &mut Harvest) -> io::Result<WriterSession> {
         let keyspace = Keyspace::of(self.workload);
         let mut commands = Vec::new();
         let asks: Vec<Ask> = (0..self.random.between(1, self.workload.depth))

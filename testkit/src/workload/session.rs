@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use crate::history::{Read, Seen};
+use crate::history::{ReadRecord, SeenValue};
 use crate::workload::ask::Ask;
 use crate::workload::harvest::Harvest;
 use crate::{RedisClient, Reply, now_ns};
@@ -15,14 +15,14 @@ use crate::{RedisClient, Reply, now_ns};
 pub(super) const SESSION_PATIENCE: Duration = Duration::from_secs(15);
 
 /// One connection, in one database and in either protocol.
-pub(super) struct Session {
+pub(super) struct WriterSession {
     redis: RedisClient,
     number: u32,
     /// How many writes of a key there were with the last that was made here.
     written: HashMap<usize, usize>,
 }
 
-impl Session {
+impl WriterSession {
     /// # Errors
     /// The program cannot be reached, or refuses: it has no Redis at the moment.
     pub(super) fn open(
@@ -31,7 +31,7 @@ impl Session {
         db: u32,
         is_resp3: bool,
         patience: Duration,
-    ) -> io::Result<Session> {
+    ) -> io::Result<WriterSession> {
         let mut redis = RedisClient::try_connect(address, patience)?;
         let (hello, select) = (["HELLO", "3"], ["SELECT".to_owned(), db.to_string()]);
         let replies = [
@@ -44,7 +44,7 @@ impl Session {
             return Err(io::Error::other(text));
         }
         let number = connections.fetch_add(1, Ordering::Relaxed);
-        Ok(Session { redis, number, written: HashMap::new() })
+        Ok(WriterSession { redis, number, written: HashMap::new() })
     }
 
     pub(super) fn send(&mut self, commands: &[u8]) -> io::Result<()> {
@@ -77,12 +77,12 @@ impl Session {
         };
         for (key, seen) in shown {
             let is_future = |&(other, number): &(usize, Option<u64>)| {
-                other == key && number.is_some_and(|number| seen == Seen::Number(number))
+                other == key && number.is_some_and(|number| seen == SeenValue::Number(number))
             };
-            let seen = if future.iter().any(is_future) { Seen::Foreign } else { seen };
+            let seen = if future.iter().any(is_future) { SeenValue::Foreign } else { seen };
             let after = self.written.get(&key).copied().unwrap_or(0);
             let (key, connection) = (u32::try_from(key).unwrap_or(u32::MAX), self.number);
-            harvest.reads.push(Read { start, end, key, connection, strict: false, after, seen });
+            harvest.reads.push(ReadRecord { start, end, key, connection, strict: false, after, seen });
         }
     }
 }

@@ -11,14 +11,14 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::child::PATIENCE;
-use crate::history::{Cause, Outcome, Write};
+use crate::history::{Cause, Write, WriteOutcome};
 use crate::redis_client::encode_command;
 use crate::workload::ask::Ask;
 use crate::workload::harvest::Harvest;
 use crate::workload::keyspace::Keyspace;
 use crate::workload::operation::{Known, Operation};
-use crate::workload::primary::{Primary, State};
-use crate::workload::session::{SESSION_PATIENCE, Session};
+use crate::workload::primary::{Primary, PrimaryState};
+use crate::workload::session::{SESSION_PATIENCE, WriterSession};
 use crate::workload::{Workload, pause};
 use crate::{Random, RedisClient, Reply, now_ns};
 
@@ -39,14 +39,14 @@ pub(super) struct Writer<'a> {
     scratch: String,
     keys: BTreeMap<usize, Key>,
     redis: Option<RedisClient>,
-    session: Option<Session>,
+    session: Option<WriterSession>,
     generation: u64,
     flushes: usize,
     harvest: Harvest,
 }
 
 /// The writes of each key, and what was read between them.
-pub(super) type Written = (Vec<(usize, Vec<Write>)>, Harvest);
+pub(super) type WriteLog = (Vec<(usize, Vec<Write>)>, Harvest);
 
 #[derive(Default)]
 struct Key {
@@ -96,7 +96,7 @@ impl<'a> Writer<'a> {
     }
 
     /// Writes until it is told to stop.
-    pub(super) fn run(mut self, stop: &AtomicBool) -> Written {
+    pub(super) fn run(mut self, stop: &AtomicBool) -> WriteLog {
         let all: Vec<usize> = self.keys.keys().copied().collect();
         while !stop.load(Ordering::Relaxed) {
             let few: Vec<usize> =
@@ -135,14 +135,14 @@ impl<'a> Writer<'a> {
         match self.send(&operation) {
             Sent::Nothing => {}
             Sent::Answered { begin, ack, reply } => {
-                self.note(&operation, begin, Outcome::Done(ack), Cause::Direct, Some(&reply));
+                self.note(&operation, begin, WriteOutcome::Done(ack), Cause::Direct, Some(&reply));
             }
             Sent::Lost { begin } => {
                 // Only a server that died cuts us, and once another answers in its place nothing of it can follow.
                 drop(state);
                 self.redis = connect(&primary.open(), self.db());
                 let settled = if self.redis.is_some() { now_ns() } else { u64::MAX };
-                self.note(&operation, begin, Outcome::Open(settled), Cause::Direct, None);
+                self.note(&operation, begin, WriteOutcome::Open(settled), Cause::Direct, None);
             }
         }
     }
@@ -187,11 +187,11 @@ impl<'a> Writer<'a> {
     }
 
     /// As a client of the program, with reads in the same pipeline. The gate stays open until nothing can follow.
-    fn write_through(&mut self, operation: &Operation, resp: SocketAddr, state: &State) {
+    fn write_through(&mut self, operation: &Operation, resp: SocketAddr, state: &PrimaryState) {
         let session = self.session.take().map_or_else(
             || {
                 let is_resp3 = self.random.percent(50);
-                Session::open(resp, self.connections, self.db(), is_resp3, SESSION_PATIENCE)
+                WriterSession::open(resp, self.connections, self.db(), is_resp3, SESSION_PATIENCE)
             },
             Ok,
         );
@@ -207,14 +207,14 @@ impl<'a> Writer<'a> {
                 self.harvest.closed += 1;
                 let settled = self.settle(state);
                 if let Some(begin) = begin {
-                    self.note(operation, begin, Outcome::Open(settled), Cause::Direct, None);
+                    self.note(operation, begin, WriteOutcome::Open(settled), Cause::Direct, None);
                 }
             }
         }
     }
 
     /// Some reads, the write, and some more.
-    fn pipeline(&mut self, operation: &Operation, session: &mut Session) -> Result<(), Cut> {
+    fn pipeline(&mut self, operation: &Operation, session: &mut WriterSession) -> Result<(), Cut> {
         for command in &operation.prepare {
             let mut bytes = Vec::new();
             encode_command(&mut bytes, command);
@@ -246,7 +246,7 @@ impl<'a> Writer<'a> {
             assert_refusal(text);
         } else {
             let cause = if operation.is_declared { Cause::Through } else { Cause::Direct };
-            self.note(operation, begin, Outcome::Done(ack), cause, Some(&reply));
+            self.note(operation, begin, WriteOutcome::Done(ack), cause, Some(&reply));
             for (key, _) in &operation.effects {
                 session.has_written(*key, self.keys.get(key).map_or(0, |key| key.writes.len()));
             }
@@ -273,7 +273,7 @@ impl<'a> Writer<'a> {
 
     /// What the program had sent on a connection that it lost is in Redis' socket by now, and Redis has seen to that after
     /// two turns of its loop; or it has died.
-    fn settle(&mut self, state: &State) -> u64 {
+    fn settle(&mut self, state: &PrimaryState) -> u64 {
         thread::sleep(ON_ITS_WAY);
         let answers = |redis: &mut RedisClient| {
             (0..3).all(|_| matches!(redis.try_command(&["PING"]), Ok(Reply::Simple(_))))
@@ -288,11 +288,11 @@ impl<'a> Writer<'a> {
         &mut self,
         operation: &Operation,
         begin: u64,
-        outcome: Outcome,
+        outcome: WriteOutcome,
         cause: Cause,
         reply: Option<&Reply>,
     ) {
-        let (Outcome::Done(end) | Outcome::Open(end)) = outcome;
+        let (WriteOutcome::Done(end) | WriteOutcome::Open(end)) = outcome;
         for (key, effect) in &operation.effects {
             let Some(key) = self.keys.get_mut(key) else { continue };
             let after = effect.apply(&key.known, reply, begin, end);
@@ -302,10 +302,10 @@ impl<'a> Writer<'a> {
         }
     }
 
-    fn note_flushes(&mut self, state: &State) {
+    fn note_flushes(&mut self, state: &PrimaryState) {
         for &(begin, end, cause) in &state.flushes[self.flushes..] {
             for key in self.keys.values_mut() {
-                let outcome = Outcome::Done(end);
+                let outcome = WriteOutcome::Done(end);
                 key.writes.push(Write { begin, outcome, value: None, deadline: None, cause });
                 key.known = Known { last: key.known.last, ..Known::default() };
             }
@@ -335,7 +335,7 @@ impl Cut {
 }
 
 /// Connects to a server that may be about to start again.
-fn connect(state: &State, db: u32) -> Option<RedisClient> {
+fn connect(state: &PrimaryState, db: u32) -> Option<RedisClient> {
     let select = ["SELECT".to_owned(), db.to_string()];
     let deadline = Instant::now() + PATIENCE;
     while Instant::now() < deadline {

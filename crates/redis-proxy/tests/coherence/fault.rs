@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::thread;
 use std::time::Duration;
 
-use testkit::history::Promise;
+use testkit::history::Contract;
 use testkit::{Random, RedisServer, Reply, wait_until};
 
 use crate::stand::{MAX_STALENESS, Mode, Replica, Stand};
@@ -58,16 +58,16 @@ pub(crate) enum Fault {
 
 impl Fault {
     /// What is promised under this fault.
-    pub(crate) fn promise(self, mode: Mode) -> Promise {
+    pub(crate) fn promise(self, mode: Mode) -> Contract {
         let promise = mode.promise();
         match self {
             // An old primary is believed until the heartbeat asks for its role, and what one server has shown the
             // other may not know yet.
             Fault::Demote => {
                 let bound = promise.bound + MAX_STALENESS / 4;
-                Promise { bound, strict: Some(bound), monotonic: false, ..promise }
+                Contract { bound, strict: Some(bound), monotonic: false, ..promise }
             }
-            Fault::Evict => Promise { may_vanish: true, ..promise },
+            Fault::Evict => Contract { may_vanish: true, ..promise },
             _ => promise,
         }
     }

@@ -8,7 +8,7 @@ use std::ops::Range;
 use std::time::Duration;
 
 use testkit::Run;
-use testkit::history::{History, Read, Verdict, Violation};
+use testkit::history::{History, ReadRecord, Verdict, Violation};
 
 use crate::fault::Fault;
 use crate::stand::{Clients, Enough, Mode};
@@ -67,7 +67,7 @@ impl Outcome {
         let writes = writes[read.key as usize].iter().enumerate();
         let near = writes.filter(|(_, write)| (since..read.end).contains(&write.begin));
         let told = near.map(|(number, write)| format!("  write {}: {write:?}\n", number + 1));
-        let same = |other: &&Read| (other.key, other.connection) == (read.key, read.connection);
+        let same = |other: &&ReadRecord| (other.key, other.connection) == (read.key, read.connection);
         let seen = reads.iter().filter(same).filter(|other| (since..=read.end).contains(&other.end));
         told.chain(seen.map(|read| format!("  {read:?}\n"))).collect()
     }

@@ -4,7 +4,7 @@ use std::env;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use testkit::history::{History, Promise, Read};
+use testkit::history::{Contract, History, ReadRecord};
 use testkit::{
     FaultProxy, HttpClient, Primary, Proxy, ProxyBuilder, Random, RedisServer, RedisServerBuilder, Reply,
     Workload,
@@ -108,7 +108,7 @@ impl Enough {
 
 impl Mode {
     /// What this mode promises to readers.
-    pub(crate) fn promise(self) -> Promise {
+    pub(crate) fn promise(self) -> Contract {
         let (bound, is_coherent) = match self {
             Mode::Ttl => (GLOBAL_EXPIRY, false),
             Mode::Tracking => (MAX_STALENESS, true),
@@ -116,7 +116,7 @@ impl Mode {
         };
         // In `ttl`, a read that asks for the newest value is a new fetch.
         let strict = Some(Duration::ZERO);
-        Promise { bound, strict, monotonic: is_coherent, deadlines: is_coherent, may_vanish: false }
+        Contract { bound, strict, monotonic: is_coherent, deadlines: is_coherent, may_vanish: false }
     }
 
     pub(crate) fn name(self) -> &'static str {
@@ -229,7 +229,7 @@ impl Stand {
             None => run.history.check(&self.fault.promise(self.mode)),
             Some(_) => {
                 let of = |is_client| {
-                    let of_front = |read: &&Read| run.clients.contains(&read.connection) == is_client;
+                    let of_front = |read: &&ReadRecord| run.clients.contains(&read.connection) == is_client;
                     let reads = run.history.reads.iter().filter(of_front).copied().collect();
                     History { writes: run.history.writes.clone(), reads }
                 };

@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 use serde_json::Value;
-use testkit::{Output, run_to_end};
+use testkit::{RunOutput, run_to_end};
 
 use crate::support::{start, start_with};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
-fn bench(arguments: &[&str]) -> Output {
+fn bench(arguments: &[&str]) -> RunOutput {
     // A setting of a server is none of its business, not even a bad one.
     let arguments = [&["bench"], arguments].concat();
     run_to_end(env!("CARGO_BIN_EXE_redis-proxy"), &[("CAPACITY", "none")], &arguments, PATIENCE)

@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
-use testkit::{Output, RedisServer, run_to_end};
+use testkit::{RedisServer, RunOutput, run_to_end};
 
 use crate::support::program;
 
 const PATIENCE: Duration = Duration::from_secs(10);
 const GOOD: [(&str, &str); 2] = [("PORT", "0"), ("ADMIN_PORT", "0")];
 
-fn run(environment: &[(&str, &str)], arguments: &[&str]) -> Output {
+fn run(environment: &[(&str, &str)], arguments: &[&str]) -> RunOutput {
     let environment: Vec<_> = GOOD.iter().chain(environment).copied().collect();
     run_to_end(env!("CARGO_BIN_EXE_redis-proxy"), &environment, arguments, PATIENCE)
 }

@@ -14,7 +14,7 @@ const CHUNK_PAUSE: Duration = Duration::from_micros(200);
 
 /// What is done to the bytes of all links.
 #[derive(Clone, Copy)]
-pub(crate) enum Mode {
+pub(crate) enum RelayMode {
     Pass,
     Delay(Duration),
     Jitter(Duration),
@@ -32,7 +32,7 @@ pub(crate) enum Direction {
 }
 
 /// A client's connection and ours to the server for it.
-pub(crate) struct Link {
+pub(crate) struct Relay {
     pub(crate) client: Arc<TcpStream>,
     pub(crate) server: Arc<TcpStream>,
     /// Cleared when the client's FIN or RST arrives, even if the mode keeps it from the server.
@@ -59,10 +59,10 @@ struct Piece {
     bytes: Vec<u8>,
 }
 
-impl Link {
-    pub(crate) fn new(client: Arc<TcpStream>, server: Arc<TcpStream>) -> Link {
+impl Relay {
+    pub(crate) fn new(client: Arc<TcpStream>, server: Arc<TcpStream>) -> Relay {
         let [commands, replies] = [Pipe::new(), Pipe::new()];
-        Link { client, server, client_is_open: true, commands, replies }
+        Relay { client, server, client_is_open: true, commands, replies }
     }
 
     pub(crate) fn pipe(&mut self, direction: Direction) -> &mut Pipe {
@@ -91,23 +91,23 @@ impl Pipe {
     }
 
     /// When the next bytes may pass; `None` if there are none, or the mode must change first.
-    pub(crate) fn due(&self, mode: Mode, direction: Direction) -> Option<Instant> {
+    pub(crate) fn due(&self, mode: RelayMode, direction: Direction) -> Option<Instant> {
         let piece = self.pieces.front()?;
         match mode {
-            Mode::Pass => Some(piece.arrived),
-            Mode::Delay(delay) => Some(piece.arrived + delay),
-            Mode::Jitter(most) => Some(piece.arrived + most * piece.jitter / 256),
-            Mode::Chunk(_) => Some(self.sent_at + CHUNK_PAUSE),
-            Mode::StallReplies if direction == Direction::Commands => Some(piece.arrived),
-            Mode::StallCommands if direction == Direction::Replies => Some(piece.arrived),
-            Mode::Stall | Mode::StallCommands | Mode::StallReplies => None,
+            RelayMode::Pass => Some(piece.arrived),
+            RelayMode::Delay(delay) => Some(piece.arrived + delay),
+            RelayMode::Jitter(most) => Some(piece.arrived + most * piece.jitter / 256),
+            RelayMode::Chunk(_) => Some(self.sent_at + CHUNK_PAUSE),
+            RelayMode::StallReplies if direction == Direction::Commands => Some(piece.arrived),
+            RelayMode::StallCommands if direction == Direction::Replies => Some(piece.arrived),
+            RelayMode::Stall | RelayMode::StallCommands | RelayMode::StallReplies => None,
         }
     }
 
     /// Takes the bytes that may pass at once.
-    pub(crate) fn pop(&mut self, mode: Mode) -> Option<Vec<u8>> {
+    pub(crate) fn pop(&mut self, mode: RelayMode) -> Option<Vec<u8>> {
         let mut piece = self.pieces.pop_front()?;
-        if let Mode::Chunk(limit) = mode
+        if let RelayMode::Chunk(limit) = mode
             && limit < piece.bytes.len()
         {
             let rest = piece.bytes.split_off(limit);
