@@ -74,3 +74,4 @@ mod vanished;
 // The documents.
 mod documents;
 mod layers;
+mod names;
