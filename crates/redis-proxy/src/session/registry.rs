@@ -147,6 +147,11 @@ impl Registry {
 }
 
 impl Entry {
+    /// Seconds since it came.
+    pub(crate) fn age_s(&self) -> u64 {
+        now_ns().saturating_sub(self.created_ns) / 1_000_000_000
+    }
+
     pub(crate) fn touch(&self, now_ns: u64) {
         self.last_ns.store(now_ns, Ordering::Relaxed);
     }

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use testkit::RawClient;
+use testkit::{RawClient, Server, wait_until};
 
-use crate::support::start_resp;
+use crate::support::{program, start_resp};
 
 #[test]
 fn commands_pass_through_in_both_protocols_and_inline() {
@@ -258,6 +258,37 @@ fn who_was_killed_is_gone_before_that_is_said() {
     last.send("CLIENT KILL TYPE normal SKIPME no\r\n");
     assert!(last.line().starts_with(':'));
     assert!(last.at_end() && client.at_end());
+}
+
+#[test]
+fn clients_are_killed_by_their_age_where_redis_knows_of_that() {
+    for server in Server::ALL {
+        let Some(builder) = server.builder() else { continue };
+        let redis = builder.start();
+        let proxy = program().redis(&redis).set("RESP_PORT", "0").set("RESP_COHERENCE", "off").start();
+        let (mut client, mut direct) = (proxy.resp_client(), RawClient::connect(redis.address()));
+        let mut knows = false;
+        for filter in
+            ["MAXAGE 1000000", "MAXAGE 0", "MAXAGE -1", "MAXAGE x", "MAXAGE", "MAXAGE 1000000 SKIPME no"]
+        {
+            let expected = direct.send(format!("CLIENT KILL {filter}\r\n")).line();
+            client.ask(&format!("CLIENT KILL {filter}"), &expected);
+            knows |= expected == ":0";
+            let queued = direct.ask("MULTI", "+OK").send(format!("CLIENT KILL {filter}\r\n")).line();
+            client.ask("MULTI", "+OK").ask(&format!("CLIENT KILL {filter}"), &queued);
+            let expected = direct.send("EXEC\r\n").reply();
+            assert_eq!(client.send("EXEC\r\n").reply(), expected, "{filter} in MULTI behind {server}");
+        }
+        assert_eq!(knows, !matches!(server, Server::Redis62 | Server::Redis70), "{server}");
+        let mut old = proxy.resp_client();
+        let id = old.send("CLIENT ID\r\n").line()[1..].to_owned();
+        if knows {
+            client.ask(&format!("CLIENT KILL MAXAGE 100 ID {id}"), ":0");
+            let kill = format!("CLIENT KILL MAXAGE 1 ID {id}\r\n");
+            wait_until(Duration::from_secs(10), "a second", || client.send(&kill).line() == ":1");
+            assert!(old.at_end());
+        }
+    }
 }
 
 /// A pool that looks whether a connection has ended must not take one that is about to; and a place is free at once.

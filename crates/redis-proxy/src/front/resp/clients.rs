@@ -38,15 +38,7 @@ impl Connection {
             Local::ClientList => {
                 return self.ask_leave(command, &request, &[b"CLIENT", b"LIST", b"ID", NOBODY], cx);
             }
-            Local::ClientKill => {
-                // With filters Redis looks at them, too: at users above all, of whom it knows more than those who are here.
-                let mut words: Vec<&[u8]> = match arguments.len() {
-                    3 => vec![b"CLIENT", b"KILL"],
-                    _ => arguments.iter().collect(),
-                };
-                words.extend([&b"ID"[..], NOBODY]);
-                return self.ask_leave(command, &request, &words, cx);
-            }
+            Local::ClientKill => return self.ask_leave(command, &request, &kill_nobody(arguments), cx),
             Local::ClientReply => return self.switch_replies(word, request, cx),
             Local::ClientUnblock => {
                 let how = arguments.get(3).unwrap_or(b"TIMEOUT");
@@ -192,6 +184,11 @@ impl Connection {
                 victims.retain(|client| client.local_address == text);
             } else if option.eq_ignore_ascii_case(b"USER") {
                 victims.retain(|client| client.details.lock().user == word);
+            } else if option.eq_ignore_ascii_case(b"MAXAGE") {
+                let Some(age_s) = number::<u64>(Some(word)).filter(|age_s| *age_s > 0) else {
+                    return says(error("ERR maxage is not an integer or out of range"));
+                };
+                victims.retain(|client| client.age_s() >= age_s);
             } else if option.eq_ignore_ascii_case(b"SKIPME") && word.eq_ignore_ascii_case(b"yes") {
                 skip_me = true;
             } else if option.eq_ignore_ascii_case(b"SKIPME") && word.eq_ignore_ascii_case(b"no") {
@@ -240,6 +237,17 @@ impl Connection {
         }
         true
     }
+}
+
+/// A CLIENT KILL of nobody, in the place of that of a client: Redis looks at its filters, too, at users above all, of whom it
+/// knows more than those who are here, and at those that only some servers have.
+pub(super) fn kill_nobody<'a>(arguments: Arguments<'a>) -> Vec<&'a [u8]> {
+    let mut words: Vec<&[u8]> = match arguments.len() {
+        3 => vec![b"CLIENT", b"KILL"],
+        _ => arguments.iter().collect(),
+    };
+    words.extend([&b"ID"[..], NOBODY]);
+    words
 }
 
 /// A text for people: verbatim in RESP3, which is what Redis says there.

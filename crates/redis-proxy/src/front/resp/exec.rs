@@ -7,6 +7,7 @@ use std::collections::VecDeque;
 use bytes::{Bytes, BytesMut};
 use resp::{Arguments, DecodeError, ReplyScanner, RequestLimits, RequestParser, encode_command};
 
+use super::clients::kill_nobody;
 use super::connection::{Connection, Hello, Login, Stay, number};
 use super::pause::Pause;
 use super::reply::c_text;
@@ -108,8 +109,6 @@ impl Executed {
     }
 }
 
-/// What Redis is asked in the place of a CLIENT KILL: it knows none of our clients.
-const KILL_NOBODY: &[u8] = b"*4\r\n$6\r\nCLIENT\r\n$4\r\nKILL\r\n$2\r\nID\r\n$19\r\n9223372036854775807\r\n";
 /// The longest first line that a reply can have.
 const HEAD_BYTES: usize = 24;
 
@@ -147,7 +146,9 @@ impl Connection {
             },
             // Redis would take its own numbers and addresses.
             Route::Local(Local::ClientKill) => {
-                Some((Later::Local(Local::ClientKill, whole(request)), Some(KILL_NOBODY.into())))
+                let mut bytes = BytesMut::new();
+                encode_command(&mut bytes, &kill_nobody(arguments));
+                Some((Later::Local(Local::ClientKill, whole(request)), Some(bytes.freeze())))
             }
             Route::Local(
                 local @ (Local::ClientId
