@@ -518,3 +518,32 @@ fn a_lost_pin_closes_its_client() {
     proxy.allow_warning("redis unavailable");
     proxy.allow_warning("coherence is not in force");
 }
+
+#[test]
+fn what_stands_behind_its_own_end_is_not_carried_out() {
+    let ends = [
+        "CLIENT KILL TYPE normal SKIPME no\r\n",
+        "MULTI\r\nCLIENT KILL TYPE normal SKIPME no\r\nEXEC\r\n",
+        "MULTI\r\nINCR other\r\nCLIENT KILL TYPE normal SKIPME no\r\nPING\r\nEXEC\r\n",
+        "WATCH k\r\nCLIENT KILL TYPE normal SKIPME no\r\n",
+    ];
+    for end in ends {
+        let (redis, proxy) = start_resp(&[]);
+        for _ in 0..10 {
+            let mut client = proxy.resp_client();
+            client.ask("PING", "+PONG").send(format!("{end}INCR n\r\nGET n\r\n"));
+            assert!((0..1_000).any(|_| client.at_end()), "{end}");
+        }
+        assert_eq!(redis.client().get("n"), None, "{end}");
+    }
+    // Who stays goes on.
+    let (_redis, proxy) = start_resp(&[]);
+    let mut client = proxy.resp_client();
+    client.send("MULTI\r\nCLIENT KILL TYPE normal\r\nEXEC\r\nINCR n\r\nMULTI\r\nINCR n\r\nEXEC\r\n");
+    client.expect("+OK\r\n+QUEUED\r\n*1\r\n:0\r\n:1\r\n+OK\r\n+QUEUED\r\n*1\r\n:2\r\n");
+    client
+        .send("MULTI\r\nCLIENT KILL TYPE normal\r\nNOSUCH\r\nEXEC\r\nINCR n\r\n")
+        .expect("+OK\r\n+QUEUED\r\n");
+    assert!(client.line().starts_with("-ERR unknown command"));
+    client.expect("-EXECABORT Transaction discarded because of previous errors.\r\n:3\r\n");
+}

@@ -502,7 +502,7 @@ impl Connection {
             || self.pinned.is_none() && self.session.entry.is_pin_wanted()
             || self.output.is_full(self.front.settings.output_bytes)
             || self.waiting() >= self.window && !self.is_unread()
-            || self.pinned.as_ref().is_some_and(|pinned| pinned.awaits_feed())
+            || self.pinned.as_ref().is_some_and(|pinned| pinned.awaits_feed() || pinned.may_end())
             || self.pinned.as_ref().is_some_and(|pinned| pinned.stream.backlog() > READ_AHEAD)
     }
 

@@ -58,6 +58,11 @@ impl Executed {
         Executed { later, ..Executed::default() }
     }
 
+    /// Whether what is to come of it may be the client's end.
+    pub(super) fn may_kill(&self) -> bool {
+        self.later.iter().any(|(_, later)| later.may_kill())
+    }
+
     /// Takes bytes of the reply, which begins with `*`, up to the end of an element that something follows from, or of the
     /// reply. What the client is to see of them is appended to `out`.
     ///
@@ -113,6 +118,11 @@ impl Executed {
 const HEAD_BYTES: usize = 24;
 
 impl Later {
+    /// Whether it may be the client's end.
+    pub(super) fn may_kill(&self) -> bool {
+        matches!(self, Later::Local(Local::ClientKill, _))
+    }
+
     /// Whether the client gets an answer of ours in the place of Redis'.
     fn is_ours(&self) -> bool {
         matches!(self, Later::Login(_) | Later::Hello(_) | Later::Local(..))

@@ -274,6 +274,13 @@ impl Pinned {
         self.resetting || matches!(self.expects.back(), Some(Expect::Feed(_)))
     }
 
+    /// Whether an EXEC is on its way that may be its client's end: what stands behind it is for nobody then.
+    pub(super) fn may_end(&self) -> bool {
+        let queued = self.sent_laters.iter().chain(self.laters.iter().map(|(_, later)| later));
+        self.executed.as_ref().is_some_and(Executed::may_kill)
+            || queued.into_iter().any(Later::may_kill) && self.expects.contains(&Expect::Exec)
+    }
+
     /// Whether Redis has not said yet whether it queues what comes.
     pub(super) fn awaits_multi(&self) -> bool {
         self.in_multi && !self.multi
