@@ -7,7 +7,7 @@ use resp::Arguments;
 
 use crate::Command;
 
-/// A read that may be answered from memory.
+/// A read that may be answered from memory. One of which others tell has a variant of its own: the right to it is its own, too.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[allow(missing_docs, reason = "each is the command of its name")]
 pub enum Read {
@@ -15,8 +15,8 @@ pub enum Read {
     /// As many GETs, one a key.
     Mget,
     Strlen,
-    /// Also SUBSTR.
     Getrange,
+    Substr,
     Getbit,
     /// Of one key.
     Exists,
@@ -42,6 +42,7 @@ pub enum Read {
     Zscore,
     Zmscore,
     Zrank,
+    Zrevrank,
     /// ZRANGE and its like.
     Zrange,
     /// Any other whose reply is kept as it came.
@@ -54,7 +55,7 @@ const READS: &[(&str, Read)] = &[
     ("mget", Read::Mget),
     ("strlen", Read::Strlen),
     ("getrange", Read::Getrange),
-    ("substr", Read::Getrange),
+    ("substr", Read::Substr),
     ("getbit", Read::Getbit),
     ("bitcount", Read::Other),
     ("bitpos", Read::Other),
@@ -83,7 +84,7 @@ const READS: &[(&str, Read)] = &[
     ("zscore", Read::Zscore),
     ("zmscore", Read::Zmscore),
     ("zrank", Read::Zrank),
-    ("zrevrank", Read::Zrank),
+    ("zrevrank", Read::Zrevrank),
     ("zcard", Read::Zcard),
     ("zcount", Read::Other),
     ("zlexcount", Read::Other),
@@ -119,8 +120,21 @@ impl Read {
     pub fn is_of_string(self) -> bool {
         matches!(
             self,
-            Read::Get | Read::Mget | Read::Strlen | Read::Getrange | Read::Getbit | Read::Exists | Read::Type
+            Read::Get
+                | Read::Mget
+                | Read::Strlen
+                | Read::Getrange
+                | Read::Substr
+                | Read::Getbit
+                | Read::Exists
+                | Read::Type
         )
+    }
+
+    /// Whether answers to other commands may answer it.
+    #[inline]
+    pub fn is_derived(self) -> bool {
+        !matches!(self, Read::Get | Read::Zrange | Read::Other)
     }
 }
 
@@ -131,7 +145,7 @@ impl Command {
         let plain = match read {
             Read::Exists => arguments.len() == 2,
             // With WITHSCORE (Redis 7.2) RESP2's nil is another.
-            Read::Zrank => arguments.len() == 3,
+            Read::Zrank | Read::Zrevrank => arguments.len() == 3,
             _ => self.takes(arguments.len()),
         };
         plain.then_some(read)

@@ -192,6 +192,14 @@ impl ReadThrough {
         }
     }
 
+    /// Whether fetching this key is for anything.
+    pub(crate) fn fetches(&self, key: &[u8]) -> bool {
+        match &self.way {
+            Way::Own(_) => true,
+            Way::Linked(links) => link::of_key(links, key).fetches(),
+        }
+    }
+
     /// What is held and answers the question, if it is proven late enough. Fetches nothing.
     pub(crate) fn held(&self, question: Question<'_>, asked: ReadOptions) -> Option<Entry> {
         let need = match &self.way {
@@ -200,6 +208,12 @@ impl ReadThrough {
         };
         let view = question.view(self.partition);
         self.store.find(question.key, view, question.accepts, need, asked.now_ns)
+    }
+
+    /// What is held and answers the question, however late it was proven.
+    pub(crate) fn knows(&self, question: Question<'_>, now_ns: u64) -> Option<Entry> {
+        let view = question.view(self.partition);
+        self.store.find(question.key, view, question.accepts, Need::NOTHING, now_ns)
     }
 
     /// What is known of a key and answers the question, without counting as use.

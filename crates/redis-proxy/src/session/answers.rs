@@ -35,7 +35,7 @@ pub(crate) enum Said {
 pub(crate) fn accepts(read: Read) -> Accepts {
     match read {
         Read::Get | Read::Mget | Read::Zrange | Read::Other => |_| false,
-        Read::Strlen | Read::Getrange | Read::Getbit | Read::Exists | Read::Type => is_value,
+        Read::Strlen | Read::Getrange | Read::Substr | Read::Getbit | Read::Exists | Read::Type => is_value,
         // Whatever came with a lease came with its key's deadline.
         Read::Ttl | Read::Pttl => |entry| entry.lease().is_some(),
         Read::Hget | Read::Hmget | Read::Hexists | Read::Hlen | Read::Hkeys | Read::Hvals | Read::Hstrlen => {
@@ -71,7 +71,7 @@ pub(crate) fn write(
     let written = match read {
         Read::Get | Read::Mget => return value(out, entry.value(), 0..entry.value().len()),
         Read::Ttl | Read::Pttl if !Words::is_of_time(entry) => time_left(out, read, entry, now_ns),
-        Read::Getrange if is_value(entry) => {
+        Read::Getrange | Read::Substr if is_value(entry) => {
             match range(entry.value().len(), signed(arguments.get(2)), signed(arguments.get(3))) {
                 Some(part) => return value(out, entry.value(), part),
                 None => None,
@@ -194,11 +194,11 @@ fn of_missing(out: &mut Vec<u8>, read: Read, arguments: Arguments<'_>, protocol:
         }
         Read::Sismember | Read::Llen | Read::Zcard => integer(out, 0),
         Read::Getbit => bit_offset(arguments).and_then(|_| integer(out, 0)),
-        Read::Getrange if are_numbers() => bulk(out, b""),
+        Read::Getrange | Read::Substr if are_numbers() => bulk(out, b""),
         Read::Lrange if are_numbers() => header(out, b'*', 0),
         Read::Lindex => signed(arguments.get(2)).and_then(|_| nil(out, protocol)),
         Read::Type => simple(out, b"none"),
-        Read::Hget | Read::Zscore | Read::Zrank => nil(out, protocol),
+        Read::Hget | Read::Zscore | Read::Zrank | Read::Zrevrank => nil(out, protocol),
         Read::Hkeys | Read::Hvals => header(out, b'*', 0),
         Read::Hgetall => header(out, if protocol == Protocol::Resp3 { b'%' } else { b'*' }, 0),
         Read::Smembers => header(out, if protocol == Protocol::Resp3 { b'~' } else { b'*' }, 0),

@@ -155,7 +155,7 @@ fn ten_that_do_not_read(proxy: &Proxy, requests: &[u8]) -> Vec<RawClient> {
 
 #[test]
 fn replies_from_memory_that_nobody_reads_are_not_built() {
-    let (redis, proxy) = start_resp_in("tracking", &[]);
+    let (redis, proxy) = start_resp_in("tracking", &[("WORKERS", "1")]);
     let (large, field) = (vec![b'x'; MIB - 1000], "v".repeat(15_000));
     redis.client().set("k", &large);
     redis.client().command(&["HSET", "h", "f", &field]);
@@ -175,6 +175,8 @@ fn replies_from_memory_that_nobody_reads_are_not_built() {
         redis.reset_stats();
         client.send(warm).expect(&value).expect(&list);
         client.expect(format!("*2\r\n$1\r\nf\r\n$15000\r\n{field}\r\n"));
+        // Their user's right to these is known then.
+        client.ask("GETRANGE k 0 0", "$1\r\nx").ask("HMGET h x", "*1\r\n$-1");
         reads() == 0
     });
     let mget = format!("MGET{}\r\n", " k".repeat(128));
@@ -202,6 +204,41 @@ fn replies_from_memory_that_nobody_reads_are_not_built() {
         redis.command_calls("lrange") + redis.command_calls("getrange") + redis.command_calls("hmget"),
         0
     );
+}
+
+#[test]
+fn an_mget_of_a_user_whose_right_to_it_is_not_known_is_not_built_either() {
+    let keys: Vec<String> = (0..64).map(|n| format!("k{n}")).collect();
+    let cached = keys.iter().map(|key| format!("GET {key}\r\n")).collect::<String>();
+    let repeated = format!("MGET{}\r\n", " k0".repeat(128));
+    let half = format!("MGET {0} missing:{1}\r\n", keys.join(" "), keys.join(" missing:"));
+    for requests in [repeated, half] {
+        let (redis, proxy) = start_resp_in("tracking", &[]);
+        for key in &keys {
+            redis.client().set(key, vec![b'x'; MIB - 1000]);
+        }
+        let mut client = proxy.resp_client();
+        for _ in 0..2 {
+            client.send(&cached);
+            keys.iter().for_each(|_| _ = client.skip((MIB - 1000) as u64 + 12));
+        }
+        let slow = ten_that_do_not_read(&proxy, requests.as_bytes());
+        // Who reads gets all of it.
+        client.send(&requests).expect("*128\r\n$1047576\r\n");
+        drop(slow);
+    }
+}
+
+#[test]
+fn what_shows_the_right_to_mget_is_not_held_for_its_client() {
+    for mode in ["ttl", "tracking"] {
+        // The value is heard once and sent once.
+        let (redis, proxy) = start_resp_in(mode, &[("RESP_OUTPUT_LIMIT_BYTES", "24MiB")]);
+        redis.client().set("large", vec![b'x'; 20 * MIB]);
+        let mut client = proxy.resp_client();
+        client.send("MGET large none\r\nPING\r\n").expect("*2\r\n$20971520\r\n");
+        client.skip(20 * MIB as u64 + 2).expect("$-1\r\n+PONG\r\n");
+    }
 }
 
 /// A command as bytes.

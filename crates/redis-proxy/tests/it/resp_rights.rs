@@ -1,8 +1,8 @@
 //! What users may not do: Redis says so in its own words, and its log of that holds what clients have asked for.
 
-use testkit::{RawClient, RedisServer, Reply};
+use testkit::{Proxy, RawClient, RedisServer, Reply, Server};
 
-use crate::support::start_resp_in;
+use crate::support::{program, start_resp_in, wait_in_force};
 
 const MODES: [&str; 3] = ["ttl", "tracking", "strict"];
 
@@ -55,6 +55,135 @@ fn a_user_who_may_get_only_is_refused_mget_as_redis_does() {
         // And no longer than the right lasts.
         proxy.resp_client().ask("ACL SETUSER few -mget", "+OK");
         client.ask("MGET a b", &denied).ask("GET a", "$1\r\n1");
+    }
+}
+
+/// What a GET or the knowledge that there is no such key would tell, or hashes that are known.
+const TOLD: &str = "MGET a|MGET a b|MGET none a none|STRLEN a|GETRANGE a 0 0|SUBSTR a 0 0|GETBIT a 1|EXISTS a|TYPE a|TTL a\
+                    |EXISTS none|TYPE none|STRLEN none|HGET none f|HMGET none f g|HGETALL none|HEXISTS none f|HLEN none|HKEYS none\
+                    |HVALS none|HSTRLEN none f|SMEMBERS none|SCARD none|SISMEMBER none m|SMISMEMBER none m|LLEN none|LINDEX none 0\
+                    |LRANGE none 0 -1|ZCARD none|ZSCORE none m|ZMSCORE none m|ZRANK none m|ZREVRANK none m|HGET h f|HLEN h|HKEYS h";
+
+/// Each server, with the program in front of it in `mode` on one worker.
+fn each_server(mode: &'static str) -> impl Iterator<Item = (Server, RedisServer, Proxy)> {
+    Server::ALL.into_iter().filter_map(move |server| {
+        let redis = server.builder()?.start();
+        let settings = [("RESP_PORT", "0"), ("MAX_STALENESS", "5s"), ("WORKERS", "1"), ("COHERENCE", mode)];
+        let program = settings.iter().fold(program(), |program, (name, value)| program.set(name, value));
+        let proxy = program.set("RESP_COHERENCE", mode).redis(&redis).start();
+        if mode != "ttl" {
+            wait_in_force(&proxy);
+        }
+        proxy.allow_warning("coherence is not in force");
+        proxy.allow_warning("the canary cannot be written");
+        Some((server, redis, proxy))
+    })
+}
+
+#[test]
+fn what_others_have_told_is_refused_to_whom_redis_refuses_it() {
+    for mode in ["ttl", "tracking"] {
+        for (server, redis, proxy) in each_server(mode) {
+            // With the rights that a link is better off with.
+            let rights =
+                ["on", ">pw", "~*", "-@all", "+get", "+hgetall", "+pttl", "+client", "+info", "+command"];
+            let rights = [&rights[..], &["+hello", "+ping", "+touch"]].concat();
+            for user in ["here", "there"] {
+                redis.client().command(&[&["ACL", "SETUSER", user], &rights[..]].concat());
+            }
+            redis.client().command(&["MSET", "a", "1", "b", "2"]);
+            redis.client().command(&["HSET", "h", "f", "v"]);
+            let (mut client, mut direct) = (proxy.resp_client(), RawClient::connect(redis.address()));
+            client.ask("AUTH here pw", "+OK");
+            direct.ask("AUTH there pw", "+OK");
+            let mut asked = 0;
+            for line in TOLD.split('|') {
+                for _ in 0..2 {
+                    client.ask("GET a", "$1\r\n1").ask("GET b", "$1\r\n2").ask("GET none", "$-1");
+                    let hash = client.send("HGETALL h\r\n").reply();
+                    assert_eq!(hash, b"*2\r\n$1\r\nf\r\n$1\r\nv\r\n");
+                    let denied = direct.send(format!("{line}\r\n")).line().replace("User there", "User here");
+                    if line.starts_with("HGETALL") {
+                        assert_eq!(denied, "*0");
+                    } else {
+                        assert!(denied.starts_with("-NOPERM"), "{denied}");
+                        asked += 1;
+                    }
+                    let found = client.send(format!("{line}\r\n")).line();
+                    assert_eq!(found, denied, "{line} in {mode} behind {server}");
+                }
+            }
+            let (here, there) = (denials(&redis, "here"), denials(&redis, "there"));
+            assert_eq!(here, there, "{mode} behind {server}");
+            assert_eq!(there.iter().map(|(_, count)| count).sum::<i64>(), asked);
+            // One at a time it is allowed; from its first answer on memory tells.
+            let mut admin = proxy.resp_client();
+            admin.ask("ACL SETUSER here +strlen +mget", "+OK");
+            client.ask("STRLEN a", ":1").ask("MGET a b", "*2\r\n$1\r\n1\r\n$1\r\n2").ask("GET a", "$1\r\n1");
+            client.ask("GET b", "$1\r\n2");
+            redis.reset_stats();
+            client.ask("STRLEN b", ":1").ask("STRLEN a", ":1").ask("MGET b a", "*2\r\n$1\r\n2\r\n$1\r\n1");
+            assert_eq!(
+                redis.command_calls("strlen") + redis.command_calls("mget"),
+                0,
+                "{mode} behind {server}"
+            );
+            // Until it is no more.
+            admin.ask("ACL SETUSER here -strlen -mget", "+OK");
+            for line in ["STRLEN a", "STRLEN b", "MGET a b"] {
+                let denied = direct.send(format!("{line}\r\n")).line().replace("User there", "User here");
+                client.ask("GET a", "$1\r\n1").ask("GET b", "$1\r\n2").ask(line, &denied);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_key_that_mget_is_refused_is_logged_as_for_a_client_of_redis() {
+    for mode in ["ttl", "tracking"] {
+        for (server, redis, proxy) in each_server(mode) {
+            for user in ["here", "there"] {
+                redis.client().command(&["ACL", "SETUSER", user, "on", ">pw", "~a:*", "+@all"]);
+            }
+            redis.client().command(&["MSET", "a:1", "1", "a:2", "2", "b:1", "3"]);
+            let (mut client, mut direct) = (proxy.resp_client(), RawClient::connect(redis.address()));
+            client.ask("AUTH here pw", "+OK");
+            direct.ask("AUTH there pw", "+OK");
+            for line in
+                ["MGET b:1", "MGET b:1 a:1", "MGET a:1 b:1", "MGET a:1 a:2", "MGET a:1 b:1", "MGET b:1"]
+            {
+                let expected = direct.send(format!("{line}\r\n")).reply();
+                let found = client.send(format!("{line}\r\n")).reply();
+                assert_eq!(found, expected, "{line} in {mode} behind {server}");
+            }
+            let (here, there) = (denials(&redis, "here"), denials(&redis, "there"));
+            let ([(key, count)], [(other, least)]) = (&here[..], &there[..]) else {
+                panic!("{here:?} and {there:?} in {mode} behind {server}")
+            };
+            // With the time that it has left it is asked for once.
+            let most = if mode == "ttl" { *least } else { least + 1 };
+            assert!(key == other && (*least..=most).contains(count), "{count} in {mode} behind {server}");
+        }
+    }
+}
+
+#[test]
+fn an_mget_that_names_a_key_twice_asks_for_it_once() {
+    for mode in MODES {
+        let (redis, proxy) = start_resp_in(mode, &[("WORKERS", "1")]);
+        redis.client().command(&["MSET", "k", "1", "other", "2"]);
+        let mut client = proxy.resp_client();
+        // That its user may is known once it has gone as it is, and that is before the next command is taken up.
+        client.ask("MGET other", "*1\r\n$1\r\n2").ask("PING", "+PONG");
+        let asked = || {
+            let of = |result: &str| {
+                proxy.metrics().value(&format!("redis_proxy_lookups_total{{result=\"{result}\"}}"))
+            };
+            (of("miss"), of("collapsed"))
+        };
+        let (misses, collapsed) = asked();
+        client.ask("MGET k k none k", "*4\r\n$1\r\n1\r\n$1\r\n1\r\n$-1\r\n$1\r\n1");
+        assert_eq!(asked(), (misses + 2.0, collapsed), "{mode}");
     }
 }
 

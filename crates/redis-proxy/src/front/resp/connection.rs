@@ -14,7 +14,9 @@ mod admission;
 mod busy;
 mod commands;
 mod deadline;
+mod parts;
 mod pins;
+mod proving;
 mod reads;
 
 use std::collections::VecDeque;
@@ -40,6 +42,7 @@ use super::RespFront;
 use super::changes::Seen;
 use super::pinned::Pinned;
 use super::registry::{Entry, Registry};
+use super::rights::Known;
 use super::session::{ReplyMode, Session};
 use super::tracking::Target;
 use crate::clock::now_ns;
@@ -129,6 +132,8 @@ pub(super) struct Connection {
     broken: Option<RequestError>,
     /// What is cached for the session's key, once asked for; when it was found that nothing is.
     reader: Option<Result<Rc<ReadThrough>, u64>>,
+    /// What is known of its user's rights, once asked for.
+    rights: Option<Rc<Known>>,
     /// When it was last asked for, the round of [`Recall`](super::recall::Recall) that was seen, and what wakes for the next.
     read_ns: u64,
     round: u64,
@@ -188,6 +193,7 @@ impl Connection {
             doomed: None,
             broken: None,
             reader: None,
+            rights: None,
             read_ns: 0,
             round: 0,
             recalled: None,
@@ -343,7 +349,7 @@ impl Connection {
     /// The session's key has changed.
     pub(super) fn forget_lanes(&mut self) {
         self.lanes = [None, None];
-        self.reader = None;
+        (self.reader, self.rights) = (None, None);
     }
 
     pub(super) fn wait_for(&mut self, busy: Busy) {
@@ -387,7 +393,9 @@ impl Connection {
         }
         let start = self.output.bytes.len();
         if self.mailbox.take_into(&mut self.output.bytes, &self.front.buffers) {
-            self.note_said(start);
+            if !self.note_said(start) {
+                return;
+            }
             self.has_seen_redis();
             self.window = match self.mailbox.was_large() {
                 true => 1,

@@ -1,10 +1,14 @@
-//! What users may do that the proxy does for them in other words: MGET, which is made of GETs. Redis has said so, by answering
-//! one; who has been told nothing yet, or not lately, asks in its own words.
+//! What users may do that the proxy does for them in other words: MGET, which is made of GETs, or STRLEN, which a value
+//! answers. Redis has said so, by answering that very command; of what it has not said, or not lately, it is asked in the
+//! client's own words.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+
+use command::Read;
 
 use super::Registry;
 use crate::lanes::Identity;
@@ -17,31 +21,105 @@ pub(super) struct Rights {
     registry: Arc<Registry>,
     /// How long it is believed: rights may be taken away behind the proxy.
     life_ns: u64,
-    /// Until when, and after how many changes of rights through the proxy.
-    mget: RefCell<HashMap<Identity, (u64, u64)>>,
+    known: RefCell<HashMap<Identity, Rc<Known>>>,
 }
 
 impl Rights {
     pub(super) fn new(registry: Arc<Registry>, life_ns: u64) -> Self {
-        Rights { registry, life_ns, mget: RefCell::default() }
+        Rights { registry, life_ns, known: RefCell::default() }
     }
 
-    pub(super) fn may_mget(&self, identity: &Identity, now_ns: u64) -> bool {
-        let known = self.mget.borrow().get(identity).copied();
-        known.is_some_and(|(until_ns, changes)| now_ns < until_ns && changes == self.changes())
-    }
-
-    /// Redis has answered one.
-    pub(super) fn learn_mget(&self, identity: &Identity, now_ns: u64) {
-        let mut mget = self.mget.borrow_mut();
-        if mget.len() >= MOST {
-            mget.clear();
+    /// What is known of one user. Whoever keeps it sees what others learn.
+    pub(super) fn of(&self, identity: &Identity) -> Rc<Known> {
+        let mut known = self.known.borrow_mut();
+        if known.len() >= MOST && !known.contains_key(identity) {
+            known.clear();
         }
-        mget.insert(identity.clone(), (now_ns.saturating_add(self.life_ns), self.changes()));
+        let new = || Rc::new(Known::new(self.registry.clone(), self.life_ns));
+        known.entry(identity.clone()).or_insert_with(new).clone()
+    }
+}
+
+/// What is known of one user of a worker.
+pub(super) struct Known {
+    registry: Arc<Registry>,
+    life_ns: u64,
+    /// Commands that Redis has answered, a bit each.
+    reads: Cell<u64>,
+    /// How long that is believed, and after how many changes of rights through the proxy it was learnt.
+    until_ns: Cell<u64>,
+    changes: Cell<u64>,
+}
+
+/// When Redis is asked: what its answer shows is believed from then on.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Asking {
+    since_ns: u64,
+    changes: u64,
+}
+
+impl Known {
+    fn new(registry: Arc<Registry>, life_ns: u64) -> Self {
+        let (reads, until_ns, changes) = (Cell::new(0), Cell::new(0), Cell::new(0));
+        Known { registry, life_ns, reads, until_ns, changes }
+    }
+
+    /// Whether Redis has answered this command.
+    #[inline]
+    pub(super) fn may(&self, read: Read, now_ns: u64) -> bool {
+        self.reads.get() & bit(read) != 0
+            && now_ns < self.until_ns.get()
+            && self.changes.get() == self.changes()
+    }
+
+    /// Redis is about to be asked.
+    pub(super) fn asking(&self, now_ns: u64) -> Asking {
+        Asking { since_ns: now_ns, changes: self.changes() }
+    }
+
+    /// Redis has answered this command, as one that the user may.
+    pub(super) fn answered(&self, read: Read, asking: Asking) {
+        if asking.changes != self.changes() {
+            return;
+        }
+        if asking.changes != self.changes.get() || asking.since_ns >= self.until_ns.get() {
+            self.reads.set(0);
+            self.changes.set(asking.changes);
+            self.until_ns.set(asking.since_ns.saturating_add(self.life_ns));
+        }
+        self.reads.set(self.reads.get() | bit(read));
     }
 
     fn changes(&self) -> u64 {
         // Stored before the answer to the change is delivered.
         self.registry.rights_changed.load(Ordering::Relaxed)
+    }
+}
+
+fn bit(read: Read) -> u64 {
+    1 << read as u8
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_right_is_believed_for_its_life_and_not_beyond_a_change() {
+        let registry = Arc::<Registry>::default();
+        let known = Known::new(registry.clone(), 100);
+        let first = known.asking(1_000);
+        assert!(!known.may(Read::Strlen, 1_000));
+        known.answered(Read::Strlen, first);
+        assert!(known.may(Read::Strlen, 1_099) && !known.may(Read::Mget, 1_099), "each for itself");
+        known.answered(Read::Mget, known.asking(1_050));
+        assert!(known.may(Read::Mget, 1_099) && !known.may(Read::Strlen, 1_100), "from the first answer on");
+        known.answered(Read::Mget, known.asking(1_100));
+        assert!(known.may(Read::Mget, 1_199) && !known.may(Read::Strlen, 1_199));
+        let asked_before = known.asking(1_150);
+        registry.rights_changed.fetch_add(1, Ordering::Relaxed);
+        assert!(!known.may(Read::Mget, 1_150));
+        known.answered(Read::Mget, asked_before);
+        assert!(!known.may(Read::Mget, 1_150), "it was answered before the change, perhaps");
     }
 }

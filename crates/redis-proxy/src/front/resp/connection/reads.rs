@@ -17,16 +17,15 @@ use command::Read;
 use resp::{Arguments, Protocol, RequestLimits, RequestParser};
 
 use super::Connection;
+use super::parts::{Begun, Part, fetches, is_denial, keys, question};
 use crate::clock::{nanos, now_ns};
 use crate::failure::Failure;
-use crate::front::resp::answers::{LARGE_VALUE, Said, accepts, header, write, write_missing, write_small};
+use crate::front::resp::answers::{Said, accepts, header, write, write_missing, write_small};
 use crate::front::resp::reply::error;
+use crate::front::resp::rights::Asking;
 use crate::front::resp::session::{ReplyMode, Session};
-use crate::lanes::{LARGE_REPLY, LaneKey, Pace, Request};
-use crate::readthrough::{
-    Answered, Entry, Kind, Outcome, Question, ReadOptions, ReadOutcome, ReadThrough, Waiting, Words,
-    may_be_newest,
-};
+use crate::lanes::{LARGE_REPLY, Pace, Request};
+use crate::readthrough::{Answered, Outcome, ReadOptions, ReadOutcome, ReadThrough, may_be_newest};
 
 /// A client for whom nothing is cached is looked at again after so long: others may have gone.
 const NO_READER_NS: u64 = 1_000_000_000;
@@ -42,47 +41,45 @@ const MGET_MAX_KEYS: usize = 128;
 /// A read whose answer is not in the output yet.
 pub(super) struct Pending {
     /// The command, as every server reads it.
-    request: BytesMut,
-    read: Read,
+    pub(super) request: BytesMut,
+    pub(super) read: Read,
     parts: Vec<Part>,
-    state: State,
+    pub(super) state: State,
     /// Bytes of its values that are not kept.
     passing: usize,
-    /// The first byte of what Redis says on the lane: of an error or not.
-    said: Option<u8>,
+    /// Since when Redis is asked while its user's right to this very command is not known: an answer shows it.
+    pub(super) asking: Option<Asking>,
+    /// What is heard of what Redis says on the lane: the first byte; of an answer that is not the client's, an error whole.
+    pub(super) said: Vec<u8>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum State {
+pub(super) enum State {
     /// Its parts are here or on their way.
     Asked,
     /// Its parts are here, and so many elements of its answer are in the output or with the client.
     Written(usize),
     /// A read before it waits for one of its keys, or for Redis: asked now, it might be answered from before that one.
     Behind,
+    /// Memory will answer it, once Redis has shown at its turn that its user may ask.
+    ToProve,
+    /// That is asked on the client's lane: what comes there is not the client's, but for an error.
+    Proving,
     /// It goes to Redis, at its turn.
     ToLane,
     /// It is on the client's lane, and nothing else is.
     OnLane,
 }
 
-/// What is known of one key of a read.
-enum Part {
-    Here(Entry),
-    /// Redis has sent it for this read, or one like it.
-    Fetched(Entry),
-    /// There is no such key; to MGET, none of a string.
-    Missing,
-    Waiting(Box<Waiting>, u64),
-    /// The key of that part of the same MGET, which is waited for: asked for itself, it might be answered from before that one.
-    As(usize),
-}
-
 impl Pending {
     fn new(request: Request<'_>, read: Read, parts: Vec<Part>, state: State) -> Self {
         let mut bytes = BytesMut::new();
         request.write(&mut bytes);
-        Pending { request: bytes, read, parts, state, passing: 0, said: None }
+        Pending { request: bytes, read, parts, state, passing: 0, asking: None, said: Vec::new() }
+    }
+
+    fn begin(&mut self, begun: Begun) {
+        (self.parts, self.state, self.asking) = (begun.parts, begun.state, begun.asking);
     }
 
     fn waits_for(&self, key_hash: u64) -> bool {
@@ -106,7 +103,7 @@ impl Connection {
     }
 
     /// The way to what this client may see, if anything is cached for it.
-    fn reader(&mut self) -> Option<Rc<ReadThrough>> {
+    pub(super) fn reader(&mut self) -> Option<Rc<ReadThrough>> {
         self.read_ns = self.turn_ns;
         match &self.reader {
             Some(Ok(reader)) => return Some(reader.clone()),
@@ -166,16 +163,14 @@ impl Connection {
         if is_behind && reader.keeps_order() {
             pending.state = State::Behind;
         } else {
-            let (asked, lane) = (|key: &[u8]| self.asked(key, self.turn_ns), &self.session.key);
-            let (parts, state) = self.front.parts(reader, read, arguments, lane, asked);
-            (pending.parts, pending.state) = (parts, state);
+            pending.begin(self.begin(reader, read, arguments, self.turn_ns));
         }
         self.reads.push_back(pending);
         true
     }
 
     #[inline]
-    fn asked(&self, key: &[u8], now_ns: u64) -> ReadOptions {
+    pub(super) fn asked(&self, key: &[u8], now_ns: u64) -> ReadOptions {
         let since_ns = self.seen_keys.since_ns(|| self.front.hasher.hash_one(key));
         ReadOptions { now_ns, min_sync_ns: self.seen.min_sync_ns().max(since_ns), no_cache: false }
     }
@@ -190,14 +185,14 @@ impl Connection {
         arguments: Arguments<'_>,
         cx: &mut Context<'_>,
     ) -> Option<bool> {
-        if read == Read::Mget {
+        if read == Read::Mget || !self.may(read, self.turn_ns) {
             return None;
         }
         let asked = self.asked(arguments.get(1).unwrap_or_default(), self.turn_ns);
         let protocol = self.session.key.protocol;
         let found = {
             let mut words = self.front.words.borrow_mut();
-            let question = question(read, arguments, protocol, &mut words);
+            let question = question(read, arguments, protocol, accepts(read), &mut words);
             match fetches(read, reader) {
                 true => reader.ask_or_pass(question, asked),
                 false => reader.held(question, asked).map(ReadOutcome::Hit),
@@ -259,18 +254,28 @@ impl Connection {
         let protocol = self.session.key.protocol;
         let mut parser = RequestParser::new(RequestLimits::REDIS);
         let _ = parser.parse(&pending.request); // it was a request before
-        if pending.state == State::Behind {
-            pending.state = State::Asked;
-            match self.reader() {
-                Some(reader) => {
-                    let now_ns = now_ns();
-                    let asked = |key: &[u8]| self.asked(key, now_ns);
-                    let arguments = parser.arguments(&pending.request);
-                    let key = &self.session.key;
-                    let (parts, state) = self.front.parts(&reader, pending.read, arguments, key, asked);
-                    (pending.parts, pending.state) = (parts, state);
+        while let State::Behind | State::ToProve | State::Proving = pending.state {
+            let arguments = parser.arguments(&pending.request);
+            match pending.state {
+                State::Behind => match self.reader() {
+                    Some(reader) => {
+                        let begun = self.begin(&reader, pending.read, arguments, now_ns());
+                        pending.begin(begun);
+                    }
+                    None => pending.state = State::ToLane,
+                },
+                State::ToProve if self.ask_for_right(pending, arguments, cx) => {
+                    pending.state = State::Proving;
                 }
-                None => pending.state = State::ToLane,
+                State::Proving if self.is_heard() => {
+                    if let [] | [b'-', ..] = pending.said[..] {
+                        self.say_bytes(&pending.said);
+                        return true;
+                    }
+                    self.learn_right(pending);
+                    (pending.said, pending.state) = (Vec::new(), State::Behind);
+                }
+                _ => return false,
             }
         }
         if pending.state == State::Asked {
@@ -302,33 +307,17 @@ impl Connection {
             pending.state = State::OnLane;
         }
         // What came by the lane stands in the output already.
-        let ended = pending.state == State::OnLane && self.mailbox.waiting() == 0 && self.mailbox.len() == 0;
-        if ended && pending.read == Read::Mget && pending.said == Some(b'*') {
-            self.may_mget(parser.arguments(&pending.request));
+        let ended = pending.state == State::OnLane && self.is_heard();
+        if ended && pending.asking.is_some() && !matches!(pending.said[..], [] | [b'-', ..]) {
+            self.learn_right(pending);
+            self.fetch_parts(pending.read, parser.arguments(&pending.request));
         }
         ended
     }
 
-    /// What comes along the lane, from `start` in the output on, answers the first read of the queue, if that went there.
-    pub(super) fn note_said(&mut self, start: usize) {
-        if let Some(pending) = self.reads.front_mut().filter(|pending| pending.state == State::OnLane) {
-            pending.said = pending.said.or(self.output.bytes.get(start).copied());
-        }
-    }
-
-    /// Redis has answered an MGET to this client. From now on its user's are made of what GET brings: of these keys first.
-    fn may_mget(&mut self, arguments: Arguments<'_>) {
-        let (identity, now_ns) = (self.session.key.identity.clone(), now_ns());
-        if self.front.rights.may_mget(&identity, now_ns) {
-            return;
-        }
-        self.front.rights.learn_mget(&identity, now_ns);
-        if let Some(reader) = self.reader() {
-            for key in keys(Read::Mget, arguments) {
-                // Nobody waits for it.
-                drop(reader.ask_or_pass(Question::value(key), self.asked(key, now_ns)));
-            }
-        }
+    /// Whether all that was asked for along the lane has been taken from it.
+    fn is_heard(&self) -> bool {
+        self.mailbox.waiting() == 0 && self.mailbox.len() == 0
     }
 
     /// The first read of the queue goes to Redis after all. What those behind it have found may be older than what Redis
@@ -358,10 +347,15 @@ impl Connection {
                 ref mut part => part,
             };
             let Part::Waiting(waiting, key_hash) = part else { continue };
-            let Poll::Ready(Answered { outcome, .. }) = Pin::new(&mut **waiting).poll(cx) else {
+            let Poll::Ready(Answered { outcome, hit, .. }) = Pin::new(&mut **waiting).poll(cx) else {
                 return Poll::Pending;
             };
             self.has_seen(&outcome, *key_hash);
+            // Of what was held already Redis has answered an earlier one.
+            let asking = pending.asking.filter(|_| !hit);
+            if let (Some(asking), Outcome::Found { .. } | Outcome::Missing { .. }) = (asking, &outcome) {
+                self.rights().answered(pending.read, asking);
+            }
             *part = match outcome {
                 Outcome::Found { entry, stored } => {
                     pending.passing += if stored.is_kept() { 0 } else { entry.value().len() };
@@ -486,111 +480,10 @@ impl Connection {
     }
 }
 
-impl Part {
-    /// Bytes of a large value that Redis has sent for this read. Small ones are as many as commands in a pipeline.
-    fn fetched_bytes(&self) -> usize {
-        match self {
-            Part::Fetched(entry) if entry.value().len() > LARGE_VALUE => entry.value().len(),
-            _ => 0,
-        }
-    }
-}
-
 /// Why a read has no answer from memory.
 enum Unanswered {
     /// It is Redis' to answer.
     ToLane,
     /// Redis has been asked this very question, and says that its user may not: its text.
     Denied(Bytes),
-}
-
-/// Whether an error says to the read itself that its user may not: of the GETs that an MGET is made of, those about a key do.
-fn is_denial(text: &str, read: Read) -> bool {
-    text.starts_with("NOPERM ") && (read != Read::Mget || text.contains("access"))
-}
-
-impl super::RespFront {
-    /// Asks for all keys of a read.
-    fn parts(
-        &self,
-        reader: &ReadThrough,
-        read: Read,
-        arguments: Arguments<'_>,
-        LaneKey { identity, protocol, .. }: &LaneKey,
-        asked: impl Fn(&[u8]) -> ReadOptions,
-    ) -> (Vec<Part>, State) {
-        let protocol = *protocol;
-        // An MGET is made of GETs: whether its user may MGET is Redis' to say, of each user once.
-        if read == Read::Mget
-            && !self.rights.may_mget(identity, asked(b"").now_ns)
-            && keys(read, arguments).any(|key| reader.held(Question::value(key), asked(key)).is_none())
-        {
-            return (Vec::new(), State::ToLane);
-        }
-        let mut parts = Vec::new();
-        let mut words = self.words.borrow_mut();
-        let mut waits = false;
-        for key in keys(read, arguments) {
-            if waits {
-                let hash = self.hasher.hash_one(key);
-                let is_same = |(at, part): (usize, &Part)| {
-                    matches!(part, Part::Waiting(_, other) if *other == hash)
-                        && arguments.get(at + 1) == Some(key)
-                };
-                if let Some(first) = parts.iter().enumerate().position(is_same) {
-                    parts.push(Part::As(first));
-                    continue;
-                }
-            }
-            let question = match read {
-                Read::Mget => Question::value(key),
-                _ => question(read, arguments, protocol, &mut words),
-            };
-            let found = match fetches(read, reader) {
-                true => reader.ask_or_pass(question, asked(key)),
-                false => reader.held(question, asked(key)).map(ReadOutcome::Hit),
-            };
-            parts.push(match found {
-                Some(ReadOutcome::Hit(entry)) => Part::Here(entry),
-                Some(ReadOutcome::Wait(waiting)) => {
-                    waits = true;
-                    Part::Waiting(Box::new(waiting), self.hasher.hash_one(key))
-                }
-                None => return (Vec::new(), State::ToLane),
-            });
-        }
-        (parts, State::Asked)
-    }
-}
-
-/// The keys of a read.
-fn keys<'a>(read: Read, arguments: Arguments<'a>) -> impl Iterator<Item = &'a [u8]> {
-    let count = if read == Read::Mget { usize::MAX } else { 1 };
-    arguments.iter().skip(1).take(count)
-}
-
-/// Whether what is not known is fetched by this very question.
-fn fetches(read: Read, reader: &ReadThrough) -> bool {
-    reader.keeps_replies() || matches!(read, Read::Get | Read::Mget)
-}
-
-/// The question of a read of one key.
-#[inline]
-fn question<'a>(
-    read: Read,
-    arguments: Arguments<'a>,
-    protocol: Protocol,
-    words: &'a mut BytesMut,
-) -> Question<'a> {
-    let key = arguments.get(1).unwrap_or_default();
-    if read == Read::Get {
-        return Question::value(key);
-    }
-    let kind = match read {
-        Read::Ttl | Read::Pttl => Kind::Time,
-        read if read.is_of_hash() => Kind::Hash,
-        _ => Kind::Plain,
-    };
-    Words::write(words, protocol, kind, arguments.iter());
-    Question { key, words, accepts: accepts(read) }
 }

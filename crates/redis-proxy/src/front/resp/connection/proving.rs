@@ -1,0 +1,110 @@
+//! Whether the client's user may ask what memory would answer: Redis shows it by answering that very command.
+
+use std::task::Context;
+
+use bytes::BytesMut;
+use command::Read;
+use resp::{Arguments, encode_command};
+
+use super::Connection;
+use super::parts::{keys, question};
+use super::reads::{Pending, State};
+use crate::clock::now_ns;
+use crate::front::resp::answers::accepts;
+use crate::front::resp::rights::Known;
+use crate::lanes::{Pace, Request};
+use crate::readthrough::{Question, ReadThrough};
+
+impl Connection {
+    /// Whether what others have brought would answer a read.
+    pub(super) fn is_told(
+        &self,
+        reader: &ReadThrough,
+        read: Read,
+        arguments: Arguments<'_>,
+        now_ns: u64,
+    ) -> bool {
+        let mut words = self.front.words.borrow_mut();
+        let question = question(read, arguments, self.session.key.protocol, accepts(read), &mut words);
+        let known = reader.knows(question, now_ns);
+        known.is_some_and(|entry| entry.view().question != question.words)
+    }
+
+    /// Whether a read may be answered by what others have brought, as far as that is its user's right.
+    #[inline]
+    pub(super) fn may(&mut self, read: Read, now_ns: u64) -> bool {
+        !read.is_derived() || self.rights().may(read, now_ns)
+    }
+
+    /// What is known of its user's rights.
+    pub(super) fn rights(&mut self) -> &Known {
+        let (front, session) = (&self.front, &self.session);
+        self.rights.get_or_insert_with(|| front.rights.of(&session.key.identity))
+    }
+
+    /// What comes along the lane, from `start` in the output on, answers the first read of the queue, if that went there.
+    /// Whether it is the client's.
+    pub(super) fn note_said(&mut self, start: usize) -> bool {
+        let Some(pending) = self.reads.front_mut() else { return true };
+        let bytes = &self.output.bytes[start..];
+        match pending.state {
+            State::OnLane if pending.said.is_empty() => pending.said.extend(bytes.first()),
+            State::Proving => {
+                let is_error = matches!(pending.said.first().or(bytes.first()), Some(b'-'));
+                pending.said.extend_from_slice(if is_error { bytes } else { &bytes[..1.min(bytes.len())] });
+                self.output.bytes.truncate(start);
+                self.mailbox.settle();
+                return false;
+            }
+            _ => {}
+        }
+        true
+    }
+
+    /// Redis has answered a read to this client that it might as well have refused to its user.
+    pub(super) fn learn_right(&mut self, pending: &Pending) {
+        if let Some(asking) = pending.asking {
+            self.rights().answered(pending.read, asking);
+        }
+    }
+
+    /// From now on this user's MGETs are made of what GET brings: of these keys first.
+    pub(super) fn fetch_parts(&mut self, read: Read, arguments: Arguments<'_>) {
+        let now_ns = now_ns();
+        if read == Read::Mget
+            && let Some(reader) = self.reader()
+        {
+            for key in keys(read, arguments) {
+                // Nobody waits for it.
+                drop(reader.ask_or_pass(Question::value(key), self.asked(key, now_ns)));
+            }
+        }
+    }
+
+    /// Has Redis show whether its user may ask this: by the command itself, but of an MGET by one of its keys, whose value is the
+    /// least to hear of as far as is known. False if that is for later.
+    pub(super) fn ask_for_right(
+        &mut self,
+        pending: &Pending,
+        arguments: Arguments<'_>,
+        cx: &mut Context<'_>,
+    ) -> bool {
+        // What is heard is told from what is still to be written.
+        if !self.output.is_empty() {
+            return false;
+        }
+        let (now_ns, reader) = (now_ns(), self.reader());
+        let len_of = |key: &[u8]| {
+            let held = reader.as_ref().and_then(|reader| reader.peek(Question::value(key), now_ns));
+            held.map_or(usize::MAX, |entry| entry.value().len())
+        };
+        let mut of_one = BytesMut::new();
+        if pending.read == Read::Mget
+            && let Some(least) = keys(Read::Mget, arguments).min_by_key(|key| len_of(key))
+        {
+            encode_command(&mut of_one, &[b"MGET", least]);
+        }
+        let question = if of_one.is_empty() { &pending.request } else { &of_one };
+        self.share(Request::Raw(question), Pace::Quick, true, None, cx)
+    }
+}
