@@ -8,8 +8,8 @@
 //! command for another lane, the pin or the cache waits until it has come ([`Replies::may_go`]). So the replies of a node come in
 //! the order of its commands, and a stretch needs to know no more than its node.
 //!
-//! **Cost.** While one node alone owes replies, which is all there is to plain pass-through, a command is one addition and the
-//! queue is never touched; an idle client holds no memory for it. Its length is bounded by who takes requests up.
+//! **Cost.** While one node alone owes replies, which is all there is to plain pass-through, a command is a few additions and holds
+//! no memory. An answer with nothing before it costs one look. The length is bounded by who takes requests up.
 
 use std::collections::VecDeque;
 
@@ -34,65 +34,67 @@ pub(crate) enum Via {
 
 /// The queue; `R` is a read.
 pub(crate) struct Replies<R> {
-    /// What is due before all that is queued: its bytes go to the output as they come.
+    /// Answers that have not left.
+    len: u32,
+    /// What is due before all else: its bytes go to the output as they come.
     head: Due,
-    queue: VecDeque<Stretch<R>>,
-    /// What [`NodeId::FIRST`] owes in all, and the others from the second on.
+    /// What [`NodeId::FIRST`] owes.
     first_node: Owed,
+    behind: Option<Box<Behind<R>>>,
+}
+
+/// What is not plain pass-through to one node, once there has been any.
+struct Behind<R> {
+    queue: VecDeque<Stretch<R>>,
+    /// What the nodes owe from the second on.
     other_nodes: Vec<Owed>,
-    /// Answers that have not come, and reads that have not left.
-    len: usize,
-    /// Bytes in the queue that were made here, and that Redis has sent.
-    made_bytes: usize,
-    sent_bytes: usize,
+}
+
+enum Stretch<R> {
+    Made(Held),
+    /// With what has come of it.
+    Due(Due, Held),
+    Read(NodeId, R),
 }
 
 /// Replies that one node owes, one after the other.
 #[derive(Clone, Copy)]
 struct Due {
+    count: u32,
     node: NodeId,
-    count: usize,
+}
+
+/// Bytes that wait for their turn, and the answers that end in them.
+#[derive(Default)]
+struct Held {
+    bytes: Vec<u8>,
+    whole: u32,
 }
 
 /// What a node owes a client, all of it by one way.
 #[derive(Clone, Copy)]
 struct Owed {
+    count: u32,
     via: Via,
-    count: usize,
 }
 
-enum Stretch<R> {
-    Made(Vec<u8>),
-    /// With the bytes that have come.
-    Due(Due, Vec<u8>),
-    Read(NodeId, R),
-}
-
-const NOTHING: Owed = Owed { via: Via::QuickLane, count: 0 };
+const NOTHING: Owed = Owed { count: 0, via: Via::QuickLane };
 
 impl<R> Replies<R> {
     pub(crate) fn new() -> Self {
-        Replies {
-            head: Due { node: NodeId::FIRST, count: 0 },
-            queue: VecDeque::new(),
-            first_node: NOTHING,
-            other_nodes: Vec::new(),
-            len: 0,
-            made_bytes: 0,
-            sent_bytes: 0,
-        }
+        Replies { len: 0, head: Due { count: 0, node: NodeId::FIRST }, first_node: NOTHING, behind: None }
     }
 
-    /// Answers that have not come, and reads that have not left.
+    /// Answers that have not left.
     #[inline]
     pub(crate) fn len(&self) -> usize {
-        self.len
+        self.len as usize
     }
 
     /// Whether an answer that is here may leave at once.
     #[inline]
     pub(crate) fn is_empty(&self) -> bool {
-        self.len == 0 && self.queue.is_empty()
+        self.len == 0
     }
 
     /// Whether a command may go to `node` by `via` now: nothing is due there by another way.
@@ -107,13 +109,15 @@ impl<R> Replies<R> {
     pub(crate) fn sent(&mut self, node: NodeId, via: Via) {
         debug_assert!(self.may_go(node, via), "another way owes replies");
         self.owe(node, via);
-        if self.queue.is_empty() && (self.head.count == 0 || self.head.node == node) {
-            self.head = Due { node, count: self.head.count + 1 };
+        // Nothing but what the head owes.
+        if self.head.count + 1 == self.len && (self.head.count == 0 || self.head.node == node) {
+            self.head = Due { count: self.len, node };
             return;
         }
-        match self.queue.back_mut() {
+        let queue = &mut self.behind().queue;
+        match queue.back_mut() {
             Some(Stretch::Due(due, _)) if due.node == node => due.count += 1,
-            _ => self.queue.push_back(Stretch::Due(Due { node, count: 1 }, Vec::new())),
+            _ => queue.push_back(Stretch::Due(Due { count: 1, node }, Held::default())),
         }
     }
 
@@ -121,7 +125,7 @@ impl<R> Replies<R> {
     pub(crate) fn read(&mut self, node: NodeId, read: R) {
         debug_assert!(self.may_go(node, Via::Cache), "another way owes replies");
         self.owe(node, Via::Cache);
-        self.queue.push_back(Stretch::Read(node, read));
+        self.behind().queue.push_back(Stretch::Read(node, read));
     }
 
     /// An answer that was made here, behind all that is due: to `out` if nothing is.
@@ -129,10 +133,14 @@ impl<R> Replies<R> {
         if self.is_empty() {
             return out.extend_from_slice(bytes);
         }
-        self.made_bytes += bytes.len();
-        match self.queue.back_mut() {
-            Some(Stretch::Made(made)) => made.extend_from_slice(bytes),
-            _ => self.queue.push_back(Stretch::Made(bytes.to_vec())),
+        self.len += 1;
+        let queue = &mut self.behind().queue;
+        if !matches!(queue.back(), Some(Stretch::Made(_))) {
+            queue.push_back(Stretch::Made(Held::default()));
+        }
+        if let Some(Stretch::Made(held)) = queue.back_mut() {
+            held.bytes.extend_from_slice(bytes);
+            held.whole += 1;
         }
     }
 
@@ -140,73 +148,73 @@ impl<R> Replies<R> {
     /// They are of one stretch. An empty buffer is traded for what is in `bytes`.
     pub(crate) fn came(&mut self, node: NodeId, bytes: &mut Vec<u8>, whole: usize, out: &mut Vec<u8>) {
         let is_head = self.head.node == node && self.head.count > 0;
-        let held = self.queue.iter_mut().find_map(|stretch| match stretch {
+        let held = self.queue_mut().find_map(|stretch| match stretch {
             Stretch::Due(due, held) if !is_head && due.node == node && due.count > 0 => Some(held),
             _ => None,
         });
-        if let Some(held) = held {
-            self.sent_bytes += bytes.len();
-            append(held, bytes);
-        } else {
-            append(out, bytes);
-        }
+        append(held.map_or(out, |held| &mut held.bytes), bytes);
         self.replied(node, whole);
     }
 
     /// So many replies of `node` have come, or never will.
+    #[inline]
     pub(crate) fn replied(&mut self, node: NodeId, count: usize) {
         let owed = self.owed_mut(node);
-        let mut left = count.min(owed.count);
+        let mut left = u32::try_from(count).unwrap_or(u32::MAX).min(owed.count);
         owed.count -= left;
-        self.len -= left;
         if self.head.node == node {
             let of_head = left.min(self.head.count);
             self.head.count -= of_head;
+            self.len -= of_head;
             left -= of_head;
         }
-        for stretch in &mut self.queue {
-            match stretch {
-                _ if left == 0 => break,
-                Stretch::Due(due, _) if due.node == node => {
-                    let of_stretch = left.min(due.count);
-                    due.count -= of_stretch;
-                    left -= of_stretch;
-                }
-                _ => {}
+        if left > 0 {
+            self.replied_behind(node, left);
+        }
+    }
+
+    fn replied_behind(&mut self, node: NodeId, mut left: u32) {
+        for stretch in self.queue_mut() {
+            if let Stretch::Due(due, held) = stretch
+                && due.node == node
+            {
+                let of_stretch = left.min(due.count);
+                due.count -= of_stretch;
+                held.whole += of_stretch;
+                left -= of_stretch;
             }
         }
     }
 
     /// So many replies are still due at `node` by a lane or the pin, after others have come.
     pub(crate) fn still_due(&mut self, node: NodeId, count: usize) {
-        let before = self.owed(node).count;
+        let before = self.owed(node).count as usize;
         self.replied(node, before.saturating_sub(count));
     }
 
     /// Appends to `out` what may leave. Whether anything did.
     pub(crate) fn flush(&mut self, out: &mut Vec<u8>) -> bool {
         let before = out.len();
-        while self.head.count == 0 {
-            match self.queue.front_mut() {
-                None | Some(Stretch::Read(..)) => break,
-                Some(Stretch::Made(bytes)) => {
-                    self.made_bytes -= bytes.len();
-                    append(out, bytes);
-                }
-                Some(Stretch::Due(due, bytes)) => {
-                    self.sent_bytes -= bytes.len();
-                    self.head = *due;
-                    append(out, bytes);
-                }
+        while self.head.count == 0
+            && let Some(behind) = &mut self.behind
+            && let Some(Stretch::Made(held) | Stretch::Due(_, held)) = behind.queue.front_mut()
+        {
+            append(out, &mut held.bytes);
+            self.len -= held.whole;
+            if let Some(Stretch::Due(due, _)) = behind.queue.pop_front() {
+                self.head = due;
             }
-            self.queue.pop_front();
         }
         out.len() > before
     }
 
     /// The read whose turn it is, if it is one's.
+    #[inline]
     pub(crate) fn read_at_head(&mut self) -> Option<&mut R> {
-        match self.queue.front_mut() {
+        if self.len == self.head.count {
+            return None;
+        }
+        match self.behind.as_mut()?.queue.front_mut() {
             Some(Stretch::Read(_, read)) if self.head.count == 0 => Some(read),
             _ => None,
         }
@@ -215,7 +223,7 @@ impl<R> Replies<R> {
     /// Takes the read whose turn it is: its answer leaves.
     pub(crate) fn take_read(&mut self) -> Option<R> {
         self.read_at_head()?;
-        let Some(Stretch::Read(node, read)) = self.queue.pop_front() else { return None };
+        let Some(Stretch::Read(node, read)) = self.behind.as_mut()?.queue.pop_front() else { return None };
         self.owed_mut(node).count -= 1;
         self.len -= 1;
         Some(read)
@@ -223,43 +231,56 @@ impl<R> Replies<R> {
 
     /// The reads that have not left, in their order.
     pub(crate) fn reads(&self) -> impl Iterator<Item = &R> {
-        self.queue.iter().filter_map(|stretch| match stretch {
+        self.queue().filter_map(|stretch| match stretch {
             Stretch::Read(_, read) => Some(read),
             _ => None,
         })
     }
 
-    /// The same, to be changed.
+    /// The reads that have not left, in their order, to be changed.
     pub(crate) fn reads_mut(&mut self) -> impl Iterator<Item = &mut R> {
-        self.queue.iter_mut().filter_map(|stretch| match stretch {
+        self.queue_mut().filter_map(|stretch| match stretch {
             Stretch::Read(_, read) => Some(read),
             _ => None,
         })
     }
 
-    /// Bytes held here that were made here.
-    pub(crate) fn made_bytes(&self) -> usize {
-        self.made_bytes
+    /// Bytes that wait here, made here and sent by Redis; those of reads are theirs to tell.
+    pub(crate) fn held_bytes(&self) -> (usize, usize) {
+        self.queue().fold((0, 0), |(made, sent), stretch| match stretch {
+            Stretch::Made(held) => (made + held.bytes.len(), sent),
+            Stretch::Due(_, held) => (made, sent + held.bytes.len()),
+            Stretch::Read(..) => (made, sent),
+        })
     }
 
-    /// Bytes held here that Redis has sent; those of reads are theirs to tell.
-    pub(crate) fn sent_bytes(&self) -> usize {
-        self.sent_bytes
+    fn queue(&self) -> impl Iterator<Item = &Stretch<R>> {
+        self.behind.iter().flat_map(|behind| &behind.queue)
+    }
+
+    fn queue_mut(&mut self) -> impl Iterator<Item = &mut Stretch<R>> {
+        self.behind.iter_mut().flat_map(|behind| &mut behind.queue)
+    }
+
+    fn behind(&mut self) -> &mut Behind<R> {
+        self.behind
+            .get_or_insert_with(|| Box::new(Behind { queue: VecDeque::new(), other_nodes: Vec::new() }))
     }
 
     #[inline]
     fn owe(&mut self, node: NodeId, via: Via) {
         self.len += 1;
         let owed = self.owed_mut(node);
-        *owed = Owed { via, count: owed.count + 1 };
+        *owed = Owed { count: owed.count + 1, via };
     }
 
     #[inline]
     fn owed(&self, node: NodeId) -> Owed {
-        match usize::from(node.0).checked_sub(1) {
-            None => self.first_node,
-            Some(at) => self.other_nodes.get(at).copied().unwrap_or(NOTHING),
-        }
+        let Some(at) = usize::from(node.0).checked_sub(1) else {
+            return self.first_node;
+        };
+        let others = self.behind.as_ref().map(|behind| &behind.other_nodes);
+        others.and_then(|others| others.get(at)).copied().unwrap_or(NOTHING)
     }
 
     #[inline]
@@ -267,10 +288,11 @@ impl<R> Replies<R> {
         let Some(at) = usize::from(node.0).checked_sub(1) else {
             return &mut self.first_node;
         };
-        if self.other_nodes.len() <= at {
-            self.other_nodes.resize(at + 1, NOTHING);
+        let others = &mut self.behind().other_nodes;
+        if others.len() <= at {
+            others.resize(at + 1, NOTHING);
         }
-        &mut self.other_nodes[at]
+        &mut others[at]
     }
 }
 

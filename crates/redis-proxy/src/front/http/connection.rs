@@ -4,14 +4,13 @@
 //! Buffers for reading and writing are the worker's, lent for that poll; a connection owns bytes only while it
 //! holds half a request or a blocked answer, so that an idle one costs next to nothing.
 //!
-//! Order: answers leave in the order of the requests. A request that waits for Redis stands in `slots`; those behind
-//! it are started (their fetches travel together) and wait in `slots` too, at most `window` of them. While an answer
+//! Order: answers leave in the order of the requests ([`Replies`]). A request that waits for Redis stands in that queue; those
+//! behind it are started (their fetches travel together) and wait there too, at most `window` of them. While an answer
 //! cannot be written, nothing is read.
 
 mod answers;
 mod deadline;
 
-use std::collections::VecDeque;
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::rc::Rc;
@@ -35,6 +34,7 @@ use crate::front::output::Output;
 use crate::front::seen::SeenKeys;
 use crate::places::{Place, Seat};
 use crate::readthrough::{ReadOptions, ReadOutcome};
+use crate::session::replies::Replies;
 use crate::timer::Timer;
 
 /// Requests of one connection that wait for Redis at the same time, at most.
@@ -87,7 +87,7 @@ struct Connection {
     /// Of half a head, how far it was judged.
     beginning: Option<Box<Beginning>>,
     output: Output,
-    slots: VecDeque<Slot>,
+    replies: Replies<Slot>,
     window: usize,
     /// Answers were let go of: no more requests are taken until those at hand are answered.
     let_go: bool,
@@ -130,7 +130,7 @@ impl Connection {
             scanned: 0,
             beginning: None,
             output: Output::default(),
-            slots: VecDeque::new(),
+            replies: Replies::new(),
             window: FIRST_WINDOW,
             let_go: false,
             body_left: 0,
@@ -187,10 +187,10 @@ impl Connection {
             if self.answer(cx) | self.take_kept_requests() {
                 continue;
             }
-            if self.slots.is_empty() && (self.closing || self.eof) && self.output.is_empty() {
+            if self.replies.is_empty() && (self.closing || self.eof) && self.output.is_empty() {
                 return Poll::Ready(if self.eof { End::Gone } else { End::Answered });
             }
-            if self.eof || self.closing || self.slots.len() >= self.window {
+            if self.eof || self.closing || self.replies.len() >= self.window {
                 return self.poll_timer(cx);
             }
             match self.poll_read(cx) {
@@ -261,7 +261,7 @@ impl Connection {
                 self.request_ended();
                 continue;
             }
-            if self.output.is_full(self.front.settings.output_bytes) || self.slots.len() >= self.window {
+            if self.output.is_full(self.front.settings.output_bytes) || self.replies.len() >= self.window {
                 break;
             }
             // RFC 9112, section 2.2: one empty line before a request is passed over. Its CR may have come alone.
@@ -316,7 +316,7 @@ impl Connection {
         }
     }
 
-    /// One whole head: the answer goes to the output at once where it can, else to the slots.
+    /// One whole head: the answer goes to the output at once where it can, else to the queue.
     fn request(&mut self, bytes: &[u8]) {
         let front = self.front.clone();
         let head = match parse(bytes, &front.settings.head) {
@@ -378,10 +378,9 @@ impl Connection {
 
     /// Whether a request before waits for the same key.
     fn is_behind(&self, key: &[u8]) -> bool {
-        let mut waiting = self.slots.iter().peekable();
-        waiting.peek().is_some() && {
+        !self.replies.is_empty() && {
             let key_hash = self.front.hash(key);
-            waiting.any(|slot| slot.is_before(key_hash))
+            self.replies.reads().any(|slot| slot.is_before(key_hash))
         }
     }
 

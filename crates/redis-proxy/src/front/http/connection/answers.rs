@@ -1,4 +1,4 @@
-//! From requests taken up to bytes in the output, in their order: at once, or by way of the slots.
+//! From requests taken up to bytes in the output, in their order: at once, or by way of the queue.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -12,6 +12,7 @@ use crate::failure::Failure;
 use crate::front::http::answer::{Answer, AnswerContext, CacheStatus, Framing, encode, status};
 use crate::front::http::conditional::{Conditions, KeptConditions};
 use crate::readthrough::{Answered, Outcome, ReadOptions, ReadOutcome, Stored, Waiting, may_be_newest};
+use crate::session::replies::NodeId;
 
 /// A request whose answer is not in the output yet.
 pub(super) struct Slot {
@@ -59,26 +60,23 @@ impl Connection {
     ) {
         match state {
             SlotState::Ready(answer)
-                if self.slots.is_empty() && !self.output.is_full(self.front.settings.output_bytes) =>
+                if self.replies.is_empty() && !self.output.is_full(self.front.settings.output_bytes) =>
             {
                 self.encode(&answer, framing, conditions, self.turn_ns, self.turn_ns, logged);
             }
-            state => self.slots.push_back(Slot {
-                state,
-                framing,
-                conditions: conditions.keep(),
-                started_ns: self.turn_ns,
-                logged,
-            }),
+            state => self.replies.read(
+                NodeId::FIRST,
+                Slot { state, framing, conditions: conditions.keep(), started_ns: self.turn_ns, logged },
+            ),
         }
     }
 
-    /// Moves finished answers from the slots to the output, in order. Whether any moved.
+    /// Moves finished answers from the queue to the output, in order. Whether any moved.
     pub(super) fn answer(&mut self, cx: &mut Context<'_>) -> bool {
         let mut moved = false;
-        while !self.output.is_full(self.front.settings.output_bytes) {
+        while !self.replies.is_empty() && !self.output.is_full(self.front.settings.output_bytes) {
             self.ask_behind();
-            let Some(slot) = self.slots.front_mut() else {
+            let Some(slot) = self.replies.read_at_head() else {
                 break;
             };
             let mut fetched = false;
@@ -92,9 +90,9 @@ impl Connection {
                 slot.state = SlotState::Ready(answer_of(answered, *no_cache));
                 fetched = true;
             }
-            self.let_go &= self.slots.len() > 1;
+            self.let_go &= self.replies.len() > 1;
             let Some(Slot { state: SlotState::Ready(answer), framing, conditions, started_ns, logged }) =
-                self.slots.pop_front()
+                self.replies.take_read()
             else {
                 break;
             };
@@ -117,7 +115,7 @@ impl Connection {
     pub(super) fn let_go(&mut self, cx: &mut Context<'_>) {
         let most = if self.front.read.is_crowded() { 0 } else { HELD_BEHIND_BYTES };
         let mut held = 0;
-        for slot in &mut self.slots {
+        for slot in self.replies.reads_mut() {
             if let SlotState::Waiting { waiting, no_cache, key_hash } = &mut slot.state {
                 let Poll::Ready(answered) = Pin::new(waiting).poll(cx) else { continue };
                 if may_be_newest(&answered.outcome, self.front.read.keeps_order()) {
@@ -144,7 +142,7 @@ impl Connection {
 
     /// The first request stands behind no other any more.
     fn ask_behind(&mut self) {
-        let Some(slot) = self.slots.front_mut() else { return };
+        let Some(slot) = self.replies.read_at_head() else { return };
         let SlotState::Behind { key, no_cache, key_hash } = &slot.state else { return };
         let (no_cache, key_hash) = (*no_cache, *key_hash);
         let min_sync_ns = self.seen.since_ns(|| key_hash);

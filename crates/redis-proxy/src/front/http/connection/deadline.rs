@@ -19,8 +19,8 @@ impl Connection {
         debug_assert!(self.output.is_empty() || self.blocked.is_on(), "output that nobody was asked to take");
         let draining = self.front.drain.since_ns();
         // While nothing is read, the rest of a request may be here and not seen yet.
-        let reads = !self.closing && !self.eof && self.slots.len() < self.window;
-        let idle = self.slots.is_empty() && self.output.is_empty() && self.partial_since_ns.is_none();
+        let reads = !self.closing && !self.eof && self.replies.len() < self.window;
+        let idle = self.replies.is_empty() && self.output.is_empty() && self.partial_since_ns.is_none();
         if self.seat.is_asked(if idle { self.turn_ns } else { BUSY }) && self.gives_way(idle) {
             return Poll::Ready(End::GivesWay);
         }
