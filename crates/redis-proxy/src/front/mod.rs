@@ -1,13 +1,9 @@
 //! Fronts turn bytes into keys and values into bytes. They know `readthrough`, never the cache or Redis.
 //!
-//! Each front has a connection loop of its own; what the loops have in common stands here: [`output`],
-//! [`linger`] and [`drain`].
+//! Both serve their clients by the same loop, [`client`]; what is theirs is what requests mean and how they are written.
 
-mod blocked;
-mod drain;
+mod client;
 pub mod http;
-mod linger;
-mod output;
 pub(crate) mod resp;
 mod seen;
 

@@ -72,6 +72,12 @@ fn fronts_name_neither_the_cache_nor_redis() {
     none_names("crates/redis-proxy/src/front/http", &["resp::", "use resp"]);
 }
 
+/// A third protocol needs nothing but a dialect of its own.
+#[test]
+fn the_loop_of_a_client_names_no_protocol() {
+    none_names("crates/redis-proxy/src/front/client", &["http", "resp", "lanes", "Http", "Resp"]);
+}
+
 #[test]
 fn sessions_know_no_socket_no_http_and_no_front() {
     let forbidden = ["front::", "TcpStream", "tokio::net", "tokio::io", "http", "cache::", "upstream::"];

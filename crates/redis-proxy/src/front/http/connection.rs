@@ -1,25 +1,15 @@
-//! One client connection: read, parse, look up, append to the output, one write a batch.
-//!
-//! The whole loop runs inside one poll of the connection's task: a hit leaves no task and waits for nothing.
-//! Buffers for reading and writing are the worker's, lent for that poll; a connection owns bytes only while it
-//! holds half a request or a blocked answer, so that an idle one costs next to nothing.
+//! What the loop of a client ([`Client`]) serves by HTTP: parse, look up, append to the output.
 //!
 //! Order: answers leave in the order of the requests ([`Replies`]). A request that waits for Redis stands in that queue; those
-//! behind it are started (their fetches travel together) and wait there too, at most `window` of them. While an answer
-//! cannot be written, nothing is read.
+//! behind it are started (their fetches travel together) and wait there too, at most `window` of them.
 
 mod answers;
 mod deadline;
 
-use std::future::{Future, poll_fn};
-use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll};
-use std::time::Duration;
+use std::task::Context;
 
-use tokio::io::{AsyncRead, ReadBuf};
 use tokio::net::TcpStream;
-use tokio::sync::futures::OwnedNotified;
 
 use self::answers::{Slot, SlotState};
 use super::HttpFront;
@@ -27,15 +17,13 @@ use super::answer::{Answer, CacheStatus, Framing};
 use super::conditional::Conditions;
 use super::head::{Beginning, Body, Head, Method, find_end, parse};
 use super::target::{Asked, key_of};
+use crate::buffer_pool::BufferPool;
 use crate::clock::now_ns;
-use crate::front::blocked::Blocked;
-use crate::front::linger::linger;
-use crate::front::output::Output;
+use crate::front::client::{Client, Dialect, Drain, Ending, Input, Next, Output, Stream};
 use crate::front::seen::SeenKeys;
 use crate::places::{Place, Seat};
 use crate::readthrough::{ReadOptions, ReadOutcome};
 use crate::session::replies::Replies;
-use crate::timer::Timer;
 
 /// Requests of one connection that wait for Redis at the same time, at most.
 const MOST_WAITING: usize = 64;
@@ -48,41 +36,24 @@ const HELD_BEHIND_BYTES: usize = 8 << 20;
 
 /// Serves one client until either side ends it.
 pub(crate) async fn serve(stream: TcpStream, front: Rc<HttpFront>, place: Place) {
-    let mut connection = Connection::new(stream, front, place.seat());
-    match poll_fn(|cx| connection.poll(cx)).await {
-        End::Gone => {}
-        // On the heap: an idle connection does not carry the room for its end.
-        End::Answered => {
-            connection.seat.is_busy();
-            Box::pin(linger(&mut connection.stream)).await;
+    let mut client = Client::new(stream, Connection::new(front, place.seat()));
+    match client.serve().await {
+        Ending::Gone | Ending::Stuck => {}
+        Ending::Answered => {
+            client.dialect().seat.is_busy();
+            client.linger().await;
         }
-        End::GivesWay => {
+        Ending::GivesWay => {
             let _farewell = place.give_up();
-            Box::pin(linger(&mut connection.stream)).await;
+            client.linger().await;
         }
-        // Nothing of it may linger in the kernel's send buffer.
-        End::Stuck => drop(socket2::SockRef::from(&connection.stream).set_linger(Some(Duration::ZERO))),
     }
 }
 
-/// How a connection ends.
-enum End {
-    /// The client has left, or was idle: nothing to say.
-    Gone,
-    /// After an answer that said so.
-    Answered,
-    /// It was idle, and its place is for somebody who waits.
-    GivesWay,
-    /// The client does not read.
-    Stuck,
-}
-
+/// HTTP, as one client speaks it.
 struct Connection {
-    stream: TcpStream,
     front: Rc<HttpFront>,
-    /// Bytes read and not yet used: half a request, or requests that must wait.
-    input: Vec<u8>,
-    /// Of `input`: bytes that are known to hold no end of a head.
+    /// Of the bytes that wait: those that are known to hold no end of a head.
     scanned: usize,
     /// Of half a head, how far it was judged.
     beginning: Option<Box<Beginning>>,
@@ -97,8 +68,6 @@ struct Connection {
     blank_skipped: bool,
     /// No more requests are taken; the connection ends when all is answered.
     closing: bool,
-    /// The client has shut its side.
-    eof: bool,
     /// The clock when the requests at hand were taken up: after the read, or after what held them up since.
     turn_ns: u64,
     /// The tick of the last request: one nanosecond apart within a batch.
@@ -110,10 +79,6 @@ struct Connection {
     served_any: bool,
     /// Since when half a request lies here.
     partial_since_ns: Option<u64>,
-    blocked: Blocked,
-    timer: Timer,
-    drain: Pin<Box<OwnedNotified>>,
-    polled: bool,
     /// What those who look for a place see of it.
     seat: Seat,
     /// What the client had left to take when it was last found idle, and the turn of that.
@@ -121,12 +86,9 @@ struct Connection {
 }
 
 impl Connection {
-    fn new(stream: TcpStream, front: Rc<HttpFront>, seat: Seat) -> Self {
+    fn new(front: Rc<HttpFront>, seat: Seat) -> Self {
         let now_ns = now_ns();
-        let drain = front.drain.told();
         Connection {
-            stream,
-            input: Vec::new(),
             scanned: 0,
             beginning: None,
             output: Output::default(),
@@ -136,96 +98,16 @@ impl Connection {
             body_left: 0,
             blank_skipped: false,
             closing: false,
-            eof: false,
             turn_ns: now_ns,
             tick_ns: now_ns,
             seen: SeenKeys::default(),
             hits: 0,
             served_any: false,
             partial_since_ns: None,
-            blocked: Blocked::default(),
-            timer: Timer::new(now_ns, now_ns + front.settings.idle_timeout_ns),
-            drain,
-            polled: false,
             seat,
             left_to_take: (u32::MAX, 0),
             front,
         }
-    }
-
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<End> {
-        if !self.polled {
-            self.polled = true;
-            // Registers this task to be woken once the program ends; the flag is what is read.
-            let _ = self.drain.as_mut().poll(cx);
-            self.seat.wakes(cx.waker());
-        }
-        if self.output.is_empty() {
-            self.output.bytes = self.front.buffers.take_output();
-        }
-        let polled = self.turn(cx);
-        if self.output.is_empty() {
-            self.front.buffers.give_output(std::mem::take(&mut self.output.bytes));
-        }
-        polled
-    }
-
-    fn turn(&mut self, cx: &mut Context<'_>) -> Poll<End> {
-        loop {
-            if !self.output.is_empty() {
-                match self.output.poll_write(&mut self.stream, cx) {
-                    Poll::Ready(Ok(())) => self.written(),
-                    Poll::Ready(Err(_)) => return Poll::Ready(End::Gone),
-                    Poll::Pending => {
-                        let moved = self.output.moved;
-                        self.blocked.stopped(moved, self.front.settings.write_timeout_ns);
-                        self.let_go(cx);
-                        return self.poll_timer(cx);
-                    }
-                }
-            }
-            if self.answer(cx) | self.take_kept_requests() {
-                continue;
-            }
-            if self.replies.is_empty() && (self.closing || self.eof) && self.output.is_empty() {
-                return Poll::Ready(if self.eof { End::Gone } else { End::Answered });
-            }
-            if self.eof || self.closing || self.replies.len() >= self.window {
-                return self.poll_timer(cx);
-            }
-            match self.poll_read(cx) {
-                Poll::Ready(true) => {}
-                Poll::Ready(false) => return Poll::Ready(End::Gone),
-                Poll::Pending => return self.poll_timer(cx),
-            }
-        }
-    }
-
-    /// One read, and all requests in it. False when the connection broke.
-    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
-        let mut room = self.front.buffers.take_input();
-        let mut buffer = ReadBuf::new(&mut room);
-        let polled = Pin::new(&mut self.stream).poll_read(cx, &mut buffer);
-        let count = buffer.filled().len();
-        let outcome = match polled {
-            Poll::Pending => Poll::Pending,
-            Poll::Ready(Err(_)) => Poll::Ready(false),
-            Poll::Ready(Ok(())) => {
-                // After the read that returned a request's last byte: its age counts from here.
-                self.set_clock(now_ns());
-                self.eof = count == 0;
-                if self.input.is_empty() {
-                    let used = self.process(&room[..count]);
-                    self.input.extend_from_slice(&room[used..count]);
-                } else {
-                    self.input.extend_from_slice(&room[..count]);
-                    self.take_kept_requests();
-                }
-                Poll::Ready(true)
-            }
-        };
-        self.front.buffers.give_input(room);
-        outcome
     }
 
     fn set_clock(&mut self, now_ns: u64) {
@@ -233,21 +115,85 @@ impl Connection {
         self.tick_ns = now_ns.max(self.tick_ns + 1);
         self.front.refresh(now_ns);
     }
+}
 
-    /// Requests in the bytes that this connection holds. Whether any byte was used, or they were refused.
-    fn take_kept_requests(&mut self) -> bool {
-        if self.input.is_empty() || self.closing {
-            return false;
-        }
-        let mut input = std::mem::take(&mut self.input);
-        let used = self.process(&input);
-        if used < input.len() {
-            input.drain(..used);
-            self.input = input;
-        }
-        used > 0 || self.closing
+impl Dialect for Connection {
+    fn buffers(&self) -> &BufferPool {
+        &self.front.buffers
     }
 
+    fn drain(&self) -> &Drain {
+        &self.front.drain
+    }
+
+    fn write_timeout_ns(&self) -> u64 {
+        self.front.settings.write_timeout_ns
+    }
+
+    fn is_crowded(&self) -> bool {
+        self.front.read.is_crowded()
+    }
+
+    fn output(&mut self) -> &mut Output {
+        &mut self.output
+    }
+
+    fn start(&mut self, cx: &mut Context<'_>) {
+        self.seat.wakes(cx.waker());
+    }
+
+    fn collect(&mut self) -> Option<Ending> {
+        None
+    }
+
+    fn is_last_output(&self) -> bool {
+        // A response says so itself.
+        false
+    }
+
+    fn written(&mut self, was_blocked: bool) {
+        self.all_written(was_blocked);
+    }
+
+    fn held_up(&mut self, cx: &mut Context<'_>) -> Option<Ending> {
+        self.let_go(cx);
+        None
+    }
+
+    fn poll_answers(&mut self, _input: &mut Input, cx: &mut Context<'_>) -> Result<bool, Ending> {
+        Ok(self.answer(cx))
+    }
+
+    fn arrived(&mut self, now_ns: u64) {
+        self.set_clock(now_ns);
+    }
+
+    fn takes_requests(&mut self) -> bool {
+        !self.closing
+    }
+
+    fn requests(&mut self, bytes: &[u8], _cx: &mut Context<'_>) -> usize {
+        self.process(bytes)
+    }
+
+    fn next(&mut self, input: &mut Input) -> Next {
+        let ends = self.closing || input.is_last;
+        if ends && self.replies.is_empty() && self.output.is_empty() {
+            return Next::End(if input.is_last { Ending::Gone } else { Ending::Answered });
+        }
+        if ends || self.replies.len() >= self.window { Next::Wait } else { Next::Read }
+    }
+
+    fn due(&mut self, stream: &Stream, input: &Input, _cx: &mut Context<'_>) -> Result<u64, Ending> {
+        self.deadline(stream, input)
+    }
+
+    fn overdue(&mut self, stream: &Stream) -> Option<Ending> {
+        self.passed(stream)
+    }
+}
+
+impl Connection {
     /// Starts the requests in `bytes`, as many as may be started now; how many bytes that used.
     fn process(&mut self, bytes: &[u8]) -> usize {
         let mut used = 0;

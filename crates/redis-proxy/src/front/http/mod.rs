@@ -1,6 +1,6 @@
 //! The HTTP front: `GET /{key}` on the data port. The contract is `docs/http.md`.
 //!
-//! [`head`] finds and checks a request's head, [`target`] reads the key, [`connection`] is the loop that joins them
+//! [`head`] finds and checks a request's head, [`target`] reads the key, [`connection`] joins them
 //! to readthrough, [`answer`] makes the bytes of the response, [`refuse`] turns a connection away.
 
 mod answer;
@@ -27,7 +27,7 @@ use self::tail::Tail;
 use crate::buffer_pool::BufferPool;
 use crate::clock::{Notice, nanos};
 use crate::config::Settings;
-use crate::front::drain::Drain;
+use crate::front::client::Drain;
 use crate::readthrough::ReadThrough;
 use crate::stats::WorkerStats;
 use head::HeadLimits;

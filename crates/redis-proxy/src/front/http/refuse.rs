@@ -13,7 +13,7 @@ use super::answer::{Answer, AnswerContext, Caching, Framing, encode};
 use super::conditional::Conditions;
 use super::head::{Beginning, find_end};
 use crate::clock::now_ns;
-use crate::front::linger::{PATIENCE, linger};
+use crate::front::client::{PATIENCE, linger};
 use crate::readthrough::Detail;
 
 /// Answers the first request on `stream` with 503 and closes. Once `hurry` is ready it waits neither for the rest of

@@ -1,7 +1,5 @@
-//! One RESP client: read, parse, send on its way, collect, one write a batch.
-//!
-//! The twin of the HTTP loop: everything happens inside one poll of the connection's task, buffers are the worker's, lent
-//! for that poll, and a connection owns bytes only while it holds half a request or a blocked answer.
+//! One RESP client: what its commands are sent on, what is due for it, and what it has seen. Its bytes come and go by the
+//! loop of a client ([`Client`](crate::front::client::Client)), for which [`RespDialect`] stands.
 //!
 //! **Order.** Replies leave in the order of the commands because all commands that are on their way at one time are on one
 //! connection to Redis. A command that goes another way waits until those before it are answered (`false` from
@@ -14,100 +12,45 @@ mod admission;
 mod busy;
 mod commands;
 mod deadline;
+mod dialect;
 mod parts;
 mod pins;
 mod proving;
 mod reads;
 
 use std::collections::VecDeque;
-use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Context, Poll};
-use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
-use resp::{Parsed, RequestError, RequestParser};
-use tokio::io::{AsyncRead, ReadBuf};
-use tokio::net::TcpStream;
+use bytes::Bytes;
+use resp::RequestError;
 use tokio::sync::futures::OwnedNotified;
-use tokio::task::spawn_local;
-use tracing::info;
 
 pub(super) use self::busy::{Busy, Heard, Hello, Login, Stay};
-use self::commands::Monitored;
+pub(crate) use self::dialect::serve;
 use self::reads::Pending;
 use super::RespFront;
 use super::changes::Seen;
 use super::pinned::Pinned;
 use super::registry::{Entry, Registry};
 use super::rights::Known;
-use super::session::{ReplyMode, Session};
+use super::session::Session;
 use super::tracking::Target;
 use crate::clock::now_ns;
-use crate::front::blocked::Blocked;
-use crate::front::linger::linger;
-use crate::front::output::Output;
+use crate::front::client::{Ending, Output};
 use crate::front::seen::SeenKeys;
-use crate::lanes::{Identity, KeptOut, LARGE_REPLY, LaneHandle, LaneKey, Mailbox, MailboxState, Pace};
+use crate::lanes::{Identity, KeptOut, LARGE_REPLY, LaneHandle, LaneKey, Mailbox, Pace};
 use crate::readthrough::ReadThrough;
 pub(super) use crate::session::words::{client_name, is, number};
-use crate::timer::Timer;
 
 /// Where a connection starts: the size of its replies is not known yet.
 const FIRST_WINDOW: usize = 32;
-/// Clients of a worker that are waited for although they have no place any more.
-const FAREWELLS: usize = 64;
 /// Bytes that are read ahead of the command at hand.
 const READ_AHEAD: usize = 64 * 1024;
 
-/// Serves one client until either side ends it.
-pub(crate) async fn serve(stream: TcpStream, front: Rc<RespFront>) {
-    let (Ok(address), Ok(local_address)) = (stream.peer_addr(), stream.local_addr()) else {
-        return;
-    };
-    let entry = front.registry.enter(address, local_address, front.settings.user.clone());
-    let is_admin = front.settings.admin.allows(address.ip());
-    let mut connection = Connection::new(stream, front, entry, is_admin);
-    match poll_fn(|cx| connection.poll(cx)).await {
-        End::Gone => {}
-        End::Answered => {
-            let front = connection.front.clone();
-            front.registry.leave(&connection.session.entry);
-            let farewell = Box::pin(async move { linger(&mut connection.stream).await });
-            // Its place is free, as it would be in Redis.
-            match front.farewells.get() < FAREWELLS && front.drain.since_ns().is_none() {
-                true => {
-                    front.farewells.set(front.farewells.get() + 1);
-                    spawn_local(async move {
-                        farewell.await;
-                        front.farewells.set(front.farewells.get() - 1);
-                    });
-                }
-                false => farewell.await,
-            }
-        }
-        End::Stuck => drop(socket2::SockRef::from(&connection.stream).set_linger(Some(Duration::ZERO))),
-    }
-}
-
-/// How a connection ends.
-enum End {
-    /// The client has left, was killed, or cannot be told anything true.
-    Gone,
-    /// After a reply that is the last.
-    Answered,
-    /// The client does not read.
-    Stuck,
-}
-
 pub(super) struct Connection {
-    stream: TcpStream,
     front: Rc<RespFront>,
-    parser: RequestParser,
-    /// Bytes read and not yet used: half a request, or requests that must wait.
-    input: Vec<u8>,
     output: Output,
     mailbox: Rc<Mailbox>,
     session: Session,
@@ -145,40 +88,27 @@ pub(super) struct Connection {
     seen: Seen,
     seen_keys: SeenKeys,
     window: usize,
-    /// No more requests are taken; the connection ends when all is answered.
-    closing: bool,
-    /// The client has shut its side.
-    eof: bool,
+    /// No more requests are taken; so the connection ends when all is answered.
+    ending: Option<Ending>,
     /// When its bytes were last read.
     turn_ns: u64,
     /// When it last sent something, or was given what it waited for.
     active_ns: u64,
     was_owed: bool,
-    blocked: Blocked,
-    timer: Option<Timer>,
-    drain: Pin<Box<OwnedNotified>>,
-    polled: bool,
 }
 
 impl Drop for Connection {
     fn drop(&mut self) {
-        // Whoever has killed it is told that both its connections are closed.
+        // Whoever has killed it is told that both its connections are closed: the client's own is by now.
         self.pinned = None;
-        if self.session.entry.is_killed() {
-            let _ = socket2::SockRef::from(&self.stream).shutdown(std::net::Shutdown::Both);
-        }
         self.mailbox.leave();
         self.front.registry.leave(&self.session.entry);
     }
 }
 
 impl Connection {
-    fn new(stream: TcpStream, front: Rc<RespFront>, entry: Arc<Entry>, is_admin: bool) -> Self {
-        let drain = front.drain.told();
+    fn new(front: Rc<RespFront>, entry: Arc<Entry>, is_admin: bool) -> Self {
         Connection {
-            stream,
-            parser: RequestParser::new(front.settings.limits),
-            input: Vec::new(),
             output: Output::default(),
             mailbox: Rc::new(Mailbox::new(front.settings.output_limit_bytes, &front.bounds)),
             session: Session::new(front.identity.clone(), front.settings.as_proxy, entry),
@@ -202,121 +132,16 @@ impl Connection {
             seen: Seen::default(),
             seen_keys: SeenKeys::default(),
             window: FIRST_WINDOW.min(front.settings.pipeline),
-            closing: false,
-            eof: false,
+            ending: None,
             turn_ns: now_ns(),
             active_ns: now_ns(),
             was_owed: false,
-            blocked: Blocked::default(),
-            timer: None,
-            drain,
-            polled: false,
             front,
-        }
-    }
-
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<End> {
-        if !self.polled {
-            self.polled = true;
-            // Both wake this task once; their flags are what is read.
-            let _ = self.drain.as_mut().poll(cx);
-            self.session.entry.register(cx);
-        }
-        if self.output.is_empty() {
-            self.output.bytes = self.front.buffers.take_output();
-        }
-        let polled = self.turn(cx);
-        if self.output.is_empty() {
-            self.front.buffers.give_output(std::mem::take(&mut self.output.bytes));
-        }
-        if polled.is_pending() {
-            self.mailbox.register(cx);
-        }
-        polled
-    }
-
-    fn turn(&mut self, cx: &mut Context<'_>) -> Poll<End> {
-        loop {
-            if self.session.entry.is_thrown_out() && !self.is_connected() {
-                return Poll::Ready(End::Gone);
-            }
-            if self.session.entry.is_killed() {
-                return Poll::Ready(End::Gone);
-            }
-            if self.mailbox.state() == MailboxState::Full {
-                let (client, bytes) = (&self.session.entry.address, self.front.bounds.unread.bytes());
-                info!(client, all_clients_bytes = bytes, "a client that leaves too much unread is closed");
-                self.front.stats.full_clients.add(1);
-                return Poll::Ready(End::Stuck);
-            }
-            self.collect();
-            if !self.output.is_empty() {
-                if self.closing {
-                    self.cork();
-                }
-                match self.output.poll_write(&mut self.stream, cx) {
-                    Poll::Ready(Ok(())) => {
-                        self.blocked.ended();
-                        self.mailbox.settle();
-                    }
-                    Poll::Ready(Err(_)) => return Poll::Ready(End::Gone),
-                    Poll::Pending => {
-                        let moved = self.output.moved;
-                        self.blocked.stopped(moved, self.front.settings.write_timeout_ns);
-                        if self.mailbox.state() == MailboxState::Lost {
-                            return Poll::Ready(End::Stuck);
-                        }
-                        self.hold_unread(cx);
-                        if self.mailbox.state() == MailboxState::Full {
-                            continue;
-                        }
-                        return self.poll_timer(cx);
-                    }
-                }
-            }
-            if self.mailbox.state() == MailboxState::Lost && self.mailbox.len() == 0 {
-                return Poll::Ready(End::Gone);
-            }
-            let Ok(moved) = self.poll_pinned(cx) else {
-                return Poll::Ready(End::Gone);
-            };
-            if moved
-                | self.poll_reads(cx)
-                | self.poll_busy(cx)
-                | self.poll_wanted_pin()
-                | self.take_kept_requests(cx)
-            {
-                continue;
-            }
-            if let Some(end) = self.ended() {
-                return Poll::Ready(end);
-            }
-            if !self.output.is_empty() {
-                continue;
-            }
-            if !self.eof && self.input.len() >= self.read_limit() && self.leave_to_redis() {
-                continue;
-            }
-            if self.eof || self.closing || self.input.len() >= self.read_limit() {
-                return self.poll_timer(cx);
-            }
-            match self.poll_read(cx) {
-                Poll::Ready(true) => {}
-                Poll::Ready(false) => return Poll::Ready(End::Gone),
-                Poll::Pending => return self.poll_timer(cx),
-            }
         }
     }
 
     pub(super) fn is_admin(&self) -> bool {
         self.is_admin
-    }
-
-    /// The last answer and the end of the connection go out together: whoever has read the one sees the other.
-    fn cork(&self) {
-        if self.waiting() == 0 && self.busy.is_none() && self.mailbox.len() == 0 {
-            let _ = socket2::SockRef::from(&self.stream).set_tcp_cork(true);
-        }
     }
 
     pub(super) fn session(&self) -> &Session {
@@ -362,13 +187,12 @@ impl Connection {
 
     /// What was said last is the last.
     pub(super) fn end(&mut self) {
-        self.closing = true;
+        self.ending.get_or_insert(Ending::Answered);
     }
 
     /// Not even that.
     pub(super) fn vanish(&mut self) {
-        self.closing = true;
-        self.eof = true;
+        self.ending = Some(Ending::Gone);
     }
 
     pub(super) fn front(&self) -> &RespFront {
@@ -422,89 +246,9 @@ impl Connection {
         self.mailbox.waiting() + self.pinned.as_ref().map_or(0, |pinned| pinned.waiting())
     }
 
-    /// Bytes that may be held unread. Half a request may be as long as it takes to understand it.
-    fn read_limit(&self) -> usize {
-        if self.waiting() == 0 && self.busy.is_none() {
-            self.front.settings.query_buffer_bytes
-        } else {
-            READ_AHEAD
-        }
-    }
-
-    /// Whether this is the end.
-    fn ended(&mut self) -> Option<End> {
-        let shut = self.pinned.as_ref().is_some_and(|pinned| pinned.shut);
-        if shut
-            || self.waiting() > 0
-            || self.busy.is_some()
-            || !self.output.is_empty()
-            || self.mailbox.len() > 0
-        {
-            return None;
-        }
-        if let Some(error) = self.broken.take() {
-            self.front.stats.protocol_errors.add(1);
-            self.closing = true;
-            // CLIENT REPLY OFF silences this too.
-            if !matches!(self.session.replies, ReplyMode::Off | ReplyMode::SkipNext) {
-                let mut text = BytesMut::new();
-                error.encode(&mut text);
-                self.say_bytes(&text);
-                return None;
-            }
-        }
-        if self.eof {
-            return Some(End::Gone);
-        }
-        self.closing.then_some(End::Answered)
-    }
-
-    /// One read, and all requests in it. False when the connection broke.
-    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
-        let mut room = self.front.buffers.take_input();
-        let mut buffer = ReadBuf::new(&mut room);
-        let polled = Pin::new(&mut self.stream).poll_read(cx, &mut buffer);
-        let count = buffer.filled().len();
-        let outcome = match polled {
-            Poll::Pending => Poll::Pending,
-            Poll::Ready(Err(_)) => Poll::Ready(false),
-            Poll::Ready(Ok(())) => {
-                self.turn_ns = now_ns();
-                self.active_ns = self.turn_ns;
-                self.session.entry.touch(self.turn_ns);
-                self.eof = count == 0;
-                if self.input.is_empty() {
-                    let used = self.process(&room[..count], cx);
-                    self.input.extend_from_slice(&room[used..count]);
-                } else {
-                    self.input.extend_from_slice(&room[..count]);
-                    self.take_kept_requests(cx);
-                }
-                Poll::Ready(true)
-            }
-        };
-        self.front.buffers.give_input(room);
-        outcome
-    }
-
-    /// Requests in the bytes that this connection holds. Whether any byte was used.
-    fn take_kept_requests(&mut self, cx: &mut Context<'_>) -> bool {
-        if self.input.is_empty() || self.must_wait() {
-            return false;
-        }
-        self.turn_ns = now_ns();
-        let mut input = std::mem::take(&mut self.input);
-        let used = self.process(&input, cx);
-        if used < input.len() {
-            input.drain(..used);
-            self.input = input;
-        }
-        used > 0 || self.busy.is_some()
-    }
-
     /// Whether no command may be taken up now.
     fn must_wait(&self) -> bool {
-        self.closing
+        self.ending.is_some()
             || self.broken.is_some()
             || self.busy.is_some()
             || self.pinned.is_none() && self.session.entry.is_pin_wanted()
@@ -512,73 +256,5 @@ impl Connection {
             || self.waiting() >= self.window && !self.is_unread()
             || self.pinned.as_ref().is_some_and(|pinned| pinned.awaits_feed() || pinned.may_end())
             || self.pinned.as_ref().is_some_and(|pinned| pinned.stream.backlog() > READ_AHEAD)
-    }
-
-    /// Starts the requests in `bytes`, as many as may be started now; how many bytes that used.
-    fn process(&mut self, bytes: &[u8], cx: &mut Context<'_>) -> usize {
-        let mut used = 0;
-        let mut parser = std::mem::replace(&mut self.parser, RequestParser::new(self.front.settings.limits));
-        while used < bytes.len() && !self.must_wait() {
-            parser.set_auth_required(!self.session.admitted);
-            let rest = &bytes[used..];
-            if self.pinned.as_ref().is_some_and(|pinned| pinned.tunnel) {
-                match self.monitor(rest) {
-                    Monitored::Request(len) => {
-                        used += len;
-                        continue;
-                    }
-                    Monitored::Half => break,
-                    Monitored::No => {}
-                }
-                let Some(pinned) = self.pinned.as_mut() else { break };
-                pinned.stream.outbox().extend_from_slice(rest);
-                pinned.may_write |= self.front.may_change(rest);
-                used = bytes.len();
-                break;
-            }
-            match parser.parse(rest) {
-                Ok(Parsed::Nothing { len }) => {
-                    if self.session.replies != ReplyMode::On && !self.nothing() {
-                        break;
-                    }
-                    used += len;
-                }
-                Ok(Parsed::Request { len, form }) => {
-                    if !self.command(&rest[..len], form, parser.arguments(rest), cx) {
-                        break;
-                    }
-                    used += len;
-                }
-                Ok(Parsed::Part { len, last, .. }) => {
-                    self.part(&rest[..len], last);
-                    used += len;
-                }
-                Ok(Parsed::Partial { .. }) => {
-                    let announced = parser.open_bulk().map_or(0, |bulk| bulk.announced);
-                    let big = rest.len().max(announced) >= self.front.settings.big_request_bytes;
-                    if big
-                        && !self.is_uploading()
-                        && self.may_stream(parser.arguments(rest))
-                        && parser.stream()
-                    {
-                        self.start_upload(parser.arguments(rest));
-                        continue;
-                    }
-                    // Redis closes without a word, too.
-                    self.closing |= rest.len() >= self.front.settings.query_buffer_bytes;
-                    break;
-                }
-                Err(error) if error.is_unauthenticated() && !self.session.admitted => {
-                    // Whether it is too large is known once it is known whether its client must log in.
-                    parser = RequestParser::new(self.front.settings.limits);
-                    if self.is_too_large() {
-                        self.broken = Some(error);
-                    }
-                }
-                Err(error) => self.broken = Some(error),
-            }
-        }
-        self.parser = parser;
-        used
     }
 }

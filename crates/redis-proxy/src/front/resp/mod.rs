@@ -1,6 +1,6 @@
 //! The RESP front: Redis clients, unmodified, on a port of their own. The contract is `docs/resp.md`.
 //!
-//! [`connection`] is the loop, the twin of the HTTP one. [`route`] says which way a command goes: answered by [`local`],
+//! [`connection`] is one of them, with all that is due for it. [`route`] says which way a command goes: answered by [`local`],
 //! along a shared lane as bytes, or on a connection of the client's own, whose state [`pinned`] follows.
 
 mod changes;
@@ -37,8 +37,7 @@ use self::route::{Route, route};
 use crate::buffer_pool::BufferPool;
 use crate::clock::{nanos, now_ns};
 use crate::config::{Mode, ProxyAdmin, Settings};
-use crate::front::drain::Drain;
-use crate::front::linger::{PATIENCE, linger};
+use crate::front::client::{Drain, PATIENCE, linger};
 use crate::lanes::{Bounds, Credentials, Identity, LaneSettings, Lanes, Password};
 use crate::readthrough::Readers;
 use crate::session::client::Session;

@@ -182,8 +182,7 @@ impl Connection {
     }
 
     /// All of the output is with the kernel.
-    pub(super) fn written(&mut self) {
-        let was_blocked = self.blocked.ended();
+    pub(super) fn all_written(&mut self, was_blocked: bool) {
         if self.hits == 0 && !was_blocked {
             return;
         }

@@ -1,65 +1,54 @@
 //! How long a connection waits for its client, in every state it can be in.
 
-use std::task::{Context, Poll};
 use std::time::Duration;
 
-use super::{Connection, End, LARGE_VALUE};
+use super::Connection;
 use crate::clock::{nanos, now_ns};
+use crate::front::client::{Ending, Input, Stream};
 use crate::front::http::answer::Answer;
 use crate::places::{BUSY, IDLE_ENOUGH_NS};
-use crate::unacked::unacknowledged;
 
 /// Once the program is ending: how long a connection that is new, or asked something this short a time ago, may still
 /// ask.
 const GRACE: Duration = Duration::from_millis(500);
 
 impl Connection {
-    /// Nothing can be done now. Ends the connection whose client lets a time-out pass.
-    pub(super) fn poll_timer(&mut self, cx: &mut Context<'_>) -> Poll<End> {
-        debug_assert!(self.output.is_empty() || self.blocked.is_on(), "output that nobody was asked to take");
-        let draining = self.front.drain.since_ns();
+    /// Until when the client is waited for, while it takes what is written to it.
+    pub(super) fn deadline(&mut self, stream: &Stream, input: &Input) -> Result<u64, Ending> {
+        let idle = self.is_idle();
+        if self.seat.is_asked(if idle { self.turn_ns } else { BUSY }) && self.gives_way(idle, stream) {
+            return Err(Ending::GivesWay);
+        }
         // While nothing is read, the rest of a request may be here and not seen yet.
-        let reads = !self.closing && !self.eof && self.replies.len() < self.window;
-        let idle = self.replies.is_empty() && self.output.is_empty() && self.partial_since_ns.is_none();
-        if self.seat.is_asked(if idle { self.turn_ns } else { BUSY }) && self.gives_way(idle) {
-            return Poll::Ready(End::GivesWay);
-        }
+        let reads = !self.closing && !input.is_last && self.replies.len() < self.window;
         let settings = &self.front.settings;
-        let deadline_ns = if let Some(look_ns) = self.blocked.look_ns() {
-            look_ns
-        } else if let Some(since) = self.partial_since_ns.filter(|_| reads) {
-            since.saturating_add(nanos(settings.head_timeout))
-        } else if let (true, Some(since)) = (idle, draining) {
-            // Its first or next request may be on the way: it is answered, and told that it was the last.
-            let grace_ns = nanos(GRACE);
-            if self.served_any && self.turn_ns.saturating_add(grace_ns) < since {
-                return Poll::Ready(End::Gone);
-            }
-            since.saturating_add(grace_ns)
-        } else if idle {
-            self.turn_ns.saturating_add(settings.idle_timeout_ns)
-        } else {
+        if let Some(since) = self.partial_since_ns.filter(|_| reads) {
+            return Ok(since.saturating_add(nanos(settings.head_timeout)));
+        }
+        if !idle {
             // Waits for Redis, whose own time-outs bound it.
-            u64::MAX
+            return Ok(u64::MAX);
+        }
+        let Some(since) = self.front.drain.since_ns() else {
+            return Ok(self.turn_ns.saturating_add(settings.idle_timeout_ns));
         };
-        if self.timer.poll_until(deadline_ns, cx).is_pending() {
-            return Poll::Pending;
+        // Its first or next request may be on the way: it is answered, and told that it was the last.
+        let grace_ns = nanos(GRACE);
+        if self.served_any && self.turn_ns.saturating_add(grace_ns) < since {
+            return Err(Ending::Gone);
         }
-        if self.blocked.is_on() {
-            let crowded = self.output.unsent_value() > LARGE_VALUE && self.front.read.is_crowded();
-            if self.blocked.is_stuck(&self.stream, settings.write_timeout_ns, crowded) {
-                return Poll::Ready(End::Stuck);
-            }
-            cx.waker().wake_by_ref();
-            return Poll::Pending;
-        }
-        if idle {
-            if draining.is_none() && self.is_taking() {
-                cx.waker().wake_by_ref();
-                return Poll::Pending;
-            }
-            // At the end of the program nobody is waited for who has nothing to say.
-            return Poll::Ready(if draining.is_some() { End::Gone } else { End::Answered });
+        Ok(since.saturating_add(grace_ns))
+    }
+
+    /// That time is over.
+    pub(super) fn passed(&mut self, stream: &Stream) -> Option<Ending> {
+        if self.is_idle() {
+            return match self.front.drain.since_ns() {
+                None if self.is_taking(stream) => None,
+                None => Some(Ending::Answered),
+                // At the end of the program nobody is waited for who has nothing to say.
+                Some(_) => Some(Ending::Gone),
+            };
         }
         self.partial_since_ns = None;
         // The turn that began it is long over.
@@ -70,18 +59,22 @@ impl Connection {
         } else {
             self.refuse(Answer::TimedOut);
         }
-        cx.waker().wake_by_ref();
-        Poll::Pending
+        None
+    }
+
+    /// Whether it has nothing to do.
+    fn is_idle(&self) -> bool {
+        self.replies.is_empty() && self.output.is_empty() && self.partial_since_ns.is_none()
     }
 
     /// Whether it goes, for somebody who waits for a place. Not if a request has come since it was asked, or an answer is
     /// still on its way.
     #[cold]
-    fn gives_way(&mut self, idle: bool) -> bool {
+    fn gives_way(&mut self, idle: bool, stream: &Stream) -> bool {
         let now_ns = now_ns();
         let goes = idle
             && self.turn_ns.saturating_add(IDLE_ENOUGH_NS) <= now_ns
-            && !unacknowledged(&self.stream).is_ok_and(|left| left > 0);
+            && !stream.unacknowledged().is_ok_and(|left| left > 0);
         if !goes {
             // Others are asked before it is asked again.
             self.seat.is_asked(if idle { now_ns } else { BUSY });
@@ -92,8 +85,8 @@ impl Connection {
 
     /// Whether the client is still taking its last answer, which is all with the kernel: it is slow, and not idle.
     #[cold]
-    fn is_taking(&mut self) -> bool {
-        let left = unacknowledged(&self.stream).unwrap_or(0);
+    fn is_taking(&mut self, stream: &Stream) -> bool {
+        let left = stream.unacknowledged().unwrap_or(0);
         // Of another answer nothing is known yet.
         let before = if self.left_to_take.1 == self.turn_ns { self.left_to_take.0 } else { u32::MAX };
         let is_taking = left > 0 && left < before;

@@ -488,7 +488,7 @@ impl Connection {
         if let Some(text) = self.refused.take() {
             // Its rest would be taken for other commands.
             self.say(&Frame::Error(text));
-            self.closing = true;
+            self.end();
             return false;
         }
         if !self.session.admitted || !may_stream(&self.front.commands.borrow(), arguments) {

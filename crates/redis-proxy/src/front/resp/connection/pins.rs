@@ -4,6 +4,7 @@ use std::task::{Context, Poll};
 
 use super::{Connection, LARGE_REPLY};
 use crate::clock::now_ns;
+use crate::front::client::Input;
 use crate::front::resp::pinned::{Learned, Pinned};
 use crate::lanes::Answer;
 
@@ -16,10 +17,10 @@ impl Connection {
     ///
     /// # Errors
     /// The pin is lost.
-    pub(super) fn poll_pinned(&mut self, cx: &mut Context<'_>) -> Result<bool, PinLost> {
-        if self.eof {
+    pub(super) fn poll_pinned(&mut self, input: &mut Input, cx: &mut Context<'_>) -> Result<bool, PinLost> {
+        if input.is_last {
             // What stands behind a blocking command must follow it now, or not at all.
-            self.leave_to_redis();
+            self.leave_to_redis(input);
         }
         let Some(pinned) = self.pinned.as_mut() else {
             return Ok(false);
@@ -28,7 +29,9 @@ impl Connection {
         if let Poll::Ready(Err(_)) = pinned.stream.poll_write(cx) {
             return self.pin_lost();
         }
-        if self.eof && pinned.stream.backlog() == 0 && pinned.must_end_with_its_client(self.input.is_empty())
+        if input.is_last
+            && pinned.stream.backlog() == 0
+            && pinned.must_end_with_its_client(input.bytes.is_empty())
         {
             // As its client has done: Redis then answers what it can at once, and takes nothing for nobody later.
             pinned.shut = true;
@@ -52,7 +55,7 @@ impl Connection {
                 }
                 self.unpin(false);
                 self.busy = None;
-                self.closing = true;
+                self.end();
                 moved = true;
                 Ok(())
             }
@@ -70,7 +73,7 @@ impl Connection {
             // Invalidations may come to it even later: it is for nobody else.
             (pinned.fresh, pinned.used) = (false, true);
         }
-        if self.closing && pinned.waiting() == 0 && !pinned.tunnel {
+        if self.ending.is_some() && pinned.waiting() == 0 && !pinned.tunnel {
             // Redis is to know before the client does.
             self.unpin(false);
         } else if pinned.is_free() && self.busy.is_none() && !is_wanted {
@@ -83,17 +86,17 @@ impl Connection {
 
     /// If the client is blocked: from here on Redis itself holds what the client sends, and sees its end behind that. A
     /// client that is not read from could die unseen, and what Redis pops for it would be lost. Whether that is so now.
-    pub(super) fn leave_to_redis(&mut self) -> bool {
+    pub(super) fn leave_to_redis(&mut self, input: &mut Input) -> bool {
         // Redis has not been told of CLIENT REPLY OFF.
         let muted = self.mailbox.is_muted();
         let blocked = |pinned: &&mut Box<Pinned>| pinned.awaits_block() && !pinned.tunnel && !muted;
         let Some(pinned) = self.pinned.as_mut().filter(blocked) else {
             return false;
         };
-        pinned.stream.outbox().extend_from_slice(&self.input);
+        pinned.stream.outbox().extend_from_slice(&input.bytes);
         pinned.become_tunnel();
-        pinned.may_write |= self.front.may_change(&self.input);
-        self.input.clear();
+        pinned.may_write |= self.front.may_change(&input.bytes);
+        input.bytes.clear();
         self.broken = None;
         true
     }
@@ -163,7 +166,7 @@ impl Connection {
 
     /// Gets a pin that another client asks for: what is redirected to this one needs it. Whether anything has changed.
     pub(super) fn poll_wanted_pin(&mut self) -> bool {
-        let wanted = self.session.entry.is_pin_wanted() && self.pinned.is_none() && !self.closing;
+        let wanted = self.session.entry.is_pin_wanted() && self.pinned.is_none() && self.ending.is_none();
         let ready = wanted && self.busy.is_none() && self.waiting() == 0;
         if ready {
             self.get_pin(false);
@@ -195,7 +198,7 @@ impl Connection {
         if self.output.is_empty() {
             return Err(PinLost);
         }
-        self.closing = true;
+        self.end();
         Ok(true)
     }
 }

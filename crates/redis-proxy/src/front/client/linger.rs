@@ -2,18 +2,17 @@
 
 use std::time::Duration;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::timeout;
 
 /// The most time that one step of a farewell may take.
-pub(super) const PATIENCE: Duration = Duration::from_secs(1);
+pub(in crate::front) const PATIENCE: Duration = Duration::from_secs(1);
 /// The most that is read and dropped from a client that we have answered for the last time.
 const DISCARDED_BYTES: usize = 1024 * 1024;
 
 /// Says that nothing more will come and waits, bounded, until the client has seen it: closing a socket with unread
 /// bytes in it would reset the connection and could take the last answer with it (RFC 9112, section 9.6).
-pub(super) async fn linger(stream: &mut TcpStream) {
+pub(in crate::front) async fn linger(stream: &mut (impl AsyncRead + AsyncWrite + Unpin)) {
     if stream.shutdown().await.is_err() {
         return;
     }

@@ -4,10 +4,8 @@
 //! 10 kB/s that takes minutes. So what counts as progress is not what the kernel takes but what the client's end has
 //! acknowledged.
 
-use tokio::net::TcpStream;
-
+use super::stream::Stream;
 use crate::clock::now_ns;
-use crate::unacked::unacknowledged;
 
 /// The first look at a client is taken so soon; a quick one has moved on by then and costs none.
 const FIRST_LOOK_NS: u64 = 100_000_000;
@@ -62,10 +60,10 @@ impl Blocked {
     ///
     /// With `crowded` it is not waited for so long: what it holds is wanted by others.
     #[cold]
-    pub(super) fn is_stuck(&mut self, stream: &TcpStream, timeout_ns: u64, crowded: bool) -> bool {
+    pub(super) fn is_stuck(&mut self, stream: &Stream, timeout_ns: u64, crowded: bool) -> bool {
         let Some(wait) = &mut self.0 else { return false };
         let now_ns = now_ns();
-        let unacked = unacknowledged(stream).ok();
+        let unacked = stream.unacknowledged().ok();
         if let (Some(now), Some(before)) = (unacked, wait.unacked)
             && now < before
         {

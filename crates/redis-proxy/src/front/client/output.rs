@@ -6,15 +6,15 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use tokio::io::AsyncWrite;
-use tokio::net::TcpStream;
 
+use super::stream::Stream;
 use crate::readthrough::Entry;
 
 /// What is assembled and not yet written. Bounded: nothing is added once it is full.
 #[derive(Default)]
-pub(super) struct Output {
+pub(in crate::front) struct Output {
     /// Answers in order.
-    pub(super) bytes: Vec<u8>,
+    pub(in crate::front) bytes: Vec<u8>,
     written: usize,
     /// A value too large to copy, behind `bytes`; it is shared with the cache.
     tail: Option<Entry>,
@@ -28,43 +28,39 @@ pub(super) struct Output {
 }
 
 impl Output {
-    pub(super) fn is_empty(&self) -> bool {
+    pub(in crate::front) fn is_empty(&self) -> bool {
         self.bytes.is_empty() && self.tail.is_none()
     }
 
     /// Whether it must be written before another answer is added.
-    pub(super) fn is_full(&self, limit: usize) -> bool {
+    pub(in crate::front) fn is_full(&self, limit: usize) -> bool {
         self.tail.is_some() || self.bytes.len() >= limit
     }
 
-    pub(super) fn attach(&mut self, value: Entry) {
+    pub(in crate::front) fn attach(&mut self, value: Entry) {
         self.tail_part = 0..value.value().len();
         self.tail = Some(value);
     }
 
     /// A part of a value; with `line` a line end follows it.
-    pub(super) fn attach_part(&mut self, value: Entry, part: Range<usize>, line: bool) {
+    pub(in crate::front) fn attach_part(&mut self, value: Entry, part: Range<usize>, line: bool) {
         self.tail = Some(value);
         self.tail_part = part;
         self.tail_line = line;
     }
 
     /// Bytes of the answers in one buffer that are not written yet.
-    pub(super) fn unsent_bytes(&self) -> usize {
+    pub(in crate::front) fn unsent_bytes(&self) -> usize {
         self.bytes.len() - self.written
     }
 
     /// The same of the value behind them.
-    pub(super) fn unsent_value(&self) -> usize {
+    pub(in crate::front) fn unsent_value(&self) -> usize {
         self.tail_part.len().saturating_sub(self.tail_written)
     }
 
     /// Writes all of it, in one system call where the kernel takes it.
-    pub(super) fn poll_write(
-        &mut self,
-        stream: &mut TcpStream,
-        cx: &mut Context<'_>,
-    ) -> Poll<io::Result<()>> {
+    pub(super) fn poll_write(&mut self, stream: &mut Stream, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.moved = false;
         loop {
             let head = &self.bytes[self.written..];

@@ -11,20 +11,20 @@ use crate::clock::now_ns;
 
 /// Set once, when the program is to end.
 #[derive(Default)]
-pub(super) struct Drain {
+pub(in crate::front) struct Drain {
     since_ns: Cell<Option<u64>>,
     told: Arc<Notify>,
 }
 
 impl Drain {
     /// Wakes every connection that has been polled with [`told`](Self::told).
-    pub(super) fn start(&self) {
+    pub(in crate::front) fn start(&self) {
         self.since_ns.set(Some(now_ns()));
         self.told.notify_waiters();
     }
 
     /// When it began.
-    pub(super) fn since_ns(&self) -> Option<u64> {
+    pub(in crate::front) fn since_ns(&self) -> Option<u64> {
         self.since_ns.get()
     }
 
