@@ -1,6 +1,8 @@
 //! What users may not do: Redis says so in its own words, and its log of that holds what clients have asked for.
 
-use testkit::{Proxy, RawClient, RedisServer, Reply, Server};
+use std::time::Duration;
+
+use testkit::{Proxy, RawClient, RedisServer, Reply, Server, wait_until};
 
 use crate::support::{program, start_resp_in, wait_in_force};
 
@@ -163,6 +165,35 @@ fn a_key_that_mget_is_refused_is_logged_as_for_a_client_of_redis() {
             // With the time that it has left it is asked for once.
             let most = if mode == "ttl" { *least } else { least + 1 };
             assert!(key == other && (*least..=most).contains(count), "{count} in {mode} behind {server}");
+        }
+    }
+}
+
+#[test]
+fn gets_are_not_tried_again_for_whom_redis_refuses_them() {
+    for mode in ["ttl", "tracking"] {
+        for (server, redis, proxy) in each_server(mode) {
+            redis.client().command(&["ACL", "SETUSER", "some", "on", ">pw", "~*", "+@all", "-get"]);
+            redis.client().command(&["MSET", "a", "1", "b", "2"]);
+            let mut client = proxy.resp_client();
+            client.ask("AUTH some pw", "+OK");
+            let refused = || denials(&redis, "some").iter().map(|(_, count)| count).sum::<i64>();
+            let ask = |client: &mut RawClient| {
+                client
+                    .ask("MGET a b", "*2\r\n$1\r\n1\r\n$1\r\n2")
+                    .ask("MGET b", "*1\r\n$1\r\n2")
+                    .ask("PING", "+PONG");
+            };
+            // A link may have to be made first, and nobody has waited for the first ones.
+            wait_until(Duration::from_secs(5), "a GET that is tried", || {
+                ask(&mut client);
+                refused() > 0
+            });
+            ask(&mut client);
+            let tried = refused();
+            assert!(tried <= 4, "{tried} in {mode} behind {server}");
+            (0..5).for_each(|_| ask(&mut client));
+            assert_eq!(refused(), tried, "{mode} behind {server}");
         }
     }
 }

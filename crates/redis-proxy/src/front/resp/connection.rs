@@ -34,7 +34,7 @@ use super::RespFront;
 use super::changes::Seen;
 use super::pinned::Pinned;
 use super::registry::{Entry, Registry};
-use super::rights::Known;
+use super::rights::UserRights;
 use super::session::Session;
 use super::tracking::Target;
 use crate::clock::now_ns;
@@ -76,7 +76,7 @@ pub(super) struct Connection {
     /// What is cached for the session's key, once asked for; when it was found that nothing is.
     reader: Option<Result<Rc<ReadThrough>, u64>>,
     /// What is known of its user's rights, once asked for.
-    rights: Option<Rc<Known>>,
+    rights: Option<Rc<UserRights>>,
     /// When it was last asked for, the round of [`Recall`](super::recall::Recall) that was seen, and what wakes for the next.
     read_ns: u64,
     round: u64,

@@ -21,7 +21,7 @@ pub(super) struct Rights {
     registry: Arc<Registry>,
     /// How long it is believed: rights may be taken away behind the proxy.
     life_ns: u64,
-    known: RefCell<HashMap<Identity, Rc<Known>>>,
+    known: RefCell<HashMap<Identity, Rc<UserRights>>>,
 }
 
 impl Rights {
@@ -30,18 +30,18 @@ impl Rights {
     }
 
     /// What is known of one user. Whoever keeps it sees what others learn.
-    pub(super) fn of(&self, identity: &Identity) -> Rc<Known> {
+    pub(super) fn of(&self, identity: &Identity) -> Rc<UserRights> {
         let mut known = self.known.borrow_mut();
         if known.len() >= MOST && !known.contains_key(identity) {
             known.clear();
         }
-        let new = || Rc::new(Known::new(self.registry.clone(), self.life_ns));
+        let new = || Rc::new(UserRights::new(self.registry.clone(), self.life_ns));
         known.entry(identity.clone()).or_insert_with(new).clone()
     }
 }
 
 /// What is known of one user of a worker.
-pub(super) struct Known {
+pub(super) struct UserRights {
     registry: Arc<Registry>,
     life_ns: u64,
     /// Commands that Redis has answered, a bit each.
@@ -49,6 +49,8 @@ pub(super) struct Known {
     /// How long that is believed, and after how many changes of rights through the proxy it was learnt.
     until_ns: Cell<u64>,
     changes: Cell<u64>,
+    /// When GET was refused, of which its MGETs would be made.
+    get_refused: Cell<Option<Asking>>,
 }
 
 /// When Redis is asked: what its answer shows is believed from then on.
@@ -58,10 +60,10 @@ pub(super) struct Asking {
     changes: u64,
 }
 
-impl Known {
+impl UserRights {
     fn new(registry: Arc<Registry>, life_ns: u64) -> Self {
         let (reads, until_ns, changes) = (Cell::new(0), Cell::new(0), Cell::new(0));
-        Known { registry, life_ns, reads, until_ns, changes }
+        UserRights { registry, life_ns, reads, until_ns, changes, get_refused: Cell::new(None) }
     }
 
     /// Whether Redis has answered this command.
@@ -90,6 +92,17 @@ impl Known {
         self.reads.set(self.reads.get() | bit(read));
     }
 
+    /// Redis has refused a GET for being one: it is not tried again for its user, because Redis logs that.
+    pub(super) fn refuse_get(&self, now_ns: u64) {
+        self.get_refused.set(Some(self.asking(now_ns)));
+    }
+
+    /// Whether that was so lately.
+    pub(super) fn is_get_refused(&self, now_ns: u64) -> bool {
+        let lately = |asking: Asking| now_ns < asking.since_ns.saturating_add(self.life_ns);
+        self.get_refused.get().is_some_and(|asking| asking.changes == self.changes() && lately(asking))
+    }
+
     fn changes(&self) -> u64 {
         // Stored before the answer to the change is delivered.
         self.registry.rights_changed.load(Ordering::Relaxed)
@@ -107,7 +120,7 @@ mod tests {
     #[test]
     fn a_right_is_believed_for_its_life_and_not_beyond_a_change() {
         let registry = Arc::<Registry>::default();
-        let known = Known::new(registry.clone(), 100);
+        let known = UserRights::new(registry.clone(), 100);
         let first = known.asking(1_000);
         assert!(!known.may(Read::Strlen, 1_000));
         known.answered(Read::Strlen, first);

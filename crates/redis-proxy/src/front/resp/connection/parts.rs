@@ -57,6 +57,7 @@ impl Connection {
         let may = self.may(read, now_ns);
         let asking = if may { None } else { Some(self.rights().asking(now_ns)) };
         let (parts, state) = match read {
+            Read::Mget if self.rights().is_get_refused(now_ns) => (Vec::new(), State::ToLane),
             // It is made of GETs, never of what it has brought itself. One of a single key may as well go as it is.
             Read::Mget if !may => {
                 let is_made = arguments.len() > 2 && keys(read, arguments).all(|key| reader.fetches(key));

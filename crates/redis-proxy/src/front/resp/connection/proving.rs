@@ -11,7 +11,7 @@ use super::parts::{keys, question};
 use super::reads::{Pending, State};
 use crate::clock::now_ns;
 use crate::front::resp::answers::accepts;
-use crate::front::resp::rights::Known;
+use crate::front::resp::rights::UserRights;
 use crate::lanes::{Pace, Request};
 use crate::readthrough::{Question, ReadThrough};
 
@@ -37,7 +37,7 @@ impl Connection {
     }
 
     /// What is known of its user's rights.
-    pub(super) fn rights(&mut self) -> &Known {
+    pub(super) fn rights(&mut self) -> &UserRights {
         let (front, session) = (&self.front, &self.session);
         self.rights.get_or_insert_with(|| front.rights.of(&session.key.identity))
     }

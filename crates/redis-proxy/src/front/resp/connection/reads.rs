@@ -371,6 +371,10 @@ impl Connection {
                     let text = Bytes::copy_from_slice(text.as_bytes());
                     return Poll::Ready(Err(Unanswered::Denied(text)));
                 }
+                Outcome::Failed(Failure::Redis(text)) if text.starts_with("NOPERM ") => {
+                    self.rights().refuse_get(now_ns());
+                    return Poll::Ready(Err(Unanswered::ToLane));
+                }
                 Outcome::Failed(_) | Outcome::Abandoned => return Poll::Ready(Err(Unanswered::ToLane)),
             };
         }
