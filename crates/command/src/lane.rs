@@ -8,7 +8,7 @@
 //! Scripts and other slow commands are apart for another reason than their length, for a Redis that is busy is busy for all:
 //! what ends them (`SCRIPT KILL`, `SHUTDOWN ABORT`) must not stand behind them in the same queue.
 //!
-//! The decision is two tables: a command's [`Rule`] by its name, and a lane by the rule and the client's [`Standing`].
+//! The decision is a table: a command's [`Rule`] by its name. What a client has begun is not known here.
 
 use resp::Arguments;
 
@@ -25,9 +25,7 @@ pub enum Lane {
     /// One of its own from the request to the reply, so that it holds up nobody.
     Slow,
     /// One of the client's own, for as long as the reason lasts.
-    Pinned(Pin),
-    /// One of the client's own to the end of either: what comes from there on answers no request.
-    Tunnel,
+    Pinned(PinReason),
 }
 
 /// What the proxy answers itself.
@@ -55,11 +53,9 @@ pub enum Local {
 
 /// Why a client needs a connection of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Pin {
-    /// It has one, and the request may see its state.
-    Held,
+pub enum PinReason {
     /// `MULTI`: until `EXEC`, `DISCARD` or `RESET`.
-    Transaction,
+    Multi,
     /// `WATCH`: until `EXEC`, `DISCARD`, `UNWATCH` or `RESET`.
     Watch,
     /// It may have to wait: until the reply. If the client goes first, close the connection at once, or an element that was
@@ -67,25 +63,29 @@ pub enum Pin {
     Blocking,
     /// `WAIT` asks about the writes of its own connection: until the reply.
     Wait,
-    /// Channels: until none is subscribed to, or `RESET`. Not one reply a request: one a channel.
+    /// Until none is subscribed to, or `RESET`. Not one reply a request: one a channel.
     Subscribe,
+    /// Not one reply a request, either.
+    Unsubscribe(SubscriptionKind),
     /// Client-side caching: until it is off, or `RESET`.
     Tracking,
-    /// Another state of the connection, which `RESET` may end.
+    /// Another state of the connection, which only its end undoes for certain.
     State,
+    /// `MONITOR` and what makes a replica: to the end of either. What comes from there on answers no request.
+    Feed,
+    /// Redis has not named it: if it succeeds nevertheless, it may have done anything to its connection.
+    Unknown,
+    /// Redis may let it wait for the end of a CLIENT PAUSE.
+    Paused,
 }
 
-/// Where a client stands between two requests.
+/// What a client can be subscribed to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Standing {
-    /// It holds no connection.
-    Free,
-    /// It holds one, and Redis takes all commands from it: watching, tracking, or subscribed with RESP3.
-    Pinned,
-    /// It is subscribed with RESP2: Redis refuses all but a few commands, and answers those in another shape.
-    Subscribed,
-    /// It is between `MULTI` and `EXEC`: Redis queues what it sends.
-    Transaction,
+#[allow(missing_docs, reason = "each is what its name says")]
+pub enum SubscriptionKind {
+    Channel,
+    Pattern,
+    Shard,
 }
 
 /// How a command of some name is treated.
@@ -93,22 +93,19 @@ pub enum Standing {
 pub(crate) enum Rule {
     /// Nothing is special about it.
     Shared,
-    /// The proxy answers, unless Redis would queue or refuse it.
+    /// The proxy answers.
     Local(Local),
-    /// The proxy answers whatever the client has begun.
-    Always(Local),
     Slow,
-    Pin(Pin),
+    Pin(PinReason),
     /// It waits if its options say so.
     Xread,
-    Tunnel,
 }
 
-/// The commands that are special by name. Those of other names that have the flag `blocking` are [`Pin::Blocking`], and other
-/// subcommands of CLIENT are [`Pin::State`]: what a later server knows to say of a client stays with its connection.
+/// The commands that are special by name. Those of other names that have the flag `blocking` are [`PinReason::Blocking`], and other
+/// subcommands of CLIENT are [`PinReason::State`]: what a later server knows to say of a client stays with its connection.
 const RULES: &[(&str, Rule)] = &[
     ("auth", Rule::Local(Local::Auth)),
-    ("client|caching", Rule::Pin(Pin::Tracking)),
+    ("client|caching", Rule::Pin(PinReason::Tracking)),
     ("client|getname", Rule::Local(Local::ClientGetName)),
     ("client|getredir", Rule::Shared),
     ("client|help", Rule::Shared),
@@ -116,36 +113,36 @@ const RULES: &[(&str, Rule)] = &[
     ("client|info", Rule::Local(Local::ClientInfo)),
     ("client|kill", Rule::Local(Local::ClientKill)),
     ("client|list", Rule::Local(Local::ClientList)),
-    ("client|no-evict", Rule::Pin(Pin::State)),
-    ("client|no-touch", Rule::Pin(Pin::State)),
+    ("client|no-evict", Rule::Pin(PinReason::State)),
+    ("client|no-touch", Rule::Pin(PinReason::State)),
     ("client|pause", Rule::Shared),
     ("client|reply", Rule::Local(Local::ClientReply)),
     ("client|setinfo", Rule::Local(Local::ClientSetInfo)),
     ("client|setname", Rule::Local(Local::ClientSetName)),
-    ("client|tracking", Rule::Pin(Pin::Tracking)),
+    ("client|tracking", Rule::Pin(PinReason::Tracking)),
     ("client|trackinginfo", Rule::Shared),
     ("client|unblock", Rule::Local(Local::ClientUnblock)),
     ("client|unpause", Rule::Shared),
     ("hello", Rule::Local(Local::Hello)),
-    ("quit", Rule::Always(Local::Quit)),
-    ("reset", Rule::Always(Local::Reset)),
+    ("quit", Rule::Local(Local::Quit)),
+    ("reset", Rule::Local(Local::Reset)),
     ("select", Rule::Local(Local::Select)),
     // A state of the connection.
-    ("asking", Rule::Pin(Pin::State)),
-    ("multi", Rule::Pin(Pin::Transaction)),
-    ("psubscribe", Rule::Pin(Pin::Subscribe)),
-    ("punsubscribe", Rule::Pin(Pin::Subscribe)),
-    ("readonly", Rule::Pin(Pin::State)),
-    ("readwrite", Rule::Pin(Pin::State)),
-    ("replconf", Rule::Pin(Pin::State)),
-    ("script|debug", Rule::Pin(Pin::State)),
-    ("ssubscribe", Rule::Pin(Pin::Subscribe)),
-    ("subscribe", Rule::Pin(Pin::Subscribe)),
-    ("sunsubscribe", Rule::Pin(Pin::Subscribe)),
-    ("unsubscribe", Rule::Pin(Pin::Subscribe)),
-    ("wait", Rule::Pin(Pin::Wait)),
-    ("waitaof", Rule::Pin(Pin::Wait)),
-    ("watch", Rule::Pin(Pin::Watch)),
+    ("asking", Rule::Pin(PinReason::State)),
+    ("multi", Rule::Pin(PinReason::Multi)),
+    ("psubscribe", Rule::Pin(PinReason::Subscribe)),
+    ("punsubscribe", Rule::Pin(PinReason::Unsubscribe(SubscriptionKind::Pattern))),
+    ("readonly", Rule::Pin(PinReason::State)),
+    ("readwrite", Rule::Pin(PinReason::State)),
+    ("replconf", Rule::Pin(PinReason::State)),
+    ("script|debug", Rule::Pin(PinReason::State)),
+    ("ssubscribe", Rule::Pin(PinReason::Subscribe)),
+    ("subscribe", Rule::Pin(PinReason::Subscribe)),
+    ("sunsubscribe", Rule::Pin(PinReason::Unsubscribe(SubscriptionKind::Shard))),
+    ("unsubscribe", Rule::Pin(PinReason::Unsubscribe(SubscriptionKind::Channel))),
+    ("wait", Rule::Pin(PinReason::Wait)),
+    ("waitaof", Rule::Pin(PinReason::Wait)),
+    ("watch", Rule::Pin(PinReason::Watch)),
     // What can take long, or answer much.
     ("debug", Rule::Slow),
     ("eval", Rule::Slow),
@@ -163,60 +160,42 @@ const RULES: &[(&str, Rule)] = &[
     ("xread", Rule::Xread),
     ("xreadgroup", Rule::Xread),
     // More than one reply.
-    ("monitor", Rule::Tunnel),
-    ("psync", Rule::Tunnel),
-    ("sync", Rule::Tunnel),
+    ("monitor", Rule::Pin(PinReason::Feed)),
+    ("psync", Rule::Pin(PinReason::Feed)),
+    ("sync", Rule::Pin(PinReason::Feed)),
 ];
 
 impl Rule {
     pub(crate) fn of(name: &str, flags: Flags) -> Self {
         let by_name = RULES.iter().find(|(known, _)| *known == name).map(|(_, rule)| *rule);
         by_name.unwrap_or(match () {
-            () if flags.has(Flags::BLOCKING) => Self::Pin(Pin::Blocking),
-            () if name.starts_with("client|") => Self::Pin(Pin::State),
+            () if flags.has(Flags::BLOCKING) => Self::Pin(PinReason::Blocking),
+            () if name.starts_with("client|") => Self::Pin(PinReason::State),
             () => Self::Shared,
         })
     }
 
-    /// The lane by rule and standing.
-    #[rustfmt::skip]
-    fn lane(self, standing: Standing) -> Lane {
-        use Standing::{Free, Pinned, Subscribed, Transaction};
-        const HELD: Lane = Lane::Pinned(Pin::Held);
-        match (self, standing) {
-            (Self::Always(local), _)                            => Lane::Local(local),
-            (_, Transaction)                                    => HELD,
-            (Self::Pin(why), _)                                 => Lane::Pinned(why),
-            (_, Subscribed)                                     => HELD,
-            (Self::Local(local), Free | Pinned)                 => Lane::Local(local),
-            (Self::Tunnel, Free | Pinned)                       => Lane::Tunnel,
-            (Self::Slow, Free)                                  => Lane::Slow,
-            (Self::Shared | Self::Xread, Free)                  => Lane::Shared,
-            (Self::Slow | Self::Shared | Self::Xread, Pinned)   => HELD,
-        }
-    }
-}
-
-impl Command {
-    /// The lane of a request of this command.
-    pub fn lane(&self, arguments: Arguments<'_>, standing: Standing) -> Lane {
-        match self.rule {
-            Rule::Xread if xread_options(arguments).blocks => Rule::Pin(Pin::Blocking).lane(standing),
-            rule => rule.lane(standing),
+    fn lane(self, arguments: Arguments<'_>) -> Lane {
+        match self {
+            Self::Xread if xread_options(arguments).blocks => Lane::Pinned(PinReason::Blocking),
+            Self::Shared | Self::Xread => Lane::Shared,
+            Self::Local(local) => Lane::Local(local),
+            Self::Slow => Lane::Slow,
+            Self::Pin(reason) => Lane::Pinned(reason),
         }
     }
 }
 
 impl Commands {
-    /// The command that a request calls, if it is known, and the lane of the request.
-    pub fn route(&self, arguments: Arguments<'_>, standing: Standing) -> (Option<&Command>, Lane) {
+    /// The command that a request calls, if it is known, and the lane of the request, whether or not Redis would take so many
+    /// arguments.
+    pub fn route(&self, arguments: Arguments<'_>) -> (Option<&Command>, Lane) {
         if let Some(command) = self.find(arguments) {
-            return (Some(command), command.lane(arguments, standing));
+            return (Some(command), command.rule.lane(arguments));
         }
         let name = arguments.get(0).unwrap_or_default();
         let astray = name.eq_ignore_ascii_case(b"post") || name.eq_ignore_ascii_case(b"host:");
-        let rule = if astray { Rule::Always(Local::Guard) } else { Rule::Shared };
-        (None, rule.lane(standing))
+        (None, if astray { Lane::Local(Local::Guard) } else { Lane::Shared })
     }
 }
 
@@ -226,15 +205,15 @@ mod tests {
 
     use super::*;
 
-    fn lane(line: &str, standing: Standing) -> Lane {
+    fn lane(line: &str) -> Lane {
         let input = format!("{line}\n").into_bytes();
         let mut parser = RequestParser::new(RequestLimits::REDIS);
         parser.parse(&input).expect("an inline request");
-        Commands::built_in().route(parser.arguments(&input), standing).1
+        Commands::built_in().route(parser.arguments(&input)).1
     }
 
     #[test]
-    fn a_free_clients_requests_travel_by_the_table() {
+    fn requests_travel_by_the_table() {
         let cases = [
             ("GET k", Lane::Shared),
             ("get k", Lane::Shared),
@@ -257,52 +236,24 @@ mod tests {
             ("HOST: a", Lane::Local(Local::Guard)),
             ("EVAL x 0", Lane::Slow),
             ("KEYS *", Lane::Slow),
-            ("MULTI", Lane::Pinned(Pin::Transaction)),
-            ("WATCH k", Lane::Pinned(Pin::Watch)),
-            ("BLPOP k 0", Lane::Pinned(Pin::Blocking)),
-            ("BZMPOP 0 1 k MIN", Lane::Pinned(Pin::Blocking)),
+            ("MULTI", Lane::Pinned(PinReason::Multi)),
+            ("WATCH k", Lane::Pinned(PinReason::Watch)),
+            ("BLPOP k 0", Lane::Pinned(PinReason::Blocking)),
+            ("BZMPOP 0 1 k MIN", Lane::Pinned(PinReason::Blocking)),
             ("XREAD STREAMS block 0", Lane::Shared),
-            ("XREAD COUNT 1 BLOCK 0 STREAMS s 0", Lane::Pinned(Pin::Blocking)),
+            ("XREAD COUNT 1 BLOCK 0 STREAMS s 0", Lane::Pinned(PinReason::Blocking)),
             ("XREADGROUP GROUP block c STREAMS s 0", Lane::Shared),
-            ("XREADGROUP GROUP g c BLOCK 0 STREAMS s 0", Lane::Pinned(Pin::Blocking)),
-            ("WAIT 0 0", Lane::Pinned(Pin::Wait)),
-            ("SSUBSCRIBE c", Lane::Pinned(Pin::Subscribe)),
-            ("UNSUBSCRIBE", Lane::Pinned(Pin::Subscribe)),
-            ("CLIENT TRACKING ON", Lane::Pinned(Pin::Tracking)),
-            ("CLIENT NO-EVICT ON", Lane::Pinned(Pin::State)),
-            ("MONITOR", Lane::Tunnel),
-            ("PSYNC ? -1", Lane::Tunnel),
+            ("XREADGROUP GROUP g c BLOCK 0 STREAMS s 0", Lane::Pinned(PinReason::Blocking)),
+            ("WAIT 0 0", Lane::Pinned(PinReason::Wait)),
+            ("SSUBSCRIBE c", Lane::Pinned(PinReason::Subscribe)),
+            ("UNSUBSCRIBE", Lane::Pinned(PinReason::Unsubscribe(SubscriptionKind::Channel))),
+            ("CLIENT TRACKING ON", Lane::Pinned(PinReason::Tracking)),
+            ("CLIENT NO-EVICT ON", Lane::Pinned(PinReason::State)),
+            ("MONITOR", Lane::Pinned(PinReason::Feed)),
+            ("PSYNC ? -1", Lane::Pinned(PinReason::Feed)),
         ];
         for (line, expected) in cases {
-            assert_eq!(lane(line, Standing::Free), expected, "{line}");
-        }
-    }
-
-    #[test]
-    fn who_holds_a_connection_talks_through_it() {
-        const HELD: Lane = Lane::Pinned(Pin::Held);
-        let (pinned, subscribed, transaction) =
-            (Standing::Pinned, Standing::Subscribed, Standing::Transaction);
-        let cases = [
-            ("GET k", [HELD, HELD, HELD]),
-            ("no.such", [HELD, HELD, HELD]),
-            ("PING", [HELD, HELD, HELD]),
-            ("EVAL x 0", [HELD, HELD, HELD]),
-            ("XREAD STREAMS s 0", [HELD, HELD, HELD]),
-            ("CLIENT ID", [Lane::Local(Local::ClientId), HELD, HELD]),
-            ("HELLO 2", [Lane::Local(Local::Hello), HELD, HELD]),
-            ("SELECT 1", [Lane::Local(Local::Select), HELD, HELD]),
-            ("RESET", [Lane::Local(Local::Reset); 3]),
-            ("QUIT", [Lane::Local(Local::Quit); 3]),
-            ("POST /", [Lane::Local(Local::Guard); 3]),
-            ("BLPOP k 0", [Lane::Pinned(Pin::Blocking), Lane::Pinned(Pin::Blocking), HELD]),
-            ("MULTI", [Lane::Pinned(Pin::Transaction), Lane::Pinned(Pin::Transaction), HELD]),
-            ("SUBSCRIBE c", [Lane::Pinned(Pin::Subscribe), Lane::Pinned(Pin::Subscribe), HELD]),
-            ("MONITOR", [Lane::Tunnel, HELD, HELD]),
-        ];
-        for (line, expected) in cases {
-            let found = [pinned, subscribed, transaction].map(|standing| lane(line, standing));
-            assert_eq!(found, expected, "{line}");
+            assert_eq!(lane(line), expected, "{line}");
         }
     }
 

@@ -18,7 +18,7 @@ mod table;
 pub use change::Change;
 pub use flags::{Access, Flags};
 pub use keys::Key;
-pub use lane::{Lane, Local, Pin, Standing};
+pub use lane::{Lane, Local, PinReason, SubscriptionKind};
 pub use live::BadReply;
 pub use read::Read;
 pub use table::{Command, Commands};

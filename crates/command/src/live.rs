@@ -137,7 +137,7 @@ mod tests {
     use resp::{RequestLimits, RequestParser};
 
     use super::*;
-    use crate::{Lane, Pin, Standing};
+    use crate::{Lane, PinReason};
 
     fn name(text: &'static str) -> Frame {
         Frame::Simple(Bytes::from_static(text.as_bytes()))
@@ -168,9 +168,9 @@ mod tests {
         assert_eq!(commands.merge(&reply), Ok(()));
         assert_eq!(commands.len(), before + 1);
         with_request(b"ft.wait x\n", |arguments| {
-            let (command, lane) = commands.route(arguments, Standing::Free);
+            let (command, lane) = commands.route(arguments);
             assert_eq!(command.map(Command::name), Some("ft.wait"));
-            assert_eq!(lane, Lane::Pinned(Pin::Blocking));
+            assert_eq!(lane, Lane::Pinned(PinReason::Blocking));
         });
         with_request(b"GET a b c\n", |arguments| {
             let command = commands.find(arguments).expect("known");
@@ -188,19 +188,18 @@ mod tests {
     /// Valkey 8 knows CLIENT CAPA, whatever comes next knows more; servers before Redis 7 tell of no subcommand.
     #[test]
     fn subcommands_of_client_that_the_table_does_not_know_get_a_connection_of_their_own() {
-        let lane = |commands: &Commands, line: &[u8]| {
-            with_request(line, |arguments| commands.route(arguments, Standing::Free).1)
-        };
+        let lane =
+            |commands: &Commands, line: &[u8]| with_request(line, |arguments| commands.route(arguments).1);
         let mut commands = Commands::built_in();
         let Frame::Array(mut client) = entry("client", &[], [0, 0, 0]) else { panic!("an array") };
         assert_eq!(commands.merge(&Frame::Array(vec![Frame::Array(client.clone())])), Ok(()));
-        assert_eq!(lane(&commands, b"CLIENT TRACKING ON\n"), Lane::Pinned(Pin::Tracking));
+        assert_eq!(lane(&commands, b"CLIENT TRACKING ON\n"), Lane::Pinned(PinReason::Tracking));
         assert_eq!(lane(&commands, b"CLIENT PAUSE 1\n"), Lane::Shared);
         client.extend([const { Frame::Array(Vec::new()) }; 3]);
         let subcommands = ["client|capa", "client|pause"].map(|name| entry(name, &[], [0, 0, 0]));
         client.push(Frame::Array(subcommands.into()));
         assert_eq!(commands.merge(&Frame::Array(vec![Frame::Array(client)])), Ok(()));
-        assert_eq!(lane(&commands, b"CLIENT CAPA redirect\n"), Lane::Pinned(Pin::State));
+        assert_eq!(lane(&commands, b"CLIENT CAPA redirect\n"), Lane::Pinned(PinReason::State));
         assert_eq!(lane(&commands, b"CLIENT PAUSE 1\n"), Lane::Shared);
     }
 
@@ -211,7 +210,7 @@ mod tests {
             Frame::Array(vec![entry("client", &["admin"], [0, 0, 0]), entry("acl", &["admin"], [0, 0, 0])]);
         assert_eq!(commands.merge(&reply), Ok(()));
         with_request(b"CLIENT TRACKING ON\n", |arguments| {
-            assert_eq!(commands.route(arguments, Standing::Free).1, Lane::Pinned(Pin::Tracking));
+            assert_eq!(commands.route(arguments).1, Lane::Pinned(PinReason::Tracking));
         });
         with_request(b"ACL SETUSER default off\n", |arguments| {
             assert_eq!(commands.find(arguments).map(Command::change), Some(crate::Change::Rights));

@@ -5,12 +5,15 @@
 
 pub(crate) mod answers;
 pub(crate) mod client;
+pub(crate) mod expect;
 pub(crate) mod pause;
+pub(crate) mod plan;
 pub(crate) mod recall;
 pub(crate) mod registry;
 #[cfg_attr(not(test), expect(dead_code, reason = "the RESP front is put on it next"))]
 pub(crate) mod replies;
 pub(crate) mod reply;
+pub(crate) mod tracking;
 pub(crate) mod words;
 
 pub(crate) use registry::Registry;

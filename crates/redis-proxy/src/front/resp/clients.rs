@@ -4,13 +4,13 @@ use std::sync::Arc;
 use std::task::Context;
 
 use bytes::{Bytes, BytesMut};
+use command::Local;
 use resp::{Arguments, Frame, RequestLimits, RequestParser, encode_command};
 
 use super::answers::signed;
 use super::connection::{Busy, Connection, Heard, client_name, number};
 use super::registry::Entry;
 use super::reply::{c_text, error, integer, simple};
-use super::route::Local;
 use super::session::ReplyMode;
 use crate::lanes::Request;
 

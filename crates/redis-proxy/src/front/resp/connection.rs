@@ -42,7 +42,7 @@ use crate::front::client::{Ending, Output};
 use crate::front::seen::SeenKeys;
 use crate::lanes::{Identity, KeptOut, LARGE_REPLY, LaneHandle, LaneKey, Mailbox, Pace};
 use crate::readthrough::ReadThrough;
-pub(super) use crate::session::words::{client_name, is, number};
+pub(super) use crate::session::words::{client_name, number};
 
 /// Where a connection starts: the size of its replies is not known yet.
 const FIRST_WINDOW: usize = 32;

@@ -5,16 +5,16 @@
 use std::collections::VecDeque;
 
 use bytes::{Bytes, BytesMut};
+use command::{Lane, Local, PinReason};
 use resp::{Arguments, DecodeError, ReplyScanner, RequestLimits, RequestParser, encode_command};
 
 use super::clients::kill_nobody;
 use super::connection::{Connection, Hello, Login, Stay, number};
 use super::pause::Pause;
 use super::reply::c_text;
-use super::route::{Local, Route, Why};
-use super::tracking::names_target;
 use crate::clock::now_ns;
 use crate::lanes::Request;
+use crate::session::tracking::names_target;
 
 /// What is to be done once Redis has carried out a queued command.
 pub(super) enum Later {
@@ -134,19 +134,19 @@ impl Connection {
     /// Redis is to get in its place stands beside it.
     pub(super) fn later(
         &self,
-        way: Route,
+        lane: Lane,
         arguments: Arguments<'_>,
         request: &Request<'_>,
     ) -> Option<(Later, Option<Bytes>)> {
         let plain = |later| Some((later, None));
-        match way {
-            Route::Local(Local::Select) => match number(arguments.get(1)) {
+        match lane {
+            Lane::Local(Local::Select) => match number(arguments.get(1)) {
                 Some(db) => plain(Later::Select(db)),
                 // Redis will refuse it.
                 None => plain(Later::State),
             },
-            Route::Local(Local::Auth) => plain(Later::Login(self.auth_wanted(arguments)?)),
-            Route::Local(Local::Hello) => match self.hello_wanted(arguments) {
+            Lane::Local(Local::Auth) => plain(Later::Login(self.auth_wanted(arguments)?)),
+            Lane::Local(Local::Hello) => match self.hello_wanted(arguments) {
                 Ok((hello, None)) => plain(Later::Hello(hello)),
                 Ok((hello, Some((user, password)))) => {
                     plain(Later::Login(self.login(Some(user), password, Some(hello))))
@@ -155,12 +155,12 @@ impl Connection {
                 Err(_) => None,
             },
             // Redis would take its own numbers and addresses.
-            Route::Local(Local::ClientKill) => {
+            Lane::Local(Local::ClientKill) => {
                 let mut bytes = BytesMut::new();
                 encode_command(&mut bytes, &kill_nobody(arguments));
                 Some((Later::Local(Local::ClientKill, whole(request)), Some(bytes.freeze())))
             }
-            Route::Local(
+            Lane::Local(
                 local @ (Local::ClientId
                 | Local::ClientGetName
                 | Local::ClientSetName
@@ -168,7 +168,7 @@ impl Connection {
                 | Local::ClientList),
             ) => plain(Later::Local(local, whole(request))),
             // Redis knows the connection that waits by another number.
-            Route::Local(Local::ClientUnblock) => {
+            Lane::Local(Local::ClientUnblock) => {
                 let id = number::<u64>(arguments.get(2));
                 let known = id.and_then(|id| self.registry().get(id)?.upstream_id());
                 let known = known.unwrap_or(i64::MAX).to_string();
@@ -180,14 +180,14 @@ impl Connection {
                 encode_command(&mut bytes, &words);
                 Some((Later::Nothing, Some(bytes.freeze())))
             }
-            Route::Local(Local::ClientSetInfo) => plain(Later::Nothing),
-            Route::Local(Local::ClientReply) => {
+            Lane::Local(Local::ClientSetInfo) => plain(Later::Nothing),
+            Lane::Local(Local::ClientReply) => {
                 let is_on = c_text(arguments.get(2)?).eq_ignore_ascii_case(b"ON");
                 is_on.then_some((Later::Nothing, None))
             }
-            Route::Shared { .. } => plain(Later::Pause(Pause::wanted(arguments)?)),
-            Route::Pinned(Why::Tracking) if names_target(arguments) => None,
-            Route::Pinned(Why::State | Why::Unknown | Why::Tracking) => plain(Later::State),
+            Lane::Shared | Lane::Slow => plain(Later::Pause(Pause::wanted(arguments)?)),
+            Lane::Pinned(PinReason::Tracking) if names_target(arguments) => None,
+            Lane::Pinned(PinReason::State | PinReason::Unknown | PinReason::Tracking) => plain(Later::State),
             _ => None,
         }
     }

@@ -7,11 +7,11 @@ use std::rc::Rc;
 use std::task::Context;
 
 use bytes::Bytes;
+use command::Local;
 use resp::{Arguments, Frame, Protocol};
 
 use super::connection::{Busy, Connection, Hello, Login, Stay, client_name, number};
 use super::reply::{c_text, error, integer, simple};
-use super::route::Local;
 use super::session::ReplyMode;
 use crate::lanes::{Credentials, KeptOut, LaneKey, Password, Request};
 

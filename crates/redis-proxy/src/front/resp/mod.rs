@@ -1,7 +1,8 @@
 //! The RESP front: Redis clients, unmodified, on a port of their own. The contract is `docs/resp.md`.
 //!
-//! [`connection`] is one of them, with all that is due for it. [`route`] says which way a command goes: answered by [`local`],
-//! along a shared lane as bytes, or on a connection of the client's own, whose state [`pinned`] follows.
+//! [`connection`] is one of them, with all that is due for it. Which way a command goes, the session layer plans
+//! ([`plan`](crate::session::plan)): it is answered by [`local`], goes along a shared lane as bytes, or on a connection of
+//! the client's own, whose state [`pinned`] follows.
 
 mod changes;
 mod clients;
@@ -9,10 +10,9 @@ mod connection;
 mod exec;
 mod local;
 mod pinned;
+mod redirect;
 mod rights;
-mod route;
 mod subscriptions;
-mod tracking;
 mod visibility;
 
 use std::cell::{Cell, RefCell};
@@ -22,8 +22,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use command::{Command, Commands, Key};
-use resp::{Arguments, Frame, RequestLimits};
+use command::{Commands, Key};
+use resp::{Frame, RequestLimits};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::task::spawn_local;
@@ -33,17 +33,15 @@ pub(crate) use crate::session::Registry;
 pub(crate) use connection::serve;
 
 use self::rights::Rights;
-use self::route::{Route, route};
 use crate::buffer_pool::BufferPool;
 use crate::clock::{nanos, now_ns};
 use crate::config::{Mode, ProxyAdmin, Settings};
 use crate::front::client::{Drain, PATIENCE, linger};
 use crate::lanes::{Bounds, Credentials, Identity, LaneSettings, Lanes, Password};
 use crate::readthrough::Readers;
-use crate::session::client::Session;
 use crate::session::pause::Paused;
 use crate::session::recall::Recall;
-use crate::session::{answers, client as session, pause, registry, reply};
+use crate::session::{answers, client as session, pause, registry, reply, tracking};
 use crate::stats::LaneStats;
 
 /// Between two looks at what commands there are.
@@ -220,18 +218,6 @@ impl RespFront {
                 self.recall.call();
             }
         }
-    }
-
-    /// The way of a request, which `session` is known by from now on, and its command among `commands`.
-    fn route<'a>(
-        &self,
-        commands: &'a Commands,
-        arguments: Arguments<'_>,
-        session: &mut Session,
-    ) -> (Route, Option<&'a Command>) {
-        let (route, command) = route(commands, self.is_live.get(), arguments);
-        session.calls(command.map_or("NULL", Command::name));
-        (route, command)
     }
 
     /// Whether Redis lets clients wait, as far as it was asked to through this proxy.

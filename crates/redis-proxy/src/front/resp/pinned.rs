@@ -15,47 +15,11 @@ use resp::{DecodeError, Protocol};
 use super::exec::{Executed, Later, Laters};
 use super::pause::Pause;
 use super::registry::Tunnel;
-use super::route::Kind;
 use super::subscriptions::{Glimpse, Said, Subscriptions, What};
 use super::tracking::{Redirect, Target, may_name_target};
 use crate::lanes::{Answer, Duty, LaneKey, PinStream, sent_elsewhere, unfit_line};
-
-/// What the reply to a command on its way will mean.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Expect {
-    /// Nothing.
-    Reply,
-    /// Nothing, but until it comes the client is blocked, and must not die unnoticed.
-    Blocked,
-    /// A reply that the client did not ask for: of the PUBLISH before a WAIT. Dropped, unless it is an error: then it
-    /// stands for that of the WAIT, which would count wrongly.
-    Probe,
-    Multi,
-    /// That Redis queues a command from which something follows for its client.
-    Queued,
-    Exec,
-    Discard,
-    Watch,
-    Unwatch,
-    /// The database that the session is in once Redis says OK.
-    Select(u32),
-    /// The connection is in a state that no later reply ends.
-    State,
-    /// CLIENT TRACKING on, or off.
-    Tracking(bool, Option<Redirect>),
-    /// CLIENT PAUSE or UNPAUSE.
-    Pause(Pause),
-    /// MONITOR, or what makes a replica: what follows its reply answers no request.
-    Feed(Tunnel),
-    /// HELLO or AUTH of a client that waits for it, or a question whether it may. Only an error is the client's to see.
-    Granted,
-    /// A number in it is the one by which Redis knows the client that invalidations are redirected to.
-    Redirected,
-    /// So many confirmations.
-    Subscribed(usize),
-    /// Confirmations until nothing of this kind is left.
-    UnsubscribedAll(Kind),
-}
+use crate::session::expect::Expect;
+use crate::session::plan::Stage;
 
 /// What the session is to learn from a reply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -99,9 +63,9 @@ pub(super) struct Pinned {
     tracking: bool,
     /// Whom invalidations go to: by our number and by that of Redis.
     redirect: Option<Redirect>,
-    /// That client, which keeps its connection for it; and those that commands on their way name.
+    /// That client, which keeps its connection for it; and what the CLIENT TRACKING ONs on their way name.
     target: Option<Target>,
-    pub(super) targets: VecDeque<Target>,
+    pub(super) targets: VecDeque<Option<(Redirect, Target)>>,
     /// A reply that is looked into before its client sees it.
     held: Vec<u8>,
     /// It has state that no reply undoes: it ends with its client.
@@ -251,9 +215,16 @@ impl Pinned {
         self.awaits_block() || all_sent && (self.tunnel || self.uploading)
     }
 
-    /// Whether Redis takes only a few commands from it: a subscribed client of RESP2.
-    pub(super) fn is_subscribed(&self) -> bool {
-        self.subscriptions.any()
+    /// What its client has begun on it; `resp3` if that is what the client speaks.
+    pub(super) fn stage(&self, resp3: bool) -> Stage {
+        match () {
+            () if self.shut => Stage::Shut,
+            () if self.in_multi && !self.multi => Stage::MultiAsked,
+            () if self.in_multi => Stage::Multi,
+            () if resp3 || !self.pubsub => Stage::Plain,
+            () if self.subscriptions.any() => Stage::Subscribed,
+            () => Stage::Subscribing,
+        }
     }
 
     /// Subscriptions to channels, patterns and shard channels.
@@ -279,11 +250,6 @@ impl Pinned {
         let queued = self.sent_laters.iter().chain(self.laters.iter().map(|(_, later)| later));
         self.executed.as_ref().is_some_and(Executed::may_kill)
             || queued.into_iter().any(Later::may_kill) && self.expects.contains(&Expect::Exec)
-    }
-
-    /// Whether Redis has not said yet whether it queues what comes.
-    pub(super) fn awaits_multi(&self) -> bool {
-        self.in_multi && !self.multi
     }
 
     /// Takes bytes from Redis, up to the end of a reply that tells something, and appends what the client is to see to `out`.
@@ -489,8 +455,9 @@ impl Pinned {
             }
             Some(Expect::Pause(pause)) if !is_error => Learned::Pause(pause),
             Some(Expect::Feed(feed)) if !is_error => Learned::Feed(feed),
-            Some(Expect::Tracking(on, redirect)) => {
-                let target = redirect.and_then(|_| self.targets.pop_front());
+            Some(Expect::Tracking(on)) => {
+                let named = if on { self.targets.pop_front().flatten() } else { None };
+                let (redirect, target) = named.unzip();
                 if is_error {
                     return self.settled(Learned::Nothing);
                 }

@@ -4,7 +4,7 @@
 //! together, or of shard channels (Redis 7.0, pubsub.c). Word and number are at its two ends, so neither the channel nor the
 //! reply as a whole is ever held.
 
-use super::route::Kind;
+use command::SubscriptionKind;
 
 const HEAD_BYTES: usize = 32;
 const TAIL_BYTES: usize = 24;
@@ -20,8 +20,8 @@ pub(super) struct Subscriptions {
 /// What a confirmation confirms.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum What {
-    Subscribed(Kind),
-    Unsubscribed(Kind),
+    Subscribed(SubscriptionKind),
+    Unsubscribed(SubscriptionKind),
 }
 
 /// What a reply or push says, as far as it is about subscriptions.
@@ -38,11 +38,11 @@ impl Subscriptions {
         self.channels + self.patterns + self.shards > 0
     }
 
-    pub(super) fn of(&self, kind: Kind) -> i64 {
+    pub(super) fn of(&self, kind: SubscriptionKind) -> i64 {
         match kind {
-            Kind::Channel => self.channels,
-            Kind::Pattern => self.patterns,
-            Kind::Shard => self.shards,
+            SubscriptionKind::Channel => self.channels,
+            SubscriptionKind::Pattern => self.patterns,
+            SubscriptionKind::Shard => self.shards,
         }
     }
 
@@ -50,13 +50,13 @@ impl Subscriptions {
     pub(super) fn count(&mut self, what: What, left: i64) {
         let (What::Subscribed(kind) | What::Unsubscribed(kind)) = what;
         let change = match kind {
-            Kind::Shard => left - self.shards,
-            Kind::Channel | Kind::Pattern => left - self.channels - self.patterns,
+            SubscriptionKind::Shard => left - self.shards,
+            SubscriptionKind::Channel | SubscriptionKind::Pattern => left - self.channels - self.patterns,
         };
         let of = match kind {
-            Kind::Channel => &mut self.channels,
-            Kind::Pattern => &mut self.patterns,
-            Kind::Shard => &mut self.shards,
+            SubscriptionKind::Channel => &mut self.channels,
+            SubscriptionKind::Pattern => &mut self.patterns,
+            SubscriptionKind::Shard => &mut self.shards,
         };
         *of += change;
     }
@@ -104,12 +104,12 @@ impl Glimpse {
         }
         let what = match word {
             b"message" | b"pmessage" | b"smessage" => return Some(Said::Message),
-            b"subscribe" => What::Subscribed(Kind::Channel),
-            b"psubscribe" => What::Subscribed(Kind::Pattern),
-            b"ssubscribe" => What::Subscribed(Kind::Shard),
-            b"unsubscribe" => What::Unsubscribed(Kind::Channel),
-            b"punsubscribe" => What::Unsubscribed(Kind::Pattern),
-            b"sunsubscribe" => What::Unsubscribed(Kind::Shard),
+            b"subscribe" => What::Subscribed(SubscriptionKind::Channel),
+            b"psubscribe" => What::Subscribed(SubscriptionKind::Pattern),
+            b"ssubscribe" => What::Subscribed(SubscriptionKind::Shard),
+            b"unsubscribe" => What::Unsubscribed(SubscriptionKind::Channel),
+            b"punsubscribe" => What::Unsubscribed(SubscriptionKind::Pattern),
+            b"sunsubscribe" => What::Unsubscribed(SubscriptionKind::Shard),
             _ => return None,
         };
         let tail = self.tail.strip_suffix(b"\r\n")?;
@@ -131,11 +131,11 @@ mod tests {
     #[test]
     fn both_ends_of_a_confirmation_are_read_however_it_arrives() {
         let long = format!("*3\r\n$12\r\nunsubscribe\r\n$200\r\n{}\r\n:41\r\n", "c".repeat(200));
-        let subscribed = What::Subscribed(Kind::Channel);
+        let subscribed = What::Subscribed(SubscriptionKind::Channel);
         for size in [1, 2, 7, 1000] {
             let reply = b">3\r\n$9\r\nsubscribe\r\n$1\r\na\r\n:1\r\n";
             assert_eq!(read(reply, size), Some(Said::Confirmed(subscribed, 1)));
-            let said = Said::Confirmed(What::Unsubscribed(Kind::Channel), 41);
+            let said = Said::Confirmed(What::Unsubscribed(SubscriptionKind::Channel), 41);
             assert_eq!(read(long.as_bytes(), size), Some(said));
             assert_eq!(read(b"*3\r\n$7\r\nmessage\r\n$1\r\na\r\n$1\r\nb\r\n", size), Some(Said::Message));
             assert_eq!(read(b"*2\r\n$4\r\npong\r\n$0\r\n\r\n", size), None);
@@ -146,16 +146,16 @@ mod tests {
     #[test]
     fn each_kind_is_counted_by_itself() {
         let mut subscriptions = Subscriptions::default();
-        subscriptions.count(What::Subscribed(Kind::Channel), 1);
-        subscriptions.count(What::Subscribed(Kind::Channel), 1);
-        subscriptions.count(What::Subscribed(Kind::Pattern), 2);
-        subscriptions.count(What::Subscribed(Kind::Shard), 1);
-        subscriptions.count(What::Unsubscribed(Kind::Channel), 1);
+        subscriptions.count(What::Subscribed(SubscriptionKind::Channel), 1);
+        subscriptions.count(What::Subscribed(SubscriptionKind::Channel), 1);
+        subscriptions.count(What::Subscribed(SubscriptionKind::Pattern), 2);
+        subscriptions.count(What::Subscribed(SubscriptionKind::Shard), 1);
+        subscriptions.count(What::Unsubscribed(SubscriptionKind::Channel), 1);
         let Subscriptions { channels, patterns, shards } = subscriptions;
         assert_eq!((channels, patterns, shards), (0, 1, 1));
-        subscriptions.count(What::Unsubscribed(Kind::Pattern), 0);
+        subscriptions.count(What::Unsubscribed(SubscriptionKind::Pattern), 0);
         assert!(subscriptions.any());
-        subscriptions.count(What::Unsubscribed(Kind::Shard), 0);
+        subscriptions.count(What::Unsubscribed(SubscriptionKind::Shard), 0);
         assert!(!subscriptions.any());
     }
 }

@@ -1,15 +1,14 @@
 //! What the proxy tells Redis clients of its cache: a section at the end of INFO, and the command PROXY.
 
 use std::fmt::Write;
-use std::task::Context;
 
 use bytes::{Bytes, BytesMut};
 use resp::{Arguments, Frame};
 
-use super::connection::{Connection, Heard};
+use super::connection::Connection;
 use super::reply::{error, integer, simple};
 use crate::clock::now_ns;
-use crate::lanes::{Answer, Request};
+use crate::lanes::Answer;
 use crate::readthrough::{Question, time_left_ns};
 
 /// What PROXY HELP says.
@@ -28,39 +27,11 @@ const HELP: &[&str] = &[
 /// What a client is told that may not empty the cache.
 const NOT_ADMIN: &str = "NOPERM proxy: this client may not empty the cache (RESP_PROXY_ADMIN)";
 
-/// Whether INFO is asked for sections to which that of the proxy belongs.
-fn is_wanted(arguments: Arguments<'_>) -> bool {
-    let wanted = [&b"all"[..], b"default", b"everything", b"proxy"];
-    arguments.len() == 1
-        || arguments
-            .iter()
-            .skip(1)
-            .any(|section| wanted.iter().any(|word| section.eq_ignore_ascii_case(word)))
-}
-
 impl Connection {
-    /// INFO and PROXY, once nothing is on its way. `None` if the request is neither.
-    pub(super) fn tell_of_the_proxy(
-        &mut self,
-        request: Request<'_>,
-        arguments: Arguments<'_>,
-        is_idle: bool,
-        cx: &mut Context<'_>,
-    ) -> Option<bool> {
-        let name = arguments.get(0)?;
-        let is_info = name.eq_ignore_ascii_case(b"INFO") && is_wanted(arguments);
-        if !is_info && !name.eq_ignore_ascii_case(b"PROXY") {
-            return None;
-        }
-        if !is_idle {
-            return Some(false);
-        }
-        if is_info {
-            return Some(self.hear(Heard::Info, request, true, cx));
-        }
+    /// Answers PROXY.
+    pub(super) fn answer_proxy(&mut self, arguments: Arguments<'_>) {
         let answer = self.proxy_command(arguments);
         self.say(&answer);
-        Some(true)
     }
 
     fn proxy_command(&self, arguments: Arguments<'_>) -> Frame {

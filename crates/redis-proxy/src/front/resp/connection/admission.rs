@@ -5,12 +5,10 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use resp::Arguments;
 use tokio::sync::futures::OwnedNotified;
 
 use super::{Busy, Connection};
 use crate::front::resp::reply::error;
-use crate::front::resp::route::{Local, Route};
 use crate::lanes::{Admission, KeptOut};
 
 /// Whether a client may go on.
@@ -22,18 +20,8 @@ enum Entrance {
 }
 
 impl Connection {
-    /// What becomes of a command of a client that is not let in yet: `None` if it may be taken up, else whether it was.
-    pub(super) fn keep_out_of(&mut self, arguments: Arguments<'_>) -> Option<bool> {
-        let front = self.front.clone();
-        let way = front.route(&front.commands.borrow(), arguments, &mut self.session).0;
-        match way {
-            // HELLO looks for itself whether it logs in.
-            Route::Local(Local::Auth | Local::Hello | Local::Quit | Local::Reset | Local::Guard) => None,
-            _ => self.keep_out(KeptOut::text),
-        }
-    }
-
-    /// The same of anything but a login. Who is kept out is told in these `words`.
+    /// What becomes of a command of a client that is not let in yet, if it is no login: `None` if it may be taken up, else
+    /// whether it was. Who is kept out is told in these `words`.
     pub(in crate::front::resp) fn keep_out(&mut self, words: fn(&KeptOut) -> Bytes) -> Option<bool> {
         match self.entrance() {
             Entrance::Open => None,

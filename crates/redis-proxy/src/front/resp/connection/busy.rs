@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
+use command::Local;
 use resp::{Frame, Protocol};
 use tokio::sync::futures::OwnedNotified;
 
@@ -14,7 +15,6 @@ use crate::front::resp::pause::Pause;
 use crate::front::resp::pinned::Pinned;
 use crate::front::resp::registry::Entry;
 use crate::front::resp::reply::{error, simple};
-use crate::front::resp::route::Local;
 use crate::front::resp::tracking::Target;
 use crate::lanes::{
     Credentials, HelloReply, Identity, LaneHandle, LaneKey, NoLane, NoPin, OpenError, PinStream, Pinning,

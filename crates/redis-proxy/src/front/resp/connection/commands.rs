@@ -3,20 +3,19 @@
 use std::task::Context;
 
 use bytes::BytesMut;
-use command::Command;
+use command::{Local, PinReason};
 use resp::{Arguments, Form, Frame, Parsed, RequestParser, encode_command};
 
 use super::{Busy, Connection, Heard};
 use crate::clock::now_ns;
-use crate::front::resp::pause::Pause;
-use crate::front::resp::pinned::Expect;
-use crate::front::resp::registry::Tunnel;
-use crate::front::resp::reply::{c_text, error, put, simple};
-use crate::front::resp::route::{Local, Route, Why, may_stream};
-use crate::front::resp::session::ReplyMode;
-use crate::front::resp::tracking::{Told, shows_redirect, wanted};
-use crate::lanes::{Duty, Pace, Request};
-use crate::session::words::{is, number};
+use crate::lanes::{Duty, KeptOut, Pace, Request};
+use crate::session::client::ReplyMode;
+use crate::session::expect::Expect;
+use crate::session::plan::{Ahead, Call, Holding, LoginState, Plan, Standing, may_stream, plan};
+use crate::session::registry::Tunnel;
+use crate::session::reply::{error, put, simple};
+use crate::session::tracking::{Redirect, Target, Told};
+use crate::session::words::is;
 
 /// What goes before a WAIT, so that its connection has written (Redis 7.0: WAIT counts the replicas that have what its own
 /// connection wrote last). Nobody listens there.
@@ -33,102 +32,163 @@ impl Connection {
         arguments: Arguments<'_>,
         cx: &mut Context<'_>,
     ) -> bool {
-        if !self.session.admitted
-            && let Some(taken) = self.keep_out_of(arguments)
-        {
-            return taken;
+        let front = self.front.clone();
+        let commands = front.commands.borrow();
+        let call = Call::new(&commands, front.is_live.get(), arguments);
+        self.session.calls(call.name());
+        let planned = match plan(&call, self.standing()) {
+            Plan::Wait => return false,
+            Plan::Admit => match self.keep_out(KeptOut::text) {
+                Some(taken) => return taken,
+                None => self.plan_again(&call),
+            },
+            planned => planned,
+        };
+        let request = match form {
+            Form::Strict => Request::Raw(raw),
+            Form::Loose => Request::Encoded(arguments),
+        };
+        match self.session.replies {
+            ReplyMode::On => self.perform(planned, &call, request, cx),
+            _ => self.perform_silently(planned, &call, request, cx),
         }
+    }
+
+    /// The client stands elsewhere than a moment ago.
+    #[cold]
+    fn plan_again(&self, call: &Call<'_>) -> Plan {
+        plan(call, self.standing())
+    }
+
+    /// Where the client stands, as far as plans depend on it.
+    #[inline]
+    fn standing(&self) -> Standing {
+        let pinned = self.pinned.as_deref();
+        let ahead = match () {
+            () if !self.reads.is_empty() => Ahead::Reads,
+            () if self.mailbox.waiting() > 0 => Ahead::Lane,
+            () if pinned.is_some_and(|pinned| pinned.waiting() > 0) => Ahead::Pin,
+            () => Ahead::Nothing,
+        };
+        let holding = match pinned {
+            _ if self.refused.is_some() => Holding::Refused,
+            Some(pinned) => Holding::Pin(pinned.stage(self.session.resp3())),
+            None if self.doomed.is_some() => Holding::Doomed,
+            None if self.front.is_paused() => Holding::Paused,
+            None => Holding::Nothing,
+        };
+        let login = if self.session.admitted { LoginState::Done } else { LoginState::Open };
+        Standing { login, replies: self.session.replies, ahead, holding }
+    }
+
+    /// Carries out the plan for a command within CLIENT REPLY OFF or SKIP. Nothing is on its way.
+    #[cold]
+    fn perform_silently(
+        &mut self,
+        plan: Plan,
+        call: &Call<'_>,
+        request: Request<'_>,
+        cx: &mut Context<'_>,
+    ) -> bool {
         let silence = self.session.replies;
-        if silence != ReplyMode::On && !self.prepare_silence() {
-            return false;
-        }
+        self.be_silent();
         if silence == ReplyMode::SkipNext {
             self.session.replies = ReplyMode::Skipping;
         }
-        let taken = self.pass(raw, form, arguments, cx);
+        let taken = self.perform(plan, call, request, cx);
         if !taken && silence == ReplyMode::SkipNext {
             self.session.replies = silence;
         }
         taken
     }
 
-    fn pass(&mut self, raw: &[u8], form: Form, arguments: Arguments<'_>, cx: &mut Context<'_>) -> bool {
-        let request = match form {
-            Form::Strict => Request::Raw(raw),
-            Form::Loose => Request::Encoded(arguments),
-        };
-        if let Some(text) = self.refused.take() {
-            if is(arguments, b"MULTI") && self.pinned.is_none() {
-                self.say(&simple("OK"));
-                self.doomed = Some(text);
-            } else {
-                self.say(&Frame::Error(text));
-            }
-            return true;
-        }
-        if self.pinned.is_some() {
-            return self.command_pinned(request, arguments, cx);
-        }
-        if self.doomed.is_some() {
-            return self.command_doomed(arguments, request, cx);
-        }
-        let front = self.front.clone();
-        let commands = front.commands.borrow();
-        let (mut way, command) = front.route(&commands, arguments, &mut self.session);
-        if matches!(way, Route::Shared { .. }) && front.is_paused() {
-            way = Route::Pinned(Why::Paused);
-        }
-        match way {
-            // Reads that wait stand before it.
-            Route::Shared { pace, read } if command.is_some_and(Command::is_plain) => {
-                self.reads.is_empty() && self.share(request, pace, read, None, cx)
-            }
-            Route::Shared { .. } | Route::Pinned(Why::Unknown)
-                if command.is_none_or(Command::is_heard)
-                    && let Some(taken) = self.command_heard(request, arguments, cx) =>
-            {
-                taken
-            }
-            Route::Shared { pace, read } => {
-                let kept = command.and_then(|command| command.read(arguments));
-                if let Some(kept) = kept
-                    && let Some(reader) = self.may_be_cached(kept, arguments)
-                {
-                    return self.read(kept, &reader, request, arguments, cx);
-                }
-                if !self.reads.is_empty() {
-                    return false;
-                }
-                let duty = front.duty(command, arguments, &self.seen);
-                self.share(request, pace, read, duty, cx)
-            }
-            _ if self.waiting() > 0 => false,
-            Route::Local(local) => self.answer(local, arguments, request, cx),
-            Route::Pinned(Why::Blocking) if self.take_spare_pin() => {
-                self.command_pinned(request, arguments, cx)
-            }
-            Route::Pinned(_) | Route::Tunnel => {
-                self.get_pin(way == Route::Pinned(Why::Blocking));
-                false
-            }
+    /// Carries out the plan for a command. False if it must wait after all.
+    #[inline]
+    fn perform(&mut self, plan: Plan, call: &Call<'_>, request: Request<'_>, cx: &mut Context<'_>) -> bool {
+        match plan {
+            Plan::Pass(pace) => self.share(request, pace, call.may_repeat(), None, cx),
+            Plan::Read(read) => match self.may_be_cached(read, call.arguments) {
+                Some(reader) => self.read(read, &reader, request, call.arguments, cx),
+                None => self.reads.is_empty() && self.share_with_duty(call, Pace::Quick, request, cx),
+            },
+            Plan::Change(pace) => self.share_with_duty(call, pace, request, cx),
+            plan => self.perform_apart(plan, call, request, cx),
         }
     }
 
-    /// What the proxy says or hears more than the bytes that pass, once nothing is on its way. `None` if that is nothing.
-    fn command_heard(
+    /// What is neither a read nor for a shared lane.
+    fn perform_apart(
         &mut self,
+        plan: Plan,
+        call: &Call<'_>,
         request: Request<'_>,
-        arguments: Arguments<'_>,
         cx: &mut Context<'_>,
-    ) -> Option<bool> {
-        let is_idle = self.waiting() == 0;
-        if let Some(pause) = Pause::wanted(arguments) {
-            return Some(is_idle && self.hear(Heard::Pause(pause), request, false, cx));
+    ) -> bool {
+        match plan {
+            Plan::Answer(local) => return self.answer(local, call.arguments, request, cx),
+            Plan::Proxy => self.answer_proxy(call.arguments),
+            Plan::Info => return self.hear(Heard::Info, request, true, cx),
+            Plan::Pause(pause) => return self.hear(Heard::Pause(pause), request, false, cx),
+            Plan::Untrack => return self.untrack(call.arguments, request, cx),
+            Plan::GetPin(reason) => return self.get_pin_for(reason, call, request, cx),
+            Plan::Pin(expect) => return self.send_pinned(expect, call, request),
+            Plan::Probe => return self.send_probed(call, request),
+            Plan::Queue => return self.queue(call, request),
+            Plan::Tunnel => return self.tunnel(request),
+            Plan::Refuse => {
+                let text = self.refused.take().or_else(|| self.doomed.clone()).unwrap_or_default();
+                self.say(&Frame::Error(text));
+            }
+            Plan::Doom => {
+                self.doomed = self.refused.take();
+                self.say(&simple("OK"));
+            }
+            Plan::Abort => {
+                self.doomed = None;
+                self.say(&error(ABORTED));
+            }
+            Plan::Forgive => {
+                self.doomed = None;
+                self.say(&simple("OK"));
+            }
+            Plan::Wait | Plan::Admit | Plan::Pass(_) | Plan::Read(_) | Plan::Change(_) => return false,
         }
-        if let Some(words) = self.redirect_off(arguments) {
-            return Some(is_idle && self.share(Request::Raw(&words), Pace::Quick, false, None, cx));
+        true
+    }
+
+    /// Onto a shared lane, with a duty if it changes anything.
+    fn share_with_duty(
+        &mut self,
+        call: &Call<'_>,
+        pace: Pace,
+        request: Request<'_>,
+        cx: &mut Context<'_>,
+    ) -> bool {
+        let duty = self.front.duty(call.command, call.arguments, &self.seen);
+        self.share(request, pace, call.may_repeat(), duty, cx)
+    }
+
+    /// CLIENT TRACKING OFF with REDIRECT of a client that does not track.
+    fn untrack(&mut self, arguments: Arguments<'_>, request: Request<'_>, cx: &mut Context<'_>) -> bool {
+        let words = self.redirect_off(arguments);
+        let request = words.as_ref().map_or(request, |words| Request::Raw(words));
+        self.share(request, Pace::Quick, false, None, cx)
+    }
+
+    /// Starts to get a connection of the client's own; a command that blocks takes one at once if one is left over.
+    fn get_pin_for(
+        &mut self,
+        reason: PinReason,
+        call: &Call<'_>,
+        request: Request<'_>,
+        cx: &mut Context<'_>,
+    ) -> bool {
+        let blocks = reason == PinReason::Blocking;
+        if blocks && self.take_spare_pin() {
+            return self.perform_apart(self.plan_again(call), call, request, cx);
         }
-        self.tell_of_the_proxy(request, arguments, is_idle, cx)
+        self.get_pin(blocks);
+        false
     }
 
     /// Onto a shared lane; the reply is heard before the client gets it. Nothing is on its way.
@@ -176,6 +236,8 @@ impl Connection {
         cx: &mut Context<'_>,
     ) -> bool {
         self.front.stats.local.add(1);
+        // Of those that a doomed transaction lets through, each ends it.
+        self.doomed = None;
         self.local(local, arguments, request, cx)
     }
 
@@ -208,155 +270,62 @@ impl Connection {
         true
     }
 
-    /// A command of a transaction that got no connection: the client must neither run it alone nor be closed for it. EXEC
-    /// ends it with the words of Redis.
-    fn command_doomed(
-        &mut self,
-        arguments: Arguments<'_>,
-        request: Request<'_>,
-        cx: &mut Context<'_>,
-    ) -> bool {
-        let front = self.front.clone();
-        let way = front.route(&front.commands.borrow(), arguments, &mut self.session).0;
-        match way {
-            Route::Local(local @ (Local::Quit | Local::Reset | Local::Guard)) => {
-                self.doomed = None;
-                return self.answer(local, arguments, request, cx);
-            }
-            _ if is(arguments, b"EXEC") => {
-                self.doomed = None;
-                self.say(&error(ABORTED));
-            }
-            _ if is(arguments, b"DISCARD") => {
-                self.doomed = None;
-                self.say(&simple("OK"));
-            }
-            _ => {
-                let text = self.doomed.clone().unwrap_or_default();
-                self.say(&Frame::Error(text));
-            }
-        }
-        true
-    }
-
-    /// Onto the client's own connection, or to the end of its having one.
-    fn command_pinned(
-        &mut self,
-        request: Request<'_>,
-        arguments: Arguments<'_>,
-        cx: &mut Context<'_>,
-    ) -> bool {
-        // What the proxy does not answer itself after all goes along a shared lane.
-        if self.mailbox.waiting() > 0 {
-            return false;
-        }
-        let front = self.front.clone();
-        let commands = front.commands.borrow();
-        let (way, command) = front.route(&commands, arguments, &mut self.session);
-        let resp3 = self.session.resp3();
-        let (translated, substitute);
-        let mut request = request;
-        let Some(pinned) = self.pinned.as_mut().filter(|pinned| !pinned.shut) else {
-            return false;
-        };
-        let subscribed = pinned.is_subscribed() && !resp3;
-        let expect = match way {
-            Route::Local(Local::Quit | Local::Reset | Local::Guard) => {
-                return self.answer_pinned(request, arguments, way, cx);
-            }
-            // Whether Redis queues what has another meaning then is known from its answer to MULTI.
-            Route::Local(_) | Route::Pinned(_) | Route::Tunnel if pinned.awaits_multi() => return false,
-            _ if pinned.in_multi => match way {
-                _ if is(arguments, b"EXEC") => Expect::Exec,
-                _ if is(arguments, b"DISCARD") => Expect::Discard,
-                Route::Shared { .. } if Pause::wanted(arguments).is_none() => Expect::Reply,
-                Route::Pinned(Why::Blocking | Why::Wait | Why::Multi | Why::Watch) => Expect::Reply,
-                // Queued, these change the client in ways that EXEC's reply tells.
-                Route::Shared { .. } | Route::Local(_) | Route::Pinned(_) | Route::Tunnel => {
-                    let Some((later, instead)) = self.later(way, arguments, &request) else {
-                        return self.tunnel(request);
-                    };
-                    if let Some(instead) = instead {
-                        substitute = instead;
-                        request = Request::Raw(&substitute);
-                    }
-                    if let Some(pinned) = self.pinned.as_mut() {
-                        pinned.sent_laters.push_back(later);
-                    }
-                    Expect::Queued
-                }
-            },
-            Route::Pinned(Why::Unsubscribe(kind)) if arguments.len() == 1 => Expect::UnsubscribedAll(kind),
-            Route::Pinned(Why::Subscribe | Why::Unsubscribe(_)) => {
-                Expect::Subscribed(arguments.len().saturating_sub(1).max(1))
-            }
-            // Redis refuses these to a subscribed client of RESP2. Whether it is one is known once all before is answered:
-            // behind an UNSUBSCRIBE they would change the connection unseen.
-            Route::Local(_) | Route::Pinned(_) | Route::Tunnel
-                if pinned.pubsub && !resp3 && pinned.waiting() > 0 =>
-            {
-                return false;
-            }
-            Route::Local(_) | Route::Pinned(_) | Route::Tunnel if subscribed => Expect::Reply,
-            Route::Local(Local::Select) => match number(arguments.get(1)) {
-                Some(db) => Expect::Select(db),
-                None => Expect::Reply,
-            },
-            Route::Tunnel if is(arguments, b"MONITOR") => Expect::Feed(Tunnel::Monitor),
-            Route::Tunnel => Expect::Feed(Tunnel::Replica),
-            // Only Redis knows whether the command behind it will block.
-            Route::Local(Local::ClientReply) if is_skip(arguments) => return self.tunnel(request),
-            Route::Local(_) => return self.answer_pinned(request, arguments, way, cx),
-            // Commands that are silent from the first to the last may as well be so in Redis.
-            Route::Pinned(Why::Multi) if self.session.replies == ReplyMode::Off => {
-                return self.tunnel(request);
-            }
-            Route::Pinned(Why::Multi) => Expect::Multi,
-            Route::Pinned(Why::Watch) => Expect::Watch,
-            Route::Pinned(Why::Blocking) => Expect::Blocked,
-            Route::Pinned(Why::Wait) => {
-                pinned.stream.outbox().extend_from_slice(PROBE);
-                pinned.expect(Expect::Probe, None);
-                Expect::Blocked
-            }
-            Route::Pinned(Why::State | Why::Unknown) => Expect::State,
-            Route::Pinned(Why::Paused) => Expect::Reply,
-            Route::Pinned(Why::Tracking) => match self.redirect(arguments) {
-                Told::Plain => Expect::Tracking(true, None),
-                Told::Translated(bytes, redirect) => {
-                    translated = bytes;
-                    request = Request::Raw(&translated);
-                    let redirect = redirect.map(|(redirect, target)| {
-                        if let Some(pinned) = self.pinned.as_mut() {
-                            pinned.targets.push_back(target);
-                        }
-                        redirect
-                    });
-                    Expect::Tracking(true, redirect)
-                }
+    /// Onto the client's own connection.
+    fn send_pinned(&mut self, expect: Expect, call: &Call<'_>, request: Request<'_>) -> bool {
+        let words = match expect {
+            Expect::Tracking(true) => match self.redirect(call.arguments) {
                 Told::Wait => return false,
-            },
-            Route::Shared { .. } if let Some(pause) = Pause::wanted(arguments) => Expect::Pause(pause),
-            Route::Shared { .. } if wanted(arguments) == Some(false) => {
-                if let Some(words) = self.redirect_off(arguments) {
-                    translated = words;
-                    request = Request::Raw(&translated);
+                Told::Plain => {
+                    self.name_target(None);
+                    None
                 }
-                Expect::Tracking(false, None)
-            }
-            Route::Shared { .. } if shows_redirect(arguments) => Expect::Redirected,
-            Route::Shared { .. } if is(arguments, b"UNWATCH") => Expect::Unwatch,
-            Route::Shared { .. } if is(arguments, b"EXEC") => Expect::Exec,
-            Route::Shared { .. } => Expect::Reply,
+                Told::Translated(words, target) => {
+                    self.name_target(target);
+                    Some(words)
+                }
+            },
+            Expect::Tracking(false) => self.redirect_off(call.arguments),
+            _ => None,
         };
+        let request = words.as_ref().map_or(request, |words| Request::Raw(words));
         let duty = match expect {
             // A transaction that began under a name unknown to us.
             Expect::Exec if !self.pinned.as_ref().is_some_and(|pinned| pinned.in_multi) => {
-                Some(front.anything())
+                Some(self.front.anything())
             }
-            _ => front.duty(command, arguments, &self.seen),
+            _ => self.front.duty(call.command, call.arguments, &self.seen),
         };
         self.ask_pin(request, expect, duty);
+        true
+    }
+
+    /// The client that the CLIENT TRACKING ON at hand names.
+    fn name_target(&mut self, target: Option<(Redirect, Target)>) {
+        if let Some(pinned) = self.pinned.as_mut() {
+            pinned.targets.push_back(target);
+        }
+    }
+
+    /// WAIT, behind something that has its connection write.
+    fn send_probed(&mut self, call: &Call<'_>, request: Request<'_>) -> bool {
+        if let Some(pinned) = self.pinned.as_mut() {
+            pinned.stream.outbox().extend_from_slice(PROBE);
+            pinned.expect(Expect::Probe, None);
+        }
+        self.send_pinned(Expect::Blocked, call, request)
+    }
+
+    /// Redis queues what changes the client once EXEC carries it out; what it is not known how, ends in a tunnel.
+    fn queue(&mut self, call: &Call<'_>, request: Request<'_>) -> bool {
+        let Some((later, instead)) = self.later(call.lane, call.arguments, &request) else {
+            return self.pinned.as_ref().is_some_and(|pinned| pinned.waiting() == 0) && self.tunnel(request);
+        };
+        if let Some(pinned) = self.pinned.as_mut() {
+            pinned.sent_laters.push_back(later);
+        }
+        let request = instead.as_ref().map_or(request, |instead| Request::Raw(instead));
+        let duty = self.front.duty(call.command, call.arguments, &self.seen);
+        self.ask_pin(request, Expect::Queued, duty);
         true
     }
 
@@ -400,24 +369,9 @@ impl Connection {
         self.ask_pin(Request::Raw(&bytes), Expect::Granted, None);
     }
 
-    /// A command that the proxy answers although the client has a pin: once nothing is on its way there.
-    fn answer_pinned(
-        &mut self,
-        request: Request<'_>,
-        arguments: Arguments<'_>,
-        way: Route,
-        cx: &mut Context<'_>,
-    ) -> bool {
-        match way {
-            Route::Local(local) if self.waiting() == 0 => self.answer(local, arguments, request, cx),
-            _ => false,
-        }
-    }
-
-    /// From here on the client's bytes and those of its pin are not looked at. What is on its way is read as before; the
-    /// tunnel begins behind it.
+    /// From here on the client's bytes and those of its pin are not looked at. Nothing is on its way.
     fn tunnel(&mut self, request: Request<'_>) -> bool {
-        let Some(pinned) = self.pinned.as_mut().filter(|pinned| pinned.waiting() == 0) else {
+        let Some(pinned) = self.pinned.as_mut() else {
             return false;
         };
         // Redis is to be as silent as the client has asked us to be; within MULTI it would only queue that.
@@ -531,25 +485,22 @@ impl Connection {
     /// An empty request, which Redis counts for CLIENT REPLY SKIP. False while an earlier command has no reply yet.
     pub(super) fn nothing(&mut self) -> bool {
         let silence = self.session.replies;
-        if !self.prepare_silence() {
+        if self.waiting() > 0 {
             return false;
         }
+        self.be_silent();
         if silence == ReplyMode::SkipNext {
             self.session.replies = ReplyMode::Skipping;
         }
         true
     }
 
-    /// CLIENT REPLY OFF or SKIP: false while an earlier command has no reply yet.
-    fn prepare_silence(&mut self) -> bool {
-        if self.waiting() > 0 {
-            return false;
-        }
+    /// Ends the silence of SKIP that is over, and keeps the one that is not.
+    fn be_silent(&mut self) {
         if self.session.replies == ReplyMode::Skipping {
             self.session.replies = ReplyMode::On;
         }
         self.mailbox.mute(self.session.replies != ReplyMode::On);
-        true
     }
 
     /// Appends a reply of our own.
@@ -573,9 +524,4 @@ pub(super) enum Monitored {
     Half,
     /// They are not looked at.
     No,
-}
-
-/// Whether CLIENT REPLY asks for SKIP.
-fn is_skip(arguments: Arguments<'_>) -> bool {
-    arguments.get(2).is_some_and(|word| c_text(word).eq_ignore_ascii_case(b"SKIP"))
 }

@@ -4,36 +4,36 @@
 use std::sync::Arc;
 
 use bytes::BytesMut;
-use resp::{Arguments, encode_command};
+use resp::Arguments;
 
-use super::connection::{Busy, Connection, is, number};
 use super::registry::Entry;
 use super::reply::c_text;
+use super::words::{is, number};
 
 /// What Redis will say does not exist, in its own words.
-const NOBODY: i64 = i64::MAX;
+pub(crate) const NOBODY: i64 = i64::MAX;
 
 /// How Redis begins to say, in RESP3, that it has lost the client which invalidations go to (tracking.c,
 /// `sendTrackingMessage`). That client's number follows.
 const BROKEN: &[u8] = b">2\r\n$21\r\ntracking-redir-broken\r\n";
 
 /// Whether a push of which this is the beginning may name the client that invalidations go to.
-pub(super) fn may_name_target(push: &[u8]) -> bool {
+pub(crate) fn may_name_target(push: &[u8]) -> bool {
     let len = push.len().min(BROKEN.len());
     push[..len] == BROKEN[..len]
 }
 
 /// A client that keeps its connection for as long as another needs it to.
-pub(super) struct Target(Arc<Entry>);
+pub(crate) struct Target(Arc<Entry>);
 
 impl Target {
-    fn new(entry: Arc<Entry>) -> Self {
+    pub(crate) fn new(entry: Arc<Entry>) -> Self {
         entry.want_pin();
         Target(entry)
     }
 
     /// Itself.
-    pub(super) fn entry(&self) -> &Entry {
+    pub(crate) fn entry(&self) -> &Entry {
         &self.0
     }
 }
@@ -46,17 +46,17 @@ impl Drop for Target {
 
 /// Whom invalidations go to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Redirect {
+pub(crate) struct Redirect {
     /// The number that its client knows.
-    pub(super) own: u64,
+    pub(crate) own: u64,
     /// The number that Redis knows.
-    upstream: i64,
+    pub(crate) upstream: i64,
 }
 
 impl Redirect {
     /// Puts our number in the place of that of Redis, in the reply to CLIENT GETREDIR or TRACKINGINFO, or where Redis says that
     /// it has lost the client.
-    pub(super) fn translate(&self, reply: &mut Vec<u8>) {
+    pub(crate) fn translate(&self, reply: &mut Vec<u8>) {
         let theirs = format!(":{}\r\n", self.upstream).into_bytes();
         let field = [b"redirect\r\n", &theirs[..]].concat();
         let at = match reply.windows(field.len()).position(|window| window == field) {
@@ -71,7 +71,7 @@ impl Redirect {
 
 /// What CLIENT TRACKING asks for, as far as it concerns the client's connection. `None` if the command is another, or has a
 /// mistake that makes it nothing.
-pub(super) fn wanted(arguments: Arguments<'_>) -> Option<bool> {
+pub(crate) fn wanted(arguments: Arguments<'_>) -> Option<bool> {
     let word = c_text(arguments.get(2).filter(|_| is(arguments, b"CLIENT"))?);
     arguments.get(1).filter(|name| name.eq_ignore_ascii_case(b"TRACKING"))?;
     match (word.eq_ignore_ascii_case(b"ON"), word.eq_ignore_ascii_case(b"OFF")) {
@@ -82,7 +82,7 @@ pub(super) fn wanted(arguments: Arguments<'_>) -> Option<bool> {
 }
 
 /// Whether the reply names the client that invalidations are redirected to.
-pub(super) fn shows_redirect(arguments: Arguments<'_>) -> bool {
+pub(crate) fn shows_redirect(arguments: Arguments<'_>) -> bool {
     let named = |name: &[u8]| arguments.get(1).is_some_and(|word| word.eq_ignore_ascii_case(name));
     is(arguments, b"CLIENT") && (named(b"GETREDIR") || named(b"TRACKINGINFO"))
 }
@@ -100,13 +100,18 @@ fn redirect_at(arguments: Arguments<'_>) -> Option<usize> {
     None
 }
 
+/// Whether CLIENT TRACKING names a client by its number.
+pub(crate) fn names_number(arguments: Arguments<'_>) -> bool {
+    redirected(arguments).is_some()
+}
+
 /// Whether CLIENT TRACKING names a client.
-pub(super) fn names_target(arguments: Arguments<'_>) -> bool {
+pub(crate) fn names_target(arguments: Arguments<'_>) -> bool {
     redirect_at(arguments).is_some()
 }
 
 /// How a CLIENT TRACKING goes to Redis.
-pub(super) enum Told {
+pub(crate) enum Told {
     /// As it is.
     Plain,
     /// In these words, with the client that is to keep its connection.
@@ -115,51 +120,12 @@ pub(super) enum Told {
     Wait,
 }
 
-impl Connection {
-    /// CLIENT TRACKING ON, with the number of Redis in the place of ours.
-    pub(super) fn redirect(&mut self, arguments: Arguments<'_>) -> Told {
-        let Some((at, own)) = redirected(arguments) else {
-            return Told::Plain;
-        };
-        let target = self.registry().get(own).map(|entry| match self.take_target() {
-            Some(target) if target.entry().id == own => target,
-            _ => Target::new(entry),
-        });
-        let upstream = target.as_ref().map(|target| target.entry().upstream_id());
-        let redirect = match (target, upstream.flatten()) {
-            (Some(target), None) => {
-                self.wait_for(Busy::Redirect(target));
-                return Told::Wait;
-            }
-            (Some(target), Some(upstream)) => Some((Redirect { own, upstream }, target)),
-            (None, _) => None,
-        };
-        let theirs = redirect.as_ref().map_or(NOBODY, |(redirect, _)| redirect.upstream).to_string();
-        let mut words: Vec<&[u8]> = arguments.iter().collect();
-        words[at] = theirs.as_bytes();
-        let mut bytes = BytesMut::new();
-        encode_command(&mut bytes, &words);
-        Told::Translated(bytes, redirect)
+/// The number that the REDIRECT of a CLIENT TRACKING names, and where.
+pub(crate) fn redirected(arguments: Arguments<'_>) -> Option<(usize, u64)> {
+    let name = arguments.get(1).filter(|_| is(arguments, b"CLIENT"))?;
+    if !name.eq_ignore_ascii_case(b"TRACKING") {
+        return None;
     }
-
-    /// CLIENT TRACKING OFF with REDIRECT: Redis looks whether there is such a client, and does nothing with it. So it need
-    /// not be named if there is. `None` if the request goes as it is.
-    pub(super) fn redirect_off(&self, arguments: Arguments<'_>) -> Option<BytesMut> {
-        let (at, own) = redirected(arguments)?;
-        let mut words: Vec<&[u8]> = arguments.iter().collect();
-        let nobody = NOBODY.to_string();
-        match self.registry().get(own) {
-            Some(_) => drop(words.drain(at - 1..=at)),
-            None => words[at] = nobody.as_bytes(),
-        }
-        let mut bytes = BytesMut::new();
-        encode_command(&mut bytes, &words);
-        Some(bytes)
-    }
-}
-
-/// The number that REDIRECT names, and where.
-fn redirected(arguments: Arguments<'_>) -> Option<(usize, u64)> {
     let at = redirect_at(arguments)?;
     Some((at, number(arguments.get(at))?))
 }
