@@ -3,10 +3,12 @@
 //! What lies behind a large reply on the wire waits for all of it, and so does the proof of everything that is held: a
 //! reply of 100 MB takes longer than MAX_STALENESS. A question that had one goes past the link for a while.
 
-use std::collections::VecDeque;
+use std::collections::hash_map::Entry;
+use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasher, RandomState};
 
 use sync::Mutex;
+use sync::atomic::{AtomicBool, Ordering};
 
 /// Questions remembered; beyond, the one remembered for longest is forgotten.
 const MOST: usize = 1_024;
@@ -18,20 +20,26 @@ pub(super) struct Large {
     /// How long one is remembered.
     life_ns: u64,
     hasher: RandomState,
+    /// Whether any is known: mostly not, and then a miss takes no lock. Relaxed: who does not see it yet comes before it.
+    is_any: AtomicBool,
     // A short lock, on the miss path only.
-    known: Mutex<VecDeque<Known>>,
+    known: Mutex<Known>,
 }
 
+/// Hashes of key and question. Two that share one share their way, which costs one of them its place in the cache for a while.
+#[derive(Default)]
 struct Known {
-    /// Of key and question. Two that share it share their way, which costs one of them its place in the cache for a while.
-    hash: u64,
-    until_ns: u64,
+    /// Until when each is remembered.
+    until_ns: HashMap<u64, u64>,
+    /// They all, in the order in which they are forgotten.
+    order: VecDeque<u64>,
 }
 
 impl Large {
     /// What is above `bytes` is remembered for `life_ns`.
     pub(super) fn new(bytes: usize, life_ns: u64) -> Self {
-        Large { bytes, life_ns, hasher: RandomState::new(), known: Mutex::default() }
+        let (is_any, known) = (AtomicBool::new(false), Mutex::default());
+        Large { bytes, life_ns, hasher: RandomState::new(), is_any, known }
     }
 
     /// A question had a reply of so many bytes, or one that was above every limit.
@@ -40,27 +48,40 @@ impl Large {
             return;
         }
         let hash = self.hash(key, words);
-        let mut known = self.known.lock();
-        known.retain(|known| known.until_ns > now_ns && known.hash != hash);
-        if known.len() == MOST {
-            known.pop_front();
-        }
-        known.push_back(Known { hash, until_ns: now_ns.saturating_add(self.life_ns) });
+        self.known.lock().add(hash, now_ns, now_ns.saturating_add(self.life_ns));
+        self.is_any.store(true, Ordering::Relaxed);
     }
 
     /// Whether this question goes past the link.
     pub(super) fn has(&self, key: &[u8], words: &[u8], now_ns: u64) -> bool {
-        let known = self.known.lock();
-        if known.is_empty() {
+        if !self.is_any.load(Ordering::Relaxed) {
             return false;
         }
         let hash = self.hash(key, words);
-        known.iter().any(|known| known.hash == hash && known.until_ns > now_ns)
+        self.known.lock().until_ns.get(&hash).is_some_and(|until_ns| *until_ns > now_ns)
     }
 
     /// The protocol, which stands first in the words, makes no reply large.
     fn hash(&self, key: &[u8], words: &[u8]) -> u64 {
         self.hasher.hash_one((key, words.get(1..).unwrap_or_default()))
+    }
+}
+
+impl Known {
+    /// One that is known already, because it was asked twice before its first reply came, keeps its place.
+    fn add(&mut self, hash: u64, now_ns: u64, until_ns: u64) {
+        while let Some(oldest) = self.order.front() {
+            let is_over = self.until_ns.get(oldest).is_none_or(|until_ns| *until_ns <= now_ns);
+            if !is_over && (self.order.len() < MOST || self.until_ns.contains_key(&hash)) {
+                break;
+            }
+            self.until_ns.remove(oldest);
+            self.order.pop_front();
+        }
+        if let Entry::Vacant(place) = self.until_ns.entry(hash) {
+            place.insert(until_ns);
+            self.order.push_back(hash);
+        }
     }
 }
 
@@ -87,8 +108,12 @@ mod tests {
             large.note(&number.to_be_bytes(), b"", None, 0);
         }
         assert!(!large.has(&0_usize.to_be_bytes(), b"", 1) && large.has(&1_usize.to_be_bytes(), b"", 1));
-        assert_eq!(large.known.lock().len(), MOST);
+        let known = || large.known.lock().until_ns.len();
+        large.note(&1_usize.to_be_bytes(), b"", None, 1);
+        assert_eq!(known(), MOST, "one that is known makes no room");
         large.note(b"later", b"", None, 100);
-        assert_eq!(large.known.lock().len(), 1, "what is over makes room");
+        assert_eq!(known(), 1, "what is over makes room");
+        large.note(b"later", b"", None, 200);
+        assert!(large.has(b"later", b"", 250), "it is known anew");
     }
 }
