@@ -22,12 +22,29 @@ use crate::view::View;
 pub struct Fill<E> {
     cache: Cache<E>,
     flight: Arc<Flight<E>>,
-    answered: bool,
+    /// Bytes that are kept free for what it brings.
+    room: u32,
+    state: State,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// To be fetched, or on its way.
+    First,
+    /// The same once more: there was no room for what had come.
+    Second,
+    Answered,
 }
 
 impl<E> Fill<E> {
     pub(crate) fn new(cache: Cache<E>, flight: Arc<Flight<E>>) -> Fill<E> {
-        Fill { cache, flight, answered: false }
+        Fill { cache, flight, room: 0, state: State::First }
+    }
+
+    /// One that has waited for so much room and has it; `again`: it had been fetched before.
+    pub(crate) fn with_room(cache: Cache<E>, flight: Arc<Flight<E>>, room: u32, again: bool) -> Fill<E> {
+        let state = if again { State::Second } else { State::First };
+        Fill { cache, flight, room, state }
     }
 
     /// The key to fetch.
@@ -48,6 +65,48 @@ impl<E> Fill<E> {
     /// When the fetch was last stamped as sent.
     pub fn sent_ns(&self) -> Option<u64> {
         self.flight.sent_ns()
+    }
+
+    /// Takes room for what it may bring, as large as what came lately, until it is answered. `false`: there is none, and it
+    /// is to [wait](Fill::wait_for_room). Without a byte budget there is always room.
+    pub fn take_room(&mut self) -> bool {
+        match self.cache.0.take_room() {
+            Some(bytes) => {
+                self.room = bytes;
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// Calls `send` once there is room for `bytes`, or without a number for what may come: perhaps now, else on the thread
+    /// that frees the last of it, with no lock held. With an error it is called if that has not happened by `until_ns`, or if
+    /// too many wait already. First come, first served.
+    pub fn wait_for_room(
+        mut self,
+        bytes: Option<usize>,
+        until_ns: u64,
+        send: impl FnOnce(Result<Fill<E>, Fill<E>>) + Send + 'static,
+    ) {
+        self.give_room_back();
+        let (cache, flight) = self.into_held();
+        cache.queue_for_room(flight, bytes, until_ns, Box::new(send));
+    }
+
+    /// Whether there is room for a value of so many bytes that has come. Without, it is to be dropped, and fetched
+    /// [later](Fill::wait_for_room) unless it [was](Fill::is_second) already.
+    pub fn has_room_for(&self, bytes: usize) -> bool {
+        self.cache.0.has_room_for(bytes)
+    }
+
+    /// Whether it had to be fetched again because there was no room for what had come.
+    pub fn is_second(&self) -> bool {
+        self.state == State::Second
+    }
+
+    /// When its first reader asked.
+    pub fn registered_ns(&self) -> u64 {
+        self.flight.registered_ns
     }
 
     /// Redis has `value`: answers the waiters with it, and keeps it if `keep` allows and it is still right.
@@ -88,23 +147,30 @@ impl<E> Fill<E> {
 
     /// What a held one is made of; nobody is told of an end.
     pub(crate) fn into_held(mut self) -> (Cache<E>, Arc<Flight<E>>) {
-        self.answered = true;
+        self.state = State::Answered;
         (self.cache.clone(), self.flight.clone())
     }
 
     fn answer(&mut self, outcome: Outcome<E>) {
-        self.answered = true;
+        self.state = State::Answered;
         self.flight.complete(outcome);
         self.cache.send_held(&self.flight);
+        self.give_room_back();
+    }
+
+    fn give_room_back(&mut self) {
+        let bytes = std::mem::take(&mut self.room);
+        if bytes > 0 {
+            self.cache.give_room_back(bytes);
+        }
     }
 }
 
 impl<E> Drop for Fill<E> {
     fn drop(&mut self) {
-        if !self.answered {
+        if self.state != State::Answered {
             self.cache.settle_unkept(&self.flight, Unkept::Abandoned);
-            self.flight.complete(Outcome::Abandoned);
-            self.cache.send_held(&self.flight);
+            self.answer(Outcome::Abandoned);
         }
     }
 }

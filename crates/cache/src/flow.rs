@@ -1,7 +1,7 @@
 //! Bytes in flight: values that are arriving, and values that readers hold and the cache does not.
 //!
-//! A byte budget is about what the process holds, and that is more than the entries: a large value takes its memory from
-//! when Redis announces it until its last reader is done, whether it is stored, was too large for that, or has been evicted
+//! A byte budget is about what the process holds, and that is more than the entries: a value takes its memory from
+//! when it comes, or Redis announces it, until its last reader is done, whether it is stored, was too large for that, or has been evicted
 //! meanwhile. Entries make room for all of it, down to half the budget.
 //!
 //! Of a value that the cache has let go of a handle stays here, so that it is known when the readers' are gone. It is
@@ -15,25 +15,23 @@ use sync::atomic::{AtomicU64, Ordering};
 use crate::budget::charge;
 use crate::entry::Entry;
 use crate::room::Totals;
+use crate::room_queue::Reserved;
 use crate::shard::Gone;
 use crate::{Cache, Inner};
 
-/// Smaller values are not followed: there is no end of them, and they make up little.
-const LARGE: usize = 64 * 1024;
+/// Smaller values are not followed: a client waits for a few dozen at most, which is no more than its buffers.
+const FOLLOWED_LEAST: usize = 1024;
 /// Values looked at whenever one is added.
 const LOOKS: usize = 32;
 /// Entries that leave at once for a value that is announced, at most; the next inserts and maintenance do the rest.
 const EVICTIONS: usize = 1024;
-/// Time between two fetches that have waited for room.
-const BETWEEN_NS: u64 = 2_000_000;
 
 /// What is in flight.
 #[derive(Default)]
 pub(crate) struct Flow {
     /// All of it. Relaxed: it stands alone.
     bytes: AtomicU64,
-    /// When the next fetch that has waited for room may be sent.
-    next_ns: AtomicU64,
+    pub(crate) reserved: Reserved,
     // Taken with no shard locked.
     lingering: Mutex<Lingering>,
 }
@@ -86,7 +84,7 @@ impl<E> Cache<E> {
     /// A value of so many bytes is announced: it counts against the byte budget until [`arrived`](Cache::arrived).
     pub fn arriving(&self, bytes: usize, now_ns: u64) {
         let room = &self.0.room;
-        if bytes >= LARGE && room.budget.is_bounded() {
+        if room.budget.is_bounded() {
             room.flow.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
             room.flow.look(LOOKS);
             self.0.make_room(Totals::default(), EVICTIONS, now_ns);
@@ -96,28 +94,16 @@ impl<E> Cache<E> {
     /// It is here, or will never be; as many bytes as were announced.
     pub fn arrived(&self, bytes: usize) {
         let room = &self.0.room;
-        if bytes >= LARGE && room.budget.is_bounded() {
+        if room.budget.is_bounded() {
             room.flow.bytes.fetch_sub(bytes as u64, Ordering::Relaxed);
         }
     }
 
-    /// Whether a fetch that has waited for room may be sent now. One after another, so that what they bring is seen before
-    /// the next ones go.
-    pub fn admits(&self, now_ns: u64) -> bool {
-        let flow = &self.0.room.flow;
-        flow.look(LOOKS);
-        let next_ns = flow.next_ns.load(Ordering::Relaxed);
-        let then_ns = now_ns.saturating_add(BETWEEN_NS);
-        !self.is_crowded()
-            && next_ns <= now_ns
-            && flow.next_ns.compare_exchange(next_ns, then_ns, Ordering::Relaxed, Ordering::Relaxed).is_ok()
-    }
-
-    /// Whether more than half of the byte budget is in flight: the entries have made all the room that they make.
+    /// Whether what is in flight leaves no room for one more fetch: the entries have made all the room that they make.
     pub fn is_crowded(&self) -> bool {
         let room = &self.0.room;
         let bytes = room.flow.bytes();
-        bytes > 0 && bytes > room.budget.half()
+        bytes > 0 && bytes.saturating_add(room.flow.reserved.each().into()) > room.budget.half()
     }
 }
 
@@ -131,7 +117,7 @@ impl<E> Inner<E> {
 
     /// The same of an answer that was not kept.
     pub(crate) fn follow_one(&self, entry: Entry) {
-        if entry.payload_len() >= LARGE && entry.is_shared() && self.room.budget.is_bounded() {
+        if entry.payload_len() >= FOLLOWED_LEAST && entry.is_shared() && self.room.budget.is_bounded() {
             self.room.flow.add(entry);
         }
     }

@@ -37,6 +37,7 @@ mod negatives;
 mod others;
 mod partition;
 mod room;
+mod room_queue;
 mod scan;
 mod shard;
 mod stats;
@@ -70,6 +71,7 @@ use crate::flight::Flight;
 use crate::list::NO_TICK;
 use crate::moment::Moment;
 use crate::room::{EXTRA_EVICTIONS, Room, Totals};
+use crate::room_queue::RoomQueue;
 use crate::shard::{Cell, Departure, Gone, Locked, Probed, Shard};
 
 /// Up to this capacity there is one shard, and the order of use is the order of its lock.
@@ -144,6 +146,7 @@ pub(crate) struct Inner<E> {
     /// When the oldest key without a value of each shard was fetched, [`NO_TICK`] if it has none.
     oldest_negatives: Box<[AtomicU64]>,
     room: Room,
+    room_queue: RoomQueue<E>,
     /// The shard that maintenance visits. Locked before a shard, never after.
     maintaining: Mutex<usize>,
 }
@@ -170,6 +173,7 @@ impl<E> Cache<E> {
             tails: (0..shards).map(|_| AtomicU64::new(NO_TICK)).collect(),
             oldest_negatives: (0..shards).map(|_| AtomicU64::new(NO_TICK)).collect(),
             room: Room::new(capacity, limits.capacity_bytes),
+            room_queue: RoomQueue::default(),
             maintaining: Mutex::new(0),
         }))
     }
@@ -399,6 +403,7 @@ impl<E> Cache<E> {
     /// when it was ready, plus what its connections need). Call it every 100 to 250 ms; without a budget it only notes.
     pub fn observe_resident(&self, resident: u64, baseline: u64) {
         self.0.room.flow.look(usize::MAX);
+        self.send_waiting();
         let accounted = self.0.room.totals().bytes.max(0) as u64 + self.0.room.flow.bytes();
         self.0.room.budget.observe(resident, baseline, accounted);
     }
@@ -418,6 +423,7 @@ impl<E> Cache<E> {
             stats.fills_in_flight += shard.fills_in_flight() as u64;
         }
         stats.in_flight_bytes = inner.room.flow.bytes();
+        stats.waiting_for_room = inner.room_queue.len() as u64;
         stats.flushes = inner.epoch.load(Ordering::Relaxed);
         stats.capacity = inner.room.capacity() as u64;
         (stats.budget_bytes, stats.effective_budget_bytes, stats.resident_bytes) = inner.room.budget.gauges();

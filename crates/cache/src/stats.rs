@@ -60,8 +60,10 @@ pub struct Stats {
     pub capacity: u64,
     /// Bytes charged for the entries, the tables and the lists.
     pub accounted_bytes: u64,
-    /// Bytes of large values that are arriving, or that readers hold and the cache does not; 0 if there is no budget.
+    /// Bytes of values that are arriving, or that readers hold and the cache does not; 0 if there is no budget.
     pub in_flight_bytes: u64,
+    /// Fetches that wait until there is room for what they bring.
+    pub waiting_for_room: u64,
     /// The budget that was asked for, 0 if none.
     pub budget_bytes: u64,
     /// The limit of `accounted_bytes` that the closed loop holds now, 0 if there is no budget.

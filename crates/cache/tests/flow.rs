@@ -80,14 +80,17 @@ fn a_value_counts_until_its_last_reader_is_done_whatever_has_become_of_it() {
 }
 
 #[test]
-fn small_values_are_not_followed_and_without_a_budget_none_is() {
+fn the_smallest_values_are_not_followed_and_without_a_budget_none_is() {
     let cache = cache();
-    let small = fill(&cache, "small", 1000, 1);
+    let small = fill(&cache, "small", 900, 1);
     cache.invalidate(b"small");
-    cache.arriving(1000, 2);
     assert_eq!(look(&cache), 0);
-    cache.arrived(1000);
     drop(small);
+    let middling = fill(&cache, "middling", 2000, 1);
+    cache.invalidate(b"middling");
+    assert!(look(&cache) > 2000);
+    drop(middling);
+    assert_eq!(look(&cache), 0);
     let unbounded: Cache<()> = Cache::new(Limits {
         capacity: 10,
         capacity_bytes: None,

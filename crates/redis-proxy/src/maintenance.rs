@@ -29,6 +29,7 @@ pub(crate) async fn maintain(store: Store, workers: Arc<[Worker]>, budget: Optio
         if let Some(budget) = &budget {
             budget.set_baseline(resident_at_ready + clients(&workers) as u64 * CONNECTION_BYTES);
             budget.look();
+            store.fail_overdue(now_ns());
         }
         let mut left = store.slots() / PERIODS_A_ROUND + SLOTS_A_STEP;
         while left > 0 {

@@ -258,8 +258,10 @@ impl Collector for Reading {
         gauge(out, "capacity_entries", "Entries held at most", cache.capacity)?;
         gauge(out, "fills_in_flight", "Fetches on their way", cache.fills_in_flight)?;
         gauge(out, "accounted_bytes", "Bytes charged for entries, tables and lists", cache.accounted_bytes)?;
-        let in_flight = "Bytes of large values that are arriving, or held by clients and not by the cache";
+        let in_flight = "Bytes of values that are arriving, or held by clients and not by the cache";
         gauge(out, "in_flight_bytes", in_flight, cache.in_flight_bytes)?;
+        let waiting = "Fetches that wait until there is room for what they bring";
+        gauge(out, "fills_waiting", waiting, cache.waiting_for_room)?;
         gauge(out, "resident_bytes", "Resident size of the process", resident_bytes().unwrap_or(0))?;
         gauge(out, "budget_bytes", "CAPACITY_BYTES, 0 if none", cache.budget_bytes)?;
         gauge(

@@ -9,7 +9,7 @@ use upstream::{Doubt, Loss, Sink, Tracking, Unsent, Upstream};
 
 use super::fetched::{Fetched, facts, pong};
 use crate::budget::{Arriving, Budget};
-use crate::clock::now_ns;
+use crate::clock::{nanos, now_ns};
 use crate::failure::Failure;
 use crate::stats::WorkerStats;
 
@@ -26,8 +26,44 @@ pub(crate) enum PlainTicket {
     Probe(oneshot::Sender<Result<(), Failure>>),
 }
 
-/// Sends the GET of a fill, or fails it at once.
+/// Sends the GET of a fill as soon as there is room for what it brings, or fails it.
 pub(super) fn fetch(
+    upstream: &Upstream<PlainTicket>,
+    stats: &Arc<WorkerStats>,
+    mut fill: Fill<Failure>,
+    now_ns: u64,
+) {
+    match fill.take_room() {
+        true => send(upstream, stats, fill, false, now_ns),
+        false => fetch_later(upstream, stats, fill, None),
+    }
+}
+
+/// The same of one that must wait, as long as a reply may take; `bytes` if what it brings has come once.
+#[cold]
+fn fetch_later(
+    upstream: &Upstream<PlainTicket>,
+    stats: &Arc<WorkerStats>,
+    fill: Fill<Failure>,
+    bytes: Option<usize>,
+) {
+    let until_ns = fill.registered_ns().saturating_add(nanos(upstream.silence_timeout()));
+    // What waits keeps no connection: with its last user the fill is given up.
+    let (upstream, stats) = (upstream.downgrade(), stats.clone());
+    fill.wait_for_room(bytes, until_ns, move |fill| match (fill, upstream.upgrade()) {
+        (Ok(fill), Some(upstream)) => send(&upstream, &stats, fill, false, now_ns()),
+        (Err(fill), _) => fail(&stats, fill, Failure::Overloaded),
+        (Ok(fill), None) => drop(fill),
+    });
+}
+
+fn fail(stats: &WorkerStats, fill: Fill<Failure>, failure: Failure) {
+    stats.failed(&failure);
+    fill.fail(failure);
+}
+
+/// Sends the GET of a fill that has room, or fails it at once.
+pub(super) fn send(
     upstream: &Upstream<PlainTicket>,
     stats: &WorkerStats,
     mut fill: Fill<Failure>,
@@ -40,9 +76,7 @@ pub(super) fn fetch(
     if let Err(unsent) = upstream.send(&[b"GET", &key], PlainTicket::Get { fill, retried })
         && let PlainTicket::Get { fill, .. } = unsent.ticket
     {
-        let failure = Failure::from_unsent(&unsent.loss);
-        stats.failed(&failure);
-        fill.fail(failure);
+        fail(stats, fill, Failure::from_unsent(&unsent.loss));
     }
 }
 
@@ -97,13 +131,9 @@ impl Sink for FillSink {
             // A GET changes nothing in Redis: safe to send again, once.
             PlainTicket::Get { fill, retried: false } if matches!(loss, Loss::Closed(_)) => {
                 self.stats.retries.add(1);
-                fetch(&self.upstream, &self.stats, fill, true, now_ns());
+                send(&self.upstream, &self.stats, fill, true, now_ns());
             }
-            PlainTicket::Get { fill, .. } => {
-                let failure = Failure::from_loss(loss);
-                self.stats.failed(&failure);
-                fill.fail(failure);
-            }
+            PlainTicket::Get { fill, .. } => fail(&self.stats, fill, Failure::from_loss(loss)),
             PlainTicket::Probe(sender) => {
                 let _ = sender.send(Err(Failure::from_loss(loss)));
             }
@@ -150,6 +180,12 @@ impl FillSink {
             self.stats.redis_latency.record(now_ns.saturating_sub(sent_ns), 1);
         }
         let (failure, doubt) = match Fetched::of(frame) {
+            Fetched::Value(value) if !fill.has_room_for(value.len()) => {
+                let bytes = value.len();
+                drop(value);
+                self.take_later(fill, bytes);
+                return Ok(());
+            }
             Fetched::Value(value) => {
                 fill.found(&value, facts(&value), self.keep(), now_ns);
                 if let Some(budget) = &self.budget {
@@ -164,8 +200,16 @@ impl FillSink {
             Fetched::Failed(failure) => (failure, Ok(())),
             Fetched::Doubted(failure) => (failure, Err(Doubt::WRONG_TYPE)),
         };
-        self.stats.failed(&failure);
-        fill.fail(failure);
+        fail(&self.stats, fill, failure);
         doubt
+    }
+
+    /// What has come did not fit and was dropped: it is fetched once more, with room for all of it.
+    #[cold]
+    fn take_later(&self, fill: Fill<Failure>, bytes: usize) {
+        match fill.is_second() {
+            true => fail(&self.stats, fill, Failure::Overloaded),
+            false => fetch_later(&self.upstream, &self.stats, fill, Some(bytes)),
+        }
     }
 }

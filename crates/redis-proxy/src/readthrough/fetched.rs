@@ -42,7 +42,8 @@ pub(super) fn reply(frame: &Frame, protocol: Protocol) -> Result<Bytes, Failure>
         Frame::Oversized { announced } => return Err(Failure::TooLarge(*announced)),
         _ => {}
     }
-    let mut bytes = BytesMut::new();
+    // Grown as it is written, a large one would take twice its size.
+    let mut bytes = BytesMut::with_capacity(most_bytes(frame));
     match frame {
         Frame::Array(pairs)
             if protocol == Protocol::Resp2 && !pairs.is_empty() && pairs.iter().all(is_pair) =>
@@ -56,6 +57,20 @@ pub(super) fn reply(frame: &Frame, protocol: Protocol) -> Result<Bytes, Failure>
         frame => frame.encode(&mut bytes, protocol),
     }
     Ok(bytes.freeze())
+}
+
+/// What a frame takes at most when it is encoded, and not much more than it does.
+fn most_bytes(frame: &Frame) -> usize {
+    /// A type, a length and two line ends.
+    const AROUND: usize = 24;
+    let all = |frames: &[Frame]| frames.iter().map(most_bytes).sum::<usize>();
+    AROUND
+        + match frame {
+            Frame::Array(items) | Frame::Set(items) | Frame::Push(items) => all(items),
+            Frame::Map(pairs) => pairs.iter().map(|(key, value)| most_bytes(key) + most_bytes(value)).sum(),
+            Frame::Bulk(text) | Frame::Simple(text) | Frame::Verbatim { text, .. } => text.len(),
+            _ => 0,
+        }
 }
 
 /// A member with its score.

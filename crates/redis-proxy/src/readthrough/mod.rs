@@ -10,6 +10,7 @@
 
 mod aging;
 mod fetched;
+mod lent;
 mod link;
 mod partitions;
 mod question;
@@ -20,14 +21,13 @@ mod written;
 use std::sync::Arc;
 use std::time::Duration;
 
-use cache::{Cache, Fill, Lookup, Need, Partition};
+use cache::{Cache, Lookup, Need, Partition};
 pub(crate) use cache::{Entry, Outcome, Stored};
 use tokio::sync::oneshot;
-use tokio::task::spawn_local;
-use tokio::time::{Instant, sleep};
 use upstream::Upstream;
 
 pub(crate) use self::aging::{FillSink, PlainTicket};
+pub(crate) use self::lent::Lent;
 pub(crate) use self::link::{Delivery, Link, LinkCounts, LinkSettings, LinkThread, time_left_ns};
 use self::partitions::Hold;
 pub(crate) use self::partitions::{ClientReads, PartitionTable};
@@ -40,9 +40,6 @@ use crate::budget::Budget;
 use crate::clock::now_ns;
 use crate::failure::Failure;
 use crate::stats::WorkerStats;
-
-/// How often a fetch that waits for room looks.
-const ROOM_LOOK: Duration = Duration::from_millis(5);
 
 /// How often those are looked for that have not been used for `idle`.
 pub(crate) fn period(idle: Duration) -> Duration {
@@ -238,18 +235,14 @@ impl ReadThrough {
             Lookup::Hit(entry) => ReadOutcome::Hit(entry),
             Lookup::Wait(waiter) => ReadOutcome::Wait(Waiting::for_another(waiter)),
             Lookup::Miss(fill, waiter) => {
-                if self.store.is_crowded() {
-                    self.fetch_later(fill, upstream.silence_timeout());
-                } else {
-                    aging::fetch(upstream, &self.stats, fill, false, asked.now_ns);
-                }
+                aging::fetch(upstream, &self.stats, fill, asked.now_ns);
                 ReadOutcome::Wait(Waiting::for_own(waiter))
             }
             Lookup::Held(held, waiter) => {
                 // What is held keeps no connection: with its last user the fill is given up.
                 let (upstream, stats) = (upstream.downgrade(), self.stats.clone());
                 held.send_with(move |fill| match upstream.upgrade() {
-                    Some(upstream) => aging::fetch(&upstream, &stats, fill, false, now_ns()),
+                    Some(upstream) => aging::fetch(&upstream, &stats, fill, now_ns()),
                     None => drop(fill),
                 });
                 ReadOutcome::Wait(Waiting::for_own(waiter))
@@ -275,11 +268,7 @@ impl ReadThrough {
                 ReadOutcome::Wait(Waiting::for_another_of(again, waiter))
             }
             Lookup::Miss(fill, waiter) => {
-                if self.store.is_crowded() {
-                    self.fetch_later(fill, link.silence_timeout());
-                } else {
-                    link.fetch(fill, &self.stats, asked.now_ns);
-                }
+                link.fetch(fill, &self.stats, asked.now_ns);
                 ReadOutcome::Wait(Waiting::for_own(waiter))
             }
             Lookup::Held(held, waiter) => {
@@ -294,33 +283,20 @@ impl ReadThrough {
         }
     }
 
-    /// Values in flight fill the part of the byte budget that they may take: the fetch waits for room, for as long as a
-    /// reply may take. As many wait as readers may have on their way.
-    fn fetch_later(&self, fill: Fill<Failure>, patience: Duration) {
-        let this = self.clone();
-        spawn_local(async move {
-            let end = Instant::now() + patience;
-            while Instant::now() < end {
-                sleep(ROOM_LOOK).await;
-                let now_ns = now_ns();
-                if this.store.admits(now_ns) {
-                    return match &this.way {
-                        Way::Own(upstream) => aging::fetch(upstream, &this.stats, fill, false, now_ns),
-                        Way::Linked(links) => {
-                            link::of_key(links, fill.key()).fetch(fill, &this.stats, now_ns);
-                        }
-                    };
-                }
-            }
-            this.stats.failed(&Failure::Overloaded);
-            fill.fail(Failure::Overloaded);
-        });
-    }
-
     /// Whether values in flight take all of the byte budget that they may: who holds some for a client that takes nothing
     /// is to let go of them.
     pub(crate) fn is_crowded(&self) -> bool {
         self.store.is_crowded()
+    }
+
+    /// A value as it is handed to a client: once that is done with it, those are told who wait for its room.
+    pub(crate) fn lend(&self, entry: Entry) -> Lent {
+        Lent::new(entry, self.store.clone())
+    }
+
+    /// A client is done with some values: fetches that wait for their room are sent. One look while none does.
+    pub(crate) fn released(&self) {
+        self.store.released();
     }
 
     /// Whether replies to questions of any kind are kept, and not values alone.

@@ -76,6 +76,11 @@ impl Readers {
         self.own.is_crowded()
     }
 
+    /// As [`ReadThrough::released`].
+    pub(crate) fn released(&self) {
+        self.own.released();
+    }
+
     /// Whether links are for Redis clients alone, and so are to end with their last read.
     pub(crate) fn links_follow_reads(&self) -> bool {
         let reads = &self.partitions.reads;

@@ -1,10 +1,10 @@
 //! CAPACITY_BYTES: the resident size of the whole program, while the sizes of values shift.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use testkit::{HttpClient, Proxy, RedisServer, wait_until};
 
-use crate::support::program;
+use crate::support::{program, wait_in_force};
 
 const BUDGET: u64 = 32 * 1024 * 1024;
 /// Requests on their way at once.
@@ -35,7 +35,7 @@ fn the_resident_size_keeps_to_the_budget_while_value_sizes_shift() {
     let redis = RedisServer::start();
     let bytes = BUDGET.to_string();
     // The script that makes the values keeps Redis busy: a worker that connects meanwhile says so.
-    let program = program().allow_warning("redis unavailable");
+    let program = program().allow_warning("redis unavailable").set("UPSTREAM_TIMEOUT", "20s");
     let proxy = program.redis(&redis).set("CAPACITY_BYTES", &bytes).set("CAPACITY", "10000000").start();
     let mut client = proxy.client();
     client.get("/nothing");
@@ -66,7 +66,11 @@ const PASSING: usize = 4 << 20;
 
 /// A program with a budget of 64 MiB before a Redis with 160 of the one and 40 of the other.
 fn with_large_values() -> (RedisServer, Proxy) {
-    let redis = RedisServer::start();
+    before(RedisServer::start())
+}
+
+/// The same before a Redis that has other values, too.
+fn before(redis: RedisServer) -> (RedisServer, Proxy) {
     let mut direct = redis.client();
     for (name, count, size) in [("k", 160, LARGE), ("p", 40, PASSING)] {
         for n in 0..count {
@@ -149,12 +153,108 @@ fn who_takes_nothing_gives_way_to_misses_when_values_in_flight_fill_their_part()
         })
         .collect();
     let in_flight = || proxy.metrics().value("redis_proxy_in_flight_bytes");
-    wait_until(Duration::from_secs(30), "much in flight", || in_flight() > 33e6);
+    wait_until(Duration::from_secs(30), "much in flight", || in_flight() > 24e6);
     // Misses are answered all the same: the slow ones lose what they hold.
     for n in 0..100 {
         let response = client.get(&format!("/k{n}"));
         assert_eq!((response.status, response.body.len()), (200, LARGE), "{n} {}", in_flight());
     }
     assert!(in_flight() <= 33e6, "{}", in_flight());
+    drop(slow);
+}
+
+const PATIENCE: Duration = Duration::from_secs(60);
+/// What may be added to the budget for what is being read: one reply of MAX_REPLY_BYTES a worker.
+const REPLIES: u64 = 32 << 20;
+
+#[test]
+fn many_values_of_60_kib_in_flight_are_within_the_budget() {
+    const BUDGET: u64 = 64 << 20;
+    const SIZE: usize = 60 << 10;
+    let redis = RedisServer::start();
+    let fill = format!("for i = 0, 3999 do redis.call('SETRANGE', 's' .. i, {}, 'x') end", SIZE - 1);
+    redis.client().command(&["EVAL", &fill, "0"]);
+    let (_redis, proxy) = before(redis);
+    let baseline = proxy.resident_bytes();
+    // They read nothing, and small answers have opened their windows.
+    let mut slow: Vec<_> = (0..150)
+        .map(|_| {
+            let mut slow = HttpClient::connect_with_receive_buffer(proxy.address(), 16 * 1024);
+            slow.send(requests((0..100).map(|n| format!("none{n}"))));
+            for _ in 0..100 {
+                assert_eq!(slow.read_response().status, 404);
+            }
+            slow
+        })
+        .collect();
+    for (client, slow) in slow.iter_mut().enumerate() {
+        slow.send(requests((0..60).map(|n| format!("s{}", (client * 60 + n) % 4000))));
+    }
+    let mut reader = proxy.client();
+    // Its fetches wait behind all of theirs.
+    reader.set_read_timeout(PATIENCE);
+    let reader = std::thread::spawn(move || {
+        for n in 0..100 {
+            let response = reader.get(&format!("/k{n}"));
+            assert!([200, 503].contains(&response.status), "{n} {}", response.text());
+        }
+    });
+    let most = most_resident(&proxy, || reader.is_finished());
+    reader.join().expect("all is answered");
+    let grown = most.saturating_sub(baseline);
+    eprintln!("at most {} MiB above the baseline of {} MiB", grown >> 20, baseline >> 20);
+    assert!(grown as f64 <= BUDGET as f64 * 1.10 + REPLIES as f64, "{} MiB", grown >> 20);
+    drop(slow);
+    wait_until(Duration::from_secs(30), "nothing in flight", || {
+        let metrics = proxy.metrics();
+        metrics.value("redis_proxy_in_flight_bytes") == 0.0
+            && metrics.value("redis_proxy_fills_waiting") == 0.0
+    });
+}
+
+#[test]
+fn large_collections_in_flight_are_within_the_budget() {
+    const BUDGET: u64 = 64 << 20;
+    let redis = RedisServer::start();
+    for number in 0..12 {
+        let fill = "for i = 1, 10000 do redis.call('RPUSH', 'list' .. ARGV[1], string.rep('v', 1000)) \
+                    redis.call('HSET', 'hash' .. ARGV[1], i, string.rep('v', 1000)) end";
+        redis.client().command(&["EVAL", fill, "0", &number.to_string()]);
+    }
+    let program = program()
+        .redis(&redis)
+        .set("CAPACITY_BYTES", "64MiB")
+        .set("WORKERS", "1")
+        .set("MAX_VALUE_BYTES", "16MiB");
+    let program = program.set("UPSTREAM_TIMEOUT", "20s").set("MAX_STALENESS", "20s");
+    let proxy = program.set("COHERENCE", "tracking").set("RESP_PORT", "0").start();
+    wait_in_force(&proxy);
+    proxy.resp_client().send_command(&["LRANGE", "list0", "0", "0"]).expect("*1\r\n").bulk();
+    let baseline = proxy.resident_bytes();
+    // They read nothing.
+    let slow: Vec<_> = (0..24)
+        .map(|n| {
+            let mut slow = proxy.resp_client().with_small_buffer();
+            match n % 2 {
+                0 => slow.send_command(&["LRANGE", &format!("list{}", n / 2), "0", "-1"]),
+                _ => slow.send_command(&["HGETALL", &format!("hash{}", n / 2)]),
+            };
+            slow
+        })
+        .collect();
+    let metrics = || proxy.metrics();
+    wait_until(PATIENCE, "they have been asked for", || {
+        let misses = r#"redis_proxy_lookups_total{result="miss"}"#;
+        metrics().value(misses) >= slow.len() as f64
+    });
+    // Those who take nothing give theirs up for those who wait.
+    let end = Instant::now() + PATIENCE;
+    let most = most_resident(&proxy, || {
+        assert!(Instant::now() < end, "all are fetched");
+        metrics().value("redis_proxy_fills_in_flight") == 0.0
+    });
+    let grown = most.saturating_sub(baseline);
+    eprintln!("at most {} MiB above the baseline of {} MiB", grown >> 20, baseline >> 20);
+    assert!(grown as f64 <= BUDGET as f64 * 1.10 + REPLIES as f64, "{} MiB", grown >> 20);
     drop(slow);
 }

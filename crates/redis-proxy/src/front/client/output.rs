@@ -8,7 +8,7 @@ use std::task::{Context, Poll, ready};
 use tokio::io::AsyncWrite;
 
 use super::stream::Stream;
-use crate::readthrough::Entry;
+use crate::readthrough::Lent;
 
 /// What is assembled and not yet written. Bounded: nothing is added once it is full.
 #[derive(Default)]
@@ -17,7 +17,7 @@ pub(in crate::front) struct Output {
     pub(in crate::front) bytes: Vec<u8>,
     written: usize,
     /// A value too large to copy, behind `bytes`; it is shared with the cache.
-    tail: Option<Entry>,
+    tail: Option<Lent>,
     /// What of the value is to be written, from its start to its end.
     tail_part: Range<usize>,
     tail_written: usize,
@@ -37,13 +37,13 @@ impl Output {
         self.tail.is_some() || self.bytes.len() >= limit
     }
 
-    pub(in crate::front) fn attach(&mut self, value: Entry) {
+    pub(in crate::front) fn attach(&mut self, value: Lent) {
         self.tail_part = 0..value.value().len();
         self.tail = Some(value);
     }
 
     /// A part of a value; with `line` a line end follows it.
-    pub(in crate::front) fn attach_part(&mut self, value: Entry, part: Range<usize>, line: bool) {
+    pub(in crate::front) fn attach_part(&mut self, value: Lent, part: Range<usize>, line: bool) {
         self.tail = Some(value);
         self.tail_part = part;
         self.tail_line = line;

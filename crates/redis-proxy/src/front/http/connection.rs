@@ -85,6 +85,14 @@ struct Connection {
     left_to_take: (u32, u64),
 }
 
+impl Drop for Connection {
+    fn drop(&mut self) {
+        // Nobody takes what was fetched for it.
+        self.replies = Replies::new();
+        self.front.read.released();
+    }
+}
+
 impl Connection {
     fn new(front: Rc<HttpFront>, seat: Seat) -> Self {
         let now_ns = now_ns();

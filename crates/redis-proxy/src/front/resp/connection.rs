@@ -103,6 +103,9 @@ impl Drop for Connection {
         self.pinned = None;
         self.mailbox.leave();
         self.front.registry.leave(&self.session.entry);
+        // Nobody takes what was fetched for it.
+        self.reads.clear();
+        self.front.readers.released();
     }
 }
 

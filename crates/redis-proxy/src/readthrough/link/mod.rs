@@ -26,7 +26,6 @@ use std::fmt;
 use std::hash::Hasher;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
 use cache::{Entry, Fill, Held, Lease, Need};
 use mutant::Mutant;
@@ -47,7 +46,7 @@ pub(crate) use self::sink::time_left_ns;
 pub(crate) use self::tend::LinkThread;
 use super::{Detail, FillSink, PlainTicket, ReadOptions, Store, Words, aging};
 use crate::budget::Budget;
-use crate::clock::now_ns;
+use crate::clock::{nanos, now_ns};
 use crate::failure::Failure;
 use crate::stats::WorkerStats;
 
@@ -212,9 +211,44 @@ impl Link {
         }
     }
 
-    /// Sends PTTL and GET of a fill, or what else it asks, or fails it at once.
-    pub(super) fn fetch(&self, fill: Fill<Failure>, stats: &WorkerStats, now_ns: u64) {
-        self.send_fill(fill, Errand::First, stats, now_ns);
+    /// Sends PTTL and GET of a fill, or what else it asks, as soon as there is room for what they bring, or fails it.
+    pub(super) fn fetch(self: &Arc<Self>, fill: Fill<Failure>, stats: &WorkerStats, now_ns: u64) {
+        self.fetch_for(Errand::First, fill, stats, now_ns);
+    }
+
+    fn fetch_for(
+        self: &Arc<Self>,
+        errand: Errand,
+        mut fill: Fill<Failure>,
+        stats: &WorkerStats,
+        now_ns: u64,
+    ) {
+        match fill.take_room() {
+            true => self.send_fill(fill, errand, stats, now_ns),
+            false => self.fetch_later(fill, errand, None),
+        }
+    }
+
+    /// The same of a fill that must wait, as long as a reply may take; `bytes` if what it brings has come once.
+    #[cold]
+    fn fetch_later(self: &Arc<Self>, fill: Fill<Failure>, errand: Errand, bytes: Option<usize>) {
+        let until_ns = fill.registered_ns().saturating_add(nanos(self.upstream.silence_timeout()));
+        // What waits keeps no link: with its last user the fill is given up.
+        let link = Arc::downgrade(self);
+        fill.wait_for_room(bytes, until_ns, move |fill| match (fill, link.upgrade()) {
+            (Ok(fill), Some(link)) => link.send_fill(fill, errand, &link.stats, now_ns()),
+            (Err(fill), Some(link)) => link.give_up(fill, errand, Failure::Overloaded, &link.stats),
+            (Ok(fill) | Err(fill), None) => drop(fill),
+        });
+    }
+
+    /// What has come did not fit and was dropped: it is fetched once more, with room for all of it.
+    #[cold]
+    fn take_later(self: &Arc<Self>, fill: Fill<Failure>, errand: Errand, bytes: usize) {
+        match fill.is_second() || errand == Errand::Refill {
+            true => self.give_up(fill, Errand::Retry, Failure::Overloaded, &self.stats),
+            false => self.fetch_later(fill, Errand::First, Some(bytes)),
+        }
     }
 
     /// The same of a fill that is held, once it may be sent: it takes the lease and the stamp of then.
@@ -222,7 +256,7 @@ impl Link {
         // What is held keeps no link: with its last user the fill is given up.
         let link = Arc::downgrade(self);
         held.send_with(move |fill| match link.upgrade() {
-            Some(link) => link.send_fill(fill, Errand::First, &link.stats, now_ns()),
+            Some(link) => link.fetch(fill, &link.stats, now_ns()),
             None => drop(fill),
         });
     }
@@ -265,16 +299,11 @@ impl Link {
     fn pass_by(&self, fill: Fill<Failure>, stats: &WorkerStats, now_ns: u64) {
         if fill.view().question.is_empty() {
             self.detour_wanted.notify_one();
-            aging::fetch(&self.detour, stats, fill, false, now_ns);
+            aging::send(&self.detour, stats, fill, false, now_ns);
         } else {
             // Asked by Redis clients alone: they have lanes for what cannot be answered so.
             fill.fail(Failure::TooLarge(0));
         }
-    }
-
-    /// How long Redis may be silent.
-    pub(super) fn silence_timeout(&self) -> Duration {
-        self.upstream.silence_timeout()
     }
 
     /// Where the replies of the detour go.
@@ -325,7 +354,7 @@ impl Link {
 
     /// An entry was served. One of a lost connection is fetched anew while it is still served, and now and then one is
     /// compared with what Redis holds.
-    pub(super) fn was_hit(&self, entry: &Entry, stats: &WorkerStats, now_ns: u64) {
+    pub(super) fn was_hit(self: &Arc<Self>, entry: &Entry, stats: &WorkerStats, now_ns: u64) {
         let Some(lease) = entry.lease() else { return };
         if !lease.is_live() {
             self.refill(entry, stats, now_ns);
@@ -336,7 +365,7 @@ impl Link {
         }
     }
 
-    fn refill(&self, entry: &Entry, stats: &WorkerStats, now_ns: u64) {
+    fn refill(self: &Arc<Self>, entry: &Entry, stats: &WorkerStats, now_ns: u64) {
         if !self.is_in_force() {
             return;
         }
@@ -346,7 +375,7 @@ impl Link {
         match self.store.refetch(entry, now_ns) {
             Some(fill) => {
                 count(&self.counts.refills, 1);
-                self.send_fill(fill, Errand::Refill, stats, now_ns);
+                self.fetch_for(Errand::Refill, fill, stats, now_ns);
             }
             None => self.ended(Errand::Refill),
         }

@@ -70,6 +70,13 @@ pub(super) struct LinkSink {
     arriving: Arriving,
 }
 
+/// What is known of a fetch beside its fill.
+struct About {
+    lease: Arc<Lease>,
+    deadline: Deadline,
+    errand: Errand,
+}
+
 /// What PTTL says of a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Deadline {
@@ -164,9 +171,17 @@ impl LinkSink {
         // Of the PTTL in front of it, if there was one.
         let deadline = self.deadline.replace(Deadline::Unknown);
         if let Some((protocol, kind, _)) = Words::read(fill.view().question) {
-            return self.commit_reply(fill, lease, &frame, deadline, (protocol, kind), now_ns);
+            let about = About { lease, deadline, errand };
+            return self.commit_reply(fill, about, frame, (protocol, kind), now_ns);
         }
         let (failure, doubt) = match Fetched::of(frame) {
+            Fetched::Value(value) if !fill.has_room_for(value.len()) => {
+                let bytes = value.len();
+                drop(value);
+                self.link.take_later(fill, errand, bytes);
+                self.proves(sent_ns);
+                return Ok(());
+            }
             Fetched::Value(value) => {
                 link.large.note(fill.key(), b"", Some(value.len()), now_ns);
                 let keep = self.keep(lease, sent_ns, deadline, false);
@@ -205,14 +220,21 @@ impl LinkSink {
     fn commit_reply(
         &self,
         fill: Fill<Failure>,
-        lease: Arc<Lease>,
-        frame: &Frame,
-        deadline: Deadline,
+        About { lease, deadline, errand }: About,
+        frame: Frame,
         (protocol, kind): (Protocol, Kind),
         now_ns: u64,
     ) -> Result<(), Doubt> {
         let sent_ns = fill.sent_ns().unwrap_or(0);
-        match fetched::reply(frame, protocol) {
+        let reply = fetched::reply(&frame, protocol);
+        // It is as large as the reply, and larger.
+        drop(frame);
+        match reply {
+            Ok(reply) if !fill.has_room_for(reply.len()) => {
+                let bytes = reply.len();
+                drop(reply);
+                self.link.take_later(fill, errand, bytes);
+            }
             Ok(reply) => {
                 let words = fill.view().question;
                 self.link.large.note(fill.key(), words, Some(reply.len()), now_ns);

@@ -106,6 +106,9 @@ impl Connection {
             self.encode(&answer, framing, conditions.as_ref(), started_ns, now_ns, logged);
             moved = true;
         }
+        if moved {
+            self.front.read.released();
+        }
         moved
     }
 
@@ -138,6 +141,7 @@ impl Connection {
             slot.state = SlotState::Behind { key, no_cache, key_hash };
             (self.let_go, self.window) = (true, 1);
         }
+        self.front.read.released();
     }
 
     /// The first request stands behind no other any more.
@@ -171,7 +175,7 @@ impl Connection {
             detail: front.read.detail(),
         };
         if let Some(value) = encode(&mut self.output.bytes, answer, framing, conditions, &context) {
-            self.output.attach(value);
+            self.output.attach(self.front.read.lend(value));
         }
         if let Some(key_hash) = logged {
             let status = status(answer, conditions);

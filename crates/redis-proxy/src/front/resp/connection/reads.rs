@@ -212,7 +212,7 @@ impl Connection {
                 match write(out, read, arguments, &entry, protocol, now_ns, (0, limit)) {
                     Said::Whole => {}
                     Said::UpToValue { part, line } => {
-                        self.output.attach_part(entry, part, line);
+                        self.output.attach_part(reader.lend(entry), part, line);
                         self.tail_is_fetched = false;
                     }
                     Said::Elements(count) => {
@@ -245,6 +245,9 @@ impl Connection {
                 break;
             }
             moved = true;
+        }
+        if moved {
+            self.front.readers.released();
         }
         moved
     }
@@ -425,7 +428,8 @@ impl Connection {
                     self.tail_is_fetched = matches!(part, Part::Fetched(_));
                     // From here on the output holds it.
                     if let Part::Here(entry) | Part::Fetched(entry) = std::mem::replace(part, Part::Missing) {
-                        self.output.attach_part(entry, range, line);
+                        let lent = self.front.readers.own().lend(entry);
+                        self.output.attach_part(lent, range, line);
                     }
                 }
                 Said::Elements(count) => {
@@ -480,6 +484,7 @@ impl Connection {
             behind += held;
         }
         self.reads = reads;
+        self.front.readers.released();
         self.mailbox.keep(unread + behind);
     }
 }
