@@ -82,7 +82,7 @@ bench: ## measure the program beside its peers, about 25 minutes; BENCH=--quick 
 bench-cache: deps ## measure the operations of the cache
 	$(CARGO) bench --locked -p cache
 
-instructions: ## count the instructions of a request; fails if a kind of request takes 5 % more than recorded
+instructions: ## count the instructions of a request; fails if a kind of request takes 1 % more than recorded
 	@scripts/deps instructions
 	$(CARGO) build --release --locked -p redis-proxy
 	@python3 bench/instructions.py --check

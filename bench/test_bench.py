@@ -29,8 +29,8 @@ class Instructions(unittest.TestCase):
         text = "\n".join([*lines, "2026-01-03  hit  900  a trim of 10 %"])
         self.assertEqual(instructions.baselines(text), {"hit": 900, "miss": 9000})
 
-    def test_a_rise_above_five_percent_fails_and_a_fall_does_not(self):
-        passed = [instructions.verdict("hit", count, 1000)[0] for count in (500, 1000, 1050, 1051)]
+    def test_a_rise_above_one_percent_fails_and_a_fall_does_not(self):
+        passed = [instructions.verdict("hit", count, 1000)[0] for count in (500, 1000, 1010, 1011)]
         self.assertEqual(passed, [True, True, True, False])
         self.assertFalse(instructions.verdict("hit", 1000, None)[0])
 
