@@ -1,6 +1,9 @@
 //! SIGHUP: the settings are read once more, and what can change without a restart does.
 
+use std::time::Duration;
+
 use tokio::task::spawn_blocking;
+use tokio::time::timeout;
 use tracing::{info, warn};
 
 use crate::config::{ConfigError, Named, Settings};
@@ -14,16 +17,23 @@ pub type Reread = fn() -> Result<Settings, ConfigError>;
 /// need no reload; it says that they have changed, and whether they can be read.
 const TAKEN: [&str; 3] = ["LOG", "REDIS_PASSWORD_FILE", "REDIS_URL_FILE"];
 
+/// Reading the settings takes at most so long: three pipes that are slow, and some more.
+const PATIENCE: Duration = Duration::from_secs(100);
+
 /// Attends to signals that end nothing. Never ends.
 pub(crate) async fn attend(mut notices: OtherSignals, mut now: Named, reread: Reread) {
     loop {
         match notices.next().await {
-            // A file may be a pipe that nobody writes to, or on a disk that is away.
-            OtherSignal::Reload => match spawn_blocking(reread).await {
-                Ok(Ok(new)) => now = take(&now, &new),
-                Ok(Err(error)) => warn!(%error, "not reloaded: the settings stay as they were"),
+            // A file may be on a disk that is away.
+            OtherSignal::Reload => match timeout(PATIENCE, spawn_blocking(reread)).await {
+                Ok(Ok(Ok(new))) => now = take(&now, &new),
+                Ok(Ok(Err(error))) => warn!(%error, "not reloaded: the settings stay as they were"),
                 // It panicked, and said so.
-                Err(_) => {}
+                Ok(Err(_)) => {}
+                Err(_) => warn!(
+                    error = format!("the files are not read after {PATIENCE:?}"),
+                    "not reloaded: the settings stay as they were"
+                ),
             },
             OtherSignal::Unknown(signal) => {
                 info!(signal, "a signal that means nothing to this program is ignored")

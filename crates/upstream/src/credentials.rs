@@ -7,8 +7,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use sync::Mutex;
+use tokio::sync::Semaphore;
 use tokio::task::spawn_blocking;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 use tracing::{info, warn};
 
 use crate::endpoint::{Endpoint, Secret};
@@ -17,6 +18,10 @@ use crate::endpoint::{Endpoint, Secret};
 const PAUSE: Duration = Duration::from_millis(50);
 /// Redis and the file are not changed in one moment: so long an attempt to connect bears that they disagree.
 const DISAGREEMENT: Duration = Duration::from_millis(500);
+/// A read that takes longer is not waited for: the last credentials are used.
+const READ: Duration = Duration::from_millis(250);
+/// Threads that may hang in a read.
+const MOST_READS: usize = 64;
 
 /// A user and its password.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,19 +44,32 @@ struct Shared {
     last: Mutex<Who>,
     /// Whether the operator was told that it cannot be read.
     told: AtomicBool,
+    /// Reads that are under way: on a disk that is away they do not end.
+    turns: Arc<Semaphore>,
 }
 
 impl Source {
     /// `first` is what `read` gave at the start. It may block, as files do; its error is for the operator and names no secret.
     pub fn new(first: Who, read: impl Fn() -> Result<Who, String> + Send + Sync + 'static) -> Self {
         let (read, last) = (Box::new(read), Mutex::new(first.clone()));
-        Source(Arc::new(Shared { read, first, last, told: AtomicBool::new(false) }))
+        let turns = Arc::new(Semaphore::new(MOST_READS));
+        Source(Arc::new(Shared { read, first, last, told: AtomicBool::new(false), turns }))
     }
 
     async fn read(&self) -> Result<Who, String> {
         let shared = self.0.clone();
-        let read = spawn_blocking(move || (shared.read)()).await;
-        read.unwrap_or_else(|_| Err("reading them panicked".into()))
+        let Ok(turn) = shared.turns.clone().try_acquire_owned() else {
+            return Err("earlier attempts to read them have not ended".into());
+        };
+        let read = spawn_blocking(move || {
+            let _turn = turn;
+            (shared.read)()
+        });
+        match timeout(READ, read).await {
+            Ok(Ok(read)) => read,
+            Ok(Err(_)) => Err("reading them panicked".into()),
+            Err(_) => Err(format!("they are not read after {READ:?}")),
+        }
     }
 
     /// What it says now, or said last where it cannot be read.

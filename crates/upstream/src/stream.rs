@@ -88,8 +88,9 @@ fn client_config(tls: &Tls) -> io::Result<ClientConfig> {
         .with_root_certificates(roots);
     match (&tls.cert, &tls.key) {
         (Some(cert), Some(key)) => {
+            let key_pem = read_regular(key, "REDIS_TLS_KEY")?;
             let key_der =
-                PrivateKeyDer::from_pem_file(key).map_err(|error| in_file("REDIS_TLS_KEY", error))?;
+                PrivateKeyDer::from_pem_slice(&key_pem).map_err(|error| in_file("REDIS_TLS_KEY", error))?;
             builder.with_client_auth_cert(certificates(cert, "REDIS_TLS_CERT")?, key_der).map_err(invalid)
         }
         _ => Ok(builder.with_no_client_auth()),
@@ -98,12 +99,21 @@ fn client_config(tls: &Tls) -> io::Result<ClientConfig> {
 
 fn certificates(path: &Path, setting: &str) -> io::Result<Vec<CertificateDer<'static>>> {
     let read = |error| in_file(setting, error);
-    let found: Vec<_> =
-        CertificateDer::pem_file_iter(path).map_err(read)?.collect::<Result<_, _>>().map_err(read)?;
+    let pem = read_regular(path, setting)?;
+    let found: Vec<_> = CertificateDer::pem_slice_iter(&pem).collect::<Result<_, _>>().map_err(read)?;
     if found.is_empty() {
         return Err(in_file(setting, "no certificate in it"));
     }
     Ok(found)
+}
+
+/// A pipe would hold up its reader until somebody writes to it.
+fn read_regular(path: &Path, setting: &str) -> io::Result<Vec<u8>> {
+    let data = std::fs::metadata(path).map_err(|error| in_file(setting, error))?;
+    if !data.is_file() {
+        return Err(in_file(setting, "it is no regular file"));
+    }
+    std::fs::read(path).map_err(|error| in_file(setting, error))
 }
 
 /// The setting and not the path: this text reaches HTTP clients, and what our files are called is none of their business.

@@ -5,7 +5,11 @@ use std::path::Path;
 use toml::de::{DeTable, DeValue};
 
 use super::error::{ConfigError, quoted};
+use super::read::{self, PipePolicy};
 use super::{flags, table};
+
+/// The largest such file.
+const MOST_BYTES: u64 = 1 << 20;
 
 /// One line of the file that sets something.
 #[derive(Debug, PartialEq, Eq)]
@@ -21,9 +25,10 @@ pub(super) struct Line {
 /// # Errors
 /// It cannot be read, is not TOML, or holds a key that is no setting.
 pub(super) fn read(path: &Path) -> Result<Vec<Line>, ConfigError> {
-    let text = std::fs::read_to_string(path).map_err(|error| {
-        ConfigError::other(format!("--config {}: {error}", quoted(&path.to_string_lossy())))
-    })?;
+    let error =
+        |why: &str| ConfigError::other(format!("--config {}: {why}", quoted(&path.to_string_lossy())));
+    let bytes = read::read(path, MOST_BYTES, PipePolicy::WaitedFor).map_err(|why| error(&why))?;
+    let text = String::from_utf8(bytes).map_err(|_| error("it is not UTF-8"))?;
     parse(&text, &path.to_string_lossy())
 }
 

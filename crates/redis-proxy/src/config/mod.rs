@@ -8,6 +8,7 @@ mod docs;
 mod error;
 mod file;
 mod flags;
+mod read;
 mod redis;
 mod redis_url;
 mod render;

@@ -8,6 +8,7 @@ use std::time::Duration;
 use super::error::{ConfigError, quoted};
 use super::file::{self, Line};
 use super::flags::Flags;
+use super::read::{PipePolicy, read};
 use super::redis_url;
 use super::table::{self, Setting};
 use super::value::{SettingKind, Value};
@@ -164,7 +165,7 @@ impl Values {
             if let Some(secret) = self.given(name) {
                 return Err(ConfigError::conflict(secret, file, "give the secret in one of them"));
             }
-            let secret = read_secret(file)?;
+            let secret = read_secret(file, PipePolicy::WaitedFor)?;
             for (setting, given) in &mut self.slots {
                 if setting.name == name {
                     *given = Some(secret.clone());
@@ -183,9 +184,9 @@ pub(super) struct SecretFile {
 
 impl SecretFile {
     /// # Errors
-    /// As at the start.
+    /// As at the start, and where it has become a pipe: that would hold up an attempt to connect.
     pub(super) fn read(&self) -> Result<String, ConfigError> {
-        match read_secret(&self.file)?.value {
+        match read_secret(&self.file, PipePolicy::Refused)?.value {
             Value::Text(text) => Ok(text),
             _ => Ok(String::new()),
         }
@@ -228,15 +229,11 @@ fn given(setting: &'static Setting, text: &OsStr, origin: Origin) -> Result<Give
 }
 
 /// The secret in the file that `file` names, without the line end that editors put there.
-fn read_secret(file: &Given) -> Result<Given, ConfigError> {
+fn read_secret(file: &Given, pipe: PipePolicy) -> Result<Given, ConfigError> {
     let Value::Text(path) = &file.value else { return Ok(file.clone()) };
     let error =
         |why: &str| ConfigError::other(format!("{}={} ({}): {why}", file.name, quoted(path), file.origin));
-    check_file(path).map_err(|why| error(&why))?;
-    if std::fs::metadata(path).is_ok_and(|data| data.len() > SECRET_BYTES) {
-        return Err(error("it is larger than 64KiB"));
-    }
-    let bytes = std::fs::read(path).map_err(|why| error(&why.to_string()))?;
+    let bytes = read(Path::new(path), SECRET_BYTES, pipe).map_err(|why| error(&why))?;
     let text = String::from_utf8(bytes).map_err(|_| error("it is not UTF-8"))?;
     let text = text.strip_suffix('\n').map_or(text.as_str(), |line| line.strip_suffix('\r').unwrap_or(line));
     match text.is_empty() {
@@ -247,16 +244,15 @@ fn read_secret(file: &Given) -> Result<Given, ConfigError> {
     }
 }
 
-/// Whether the file at `path` can be read; the error is for people.
+/// Whether the file at `path` can be read, again and again; the error is for people.
 pub(super) fn check_file(path: &str) -> Result<(), String> {
     let data = std::fs::metadata(path).map_err(|error| error.to_string())?;
     if data.is_dir() {
         return Err("it is a directory".into());
     }
-    // A pipe is read once: it is left to its reader.
-    if data.is_file() {
-        std::fs::File::open(path).map(drop).map_err(|error| error.to_string())
-    } else {
-        Ok(())
+    // A pipe is read once, and would hold up whoever opens it.
+    if !data.is_file() {
+        return Err("it is no regular file, and it is read at each attempt to connect".into());
     }
+    std::fs::File::open(path).map(drop).map_err(|error| error.to_string())
 }

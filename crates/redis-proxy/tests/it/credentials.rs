@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use testkit::{Proxy, ProxyBuilder, RedisClient, RedisServer, Reply, wait_until};
 
-use crate::support::program;
+use crate::support::{mkfifo, program};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 const USER: &str = "cache";
@@ -173,4 +173,19 @@ fn a_file_that_cannot_be_read_leaves_the_last_password_in_force() {
     proxy.wait_log("the credentials for redis cannot be read", PATIENCE);
     assert!(start.elapsed() < PATIENCE);
     assert!(!proxy.log().iter().any(|line| line.raw.contains("password-0")), "no secret is logged");
+}
+
+#[test]
+fn a_file_that_has_become_a_pipe_leaves_the_last_password_in_force_and_holds_up_nobody() {
+    let mut rotation = Rotation::new();
+    let proxy = rotation.program().allow_warning("the credentials for redis cannot be read").start();
+    assert_eq!(proxy.get("/one").status, 404);
+    fs::remove_file(rotation.path()).expect("a file");
+    mkfifo(&rotation.path());
+    for round in 0..3 {
+        rotation.admin.command(&["CLIENT", "KILL", "USER", USER]);
+        wait_until(PATIENCE, "a connection", || proxy.get(&format!("/none-{round}")).status == 404);
+    }
+    let line = proxy.wait_log("the credentials for redis cannot be read", PATIENCE);
+    assert!(line.raw.contains("no longer a regular file"), "{}", line.raw);
 }

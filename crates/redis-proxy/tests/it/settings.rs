@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use testkit::{RedisServer, RunOutput, run_to_end};
 
-use crate::support::program;
+use crate::support::{mkfifo, program};
 
 const PATIENCE: Duration = Duration::from_secs(10);
 const GOOD: [(&str, &str); 2] = [("PORT", "0"), ("ADMIN_PORT", "0")];
@@ -139,4 +139,30 @@ fn a_service_named_like_a_port_of_ours_ends_nothing_and_is_told() {
     assert!(["ADMIN_PORT", "RESP_PORT"].iter().all(|name| {
         proxy.log().iter().any(|line| line.field("name") == Some(name) && line.message.contains("ignored"))
     }));
+}
+
+#[test]
+fn a_file_that_is_a_pipe_to_which_nobody_writes_refuses_the_start_in_words() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let pipe = folder.path().join("pipe");
+    mkfifo(&pipe);
+    let pipe = pipe.to_str().expect("a path");
+    let why = "nobody writes to it";
+    for (name, why) in [
+        ("REDIS_PASSWORD_FILE", why),
+        ("REDIS_URL_FILE", why),
+        ("REDIS_TLS_CA", "it is no regular file"),
+        ("REDIS_TLS_CERT", "it is no regular file"),
+        ("REDIS_TLS_KEY", "it is no regular file"),
+        ("--config", why),
+    ] {
+        let output = match name {
+            "--config" => run(&[], &[name, pipe, "--check-config"]),
+            "REDIS_TLS_CERT" => run(&[(name, pipe), ("REDIS_TLS_KEY", "/etc/passwd")], &["--check-config"]),
+            "REDIS_TLS_KEY" => run(&[(name, pipe), ("REDIS_TLS_CERT", "/etc/passwd")], &["--check-config"]),
+            _ => run(&[(name, pipe)], &["--check-config"]),
+        };
+        assert_eq!((output.status.code(), output.stderr.lines().count()), (Some(2), 1), "{output:?}");
+        assert!(output.stderr.contains(name) && output.stderr.contains(why), "{output:?}");
+    }
 }

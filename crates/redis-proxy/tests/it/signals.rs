@@ -10,7 +10,7 @@ use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use testkit::{RedisServer, Signal, wait_until};
 
 use crate::bare_program::{BareProgram, listening, read_to};
-use crate::support::{program, start};
+use crate::support::{mkfifo, program, start};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -109,6 +109,35 @@ fn sighup_tells_credentials_from_an_address_that_needs_a_restart() {
     let line = proxy.wait_log("at the next start only", PATIENCE);
     assert_eq!(line.field("settings"), Some("the address in REDIS_URL_FILE"));
     assert!(proxy.log().iter().all(|line| !line.raw.contains("-secret")));
+}
+
+#[test]
+fn sighup_says_that_nobody_writes_to_the_pipe_of_a_password_and_the_old_one_stays() {
+    let redis = RedisServer::start();
+    let folder = tempfile::tempdir().unwrap();
+    let pipe = folder.path().join("password");
+    mkfifo(&pipe);
+    redis.client().command(&["ACL", "SETUSER", "cache", "on", ">secret", "~*", "&*", "+@all"]);
+    let written = pipe.clone();
+    let writer = std::thread::spawn(move || fs::write(written, "secret\n"));
+    let program = program().set("REDIS_HOST", "127.0.0.1").set("REDIS_PORT", redis.port().to_string());
+    let proxy = program.set("REDIS_USERNAME", "cache").set("REDIS_PASSWORD_FILE", &pipe).start();
+    writer.join().unwrap().unwrap();
+    redis.client().set("k", "v");
+    assert_eq!(proxy.get("/k").text(), "v");
+    proxy.allow_warning("not reloaded");
+    proxy.signal(Signal::HUP);
+    let line = proxy.wait_log("not reloaded", PATIENCE);
+    assert!(
+        line.raw.contains("REDIS_PASSWORD_FILE") && line.raw.contains("nobody writes to it"),
+        "{}",
+        line.raw
+    );
+    proxy.allow_warning("connection to redis lost");
+    redis.client().command(&["CLIENT", "KILL", "USER", "cache"]);
+    redis.client().set("other", "w");
+    wait_until(PATIENCE, "a connection with the old password", || proxy.get("/other").status == 200);
+    assert_eq!(proxy.stop().code(), Some(0));
 }
 
 #[test]

@@ -1,7 +1,9 @@
 //! What every test starts with.
 
+use std::path::Path;
 use std::time::Duration;
 
+use rustix::fs::{CWD, FileType, Mode, mknodat};
 use testkit::{Proxy, ProxyBuilder, RedisServer, wait_until};
 
 /// The built program, not yet started.
@@ -63,6 +65,11 @@ pub(crate) fn set_numbered(redis: &RedisServer, count: usize) {
     let script = "for i = 0, ARGV[1] - 1 do redis.call('SET', i, 'value-of-' .. i) end return 0";
     let reply = redis.client().command(&["EVAL", script, "0", &count.to_string()]);
     assert_eq!(reply, testkit::Reply::Integer(0));
+}
+
+/// A pipe with a name, to which nobody writes.
+pub(crate) fn mkfifo(path: &Path) {
+    mknodat(CWD, path, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).expect("a pipe");
 }
 
 /// Whether an answer says that it came from memory.
