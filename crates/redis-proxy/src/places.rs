@@ -3,8 +3,10 @@
 //! A place is a permit of a semaphore that is fair: one that is given back goes to whoever has waited longest. While all
 //! are taken and somebody waits, HTTP connections that have nothing to do are *asked* to go, the longest idle first. Only
 //! the connection itself knows whether a request has just come, so it may decline. `due` is how many were asked and have
-//! not yet led to a place: no more are asked than clients wait.
+//! not yet led to a place: no more are asked than clients wait. All connections are looked at when those are used up that
+//! the last look found, and not for each client.
 
+use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::pin::pin;
 use std::sync::Arc;
@@ -24,6 +26,8 @@ pub(crate) const IDLE_ENOUGH_NS: u64 = 500_000_000;
 pub(crate) const MOST_FAREWELLS: usize = 64;
 /// After a look at all connections that found none to ask: the next one, at the latest.
 const LOOK_AGAIN_NS: u64 = 50_000_000;
+/// After a look, by each connection that was looked at: it takes an acceptor a few percent of its time at most.
+const LOOK_PAUSE_NS: u64 = 500;
 /// In place of an instant: this connection has something to do.
 pub(crate) const BUSY: u64 = u64::MAX;
 
@@ -45,6 +49,8 @@ struct Seats {
     by_number: HashMap<u64, Arc<State>>,
     next: u64,
     due: usize,
+    /// Those that the last look found idle and nobody has asked, the longest idle last, and since when each was.
+    found: Vec<(u64, Arc<State>)>,
     /// No look before this.
     look_ns: u64,
 }
@@ -108,32 +114,41 @@ impl Places {
 impl Seats {
     /// Asks the longest idle connections to go until as many are due as clients wait. Whether they are.
     fn make_room(&mut self, waiting: usize, now_ns: u64) -> bool {
-        let lacking = waiting.saturating_sub(self.due);
-        if lacking > 0 && now_ns >= self.look_ns {
-            let idle_since = |state: &State| state.idle_since_ns.load(Ordering::Relaxed);
-            let asked = |state: &State| state.asked.load(Ordering::Relaxed);
-            let mut idle: Vec<(u64, &Arc<State>)> = self
-                .by_number
-                .values()
-                .filter(|state| !asked(state))
-                .map(|state| (idle_since(state), state))
-                .filter(|(since_ns, _)| since_ns.saturating_add(IDLE_ENOUGH_NS) <= now_ns)
-                .collect();
-            idle.sort_unstable_by_key(|(since_ns, _)| *since_ns);
-            for (_, state) in idle.iter().take(lacking) {
-                // The wake after it is what it is seen with.
-                state.asked.store(true, Ordering::Relaxed);
-                if let Some(waker) = &*state.waker.lock() {
-                    waker.wake_by_ref();
-                }
+        while self.due < waiting {
+            let Some((since_ns, state)) = self.next_found(now_ns) else { break };
+            // Since it was found it may have been busy: then others are idle for longer, or it is gone.
+            if state.idle_since_ns.load(Ordering::Relaxed) != since_ns {
+                continue;
             }
-            let found = idle.len().min(lacking);
-            self.due += found;
-            if found < lacking {
-                self.look_ns = now_ns + LOOK_AGAIN_NS;
+            // The wake after it is what it is seen with.
+            state.asked.store(true, Ordering::Relaxed);
+            if let Some(waker) = &*state.waker.lock() {
+                waker.wake_by_ref();
             }
+            self.due += 1;
         }
         self.due >= waiting
+    }
+
+    /// The longest idle of those that the last look found, or another look finds. Whoever was not idle at a look is so for a
+    /// shorter time than all that were, so that one look serves as many clients as it finds connections.
+    fn next_found(&mut self, now_ns: u64) -> Option<(u64, Arc<State>)> {
+        if self.found.is_empty() && now_ns >= self.look_ns {
+            self.look(now_ns);
+        }
+        self.found.pop()
+    }
+
+    /// Looks at all connections.
+    fn look(&mut self, now_ns: u64) {
+        let idle_since = |state: &Arc<State>| (state.idle_since_ns.load(Ordering::Relaxed), state.clone());
+        let unasked = self.by_number.values().filter(|state| !state.asked.load(Ordering::Relaxed));
+        let is_idle = |(since_ns, _): &(u64, _)| since_ns.saturating_add(IDLE_ENOUGH_NS) <= now_ns;
+        self.found = unasked.map(idle_since).filter(is_idle).collect();
+        self.found.sort_unstable_by_key(|(since_ns, _)| Reverse(*since_ns));
+        let pause_ns =
+            if self.found.is_empty() { LOOK_AGAIN_NS } else { LOOK_PAUSE_NS * self.by_number.len() as u64 };
+        self.look_ns = now_ns + pause_ns;
     }
 }
 
@@ -275,6 +290,8 @@ impl Seat {
 
 impl Drop for Seat {
     fn drop(&mut self) {
+        // It may be among those that were found.
+        self.is_busy();
         self.places.seats.lock().by_number.remove(&self.number);
     }
 }
@@ -321,6 +338,42 @@ mod tests {
         assert!(!second.make_room(LONG_AFTER));
         assert!(second.make_room(LONG_AFTER + LOOK_AGAIN_NS));
         assert_eq!(asked(), [false, true, false, true]);
+    }
+
+    #[test]
+    fn one_look_serves_as_many_clients_as_it_finds_connections() {
+        const MANY: usize = 10_000;
+        let (places, holders) = full(MANY);
+        for ((_, seat), number) in holders.iter().zip(0..) {
+            seat.is_asked(number);
+        }
+        let asked = |number: usize| holders[number].1.state.asked.load(Ordering::Relaxed);
+        let left = || places.seats.lock().found.len();
+        let mut waits: Vec<_> = (0..100).map(|_| places.wait()).collect();
+        assert!(waits[0].make_room(LONG_AFTER) && asked(99) && !asked(100));
+        // From here on nobody is looked at again: of those who have come to be idle since, none has been for longer.
+        holders[200].1.is_asked(LONG_AFTER);
+        for _ in 100..MANY - 1 {
+            waits.push(places.wait());
+            assert!(waits[0].make_room(LONG_AFTER));
+            assert_eq!(left(), MANY - waits.len() - usize::from(waits.len() > 200), "{}", waits.len());
+        }
+        assert!(!asked(200) && asked(MANY - 1));
+        waits.push(places.wait());
+        assert!(!waits[0].make_room(LONG_AFTER + LOOK_PAUSE_NS * 9_999), "too soon after the last look");
+        assert!(!waits[0].make_room(LONG_AFTER + LOOK_PAUSE_NS * 10_000));
+        assert!(waits[0].make_room(LONG_AFTER + IDLE_ENOUGH_NS + LOOK_AGAIN_NS) && asked(200));
+    }
+
+    #[test]
+    fn one_that_is_found_and_leaves_is_not_asked() {
+        let (places, mut holders) = full(2);
+        holders.iter().zip([2, 1]).for_each(|((_, seat), since_ns)| assert!(!seat.is_asked(since_ns)));
+        let first = places.wait();
+        assert!(first.make_room(LONG_AFTER));
+        drop(holders.remove(0));
+        let second = places.wait();
+        assert!(!second.make_room(LONG_AFTER), "nobody is left");
     }
 
     #[test]
