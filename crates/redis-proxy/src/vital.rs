@@ -144,8 +144,8 @@ impl Drop for Wake<'_> {
     }
 }
 
-/// Whether a test wants this thread to die when it is asked for its pulse. In builds for tests alone.
-fn is_to_die(name: &str) -> bool {
+/// Whether a test wants this thread to die: when it is asked for its pulse, or has written a line. In builds for tests alone.
+pub(crate) fn is_to_die(name: &str) -> bool {
     cfg!(debug_assertions) && std::env::var("REDIS_PROXY_DIES").is_ok_and(|dies| dies == name)
 }
 

@@ -18,7 +18,8 @@ use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Registry, fmt, reload};
 
 use crate::config::LogFormat;
-use queue::{LineWriter, QUEUE};
+use crate::vital::lost;
+use queue::{LineWriter, LogThread, QUEUE, WRITER, write_now};
 
 /// How long the end of the program waits for lines that are queued.
 const LAST_WRITES: Duration = Duration::from_secs(1);
@@ -43,7 +44,7 @@ pub(crate) fn start(filter: &str, format: LogFormat) -> Result<(), ParseError> {
     };
     if started.is_ok() {
         let _ = FILTER.set(handle);
-        QUEUE.start();
+        QUEUE.start(tell_death);
         std::panic::set_hook(Box::new(tell_panic));
     }
     Ok(())
@@ -71,13 +72,23 @@ pub(crate) fn finish() {
 /// Says on standard error why the program ends, behind all that was logged. Waits until that is written, as any program
 /// does with its last line: nobody else knows it.
 pub fn last_word(line: &str) {
-    if QUEUE.runs() {
-        QUEUE.push_always(format!("{line}\n").as_bytes());
-        QUEUE.wait_written(None);
-    } else {
-        // Whom it was for is not there.
-        let _: io::Result<()> = writeln!(stderr(), "{line}");
+    match QUEUE.writer() {
+        LogThread::Runs => {
+            QUEUE.push_always(format!("{line}\n").as_bytes());
+            QUEUE.wait_written(None);
+        }
+        LogThread::Awaited => {
+            // Whom it was for is not there.
+            let _: io::Result<()> = writeln!(stderr(), "{line}");
+        }
+        LogThread::Gone => write_now(format!("{line}\n").as_bytes()),
     }
+}
+
+/// The thread that writes has died: what is logged from here on, of its death too, goes nowhere.
+fn tell_death() {
+    write_now(b"redis-proxy: the thread that writes the log has died, so the program ends\n");
+    lost(WRITER, "it panicked");
 }
 
 /// The standard hook writes to standard error itself: it would wait for a reader, holding the lock that all writers take.
@@ -89,5 +100,7 @@ fn tell_panic(panic: &PanicHookInfo<'_>) {
     let trace = Backtrace::capture();
     let trace =
         if trace.status() == BacktraceStatus::Captured { format!("\n{trace}") } else { String::new() };
-    QUEUE.push(format!("thread '{name}' panicked{place}: {why}{trace}\n").as_bytes());
+    let line = format!("thread '{name}' panicked{place}: {why}{trace}\n");
+    // It may hold the queue, and nobody would take the line out of it.
+    if name == WRITER { write_now(line.as_bytes()) } else { QUEUE.push(line.as_bytes()) }
 }

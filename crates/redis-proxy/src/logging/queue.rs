@@ -6,13 +6,16 @@
 use std::collections::VecDeque;
 use std::io::{self, Write, stderr};
 use std::os::fd::{AsFd, BorrowedFd};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use rustix::event::{PollFd, PollFlags, poll};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
+
+use crate::vital::is_to_die;
 
 /// Lines that wait at most: with every request logged, what comes while a busy machine lets the thread wait.
 const MOST_LINES: usize = 16_384;
@@ -20,12 +23,16 @@ const MOST_LINES: usize = 16_384;
 const MOST_BYTES: usize = 4 << 20;
 /// Lines are written together up to about this size, as many as a pipe takes.
 const BATCH_BYTES: usize = 64 << 10;
+/// What a pipe takes at once if it takes anything (pipe(7), PIPE_BUF).
+const PIPE_BUF: usize = 4096;
+/// The thread that writes.
+pub(super) const WRITER: &str = "log";
 
 /// The log is the process's, as standard error is.
 pub(super) static QUEUE: LogQueue = LogQueue::new();
 
 pub(super) struct LogQueue {
-    // Taken to add a line and to take one, never while one is written.
+    // Taken to add a line and to take one, never while one is written, nor by a panic that is told.
     lines: Mutex<Lines>,
     came: Condvar,
     all_written: Condvar,
@@ -36,27 +43,56 @@ struct Lines {
     waiting: VecDeque<Box<[u8]>>,
     /// Of those that wait, and of those that are being written.
     bytes: usize,
-    runs: bool,
+    writer: LogThread,
+}
+
+/// The thread that writes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum LogThread {
+    /// Not yet there: lines are kept for it.
+    Awaited,
+    Runs,
+    /// It has died, or never was.
+    Gone,
 }
 
 impl LogQueue {
     const fn new() -> Self {
         LogQueue {
-            lines: Mutex::new(Lines { waiting: VecDeque::new(), bytes: 0, runs: false }),
+            lines: Mutex::new(Lines { waiting: VecDeque::new(), bytes: 0, writer: LogThread::Awaited }),
             came: Condvar::new(),
             all_written: Condvar::new(),
             dropped: AtomicU64::new(0),
         }
     }
 
-    /// Starts the thread. Where the system has none to give, lines are dropped, and the start fails elsewhere.
-    pub(super) fn start(&'static self) {
-        let started = thread::Builder::new().name("log".into()).spawn(|| self.write_all());
-        self.lock().runs = started.is_ok();
+    /// Starts the thread; `died` is called on it should it panic. Where the system has none to give, lines are dropped, and
+    /// the start fails elsewhere.
+    pub(super) fn start(&'static self, died: impl FnOnce() + Send + 'static) {
+        self.lock().writer = LogThread::Runs;
+        let body = || {
+            if catch_unwind(AssertUnwindSafe(|| self.write_all())).is_err() {
+                self.end();
+                died();
+            }
+        };
+        if thread::Builder::new().name(WRITER.into()).spawn(body).is_err() {
+            self.end();
+        }
     }
 
-    pub(super) fn runs(&self) -> bool {
-        self.lock().runs
+    pub(super) fn writer(&self) -> LogThread {
+        self.lock().writer
+    }
+
+    /// From now on nobody waits for lines to be written, and none is kept.
+    fn end(&self) {
+        let mut lines = self.lock();
+        lines.writer = LogThread::Gone;
+        self.dropped.fetch_add(lines.waiting.len() as u64, Ordering::Relaxed);
+        lines.waiting.clear();
+        drop(lines);
+        self.all_written.notify_all();
     }
 
     pub(super) fn dropped(&self) -> u64 {
@@ -66,7 +102,8 @@ impl LogQueue {
     /// Adds a line, if there is room for it.
     pub(super) fn push(&self, line: &[u8]) {
         let lines = self.lock();
-        if lines.waiting.len() < MOST_LINES && lines.bytes + line.len() <= MOST_BYTES {
+        let fits = lines.waiting.len() < MOST_LINES && lines.bytes + line.len() <= MOST_BYTES;
+        if fits && lines.writer != LogThread::Gone {
             self.add(lines, line);
         } else {
             drop(lines);
@@ -89,10 +126,7 @@ impl LogQueue {
     /// Waits until everything is written, or for `limit`.
     pub(super) fn wait_written(&self, limit: Option<Duration>) {
         let lines = self.lock();
-        if !lines.runs {
-            return;
-        }
-        let unwritten = |lines: &mut Lines| lines.bytes > 0;
+        let unwritten = |lines: &mut Lines| lines.writer == LogThread::Runs && lines.bytes > 0;
         match limit {
             Some(limit) => drop(self.all_written.wait_timeout_while(lines, limit, unwritten)),
             None => drop(self.all_written.wait_while(lines, unwritten)),
@@ -117,6 +151,7 @@ impl LogQueue {
                 let gone = ends.iter().filter(|end| **end > written).count();
                 self.dropped.fetch_add(gone as u64, Ordering::Relaxed);
             }
+            assert!(!is_to_die(WRITER), "as the test wishes");
             let mut lines = self.lock();
             lines.bytes -= batch.len();
             batch.clear();
@@ -148,6 +183,16 @@ fn write(to: BorrowedFd<'_>, bytes: &[u8]) -> Result<(), (usize, Errno)> {
         }
     }
     Ok(())
+}
+
+/// Writes a line past the queue, or as much of it as a pipe takes at once; nothing if nobody reads for a second.
+pub(super) fn write_now(line: &[u8]) {
+    let (stderr, second) = (stderr(), Timespec { tv_sec: 1, tv_nsec: 0 });
+    let mut fds = [PollFd::from_borrowed_fd(stderr.as_fd(), PollFlags::OUT)];
+    if poll(&mut fds, Some(&second)).is_ok_and(|ready| ready > 0) {
+        // Whom it was for is not there.
+        let _ = rustix::io::write(&stderr, &line[..line.len().min(PIPE_BUF)]);
+    }
 }
 
 /// What the subscriber writes a line to; it comes whole, in one call.

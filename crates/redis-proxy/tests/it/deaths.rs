@@ -2,7 +2,7 @@
 
 use std::io::{Read, pipe};
 
-use testkit::{HttpClient, RedisClient, RedisServer};
+use testkit::{HttpClient, RedisClient, RedisServer, not_run};
 
 use crate::bare_program::{BareProgram, address, read_to};
 
@@ -27,10 +27,17 @@ fn die(part: &str, settings: &[(&str, &str)]) -> (Option<i32>, String) {
     (code, log)
 }
 
+/// A release build has nothing that does.
+fn dies_at_will() -> bool {
+    if !cfg!(debug_assertions) {
+        not_run("no thread of a release build dies at will");
+    }
+    cfg!(debug_assertions)
+}
+
 #[test]
 fn a_thread_that_dies_is_told_and_ends_the_program_with_70() {
-    if !cfg!(debug_assertions) {
-        // A release build has nothing that dies at will.
+    if !dies_at_will() {
         return;
     }
     let tracking = &[("COHERENCE", "tracking"), ("REDIS_LINKS", "2")];
@@ -51,4 +58,20 @@ fn a_thread_that_dies_is_told_and_ends_the_program_with_70() {
         assert!(log.contains("panicked at"), "{log}");
         assert!(log.contains(&format!("\"part\":\"{part}\"")), "{log}");
     }
+}
+
+#[test]
+fn the_death_of_the_thread_that_writes_the_log_is_told_by_another_way_and_holds_up_nobody() {
+    if !dies_at_will() {
+        return;
+    }
+    let redis = RedisServer::start();
+    let (mut reader, stderr) = pipe().expect("a pipe");
+    let mut program = BareProgram::start(&redis, &[("REDIS_PROXY_DIES", "log")], stderr);
+    read_to("listening", &mut reader);
+    assert_eq!(program.wait_exit().code(), Some(70));
+    let mut log = String::new();
+    reader.read_to_string(&mut log).expect("a log");
+    assert!(log.contains("thread 'log' panicked"), "{log}");
+    assert!(log.contains("the thread that writes the log has died, so the program ends"), "{log}");
 }
