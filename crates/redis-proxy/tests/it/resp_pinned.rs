@@ -161,6 +161,27 @@ fn a_blocked_client_that_dies_loses_no_element() {
     }
 }
 
+/// One that has shut its side is seen to have done so before Redis answers: Redis is stopped meanwhile.
+#[test]
+fn what_a_client_without_replies_has_sent_behind_a_blocking_command_is_done_after_its_end() {
+    let (redis, proxy) = start_resp(&[]);
+    for round in 0..3 {
+        redis.client().command(&["RPUSH", "list", "element"]);
+        let mut client = proxy.resp_client();
+        client.ask("PING", "+PONG");
+        redis.pause_process();
+        client.send("CLIENT REPLY OFF\r\nBLPOP list 0\r\n");
+        client.send(format!("SET k {round}\r\nWAIT x y\r\nSUBSCRIBE c\r\n"));
+        client.shut();
+        std::thread::sleep(Duration::from_millis(100));
+        redis.resume_process();
+        client.expect("*3\r\n$9\r\nsubscribe\r\n$1\r\nc\r\n:1\r\n");
+        assert!(client.at_end());
+        assert_eq!(redis.client().get("k"), Some(round.to_string().into_bytes()));
+        assert_eq!(redis.client().command(&["LLEN", "list"]), Reply::Integer(0));
+    }
+}
+
 #[test]
 fn a_blocked_client_that_dies_behind_a_long_pipeline_loses_no_element() {
     let (redis, proxy) = start_resp(&[("RESP_PIPELINE", "10")]);

@@ -2,10 +2,13 @@
 
 use std::task::{Context, Poll};
 
+use resp::encode_command;
+
 use super::{Connection, LARGE_REPLY};
 use crate::clock::now_ns;
 use crate::front::client::Input;
 use crate::front::resp::pinned::{Learned, Pinned};
+use crate::front::resp::session::ReplyMode;
 use crate::lanes::Answer;
 
 /// The pin is gone, and whatever its client had there.
@@ -87,12 +90,17 @@ impl Connection {
     /// If the client is blocked: from here on Redis itself holds what the client sends, and sees its end behind that. A
     /// client that is not read from could die unseen, and what Redis pops for it would be lost. Whether that is so now.
     pub(super) fn leave_to_redis(&mut self, input: &mut Input) -> bool {
-        // Redis has not been told of CLIENT REPLY OFF.
-        let muted = self.mailbox.is_muted();
-        let blocked = |pinned: &&mut Box<Pinned>| pinned.awaits_block() && !pinned.tunnel && !muted;
-        let Some(pinned) = self.pinned.as_mut().filter(blocked) else {
+        let off = self.session.replies == ReplyMode::Off;
+        let blocked = |pinned: &&mut Box<Pinned>| pinned.awaits_block() && !pinned.tunnel;
+        // Within MULTI Redis would only queue that it is to be silent.
+        let Some(pinned) = self.pinned.as_mut().filter(blocked).filter(|pinned| !off || !pinned.in_multi)
+        else {
             return false;
         };
+        if off {
+            // Of which it has not been told. That it says nothing of what came before is seen to here.
+            encode_command(pinned.stream.outbox(), &[b"CLIENT", b"REPLY", b"OFF"]);
+        }
         pinned.stream.outbox().extend_from_slice(&input.bytes);
         pinned.become_tunnel();
         pinned.may_write |= self.front.may_change(&input.bytes);
