@@ -180,11 +180,7 @@ impl Lanes {
     /// Whether Redis lets commands wait that may change something: it does not answer one within the connect time-out. What
     /// the proxy's user may not ask is turned down before it would wait (server.c, `processCommand`) and tells nothing.
     pub(crate) async fn would_wait(&self) -> bool {
-        match upstream::ask_once(&self.endpoint, UNHEARD).await {
-            Ok(Frame::Error(text)) => text.starts_with(b"NOPERM"),
-            Ok(_) => false,
-            Err(_) => true,
-        }
+        tells_nothing(&upstream::ask_once(&self.endpoint, UNHEARD).await)
     }
 
     /// A permit for a connection of a shared lane: a free one, or that of the lane which has been idle for longest among
@@ -222,5 +218,43 @@ impl Lanes {
     /// Drops a lane that nobody holds.
     fn forget(&self, lane: &SharedLane) {
         self.shared.borrow_mut().remove(&(lane.key.clone(), lane.pace));
+    }
+}
+
+/// Of what Redis says to [`UNHEARD`]: whether a pause may go on.
+fn tells_nothing<E>(answer: &Result<Frame, E>) -> bool {
+    match answer {
+        Ok(Frame::Error(text)) => text.starts_with(b"NOPERM"),
+        Ok(_) => false,
+        Err(_) => true,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use upstream::ask_once;
+
+    use super::*;
+    use crate::config::{Invocation, load};
+
+    #[test]
+    fn a_user_who_may_not_ask_does_not_end_a_pause_and_one_who_may_does() {
+        let redis = testkit::RedisServer::start();
+        let mut admin = redis.client();
+        admin.command(&["ACL", "SETUSER", "mute", "on", ">pw", "+@all", "-publish", "~*", "&*"]);
+        admin.command(&["ACL", "SETUSER", "loud", "on", ">pw", "+@all", "~*", "&*"]);
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let waits = |user: &str| {
+            let url = format!("redis://{user}:pw@{}", redis.address());
+            let loaded =
+                load(["redis-proxy".into()], |name| (name == "REDIS_URL").then(|| url.clone().into()));
+            let Ok(Invocation::Run(settings)) = loaded else { panic!("no settings") };
+            tells_nothing(&runtime.block_on(ask_once(&settings.redis, UNHEARD)))
+        };
+        assert_eq!((waits("mute"), waits("loud")), (true, false));
+        admin.command(&["CLIENT", "PAUSE", "100000", "WRITE"]);
+        assert_eq!((waits("mute"), waits("loud")), (true, true));
+        admin.command(&["CLIENT", "UNPAUSE"]);
+        assert_eq!((waits("mute"), waits("loud")), (true, false));
     }
 }

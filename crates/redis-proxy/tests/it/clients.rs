@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use testkit::{Action, End, HttpClient, Proxy, RedisServer, Reply, ScriptedRedis, run_to_end, wait_until};
 
-use crate::support::{program, start_resp, start_with};
+use crate::support::{lateness, program, start_resp, start_with};
 
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -233,14 +233,20 @@ fn three_thousand_silent_clients_hold_up_nobody_who_asks() {
     wait_gauge(&proxy, "clients", 5);
     let silent: Vec<_> = (0..3_000).map(|_| proxy.client()).collect();
     // One after the other, as each is told.
-    for number in 0..5 {
-        let asked = Instant::now();
-        let mut client = ask(&proxy);
-        assert_eq!(client.read_response().status, 503, "client {number}");
-        // 1.1 s are promised, it was 23 s; a busy machine may be late.
-        assert!(asked.elapsed() < Duration::from_secs(4), "told after {:?}", asked.elapsed());
-        assert!(client.at_end(), "client {number}");
-    }
+    let mut waits: Vec<_> = (0..7)
+        .map(|number| {
+            let late = lateness();
+            let asked = Instant::now();
+            let mut client = ask(&proxy);
+            assert_eq!(client.read_response().status, 503, "client {number}");
+            let waited = asked.elapsed();
+            assert!(client.at_end(), "client {number}");
+            waited.saturating_sub(late())
+        })
+        .collect();
+    waits.sort_unstable();
+    // CLIENT_WAIT and 100 ms: it was 23 s.
+    assert!(waits[waits.len() / 2] <= Duration::from_millis(1_100), "told after {waits:?}");
     holders.iter_mut().for_each(end);
     drop(silent);
     holders.clear();

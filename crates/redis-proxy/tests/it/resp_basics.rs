@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use testkit::{RawClient, Server, wait_until};
+use testkit::{RawClient, RedisServer, Server, wait_until};
 
 use crate::support::{program, start_resp};
 
@@ -302,4 +302,37 @@ fn the_end_comes_with_the_answer_to_quit() {
         assert!(!client.is_silent_for(Duration::from_millis(1)) && client.at_end());
         kept.push(client);
     }
+}
+
+/// Redis frees a client before it accepts the next (server.c, `beforeSleep`).
+#[test]
+fn a_place_is_free_again_after_quit_no_less_often_than_at_redis() {
+    let (_behind, proxy) = start_resp(&[("MAX_CLIENTS", "1")]);
+    let redis = RedisServer::start();
+    let mut admin = redis.client();
+    // Of which the admin has one.
+    admin.command(&["CONFIG", "SET", "maxclients", "2"]);
+    let is_let_in = |client: &mut RawClient| client.send("PING\r\n").line() == "+PONG";
+    let mut refused = [0, 0];
+    let addresses = [proxy.resp_address(), redis.address()];
+    for round in 0..100 {
+        let side = round % 2;
+        let mut client = RawClient::connect(addresses[side]);
+        wait_until(Duration::from_secs(10), "a place", || {
+            let is_in = is_let_in(&mut client);
+            if !is_in {
+                client = RawClient::connect(addresses[side]);
+            }
+            is_in
+        });
+        client.ask("QUIT", "+OK");
+        let mut next = RawClient::connect(addresses[side]);
+        if is_let_in(&mut next) {
+            next.ask("QUIT", "+OK");
+        } else {
+            refused[side] += 1;
+        }
+    }
+    let [here, there] = refused;
+    assert!(here <= there, "{here} of 50 refused here, {there} at Redis");
 }

@@ -439,6 +439,30 @@ fn half_a_command_is_no_sign_of_life() {
     }
 }
 
+/// As at Redis, whose time counts from the last byte too (networking.c, `readQueryFromClient`).
+#[test]
+fn a_command_that_comes_a_byte_at_a_time_is_not_cut_until_its_last_byte_is_old() {
+    let (redis, proxy) = start_with(&[("RESP_PORT", "0"), ("RESP_IDLE_TIMEOUT", "1s")]);
+    redis.client().set("k", "v");
+    let command = "*2\r\n$3\r\nGET\r\n$1\r\nk\r\n";
+    let mut client = proxy.resp_client();
+    // More than twice its time, and a third of it between two bytes.
+    let slowly = |client: &mut RawClient, bytes: &str| {
+        for byte in bytes.bytes() {
+            client.send([byte]);
+            thread::sleep(Duration::from_millis(150));
+        }
+    };
+    slowly(&mut client, command);
+    client.expect("$1\r\nv\r\n");
+    slowly(&mut client, &command[..command.len() - 2]);
+    let last = Instant::now();
+    assert!(client.at_end());
+    let waited = last.elapsed();
+    assert!(waited >= Duration::from_millis(700), "{waited:?}");
+    assert!(waited < Duration::from_secs(2), "RESP_IDLE_TIMEOUT and a second: {waited:?}");
+}
+
 #[test]
 fn who_waits_for_a_reply_is_not_idle_when_it_comes() {
     let (redis, proxy) = start_with(&[("RESP_PORT", "0"), ("RESP_IDLE_TIMEOUT", "500ms")]);

@@ -6,8 +6,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use testkit::{
-    Action, HttpClient, Proxy, ProxyBuilder, RawClient, RedisServer, Reply, Response, ScriptedRedis,
-    wait_until,
+    Action, HttpClient, Proxy, ProxyBuilder, RawClient, RedisClient, RedisServer, Reply, Response,
+    ScriptedRedis, wait_until,
 };
 
 use crate::support::{program, program_without_redis};
@@ -141,6 +141,47 @@ fn a_server_that_takes_no_further_client_is_quoted_each_time() {
     let quoted = |reason: &&&str| reason.contains("ERR max number of clients reached");
     assert_eq!(reasons.iter().filter(quoted).count(), reasons.len(), "{reasons:?}");
     assert!(proxy.get("/k").text().contains("max number of clients"));
+}
+
+/// Its user is not to blame: only one that Redis lets in no longer loses its clients.
+#[test]
+fn a_link_that_a_full_server_takes_no_more_ends_no_client() {
+    let redis = RedisServer::start();
+    let mut admin = redis.client();
+    admin.command(&["ACL", "SETUSER", "ann", "on", ">pw", "+@all", "~*", "&*"]);
+    redis.client().set("k", "v");
+    let proxy = program_without_redis()
+        .allow_warning("lane lost")
+        .redis(&redis)
+        .set("RESP_PORT", "0")
+        .set("COHERENCE", "ttl")
+        .set("WORKERS", "1")
+        .start();
+    let mut client = proxy.resp_client();
+    client.ask("AUTH ann pw", "+OK").ask("GET k", "$1\r\nv");
+    // The link of what it reads: `t` is for tracking.
+    let mut link = None;
+    wait_until(PATIENCE, "a link", || {
+        client.ask("GET k", "$1\r\nv");
+        let Reply::Bulk(list) = admin.command(&["CLIENT", "LIST"]) else { panic!("no list") };
+        let list = String::from_utf8(list).expect("text");
+        let line = list.lines().find(|line| line.contains("user=ann") && line.contains("flags=t"));
+        link = line.and_then(|line| Some(line.split(' ').next()?.strip_prefix("id=")?.to_owned()));
+        link.is_some()
+    });
+    admin.command(&["CONFIG", "SET", "maxclients", "1"]);
+    let rejected = rejected_connections(&mut admin);
+    admin.command(&["CLIENT", "KILL", "ID", &link.expect("a link")]);
+    wait_until(PATIENCE, "attempts to connect", || rejected_connections(&mut admin) > rejected + 3);
+    client.ask("PING", "+PONG").ask("GET k", "$1\r\nv");
+    admin.command(&["CONFIG", "SET", "maxclients", "100"]);
+}
+
+fn rejected_connections(admin: &mut RedisClient) -> u64 {
+    let Reply::Bulk(info) = admin.command(&["INFO", "stats"]) else { panic!("no INFO") };
+    let info = String::from_utf8(info).expect("text");
+    let rejected = info.lines().find_map(|line| line.strip_prefix("rejected_connections:"));
+    rejected.and_then(|number| number.trim().parse().ok()).expect("a number")
 }
 
 #[test]

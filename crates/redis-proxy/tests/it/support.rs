@@ -1,7 +1,10 @@
 //! What every test starts with.
 
 use std::path::Path;
-use std::time::Duration;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use rustix::fs::{CWD, FileType, Mode, mknodat};
 use testkit::{Proxy, ProxyBuilder, RedisServer, wait_until};
@@ -65,6 +68,27 @@ pub(crate) fn set_numbered(redis: &RedisServer, count: usize) {
     let script = "for i = 0, ARGV[1] - 1 do redis.call('SET', i, 'value-of-' .. i) end return 0";
     let reply = redis.client().command(&["EVAL", script, "0", &count.to_string()]);
     assert_eq!(reply, testkit::Reply::Integer(0));
+}
+
+/// Measures from now on; then tells by how much this machine was late for the sleeps of a thread that does nothing else, at the
+/// most: as late it may be for any other.
+pub(crate) fn lateness() -> impl FnOnce() -> Duration {
+    const NAP: Duration = Duration::from_millis(10);
+    let over = Arc::new(AtomicBool::new(false));
+    let told = over.clone();
+    let naps = thread::spawn(move || {
+        let mut late = Duration::ZERO;
+        while !told.load(Ordering::Relaxed) {
+            let begun = Instant::now();
+            thread::sleep(NAP);
+            late = late.max(begun.elapsed().saturating_sub(NAP));
+        }
+        late
+    });
+    move || {
+        over.store(true, Ordering::Relaxed);
+        naps.join().expect("naps")
+    }
 }
 
 /// A pipe with a name, to which nobody writes.

@@ -2,7 +2,7 @@
 //! of the test's own. And one that is there and does not read, which is no such client.
 #![allow(clippy::unwrap_used, reason = "the helpers are part of the tests")]
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::net::SocketAddr;
 use std::os::fd::AsFd;
 use std::process::Command;
@@ -77,6 +77,18 @@ impl Network {
         ip(&["-n", &self.client, "link", "set", "cable", "down"]).unwrap();
     }
 
+    /// Connections of the client's end that are open at this port, as the server's kernel sees it (proc_net_tcp(5)).
+    fn connections_at(&self, port: u16) -> usize {
+        let table = within(&self.server, || fs::read_to_string("/proc/thread-self/net/tcp")).unwrap();
+        let local = format!(":{port:04X}");
+        let client = "0207D30A:";
+        let open = table.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+        open.filter(|line| {
+            line.len() > 3 && line[1].ends_with(&local) && line[2].starts_with(client) && line[3] == "01"
+        })
+        .count()
+    }
+
     fn gauge(&self, proxy: &Proxy, name: &str) -> f64 {
         within(&self.server, || proxy.metrics().value(name))
     }
@@ -127,7 +139,13 @@ const CLIENTS: &str = "redis_proxy_clients";
 fn clients_that_are_gone_are_let_go_and_a_blocked_one_takes_no_job_with_it() {
     let Some(network) = Network::new() else { return };
     let redis = RedisServer::start();
-    let proxy = network.start(&redis, &[("CLIENT_KEEPALIVE", "1s")]);
+    // No other limit of ours ends them in the time of the test.
+    let settings = [("CLIENT_KEEPALIVE", "1s"), ("IDLE_TIMEOUT", "10m"), ("ADMIN_HOST", SERVER)];
+    let proxy = network.start(&redis, &settings);
+    let mut admin = network.connect(proxy.admin_address(), HttpClient::connect);
+    assert_eq!(admin.get("/livez").status, 200);
+    let on_admin_port = || network.connections_at(proxy.admin_address().port());
+    assert_eq!(on_admin_port(), 1);
     let resp = || network.connect(proxy.resp_address(), RedisClient::connect);
     let (mut idle, mut subscribed, mut in_multi) = (resp(), resp(), resp());
     idle.command(&["PING"]);
@@ -143,6 +161,7 @@ fn clients_that_are_gone_are_let_go_and_a_blocked_one_takes_no_job_with_it() {
     network.cut();
     network.wait_gauge(&proxy, RESP_CLIENTS, 0.0);
     network.wait_gauge(&proxy, CLIENTS, 0.0);
+    wait_until(PATIENCE, "nobody on the admin port", || on_admin_port() == 0);
     wait_until(PATIENCE, "nobody to be blocked", || blocked_clients(&redis) == 0);
     redis.client().command(&["RPUSH", "jobs", "x"]);
     assert_eq!(redis.client().command(&["LLEN", "jobs"]), Reply::Integer(1));
