@@ -13,10 +13,10 @@ use sync::Mutex;
 use sync::atomic::{AtomicU64, Ordering};
 
 use crate::budget::charge;
+use crate::departure::Gone;
 use crate::entry::Entry;
-use crate::room::Totals;
 use crate::room_queue::Reserved;
-use crate::shard::Gone;
+use crate::totals::Totals;
 use crate::{Cache, Inner};
 
 /// Smaller values are not followed: a client waits for a few dozen at most, which is no more than its buffers.

@@ -23,6 +23,7 @@
 
 mod budget;
 mod commit;
+mod departure;
 mod entry;
 mod fill;
 mod flight;
@@ -44,6 +45,7 @@ mod stats;
 #[cfg(test)]
 mod stress;
 mod sweep;
+mod totals;
 mod view;
 
 use std::sync::Arc;
@@ -67,12 +69,14 @@ pub use crate::stats::Stats;
 pub use crate::sweep::Maintained;
 pub use crate::view::{Partition, View};
 
+use crate::departure::{Departure, Gone};
 use crate::flight::Flight;
 use crate::list::NO_TICK;
 use crate::moment::Moment;
-use crate::room::{EXTRA_EVICTIONS, Room, Totals};
+use crate::room::{EXTRA_EVICTIONS, Room};
 use crate::room_queue::RoomQueue;
-use crate::shard::{Cell, Departure, Gone, Locked, Probed, Shard};
+use crate::shard::{Cell, Locked, Probed, Shard};
+use crate::totals::Totals;
 
 /// Up to this capacity there is one shard, and the order of use is the order of its lock.
 const ONE_SHARD_CAPACITY: usize = 4096;

@@ -8,9 +8,9 @@ use std::collections::VecDeque;
 use sync::atomic::Ordering;
 
 use crate::Inner;
+use crate::departure::Departure;
 use crate::entry::Entry;
 use crate::list::{List, NO_TICK};
-use crate::shard::Departure;
 
 /// One key without a value in this many may be held.
 const SHARE: usize = 10;

@@ -1,8 +1,8 @@
 //! Taking everything of a partition out, so that its number may be another's.
 
 use crate::Cache;
+use crate::departure::Departure;
 use crate::scan::Cursor;
-use crate::shard::Departure;
 use crate::sweep::SLOTS_A_LOCK;
 
 /// How far a partition has been cleared.

@@ -5,7 +5,6 @@
 //! that leaves is the least recently used of *all* shards: each publishes the tick of its oldest entry, the evicter
 //! takes the smallest, locks that shard alone, and looks again if the shard's oldest entry is no longer that one.
 
-use std::ops::{Add, Sub};
 use sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 
 use crate::Inner;
@@ -13,48 +12,10 @@ use crate::budget::ByteLimit;
 use crate::flow::Flow;
 use crate::list::NO_TICK;
 use crate::negatives;
+use crate::totals::Totals;
 
 /// Entries that one insert evicts at most beyond what it owes itself, after a limit was lowered: some 15 us of work.
 pub(crate) const EXTRA_EVICTIONS: usize = 64;
-
-/// What is held or what a step has changed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Totals {
-    pub(crate) entries: i64,
-    pub(crate) bytes: i64,
-    /// Of the entries, keys without a value.
-    pub(crate) negatives: i64,
-}
-
-impl Totals {
-    pub(crate) fn new(entries: usize, bytes: u64, negatives: usize) -> Totals {
-        Totals { entries: entries as i64, bytes: bytes as i64, negatives: negatives as i64 }
-    }
-}
-
-impl Add for Totals {
-    type Output = Totals;
-
-    fn add(self, other: Totals) -> Totals {
-        Totals {
-            entries: self.entries + other.entries,
-            bytes: self.bytes + other.bytes,
-            negatives: self.negatives + other.negatives,
-        }
-    }
-}
-
-impl Sub for Totals {
-    type Output = Totals;
-
-    fn sub(self, other: Totals) -> Totals {
-        Totals {
-            entries: self.entries - other.entries,
-            bytes: self.bytes - other.bytes,
-            negatives: self.negatives - other.negatives,
-        }
-    }
-}
 
 /// The limits and the totals of the whole cache.
 ///

@@ -13,17 +13,18 @@ use sync::{Mutex, MutexGuard};
 
 use crate::MOST_SENT;
 use crate::budget::{charge, charge_beside};
+use crate::departure::{Departure, Gone};
 use crate::entry::Entry;
 use crate::flight::Flight;
 use crate::held::{FillState, Registered, Released, Send};
 use crate::index::Index;
 use crate::list::{List, NO_TICK, Tag};
-use crate::moment::{Death, Moment};
+use crate::moment::Moment;
 use crate::negatives::Negatives;
 use crate::others::Others;
-use crate::room::Totals;
 use crate::stats::Stats;
 use crate::sweep::SweepRound;
+use crate::totals::Totals;
 use crate::view::View;
 
 /// The entries and fills of some of the keys.
@@ -55,32 +56,6 @@ pub(crate) enum Probed {
     /// An entry that was dead. It has been removed; the totals are what that changed.
     Dead(Gone, Totals),
     Absent,
-}
-
-/// What has left: to be dropped after the lock.
-pub(crate) struct Gone {
-    pub(crate) first: Entry,
-    /// What stood beside it.
-    pub(crate) others: Option<Vec<Entry>>,
-}
-
-/// Why an entry leaves.
-#[derive(Clone, Copy)]
-pub(crate) enum Departure {
-    Replaced,
-    Evicted,
-    Expired,
-    Invalidated,
-    Flushed,
-}
-
-impl From<Death> for Departure {
-    fn from(death: Death) -> Departure {
-        match death {
-            Death::Expired => Departure::Expired,
-            Death::Flushed => Departure::Flushed,
-        }
-    }
 }
 
 impl<E> Shard<E> {

@@ -1,8 +1,9 @@
 //! Reclaiming the dead in the background, in steps that are bounded in slots and in the time a shard stays locked.
 
+use crate::departure::{Departure, Gone};
 use crate::list::List;
 use crate::moment::{Death, Moment, coarse};
-use crate::shard::{Departure, Gone, Shard};
+use crate::shard::Shard;
 use crate::{Cache, Inner};
 
 /// Slots visited while a shard is locked, about 1 us when nothing is dead and some 10 us when all is.

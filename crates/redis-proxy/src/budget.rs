@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::clock::now_ns;
-use crate::readthrough::Store;
+use crate::store::Store;
 
 /// The part of the budget that may be fetched between two looks at the resident size.
 const LOOKS_A_BUDGET: u64 = 64;

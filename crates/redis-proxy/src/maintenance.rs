@@ -8,7 +8,7 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use crate::budget::{Budget, resident_bytes};
 use crate::clock::now_ns;
-use crate::readthrough::Store;
+use crate::store::Store;
 use crate::worker::{Worker, clients};
 
 const PERIOD: Duration = Duration::from_millis(100);

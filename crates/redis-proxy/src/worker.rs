@@ -23,8 +23,9 @@ use crate::front::resp::{Registry, RespFront, RespSettings};
 use crate::front::{Fronts, Speaks};
 use crate::lanes::{Anonymous, Bounds, Lanes};
 use crate::places::Place;
-use crate::readthrough::{FillSink, Link, PartitionTable, PlainTicket, ReadThrough, Readers, Store};
+use crate::readthrough::{FillSink, Link, PartitionTable, PlainTicket, ReadThrough, Readers};
 use crate::stats::{LaneStats, WorkerStats};
+use crate::store::Store;
 use crate::vanished::Present;
 use crate::vital;
 

@@ -24,8 +24,9 @@ use self::exposition::Format;
 use crate::front::resp::Registry;
 use crate::lanes::Bounds;
 use crate::listener::Door;
-use crate::readthrough::{Link, PartitionTable, Store};
+use crate::readthrough::{Link, PartitionTable};
 use crate::shutdown::Draining;
+use crate::store::Store;
 use crate::vital;
 use crate::worker::Worker;
 

@@ -21,8 +21,8 @@ mod written;
 use std::sync::Arc;
 use std::time::Duration;
 
-use cache::{Cache, Lookup, Need, Partition};
 pub(crate) use cache::{Entry, Outcome, Stored};
+use cache::{Lookup, Need, Partition};
 use tokio::sync::oneshot;
 use upstream::Upstream;
 
@@ -40,14 +40,12 @@ use crate::budget::Budget;
 use crate::clock::now_ns;
 use crate::failure::Failure;
 use crate::stats::WorkerStats;
+use crate::store::Store;
 
 /// How often those are looked for that have not been used for `idle`.
 pub(crate) fn period(idle: Duration) -> Duration {
     (idle / 4).clamp(Duration::from_millis(10), Duration::from_secs(1))
 }
-
-/// The cache as this program uses it: waiters of a failed fill get a [`Failure`].
-pub(crate) type Store = Cache<Failure>;
 
 /// A worker's way to what one user may read in one database: the shared cache, and the connection that its misses
 /// travel on.

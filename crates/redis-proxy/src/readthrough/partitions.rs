@@ -23,9 +23,10 @@ use tracing::{Instrument, error, error_span, info, warn};
 use upstream::{Backend, Credentials, Endpoint, Proven, Secret, Upstream};
 
 use super::link::{Link, LinkSettings, LinkThread, ThrownOut};
-use super::{PlainTicket, ReadThrough, Store, Way};
+use super::{PlainTicket, ReadThrough, Way};
 use crate::budget::Budget;
 use crate::stats::WorkerStats;
+use crate::store::Store;
 use crate::vital;
 
 /// The user that a client is who names none.

@@ -5,7 +5,7 @@
 
 use mutant::Mutant;
 
-use super::Store;
+use crate::store::Store;
 
 /// What must leave the cache before the answer to a command is delivered, whatever that answer is.
 pub(crate) struct Written {

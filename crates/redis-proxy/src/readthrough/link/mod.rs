@@ -44,11 +44,12 @@ use self::promise::{LinkState, Promise};
 use self::sink::LinkTicket;
 pub(crate) use self::sink::time_left_ns;
 pub(crate) use self::tend::LinkThread;
-use super::{Detail, FillSink, PlainTicket, ReadOptions, Store, Words, aging};
+use super::{Detail, FillSink, PlainTicket, ReadOptions, Words, aging};
 use crate::budget::Budget;
 use crate::clock::{nanos, now_ns};
 use crate::failure::Failure;
 use crate::stats::WorkerStats;
+use crate::store::Store;
 
 /// Entries of a lost connection are fetched anew as they are hit: this many at a time.
 const MOST_REFILLS: usize = 64;

@@ -20,7 +20,8 @@ use super::touch::Touch;
 use super::{Link, LinkSettings, Promise};
 use crate::budget::Budget;
 use crate::clock::now_ns;
-use crate::readthrough::{PlainTicket, Store};
+use crate::readthrough::PlainTicket;
+use crate::store::Store;
 use crate::vital::{self, Alive};
 
 /// Heartbeats in the time that a hit may be old: the lease is renewed well before a hit would be refused.
