@@ -14,7 +14,7 @@ use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::spawn_local;
 use tracing::{Instrument, error_span};
-use upstream::{Backend, Driver, Endpoint};
+use upstream::Endpoint;
 
 use crate::budget::Budget;
 use crate::buffer_pool::BufferPool;
@@ -23,7 +23,7 @@ use crate::front::resp::{Registry, RespFront, RespSettings};
 use crate::front::{Fronts, Speaks};
 use crate::lanes::{Anonymous, Bounds, Lanes};
 use crate::places::Place;
-use crate::readthrough::{FillSink, Link, PartitionTable, PlainTicket, ReadThrough, Readers};
+use crate::readthrough::{HttpReads, OwnConnection, PartitionTable, ReadThrough, Readers};
 use crate::stats::{LaneStats, WorkerStats};
 use crate::store::Store;
 use crate::vanished::Present;
@@ -34,14 +34,6 @@ enum Order {
     Serve(TcpStream, Speaks, Place),
     Drain,
     End,
-}
-
-/// How workers reach Redis for the HTTP front.
-pub(crate) enum Way {
-    /// Mode `ttl`: each by a connection of its own.
-    Own(Arc<Backend>),
-    /// Modes `tracking` and `strict`: all by the same links.
-    Linked { links: Arc<[Arc<Link>]>, strict: bool },
 }
 
 /// A running worker, as the other threads see it.
@@ -57,7 +49,7 @@ pub(crate) struct Worker {
 
 /// What the fronts of all workers are made from.
 #[derive(Clone)]
-pub(crate) struct Plan {
+pub(crate) struct FrontParts {
     pub(crate) http: HttpSettings,
     pub(crate) resp: RespSettings,
     /// Where lanes lead.
@@ -70,7 +62,7 @@ pub(crate) struct Plan {
     pub(crate) present: Arc<Present>,
 }
 
-impl Plan {
+impl FrontParts {
     fn fronts(&self, read: ReadThrough, stats: Arc<WorkerStats>, lane_stats: Arc<LaneStats>) -> Fronts {
         let buffers = Rc::new(BufferPool::default());
         let lanes = Lanes::new(
@@ -99,26 +91,17 @@ impl Worker {
         number: usize,
         store: &Store,
         budget: Option<&Arc<Budget>>,
-        way: &Way,
-        plan: &Plan,
+        reads: &HttpReads,
+        parts: &FrontParts,
     ) -> io::Result<(Worker, JoinHandle<()>)> {
         let (stats, lane_stats) = (Arc::new(WorkerStats::default()), Arc::new(LaneStats::default()));
-        let (read, own) = match way {
-            Way::Own(redis) => {
-                let (upstream, driver) = upstream::connect(redis);
-                let sink = ReadThrough::sink(&upstream, &stats, budget.cloned());
-                (ReadThrough::aging(store.clone(), upstream, stats.clone()), Some((driver, sink)))
-            }
-            Way::Linked { links, strict } => {
-                (ReadThrough::linked(store.clone(), links.clone(), *strict, stats.clone()), None)
-            }
-        };
+        let (read, own) = reads.of_worker(store, budget, &stats);
         let clients = Arc::new(AtomicUsize::new(0));
         let (orders, inbox) = unbounded_channel();
         let (started, outcome) = std::sync::mpsc::sync_channel(1);
         let thread = {
             let (read, stats, lane_stats) = (read.clone(), stats.clone(), lane_stats.clone());
-            let plan = plan.clone();
+            let parts = parts.clone();
             vital::spawn(format!("worker-{number}"), move |alive| {
                 // Made on the thread it runs on: a local runtime does not move.
                 let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default());
@@ -131,8 +114,8 @@ impl Worker {
                     }
                 };
                 drop(started.send(Ok(())));
-                let present = plan.present.clone();
-                let fronts = plan.fronts(read, stats, lane_stats);
+                let present = parts.present.clone();
+                let fronts = parts.fronts(read, stats, lane_stats);
                 runtime.block_on(alive.during(work(number, own, fronts, present, inbox)));
                 // A name that is being looked up would hold us until the resolver gives up.
                 runtime.shutdown_background();
@@ -178,13 +161,13 @@ pub(crate) fn clients(workers: &[Worker]) -> usize {
 
 async fn work(
     number: usize,
-    own: Option<(Driver<PlainTicket>, FillSink)>,
+    own: Option<OwnConnection>,
     fronts: Fronts,
     present: Arc<Present>,
     mut inbox: UnboundedReceiver<Order>,
 ) {
-    if let Some((driver, sink)) = own {
-        let driving = driver.run(sink).instrument(error_span!("worker", number));
+    if let Some(connection) = own {
+        let driving = connection.run().instrument(error_span!("worker", number));
         spawn_local(vital::task("a worker's connection to redis", driving));
     }
     let running = fronts.clone();

@@ -10,6 +10,7 @@
 
 mod aging;
 mod fetched;
+mod http_reads;
 mod lent;
 mod link;
 mod partitions;
@@ -26,7 +27,8 @@ use cache::{Lookup, Need, Partition};
 use tokio::sync::oneshot;
 use upstream::Upstream;
 
-pub(crate) use self::aging::{FillSink, PlainTicket};
+use self::aging::{FillSink, PlainTicket};
+pub(crate) use self::http_reads::{HttpReads, OwnConnection};
 pub(crate) use self::lent::Lent;
 pub(crate) use self::link::{Delivery, Link, LinkCounts, LinkSettings, LinkThread, time_left_ns};
 use self::partitions::Hold;
@@ -36,7 +38,6 @@ pub(crate) use self::readers::Readers;
 use self::waiting::Again;
 pub(crate) use self::waiting::{Answered, Waiting};
 pub(crate) use self::written::Written;
-use crate::budget::Budget;
 use crate::clock::now_ns;
 use crate::failure::Failure;
 use crate::stats::WorkerStats;
@@ -119,44 +120,6 @@ pub(crate) fn may_be_newest(outcome: &Outcome<Failure>, keeps_order: bool) -> bo
 }
 
 impl ReadThrough {
-    /// Mode `ttl`: misses travel on `upstream`.
-    pub(crate) fn aging(store: Store, upstream: Upstream<PlainTicket>, stats: Arc<WorkerStats>) -> Self {
-        ReadThrough {
-            store,
-            partition: Partition::OWN,
-            way: Way::Own(upstream),
-            strict: false,
-            stats,
-            _hold: None,
-        }
-    }
-
-    /// Modes `tracking` and `strict`: a key's misses travel on one of `links`, always the same.
-    pub(crate) fn linked(
-        store: Store,
-        links: Arc<[Arc<Link>]>,
-        strict: bool,
-        stats: Arc<WorkerStats>,
-    ) -> Self {
-        ReadThrough {
-            store,
-            partition: Partition::OWN.leased(),
-            way: Way::Linked(links),
-            strict,
-            stats,
-            _hold: None,
-        }
-    }
-
-    /// Where the replies of the worker's own connection go, in mode `ttl`.
-    pub(crate) fn sink(
-        upstream: &Upstream<PlainTicket>,
-        stats: &Arc<WorkerStats>,
-        budget: Option<Arc<Budget>>,
-    ) -> FillSink {
-        FillSink::new(upstream, stats, budget)
-    }
-
     /// Asks for the value of `key`. Never waits.
     pub(crate) fn get(&self, key: &[u8], asked: ReadOptions) -> ReadOutcome {
         self.ask(Question::value(key), asked)

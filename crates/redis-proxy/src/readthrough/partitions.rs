@@ -22,8 +22,9 @@ use tokio::time::{MissedTickBehavior, interval};
 use tracing::{Instrument, error, error_span, info, warn};
 use upstream::{Backend, Credentials, Endpoint, Proven, Secret, Upstream};
 
+use super::Way;
+use super::aging::{FillSink, PlainTicket};
 use super::link::{Link, LinkSettings, LinkThread, ThrownOut};
-use super::{PlainTicket, ReadThrough, Way};
 use crate::budget::Budget;
 use crate::stats::WorkerStats;
 use crate::store::Store;
@@ -322,7 +323,7 @@ impl PartitionTable {
         stats: &Arc<WorkerStats>,
     ) -> (Upstream<PlainTicket>, oneshot::Sender<()>) {
         let (upstream, driver) = upstream::connect(backend);
-        let sink = ReadThrough::sink(&upstream, stats, self.budget.clone());
+        let sink = FillSink::new(&upstream, stats, self.budget.clone());
         let driving = driver.run(sink).instrument(error_span!("reader", partition = partition.number()));
         let (stop, stopped) = oneshot::channel::<()>();
         spawn_local(vital::task("a reader's connection to redis", async move {

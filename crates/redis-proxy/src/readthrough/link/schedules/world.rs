@@ -23,7 +23,7 @@ use super::redis::{KEYS, Redis};
 use super::wire::lay_wire;
 use super::{Explored, count};
 use crate::clock::{now_ns, start};
-use crate::readthrough::{ReadOptions, ReadOutcome, ReadThrough};
+use crate::readthrough::{HttpReads, ReadOptions, ReadOutcome, ReadThrough};
 
 const READERS: usize = 2;
 const HERD: usize = 5;
@@ -84,7 +84,8 @@ impl World {
             thrown_out: Default::default(),
         };
         let link = Arc::new(Link::new(store.clone(), None, (upstream, detour), settings));
-        let reads = ReadThrough::linked(store, Arc::new([link.clone()]), strict, Arc::default());
+        let reads = HttpReads::Linked { links: Arc::new([link.clone()]), strict };
+        let (reads, _) = reads.of_worker(&store, None, &Arc::default());
         World {
             redis: Arc::default(),
             link,

@@ -5,6 +5,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tracing::warn;
 
 use crate::config::{Mode, Settings};
+use crate::error::Error;
 use crate::lanes::KEPT_PINS;
 use crate::listener::MOST_REFUSALS;
 use crate::places::MOST_FAREWELLS;
@@ -20,8 +21,30 @@ const FILES_A_READER: usize = 2;
 /// Clients at a time at the least.
 const LEAST_CLIENTS: usize = 2;
 
+/// Raises the limit and lowers what `settings` ask for to what it allows, with a warning each. Returns how many users and
+/// databases of Redis clients may be cached for.
+///
+/// # Errors
+/// The program would serve nobody: the limit is to be raised.
+pub(crate) fn fit(settings: &mut Settings) -> Result<usize, Error> {
+    let (limit, needed) = (raise(), needed(settings));
+    if limit < needed {
+        return Err(Error::Files { limit, needed });
+    }
+    let mut links = 0;
+    if settings.resp_port.is_some() {
+        (settings.max_pinned, settings.max_lanes) = fit_links(limit, settings.max_pinned, settings.max_lanes);
+        links = settings.max_pinned + settings.max_lanes + settings.workers * KEPT_PINS;
+    }
+    let (most_readers, of_readers) = readers(limit, settings);
+    let left = limit.saturating_sub(links + of_readers);
+    (settings.max_clients, settings.max_waiting) =
+        fit_clients(left, settings.workers, settings.max_clients, settings.max_waiting);
+    Ok(most_readers)
+}
+
 /// Raises the soft limit to the hard one and returns it; `usize::MAX` where there is none.
-pub(crate) fn raise_limit() -> usize {
+fn raise() -> usize {
     let limit = getrlimit(Resource::Nofile);
     let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
     let now = match setrlimit(Resource::Nofile, raised) {
@@ -35,7 +58,7 @@ pub(crate) fn raise_limit() -> usize {
 }
 
 /// The files without which the program would listen and serve nobody. Short of more it only serves fewer at a time.
-pub(crate) fn needed(settings: &Settings) -> usize {
+fn needed(settings: &Settings) -> usize {
     let Settings { workers, max_pinned, max_lanes, .. } = *settings;
     // Those of Redis clients start with their first read.
     let has_links = settings.coherence.mode != Mode::Ttl || settings.resp_port.is_some();
@@ -52,7 +75,7 @@ pub(crate) fn needed(settings: &Settings) -> usize {
 }
 
 /// MAX_PINNED and MAX_LANES as `files` allow them, lowered with a warning: a quarter of the files at most.
-pub(crate) fn fit_links(files: usize, max_pinned: usize, max_lanes: usize) -> (usize, usize) {
+fn fit_links(files: usize, max_pinned: usize, max_lanes: usize) -> (usize, usize) {
     let room = files / 4;
     if max_pinned.saturating_add(max_lanes) <= room {
         return (max_pinned, max_lanes);
@@ -70,7 +93,7 @@ pub(crate) fn fit_links(files: usize, max_pinned: usize, max_lanes: usize) -> (u
 
 /// How many users and databases of Redis clients may be cached for, and the files that those beyond the first take: an eighth
 /// of `files` at most.
-pub(crate) fn readers(files: usize, settings: &Settings) -> (usize, usize) {
+fn readers(files: usize, settings: &Settings) -> (usize, usize) {
     let of_one = match settings.resp_coherence.filter(|_| settings.resp_port.is_some()) {
         None => return (1, 0),
         Some(Mode::Ttl) => settings.workers * FILES_A_READER,
@@ -85,7 +108,7 @@ fn readers_of(files: usize, of_one: usize) -> (usize, usize) {
 }
 
 /// MAX_CLIENTS and MAX_WAITING as `files` allow them, lowered with a warning.
-pub(crate) fn fit(files: usize, workers: usize, max_clients: usize, max_waiting: usize) -> (usize, usize) {
+fn fit_clients(files: usize, workers: usize, max_clients: usize, max_waiting: usize) -> (usize, usize) {
     let room =
         files.saturating_sub(OTHERS + MOST_REFUSALS + MOST_FAREWELLS + workers * FILES_A_WORKER).max(2);
     if max_clients.saturating_add(max_waiting) <= room {
@@ -114,7 +137,7 @@ pub(crate) fn fit(files: usize, workers: usize, max_clients: usize, max_waiting:
 
 #[cfg(test)]
 mod tests {
-    use super::{fit, fit_links, readers_of};
+    use super::{fit_clients, fit_links, readers_of};
 
     #[test]
     fn readers_beside_the_first_take_an_eighth_of_the_files_at_most() {
@@ -133,12 +156,12 @@ mod tests {
 
     #[test]
     fn clients_and_waiting_fit_the_files() {
-        assert_eq!(fit(20_000, 2, 10_000, 1_024), (10_000, 1_024));
-        assert_eq!(fit(usize::MAX, 2, 10_000, 1_024), (10_000, 1_024));
-        let (clients, waiting) = fit(1_024, 2, 10_000, 1_024);
+        assert_eq!(fit_clients(20_000, 2, 10_000, 1_024), (10_000, 1_024));
+        assert_eq!(fit_clients(usize::MAX, 2, 10_000, 1_024), (10_000, 1_024));
+        let (clients, waiting) = fit_clients(1_024, 2, 10_000, 1_024);
         assert!(clients + waiting <= 1_024 - 396, "{clients} + {waiting}");
         assert!(clients >= 500 && waiting >= 64);
-        let (clients, _) = fit(0, 64, 10, 10);
+        let (clients, _) = fit_clients(0, 64, 10, 10);
         assert!(clients >= 1);
     }
 }

@@ -1,0 +1,67 @@
+//! What each front promises: from the settings to what links and readers are to keep.
+
+use std::sync::Arc;
+
+use tracing::warn;
+
+use crate::clock::nanos;
+use crate::config::{Coherence, Mode, Settings};
+use crate::readthrough::{ClientReads, Delivery, LinkSettings};
+
+/// Redis' default of `tracking-table-max-keys`.
+const TRACKED_KEYS: usize = 1_000_000;
+
+/// What Redis clients are promised; none if nobody asks or all is passed on.
+pub(crate) fn client_mode(settings: &Settings) -> Option<Mode> {
+    settings.resp_coherence.filter(|_| settings.resp_port.is_some())
+}
+
+/// How reads of Redis clients are kept, for at most `most_readers` users and databases.
+pub(crate) fn client_reads(
+    settings: &Settings,
+    most_readers: usize,
+    delivery: &Arc<Delivery>,
+) -> ClientReads {
+    let mode = client_mode(settings);
+    ClientReads {
+        linked: mode.and_then(|mode| link_settings(settings, mode, delivery)),
+        most_readers,
+        strict: mode == Some(Mode::Strict),
+        shared: mode.is_some_and(|mode| mode.is_proven() == settings.coherence.mode.is_proven()),
+    }
+}
+
+/// What the links of the HTTP front are to keep; none in mode `ttl`.
+pub(crate) fn http_links(settings: &Settings, delivery: &Arc<Delivery>) -> Option<LinkSettings> {
+    link_settings(settings, settings.coherence.mode, delivery)
+}
+
+/// Warns where more is to be tracked than Redis tracks by default.
+pub(crate) fn check_capacity(settings: &Settings) {
+    let modes = [Some(settings.coherence.mode), client_mode(settings)];
+    if settings.capacity > TRACKED_KEYS && modes.iter().flatten().any(|mode| mode.is_proven()) {
+        warn!(
+            capacity = settings.capacity,
+            "CAPACITY is above the keys that Redis tracks by default: raise its tracking-table-max-keys as well"
+        );
+    }
+}
+
+/// What links for this mode are to keep; none in mode `ttl`.
+fn link_settings(settings: &Settings, mode: Mode, delivery: &Arc<Delivery>) -> Option<LinkSettings> {
+    let Coherence { mode: of_http, max_staleness, links, canary_key, .. } = &settings.coherence;
+    let by_age = [Some(*of_http), client_mode(settings)].contains(&Some(Mode::Ttl));
+    mode.is_proven().then(|| LinkSettings {
+        links: *links,
+        mode: mode.name(),
+        apart: by_age,
+        max_staleness_ns: nanos(*max_staleness),
+        canary_key: canary_key.as_ref().map(|key| key.as_bytes().into()),
+        delivery: delivery.clone(),
+        relies: false,
+        large_bytes: settings.max_value_bytes,
+        large_life_ns: nanos(settings.global_expiry),
+        _part: None,
+        thrown_out: Default::default(),
+    })
+}

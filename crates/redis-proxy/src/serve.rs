@@ -1,0 +1,261 @@
+//! The program between its settings and its end: built, opened, run until a signal, ended.
+
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use cache::Limits;
+use tokio::sync::watch;
+use tokio::task;
+use tokio::time::{sleep, timeout};
+use tracing::{info, warn};
+use upstream::Backend;
+
+use crate::admin::{self, Watched};
+use crate::budget::Budget;
+use crate::clock::Notice;
+use crate::coherence::{check_capacity, client_mode, client_reads, http_links};
+use crate::config::{Mode, Settings};
+use crate::error::{Ended, Error};
+use crate::front::http::HttpSettings;
+use crate::front::resp::{Registry, RespSettings};
+use crate::front::{Refusals, Speaks};
+use crate::lanes::{Anonymous, Bounds};
+use crate::listener::{Door, accept};
+use crate::maintenance::maintain;
+use crate::places::Places;
+use crate::ports::{Ports, address_of};
+use crate::readthrough::{Delivery, HttpReads, Link, LinkThread, PartitionTable, period};
+use crate::shutdown::{Draining, Signals};
+use crate::store::Store;
+use crate::vanished::{Patience, Present};
+use crate::vital::{self, Alive};
+use crate::worker::{FrontParts, Worker, clients};
+
+/// Serves on `ports` until a signal ends it or a part of the program dies; caches for `most_readers` users and databases.
+///
+/// # Errors
+/// The system has no thread to give.
+pub(crate) async fn serve(
+    settings: &Settings,
+    most_readers: usize,
+    ports: Ports,
+    mut signals: Signals,
+) -> Result<Ended, Error> {
+    let alive = Alive::new("main");
+    let program = open(build(settings, most_readers), settings, ports)?;
+    match run(&alive, &mut signals).await {
+        Some(signal) => Ok(end(program, settings, signal, &alive, signals).await),
+        None => Ok(Ended::Broken),
+    }
+}
+
+/// What the program consists of, before anything of it runs.
+struct Built {
+    store: Store,
+    budget: Option<Arc<Budget>>,
+    redis: Arc<Backend>,
+    delivery: Arc<Delivery>,
+    door: Arc<Door>,
+    parts: FrontParts,
+}
+
+fn build(settings: &Settings, most_readers: usize) -> Built {
+    let store = Store::new(Limits {
+        capacity: settings.capacity,
+        capacity_bytes: settings.capacity_bytes,
+        expiry: settings.global_expiry,
+        max_value_bytes: settings.max_value_bytes,
+        shards: None,
+    });
+    let budget = settings.capacity_bytes.map(|bytes| Budget::new(store.clone(), bytes));
+    let redis = Backend::new(settings.redis.clone(), settings.max_inflight);
+    let delivery = Arc::default();
+    let registry = Arc::new(Registry::default());
+    let clients = registry.clone();
+    let partitions = PartitionTable::new(
+        store.clone(),
+        budget.clone(),
+        settings.redis.clone(),
+        redis.clone(),
+        client_reads(settings, most_readers, &delivery),
+        Arc::new(move |user: &str| clients.throw_out(user)),
+    );
+    let notice = Arc::<Notice>::default();
+    let places = Places::new(settings.max_clients, notice.clone());
+    let parts = FrontParts {
+        partitions,
+        http: HttpSettings::new(settings, notice),
+        resp: RespSettings::new(settings),
+        endpoint: settings.redis.clone(),
+        registry,
+        bounds: Bounds::new(settings.max_pinned, settings.max_lanes, settings.resp_unread_bytes),
+        anonymous: Arc::new(Anonymous::new(settings.anonymous_proof)),
+        present: Present::new(Patience {
+            http: settings.client_unacked_timeout.max(settings.write_timeout),
+            resp: settings.client_unacked_timeout,
+        }),
+    };
+    let door = Arc::new(Door::new(places, settings.max_waiting, settings.client_wait));
+    Built { store, budget, redis, delivery, door, parts }
+}
+
+/// The program while it serves.
+struct Open {
+    workers: Arc<[Worker]>,
+    worker_threads: Vec<JoinHandle<()>>,
+    link_threads: Vec<LinkThread>,
+    partitions: Arc<PartitionTable>,
+    door: Arc<Door>,
+    draining: Arc<Draining>,
+    /// Dropped, it ends the acceptors.
+    stop: watch::Sender<()>,
+    acceptors: Vec<task::JoinHandle<()>>,
+}
+
+/// Starts every thread and task, and lets clients in last.
+fn open(built: Built, settings: &Settings, ports: Ports) -> Result<Open, Error> {
+    let (links, link_threads): (Vec<_>, _) = start_links(&built, settings)?.into_iter().unzip();
+    let links: Arc<[_]> = links.into();
+    let (workers, worker_threads): (Vec<_>, _) = start_workers(&built, settings, &links)?.into_iter().unzip();
+    let workers: Arc<[_]> = workers.into();
+    let Built { store, budget, door, parts, .. } = built;
+    let draining = Arc::new(Draining::default());
+    tell(settings, &ports);
+    let data_ports = ports.data_numbers();
+    if let Some(listener) = ports.admin {
+        let watched = Watched {
+            store: store.clone(),
+            workers: workers.clone(),
+            links,
+            partitions: parts.partitions.clone(),
+            door: door.clone(),
+            draining: draining.clone(),
+            registry: parts.registry.clone(),
+            bounds: parts.bounds.clone(),
+        };
+        admin::start(listener, watched).map_err(Error::System)?;
+    }
+    let maintaining = maintain(store, workers.clone(), budget);
+    tokio::spawn(vital::task("the maintenance of the cache", maintaining));
+    let watching = parts.present.clone().watch(data_ports);
+    tokio::spawn(vital::task("the watch for clients that are gone", watching));
+    let tending = parts.partitions.clone().tend(period(settings.resp_lane_idle));
+    tokio::spawn(vital::task("the partitions", tending));
+
+    let (stop, stopped) = watch::channel(());
+    let refusals = Refusals(Arc::new(parts.http));
+    let acceptors = [(ports.http, Speaks::Http), (ports.resp, Speaks::Resp)].into_iter().filter_map(
+        |(listener, speaks)| {
+            let (door, workers, refusals) = (door.clone(), workers.clone(), refusals.clone());
+            let accepting = accept(listener?, speaks, door, workers, refusals, until(stopped.clone()));
+            Some(tokio::spawn(vital::task("an acceptor", async {
+                if let Err(error) = accepting.await {
+                    vital::lost("an acceptor", error);
+                }
+            })))
+        },
+    );
+    let acceptors = acceptors.collect();
+    let partitions = parts.partitions;
+    Ok(Open { workers, worker_threads, link_threads, partitions, door, draining, stop, acceptors })
+}
+
+/// The tracked links that the HTTP front needs; none in mode `ttl`.
+fn start_links(built: &Built, settings: &Settings) -> Result<Vec<(Arc<Link>, LinkThread)>, Error> {
+    check_capacity(settings);
+    let Some(link) = http_links(settings, &built.delivery) else {
+        return Ok(Vec::new());
+    };
+    let (store, budget, plain) = (&built.store, built.budget.as_ref(), &built.redis);
+    let tracked = plain.tracked_beside(settings.redis.clone());
+    (0..link.links)
+        .map(|number| LinkThread::start(number, store, budget, &tracked, plain, link.clone()))
+        .collect::<Result<_, _>>()
+        .map_err(Error::System)
+}
+
+fn start_workers(
+    built: &Built,
+    settings: &Settings,
+    links: &Arc<[Arc<Link>]>,
+) -> Result<Vec<(Worker, JoinHandle<()>)>, Error> {
+    let reads = match settings.coherence.mode {
+        Mode::Ttl => HttpReads::Own(built.redis.clone()),
+        mode => HttpReads::Linked { links: links.clone(), strict: mode == Mode::Strict },
+    };
+    (0..settings.workers)
+        .map(|number| Worker::start(number, &built.store, built.budget.as_ref(), &reads, &built.parts))
+        .collect::<Result<_, _>>()
+        .map_err(Error::System)
+}
+
+fn tell(settings: &Settings, ports: &Ports) {
+    info!(
+        http = address_of(ports.http.as_ref()),
+        resp = address_of(ports.resp.as_ref()),
+        admin = address_of(ports.admin.as_ref()),
+        redis = %settings.redis.address,
+        capacity = settings.capacity,
+        coherence = settings.coherence.mode.name(),
+        resp_coherence = client_mode(settings).map_or("off", Mode::name),
+        global_expiry = ?settings.global_expiry,
+        workers = settings.workers,
+        max_clients = settings.max_clients,
+        "listening"
+    );
+}
+
+/// Ready once the other half is dropped.
+async fn until(mut stopped: watch::Receiver<()>) {
+    // An error is the sender's end.
+    let _ = stopped.changed().await;
+}
+
+/// Serves until a signal asks for the end; none where a part of the program has died.
+async fn run(alive: &Alive, signals: &mut Signals) -> Option<&'static str> {
+    tokio::select! {
+        (signal, _) = alive.during(signals.next()) => Some(signal),
+        () = vital::death() => None,
+    }
+}
+
+/// Lets all clients go, as long as that may take; at once after a second signal.
+async fn end(program: Open, settings: &Settings, signal: &str, alive: &Alive, mut signals: Signals) -> Ended {
+    info!(signal, delay = ?settings.shutdown_delay, "shutting down");
+    program.draining.start();
+    tokio::select! {
+        () = alive.during(drain(program, settings)) => Ended::Drained,
+        () = vital::death() => Ended::Broken,
+        (signal, number) = signals.next() => {
+            warn!(signal, "second signal: ending at once");
+            Ended::Signalled(number)
+        }
+    }
+}
+
+async fn drain(program: Open, settings: &Settings) {
+    let Open { workers, worker_threads, link_threads, partitions, door, stop, acceptors, .. } = program;
+    sleep(settings.shutdown_delay).await;
+    drop(stop);
+    let all_left = async {
+        for acceptor in acceptors {
+            // It ends by itself once told.
+            let _ = acceptor.await;
+        }
+        workers.iter().for_each(Worker::drain);
+        door.all_left().await;
+    };
+    if timeout(settings.shutdown_timeout, all_left).await.is_ok() {
+        info!("all clients answered");
+    } else {
+        warn!(clients = clients(&workers), "clients left unanswered after SHUTDOWN_TIMEOUT");
+    }
+    // Before a Redis of our own ends, so that nobody misses it.
+    workers.iter().for_each(Worker::end);
+    for thread in worker_threads {
+        // One that panicked has said so, and ends the program by that.
+        let _ = thread.join();
+    }
+    link_threads.into_iter().for_each(LinkThread::end);
+    partitions.end();
+}
