@@ -17,6 +17,7 @@ pub mod front;
 mod health;
 mod lanes;
 mod listener;
+mod live;
 mod logging;
 mod maintenance;
 mod places;
@@ -43,6 +44,7 @@ use tracing::{info, warn};
 use crate::config::Settings;
 pub use crate::error::{Ended, Error};
 pub use crate::health::check_health;
+use crate::live::{Live, LiveSettings};
 pub use crate::logging::last_word;
 use crate::ports::Ports;
 pub use crate::reload::Reread;
@@ -85,8 +87,11 @@ fn start(mut settings: Settings, reread: Reread) -> Result<Ended, Error> {
         let _runtime = runtime.enter();
         signals().map_err(Error::System)?
     };
-    runtime.spawn(vital::task("signals", attend(others, as_read, reread)));
-    let ended = runtime.block_on(serve(&settings, most_readers, ports, signals));
+    let live = Live::new(LiveSettings::of(&settings));
+    let reader = live.reader();
+    runtime.spawn(vital::task("the log's filter", logging::follow(reader.clone())));
+    runtime.spawn(vital::task("signals", attend(others, as_read, reread, live)));
+    let ended = runtime.block_on(serve(&settings, reader, most_readers, ports, signals));
     // A reload that waits for a file would hold us.
     runtime.shutdown_background();
     ended

@@ -21,6 +21,7 @@ use crate::front::resp::{Registry, RespSettings};
 use crate::front::{Refusals, Speaks};
 use crate::lanes::{Anonymous, Bounds};
 use crate::listener::{Door, accept};
+use crate::live::LiveReader;
 use crate::maintenance::maintain;
 use crate::places::Places;
 use crate::ports::{Ports, address_of};
@@ -37,12 +38,13 @@ use crate::worker::{FrontParts, Worker, clients};
 /// The system has no thread to give.
 pub(crate) async fn serve(
     settings: &Settings,
+    live: LiveReader,
     most_readers: usize,
     ports: Ports,
     mut signals: Signals,
 ) -> Result<Ended, Error> {
     let alive = Alive::new("main");
-    let program = open(build(settings, most_readers), settings, ports)?;
+    let program = open(build(settings, live, most_readers), settings, ports)?;
     match run(&alive, &mut signals).await {
         Some(signal) => Ok(end(program, settings, signal, &alive, signals).await),
         None => Ok(Ended::Broken),
@@ -59,7 +61,7 @@ struct Built {
     parts: FrontParts,
 }
 
-fn build(settings: &Settings, most_readers: usize) -> Built {
+fn build(settings: &Settings, live: LiveReader, most_readers: usize) -> Built {
     let store = Store::new(Limits {
         capacity: settings.capacity,
         capacity_bytes: settings.capacity_bytes,
@@ -83,6 +85,7 @@ fn build(settings: &Settings, most_readers: usize) -> Built {
     let notice = Arc::<Notice>::default();
     let places = Places::new(settings.max_clients, notice.clone());
     let parts = FrontParts {
+        live,
         partitions,
         http: HttpSettings::new(settings, notice),
         resp: RespSettings::new(settings),

@@ -22,6 +22,7 @@ use crate::front::http::{HttpFront, HttpSettings};
 use crate::front::resp::{Registry, RespFront, RespSettings};
 use crate::front::{Fronts, Speaks};
 use crate::lanes::{Anonymous, Bounds, Lanes};
+use crate::live::LiveReader;
 use crate::places::Place;
 use crate::readthrough::{HttpReads, OwnConnection, PartitionTable, ReadThrough, Readers};
 use crate::stats::{LaneStats, WorkerStats};
@@ -50,6 +51,7 @@ pub(crate) struct Worker {
 /// What the fronts of all workers are made from.
 #[derive(Clone)]
 pub(crate) struct FrontParts {
+    pub(crate) live: LiveReader,
     pub(crate) http: HttpSettings,
     pub(crate) resp: RespSettings,
     /// Where lanes lead.
@@ -76,7 +78,7 @@ impl FrontParts {
         let (resp, registry) = (self.resp.clone(), self.registry.clone());
         let readers = Readers::new(self.partitions.clone(), read.clone());
         Fronts {
-            http: HttpFront::new(read, stats, self.http.clone(), buffers.clone()),
+            http: HttpFront::new(read, stats, self.http.clone(), self.live.clone(), buffers.clone()),
             resp: RespFront::new(lanes, self.bounds.clone(), resp, registry, buffers, lane_stats, readers),
         }
     }

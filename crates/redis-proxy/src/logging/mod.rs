@@ -12,12 +12,14 @@ use std::sync::OnceLock;
 use std::thread;
 use std::time::Duration;
 
+use tracing::{info, warn};
 use tracing_subscriber::filter::ParseError;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Registry, fmt, reload};
 
 use crate::config::LogFormat;
+use crate::live::LiveReader;
 use crate::vital::lost;
 use queue::{LineWriter, LogThread, QUEUE, WRITER, write_now};
 
@@ -50,11 +52,24 @@ pub(crate) fn start(filter: &str, format: LogFormat) -> Result<(), ParseError> {
     Ok(())
 }
 
-/// Changes what is logged.
-///
+/// Takes over what is to be logged whenever that changes. Never ends.
+pub(crate) async fn follow(mut live: LiveReader) {
+    let mut log = live.now().log.clone();
+    loop {
+        let new = &live.changed().await.log;
+        if *new != log {
+            log.clone_from(new);
+            match set_filter(&log) {
+                Ok(()) => info!(log, "this is logged from now on"),
+                Err(error) => warn!(%error, "LOG is not reloaded"),
+            }
+        }
+    }
+}
+
 /// # Errors
 /// `filter` is not a filter of `tracing`, in words.
-pub(crate) fn filter(filter: &str) -> Result<(), String> {
+fn set_filter(filter: &str) -> Result<(), String> {
     let filter = EnvFilter::builder().parse(filter).map_err(|error| error.to_string())?;
     FILTER.get().map_or(Ok(()), |handle| handle.reload(filter)).map_err(|error| error.to_string())
 }

@@ -65,6 +65,45 @@ fn sighup_takes_over_what_is_logged_and_names_what_needs_a_restart() {
 }
 
 #[test]
+fn a_reload_reaches_every_worker_and_the_connections_that_are_open() {
+    const CLIENTS: usize = 8;
+    let redis = RedisServer::start();
+    let folder = tempfile::tempdir().unwrap();
+    let config = folder.path().join("config.toml");
+    let write = |text: &str| fs::write(&config, format!("redis_url = \"{}\"\n{text}", redis.url())).unwrap();
+    write("access_log = \"off\"\n");
+    let proxy = program().set("WORKERS", "4").set("LOG", "").arg("--config").arg(&config).start();
+    // Each goes to the worker with the fewest clients.
+    let mut clients: Vec<_> = (0..CLIENTS).map(|_| proxy.client()).collect();
+    let mut each_asks = || clients.iter_mut().for_each(|client| assert_eq!(client.get("/k").status, 404));
+    let reload = |text: &str, times: usize| {
+        write(text);
+        proxy.signal(Signal::HUP);
+        proxy.wait_log_count("\"reloaded\"", times, PATIENCE)
+    };
+    // A line that comes after all that were written before.
+    let logged = |times: usize| {
+        proxy.signal(Signal::USR1);
+        proxy.wait_log_count("SIGUSR1", times, PATIENCE);
+        proxy.log().iter().filter(|line| line.raw.contains("\"target\":\"access\"")).count()
+    };
+    each_asks();
+    assert_eq!(logged(1), 0);
+    assert_eq!(reload("access_log = 1\n", 1).field("changed"), Some("ACCESS_LOG"));
+    each_asks();
+    assert_eq!(logged(2), CLIENTS);
+
+    reload("access_log = 1\nlog = \"info,access=off\"\n", 2);
+    proxy.wait_log("this is logged from now on", PATIENCE);
+    each_asks();
+    reload("access_log = \"off\"\n", 3);
+    proxy.wait_log_count("this is logged from now on", 2, PATIENCE);
+    each_asks();
+    assert_eq!(logged(3), CLIENTS);
+    assert_eq!(proxy.stop().code(), Some(0));
+}
+
+#[test]
 fn sighup_says_that_the_password_file_has_changed_and_shows_no_password() {
     let redis = RedisServer::start();
     let password = tempfile::NamedTempFile::new().unwrap();

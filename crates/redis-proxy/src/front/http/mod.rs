@@ -28,6 +28,7 @@ use crate::buffer_pool::BufferPool;
 use crate::clock::{Notice, nanos};
 use crate::config::Settings;
 use crate::front::client::Drain;
+use crate::live::LiveReader;
 use crate::readthrough::ReadThrough;
 use crate::stats::WorkerStats;
 use head::HeadLimits;
@@ -46,8 +47,6 @@ pub(crate) struct HttpSettings {
     caching: [Box<[u8]>; 2],
     /// Whether `Cache-Control: no-cache` of a request is heeded.
     honor_no_cache: bool,
-    /// One request in this many is logged; 0 logs none.
-    access_log: u32,
     /// Random a process, so that logged hashes cannot be turned back by trying keys.
     log_key: (u64, u64),
     /// What all answers of the process have in common.
@@ -76,7 +75,6 @@ impl HttpSettings {
                 text.into_bytes().into()
             }),
             honor_no_cache: settings.coherence.honor_no_cache,
-            access_log: settings.access_log,
             log_key: random_key(),
             notice,
         }
@@ -97,6 +95,8 @@ pub(crate) struct HttpFront {
     read: ReadThrough,
     stats: Arc<WorkerStats>,
     settings: HttpSettings,
+    /// What may change meanwhile.
+    live: RefCell<LiveReader>,
     tail: RefCell<Tail>,
     /// Buffers lent to the connection whose turn it is; taken and given back within one poll.
     buffers: Rc<BufferPool>,
@@ -111,6 +111,7 @@ impl HttpFront {
         read: ReadThrough,
         stats: Arc<WorkerStats>,
         settings: HttpSettings,
+        live: LiveReader,
         buffers: Rc<BufferPool>,
     ) -> Rc<Self> {
         Rc::new(HttpFront {
@@ -118,6 +119,7 @@ impl HttpFront {
             stats,
             tail: RefCell::new(settings.tail()),
             settings,
+            live: RefCell::new(live),
             buffers,
             spare_key: Cell::default(),
             drain: Drain::default(),
@@ -138,11 +140,12 @@ impl HttpFront {
 
     /// The key's hash where this request is one that is logged.
     fn sample(&self, key: &[u8]) -> Option<u64> {
-        if self.settings.access_log == 0 {
+        let access_log = self.live.borrow_mut().now().access_log;
+        if access_log == 0 {
             return None;
         }
         let unlogged = self.unlogged.get() + 1;
-        if unlogged < self.settings.access_log {
+        if unlogged < access_log {
             self.unlogged.set(unlogged);
             return None;
         }
