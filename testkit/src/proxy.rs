@@ -140,7 +140,7 @@ impl Proxy {
         RawClient::connect(self.resp_address())
     }
 
-    /// The same, for whole commands and replies.
+    /// A new connection to it, for whole commands and replies.
     #[track_caller]
     pub fn redis_client(&self) -> RedisClient {
         RedisClient::connect(self.resp_address())

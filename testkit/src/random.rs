@@ -10,7 +10,7 @@ pub struct Random {
 }
 
 impl Random {
-    /// The same numbers for the same seed.
+    /// Numbers that are alike for one seed.
     pub fn new(seed: u64) -> Random {
         // Neighbouring seeds must not give neighbouring numbers (splitmix64's finaliser); zero is the one state that
         // never moves.

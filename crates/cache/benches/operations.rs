@@ -16,7 +16,7 @@ fn key(number: u64) -> [u8; 16] {
     u128::from(number).to_be_bytes()
 }
 
-/// The same numbers for every run, without a pattern that a processor could foresee.
+/// Numbers that are alike in every run, without a pattern that a processor could foresee.
 struct Dice(u64);
 
 impl Dice {

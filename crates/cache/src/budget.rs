@@ -21,7 +21,7 @@ pub(crate) fn charge(payload: usize) -> u64 {
     size_class(ALLOCATION_OVERHEAD + payload)
 }
 
-/// The same of an answer beside the first of its key, with its share of the table of those.
+/// What an answer beside the first of its key is charged, with its share of the table of those.
 pub(crate) fn charge_beside(payload: usize) -> u64 {
     charge(payload) + 64
 }

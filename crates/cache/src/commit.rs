@@ -29,7 +29,7 @@ impl<E> Cache<E> {
         (entry, stored)
     }
 
-    /// The same for the answer to a question.
+    /// Makes the answer to a question an entry, as [`store`](Self::store) does with a value.
     pub(crate) fn store_reply(
         &self,
         flight: &Arc<Flight<E>>,

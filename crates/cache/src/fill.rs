@@ -131,7 +131,7 @@ impl<E> Fill<E> {
         self.answer(Outcome::Found { entry, stored });
     }
 
-    /// The same of a key that does not exist. That is what is kept, because it answers many questions; the reply itself
+    /// The answer to the question about a key that does not exist. That is what is kept, because it answers many questions; the reply itself
     /// answers those who wait.
     pub fn replied_missing(mut self, reply: &[u8], keep: Keep, now_ns: u64) {
         let entry = commit::reply_of(&self.flight, reply, Keep::Not);

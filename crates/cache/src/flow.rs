@@ -115,7 +115,7 @@ impl<E> Inner<E> {
         others.into_iter().flatten().for_each(|other| self.follow_one(other));
     }
 
-    /// The same of an answer that was not kept.
+    /// An answer that was not kept may be held by readers.
     pub(crate) fn follow_one(&self, entry: Entry) {
         if entry.payload_len() >= FOLLOWED_LEAST && entry.is_shared() && self.room.budget.is_bounded() {
             self.room.flow.add(entry);

@@ -134,7 +134,7 @@ pub enum Lookup<E> {
     Wait(Waiter<E>),
     /// It must be fetched, by whoever holds the fill; the waiter learns how that ended.
     Miss(Fill<E>, Waiter<E>),
-    /// The same, but not yet: [`MOST_SENT`] fetches of it are on their way already, and none of them late enough.
+    /// It must be fetched, but not yet: [`MOST_SENT`] fetches of it are on their way already, and none of them late enough.
     Held(Held<E>, Waiter<E>),
 }
 
@@ -190,7 +190,7 @@ impl<E> Cache<E> {
         self.lookup_view(key, View::VALUE, |_| false, need, now_ns)
     }
 
-    /// The same for any view of a key. An answer of another view in the same partition that `or` accepts is as good; it
+    /// As [`lookup`](Self::lookup), for any view of a key. An answer of another view in the same partition that `or` accepts is as good; it
     /// is asked under a lock, so it must be quick.
     ///
     /// # Panics
@@ -294,7 +294,7 @@ impl<E> Cache<E> {
         self.peek_view(key, View::VALUE, now_ns)
     }
 
-    /// The same for any view of a key.
+    /// As [`peek`](Self::peek), for any view of a key.
     pub fn peek_view(&self, key: &[u8], view: View<'_>, now_ns: u64) -> Option<Entry> {
         let hash = self.0.hasher.hash(key);
         let shard = self.0.lock(hash);
@@ -362,7 +362,7 @@ impl<E> Cache<E> {
         })
     }
 
-    /// The same for what is held under leases, and fills of such: what its age alone holds stays.
+    /// As [`invalidate`](Self::invalidate), for what is held under leases, and fills of such: what its age alone holds stays.
     pub fn invalidate_leased(&self, key: &[u8]) -> bool {
         self.drop_key(key, Shard::unregister_leased, |shard, hash, at| shard.take_leased(key, hash, at))
     }

@@ -19,7 +19,7 @@ impl Need {
         Need { since_ns: since_ns.max(1), waits: false }
     }
 
-    /// The same for a reader that will wait for a proof.
+    /// Proven up to `since_ns`, for a reader that will wait for a proof.
     pub fn proven_since(since_ns: u64) -> Need {
         Need { waits: true, ..Need::since(since_ns) }
     }

@@ -254,7 +254,7 @@ impl<E> Shard<E> {
         Some(self.remove(slot, why))
     }
 
-    /// The same for the answers that are held under leases: those held for their age alone stay.
+    /// Removes the answers about a key that are held under leases: those held for their age alone stay.
     pub(crate) fn take_leased(&mut self, key: &[u8], hash: u64, at: &Moment) -> Option<Gone> {
         let (_, first) = self.find(key, hash)?;
         // Behind a leased one stand only such.
@@ -394,7 +394,7 @@ impl<E> Shard<E> {
         self.unregister_some(key, hash, |_| true);
     }
 
-    /// The same for the fills whose answers would be held under leases.
+    /// As [`unregister_key`](Self::unregister_key), for the fills whose answers would be held under leases.
     pub(crate) fn unregister_leased(&mut self, key: &[u8], hash: u64) {
         self.unregister_some(key, hash, |fill| fill.partition.is_leased());
     }

@@ -34,7 +34,7 @@ pub(crate) struct SweepRound {
     next_slot: u32,
     /// No live entry has an earlier deadline, in units of [`coarse`].
     earliest: u32,
-    /// The same for what was visited or inserted in this round: it becomes `earliest` when the round ends.
+    /// As `earliest`, for what was visited or inserted in this round: it becomes `earliest` when the round ends.
     seen: u32,
     /// How often the slots have been numbered anew: what a scan remembers of them is then worthless.
     pub(crate) numbering: u32,

@@ -45,7 +45,7 @@ mod told {
     }
 }
 
-/// The same span in nanoseconds, as long as it lasts less than 584 years.
+/// A span in nanoseconds, as long as it lasts less than 584 years.
 pub(crate) fn nanos(span: Duration) -> u64 {
     u64::try_from(span.as_nanos()).unwrap_or(u64::MAX)
 }

@@ -14,7 +14,7 @@ use crate::places::MOST_FAREWELLS;
 const OTHERS: usize = 128;
 /// A worker's epoll and its wakers (four), its connection to Redis, and a fresh attempt beside a silent one.
 const FILES_A_WORKER: usize = 6;
-/// The same of a link's thread, with the connections of its canary and of large replies.
+/// A link's epoll and wakers, its connection and a fresh attempt, and the connections of its canary and of large replies.
 const FILES_A_LINK: usize = 10;
 /// A worker's connection for the misses of one reader in mode `ttl`, and a fresh attempt beside a silent one.
 const FILES_A_READER: usize = 2;

@@ -36,17 +36,17 @@ impl Backend {
         Backend::of(endpoint, InFlight::new(max_in_flight), false)
     }
 
-    /// The same, for connections whose reads the server is asked to track.
+    /// A Redis at `endpoint`, for connections whose reads the server is asked to track.
     pub fn tracked(endpoint: Endpoint, max_in_flight: usize) -> Arc<Self> {
         Backend::of(endpoint, InFlight::new(max_in_flight), true)
     }
 
-    /// The same Redis as `endpoint` has it, perhaps for another user or database: the commands of both count together.
+    /// This Redis as `endpoint` has it, perhaps for another user or database: the commands of both count together.
     pub fn beside(&self, endpoint: Endpoint) -> Arc<Self> {
         Backend::of(endpoint, self.in_flight.clone(), false)
     }
 
-    /// The same, for connections whose reads the server is asked to track.
+    /// As [`beside`](Self::beside), for connections whose reads the server is asked to track.
     pub fn tracked_beside(&self, endpoint: Endpoint) -> Arc<Self> {
         Backend::of(endpoint, self.in_flight.clone(), true)
     }

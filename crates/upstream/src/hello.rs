@@ -32,13 +32,13 @@ pub(crate) fn unfit(mode: &str) -> Option<&'static str> {
     }
 }
 
-/// The same where HELLO does not tell: from the reply to `INFO server`.
+/// Why a server whose HELLO does not tell cannot be served from: by the reply to `INFO server`.
 pub(crate) fn unfit_by_info(info: &Frame) -> Option<&'static str> {
     let info = text(info)?;
     info.lines().find_map(|line| line.strip_prefix("redis_mode:")).and_then(|mode| unfit(mode.trim()))
 }
 
-/// The same where nothing tells but an answer that sends its reader to another node, whose address is nobody's business, or to none.
+/// Why a server cannot be served from whose answer sends its reader to another node (the address is nobody's business), or to none.
 pub fn sent_elsewhere(error: &[u8]) -> Option<&'static str> {
     let codes: [&[u8]; 3] = [b"MOVED ", b"ASK ", b"CLUSTERDOWN "];
     codes.iter().any(|code| error.starts_with(code)).then_some(OF_A_CLUSTER)

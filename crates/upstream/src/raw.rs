@@ -111,7 +111,7 @@ pub async fn open_raw(endpoint: &Endpoint, greeting: &Greeting) -> Result<RawCon
     }
 }
 
-/// The same, as who the endpoint says we are at this moment.
+/// Opens a connection as [`open_raw`] does, as who the endpoint says we are at this moment.
 ///
 /// # Errors
 /// As [`open_raw`].

@@ -85,7 +85,7 @@ pub enum Cause {
     Through,
     /// With all other keys: FLUSHALL, FLUSHDB.
     Flush,
-    /// The same, through the program.
+    /// A flush, through the program.
     FlushThrough,
 }
 

@@ -28,7 +28,7 @@ fn write(begin: u64, ack: u64, value: impl Into<Option<u64>>) -> Write {
     }
 }
 
-/// The same with a time to live.
+/// A write with a time to live.
 fn write_px(begin: u64, ack: u64, value: u64, px: u64) -> Write {
     let deadline = Deadline { earliest: (begin + px) * MS, latest: (ack + px) * MS };
     Write { deadline: Some(deadline), ..write(begin, ack, value) }

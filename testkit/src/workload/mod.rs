@@ -90,7 +90,7 @@ pub struct Run {
 }
 
 impl Workload {
-    /// The same over HTTP and as Redis clients, with half of the writes through the program.
+    /// As [`new`](Self::new), but over HTTP and as Redis clients, with half of the writes through the program.
     pub fn on_both_fronts(seed: u64) -> Workload {
         Workload { resp_readers: 3, through_percent: 50, script_percent: 8, ..Workload::new(seed) }
     }

@@ -33,7 +33,7 @@ pub(super) enum Effect {
     Value(u64, Option<u64>),
     /// A new number, with the deadline that is there.
     KeepTtl(u64),
-    /// The same of a hash, whose reply counts the fields that were not there.
+    /// A new number in a field of a hash, whose reply counts the fields that were not there.
     Field(u64),
     Delete,
     /// Another deadline for what is there.

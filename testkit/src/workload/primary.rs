@@ -34,7 +34,7 @@ impl Primary {
         self.flush_for(Cause::Flush, flush);
     }
 
-    /// The same through the program.
+    /// Flushes through the program.
     pub fn flush_through(&self, flush: impl FnOnce()) {
         self.flush_for(Cause::FlushThrough, flush);
     }

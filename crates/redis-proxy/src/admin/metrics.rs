@@ -356,7 +356,7 @@ fn labelled(
     Ok(())
 }
 
-/// The same of gauges.
+/// Gauges of one name, told apart by a label.
 fn gauges(
     out: &mut DescriptorEncoder<'_>,
     name: &str,

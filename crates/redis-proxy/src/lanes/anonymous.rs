@@ -50,7 +50,7 @@ impl KeptOut {
         }
     }
 
-    /// The same for one that says HELLO.
+    /// What one that says HELLO is told.
     pub(crate) fn hello_text(&self) -> Bytes {
         match self {
             KeptOut::Login { hello, .. } => hello.clone(),

@@ -94,7 +94,7 @@ pub(super) fn unfit(why: &str) -> Bytes {
     format!("MASTERDOWN proxy: {why}").into()
 }
 
-/// The same as a reply.
+/// Why a Redis is none to be served from, as a reply.
 pub(crate) fn unfit_line(why: &str) -> Vec<u8> {
     [b"-", &unfit(why)[..], b"\r\n"].concat()
 }

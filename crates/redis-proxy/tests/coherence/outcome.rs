@@ -15,7 +15,7 @@ use crate::stand::{Clients, Enough, Mode};
 
 /// Errors end this soon after Redis is back.
 pub(crate) const HEALED: Duration = Duration::from_millis(250);
-/// The same beside a dozen threads that read and write all the time: it is a bound for what goes wrong, not a measure.
+/// Errors end this soon beside a dozen threads that read and write all the time: it is a bound for what goes wrong, not a measure.
 const HEALED_UNDER_LOAD: Duration = Duration::from_millis(500);
 
 /// What came of a run.

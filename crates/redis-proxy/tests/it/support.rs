@@ -43,7 +43,7 @@ pub(crate) fn wait_in_force(proxy: &Proxy) {
     });
 }
 
-/// The same with both fronts in a mode of coherence, with its promise in force.
+/// A Redis and a program before it, with both fronts in a mode of coherence, with its promise in force.
 #[track_caller]
 pub(crate) fn start_resp_in(mode: &str, settings: &[(&str, &str)]) -> (RedisServer, Proxy) {
     let modes = [("COHERENCE", mode), ("RESP_COHERENCE", mode)];

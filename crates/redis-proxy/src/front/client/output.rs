@@ -54,7 +54,7 @@ impl Output {
         self.bytes.len() - self.written
     }
 
-    /// The same of the value behind them.
+    /// Bytes of the value behind them that are not written yet.
     pub(in crate::front) fn unsent_value(&self) -> usize {
         self.tail_part.len().saturating_sub(self.tail_written)
     }

@@ -11,7 +11,7 @@ pub(super) struct Conditions<'a> {
     pub(super) is_not: Option<&'a [u8]>,
 }
 
-/// The same, kept for an answer that is not here yet.
+/// Conditions that are kept for an answer that is not here yet.
 #[derive(Default)]
 pub(super) struct KeptConditions {
     is: Option<Box<[u8]>>,

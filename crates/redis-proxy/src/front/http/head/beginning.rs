@@ -155,7 +155,7 @@ fn in_method(byte: u8, before: &[u8], limits: &HeadLimits) -> Result<Option<Part
     }
 }
 
-/// The same of the target; `seen` ends with the byte.
+/// A byte of the target, and what comes next if it is the last; `seen` ends with the byte.
 fn in_target(
     target: &mut Target,
     byte: u8,
@@ -170,7 +170,7 @@ fn in_target(
     }
 }
 
-/// The same of a value.
+/// A byte of a field's value, and what comes next if it is the last.
 fn in_value(value: &mut Value, byte: u8, seen: &[u8]) -> Result<Option<Part>, Refusal> {
     let before = &seen[..seen.len() - 1];
     match byte {
