@@ -1,6 +1,6 @@
 //! One name, one meaning: no two types that others see have one name, and none is imported under another.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
@@ -17,6 +17,22 @@ const SHARED: [(&str, &str); 8] = [
     ("Kind", "being rebuilt"),
     ("Said", "being rebuilt"),
     ("Target", "being rebuilt"),
+];
+
+/// Types whose names are plain words, or words that every programmer has.
+const PLAIN: [&str; 12] = [
+    "Answer",
+    "Cache",
+    "Counter",
+    "Details",
+    "Error",
+    "Histogram",
+    "Kind",
+    "Limits",
+    "Said",
+    "Signals",
+    "Stats",
+    "Timer",
 ];
 
 /// Where the sources of the workspace are; what only a test crate sees is not looked at.
@@ -139,4 +155,49 @@ fn a_homonym_and_an_alias_would_be_seen() {
     assert_eq!(imports(statement), ["use crate::lanes::{Facts,Login as Credentials,};"]);
     assert_eq!(alias(&imports(statement)[0]), Some("Credentials"));
     assert_eq!(alias("use std::io::Write as _;"), None);
+}
+
+/// Whether the lexicon has a type's name, in one number or the other.
+fn is_in(words: &BTreeSet<String>, name: &str) -> bool {
+    let name = name.to_lowercase();
+    let one = name.strip_suffix("ies").map(|stem| format!("{stem}y"));
+    let one = one.or_else(|| name.strip_suffix('s').map(str::to_owned));
+    words.contains(&name) || one.is_some_and(|one| words.contains(&one))
+}
+
+/// The words of the first column.
+fn lexicon() -> BTreeSet<String> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/lexicon.md");
+    let text = fs::read_to_string(path).expect("the lexicon");
+    let cells = text.lines().filter_map(|line| line.strip_prefix("| ")?.split(" |").next());
+    cells.flat_map(|cell| cell.split(',')).map(|word| word.trim().to_lowercase()).collect()
+}
+
+/// Of the cache what it shows, of the program what one folder shows to others. A name of several words says what it is.
+#[test]
+fn a_word_of_ours_that_is_a_type_is_in_the_lexicon() {
+    let words = lexicon();
+    let is_deep = |path: &str| {
+        let program = path.strip_prefix("crates/redis-proxy/src/");
+        let below = |folder: &str| program.is_some_and(|path| path.starts_with(folder));
+        let is_ground = program.is_some_and(|path| !path.contains('/'));
+        path.starts_with("crates/cache/src/")
+            || is_ground
+            || below("readthrough/")
+            || below("lanes/")
+            || below("session/")
+    };
+    let is_one_word = |name: &str| name.chars().filter(|part| part.is_ascii_uppercase()).count() == 1;
+    let mut missing = Vec::new();
+    for (path, text) in all_sources().into_iter().filter(|(path, _)| is_deep(path)) {
+        let shown = if path.starts_with("crates/cache/") { "pub " } else { "pub" };
+        let lines = text.lines().filter(|line| line.starts_with(shown) && !line.starts_with("pub(super)"));
+        let names = lines.filter_map(declared).filter(|name| is_one_word(name));
+        missing.extend(
+            names
+                .filter(|name| !PLAIN.contains(name) && !is_in(&words, name))
+                .map(|name| format!("{path}: {name}")),
+        );
+    }
+    assert!(missing.is_empty(), "not in docs/lexicon.md: {missing:#?}");
 }
