@@ -92,6 +92,35 @@ fn lanes_name_neither_the_cache_nor_the_fronts() {
     );
 }
 
+/// What both sides of the house stand on.
+const GROUND: [&str; 11] = [
+    "budget",
+    "buffer_pool",
+    "clock",
+    "failure",
+    "live",
+    "places",
+    "stats",
+    "store",
+    "timer",
+    "unacked",
+    "vital",
+];
+
+#[test]
+fn the_ground_names_nobody_who_stands_on_it() {
+    let above =
+        ["front::", "session::", "readthrough::", "lanes::", "admin::", "listener::", "worker::", "serve::"];
+    let sources = sources("crates/redis-proxy/src");
+    for name in GROUND {
+        let path = format!("crates/redis-proxy/src/{name}.rs");
+        let (_, code) = sources.iter().find(|(found, _)| found.ends_with(&path)).expect(name);
+        for word in above {
+            assert!(!code.contains(word), "{path} names {word}");
+        }
+    }
+}
+
 #[test]
 fn fills_are_committed_in_the_sinks_alone() {
     for (path, code) in sources("crates/redis-proxy/src") {
