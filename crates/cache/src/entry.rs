@@ -166,6 +166,10 @@ impl Entry {
         View { partition: self.partition(), question: &self.0.slice[start..start + self.question_len()] }
     }
 
+    pub(crate) fn is_of(&self, view: View<'_>) -> bool {
+        self.view() == view
+    }
+
     /// In whose eyes.
     pub fn partition(&self) -> Partition {
         Partition::from_bits((self.0.header.header.key_len_flags & PARTITION_MASK) >> PARTITION_SHIFT)

@@ -32,11 +32,13 @@ mod held;
 mod index;
 mod lease;
 mod list;
+mod lock;
 mod moment;
 mod need;
 mod negatives;
 mod others;
 mod partition;
+mod register;
 mod room;
 mod room_queue;
 mod scan;
@@ -72,10 +74,11 @@ pub use crate::view::{Partition, View};
 use crate::departure::{Departure, Gone};
 use crate::flight::Flight;
 use crate::list::NO_TICK;
+use crate::lock::{Cell, Locked};
 use crate::moment::Moment;
 use crate::room::{EXTRA_EVICTIONS, Room};
 use crate::room_queue::RoomQueue;
-use crate::shard::{Cell, Locked, Probed, Shard};
+use crate::shard::{Probed, Shard};
 use crate::totals::Totals;
 
 /// Up to this capacity there is one shard, and the order of use is the order of its lock.

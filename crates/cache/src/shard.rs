@@ -3,20 +3,12 @@
 //! Nothing here allocates or frees a value: what leaves is returned ([`Gone`]), and dropped by the caller after the lock. Whoever
 //! changes a shard compares its [`Totals`] before and after, and settles the difference with the [room](crate::room).
 
-use std::ops::{Deref, DerefMut};
-use std::sync::Arc;
-use sync::atomic::{AtomicU64, Ordering};
-
 use hashbrown::HashTable;
-use mutant::Mutant;
-use sync::{Mutex, MutexGuard};
 
-use crate::MOST_SENT;
 use crate::budget::{charge, charge_beside};
 use crate::departure::{Departure, Gone};
 use crate::entry::Entry;
-use crate::flight::Flight;
-use crate::held::{FillState, Registered, Released, Send};
+use crate::held::Registered;
 use crate::index::Index;
 use crate::list::{List, NO_TICK, Tag};
 use crate::moment::Moment;
@@ -32,7 +24,8 @@ pub(crate) struct Shard<E> {
     pub(crate) list: List,
     index: Index,
     others: Others,
-    fills: HashTable<Registered<E>>,
+    /// See [`register`](crate::register).
+    pub(crate) fills: HashTable<Registered<E>>,
     /// List slots reserved as address space.
     reserve: usize,
     /// The greatest tick given here: a caller whose clock was read earlier than another's does not turn it back.
@@ -40,10 +33,10 @@ pub(crate) struct Shard<E> {
     /// The charges of the entries; the list and the index know their own bytes.
     charged: u64,
     /// What other threads see as the tick of the oldest entry.
-    published: u64,
-    negatives: Negatives,
+    pub(crate) published: u64,
+    pub(crate) negatives: Negatives,
     /// What other threads see as the time of the oldest key without a value.
-    published_negative: u64,
+    pub(crate) published_negative: u64,
     /// The counters of what happened here; gauges are filled in when they are read.
     pub(crate) stats: Stats,
     pub(crate) round: SweepRound,
@@ -109,12 +102,12 @@ impl<E> Shard<E> {
                 let other = || {
                     let others =
                         || self.others.of(key, short(hash)).filter(|other| at.death(other).is_none());
-                    let alike = others().find(|other| view.is_of(other));
+                    let alike = others().find(|other| other.is_of(view));
                     alike
                         .or_else(|| Some(first).filter(|first| accepts(first)))
                         .or_else(|| others().find(|other| accepts(other)))
                 };
-                let found = if view.is_of(first) { Some(first) } else { other() };
+                let found = if first.is_of(view) { Some(first) } else { other() };
                 let Some(entry) = found.cloned() else { return Probed::Absent };
                 let tick = self.tick(at);
                 self.list.promote(slot, tick);
@@ -131,11 +124,11 @@ impl<E> Shard<E> {
     /// Looks an answer about a key up and changes nothing.
     pub(crate) fn peek(&self, key: &[u8], view: View<'_>, hash: u64, at: &Moment) -> Option<Entry> {
         let (_, first) = self.find(key, hash).filter(|(_, first)| at.death(first).is_none())?;
-        if view.is_of(first) {
+        if first.is_of(view) {
             return Some(first.clone());
         }
         let mut others = self.others.of(key, short(hash)).filter(|other| at.death(other).is_none());
-        others.find(|other| view.is_of(other)).cloned()
+        others.find(|other| other.is_of(view)).cloned()
     }
 
     /// Keeps an entry, its key as the most recently used, and returns what it replaces. Beside a live answer of another
@@ -273,11 +266,6 @@ impl<E> Shard<E> {
         Some(Gone { first, others: Some(gone) })
     }
 
-    /// Whether a fill of a partition's number is registered.
-    pub(crate) fn has_fills_of(&self, number: u8) -> bool {
-        self.fills.iter().any(|fill| fill.flight.partition.number() == number)
-    }
-
     /// Removes the entry that leaves first: one that is known to be dead, else the least recently used.
     pub(crate) fn evict(&mut self, at: &Moment) -> Option<Gone> {
         let slot = self.known_dead(at).or_else(|| self.list.oldest())?;
@@ -307,106 +295,6 @@ impl<E> Shard<E> {
         (old_list, std::mem::replace(&mut self.index, index))
     }
 
-    /// A registered fill of a view of a key that a reader may join: not from before a flush, not sent so long ago that its value
-    /// would be born expired, and not sent before `since_ns`. The newest, and one that is held only if there is no other.
-    pub(crate) fn joinable(
-        &self,
-        key: &[u8],
-        view: View<'_>,
-        hash: u64,
-        since_ns: u64,
-        at: &Moment,
-    ) -> Option<Arc<Flight<E>>> {
-        let since_ns = if mutant::is_on(Mutant::JoinWithoutSent) { 0 } else { since_ns };
-        let is_late = |sent: u64| sent >= since_ns && !at.is_over(sent);
-        let fills = self.fills.iter_hash(hash).filter(|fill| {
-            is_of(&fill.flight, key, hash)
-                && fill.flight.view() == view
-                && fill.is_joined(at.epoch)
-                && fill.flight.sent_ns().is_none_or(is_late)
-        });
-        let newest = fills.max_by_key(|fill| (!fill.is_held(), fill.flight.registered_ns));
-        newest.map(|fill| fill.flight.clone())
-    }
-
-    /// Whether a fill like this may be sent now.
-    pub(crate) fn has_room_for(&self, flight: &Flight<E>) -> bool {
-        self.alike(flight).filter(|fill| !fill.is_held()).count() < MOST_SENT
-    }
-
-    /// Puts a fill on the register. `false` if it is held: it must not be sent before another like it has ended.
-    pub(crate) fn register(&mut self, flight: Arc<Flight<E>>) -> bool {
-        let is_sent = self.has_room_for(&flight);
-        let standing = if is_sent {
-            FillState::Registered
-        } else {
-            self.alike(&flight).for_each(|fill| fill.flight.set_followed());
-            if mutant::is_on(Mutant::HeldStampedEarly) {
-                flight.stamp_sent(flight.registered_ns);
-            }
-            FillState::Held(None)
-        };
-        let fill = Registered { flight, standing };
-        self.fills.insert_unique(fill.flight.hash, fill, |fill| fill.flight.hash);
-        is_sent
-    }
-
-    /// Of the fills like this one the one that is held, if it may be sent now: it counts as sent from here on.
-    pub(crate) fn release(&mut self, like: &Flight<E>, at: &Moment) -> Option<Released<E>> {
-        if !self.has_room_for(like) {
-            return None;
-        }
-        let mut held = self.fills.iter_hash_mut(like.hash).filter(|fill| fill.is_like(like));
-        let fill = held.find(|fill| fill.is_held())?;
-        let FillState::Held(send) = std::mem::replace(&mut fill.standing, FillState::Registered) else {
-            return None;
-        };
-        if !mutant::is_on(Mutant::HeldStampedEarly) {
-            fill.flight.set_epoch(at.epoch);
-        }
-        Some((fill.flight.clone(), send))
-    }
-
-    /// Leaves with a held fill how it is to be sent; gives it back if it is not held any more.
-    pub(crate) fn leave(&mut self, flight: &Arc<Flight<E>>, send: Send<E>) -> Option<Send<E>> {
-        let fill = self.fills.find_mut(flight.hash, |fill| Arc::ptr_eq(&fill.flight, flight));
-        match fill.map(|fill| &mut fill.standing) {
-            Some(FillState::Held(place)) => {
-                *place = Some(send);
-                None
-            }
-            _ => Some(send),
-        }
-    }
-
-    fn alike<'a>(&'a self, flight: &'a Flight<E>) -> impl Iterator<Item = &'a Registered<E>> {
-        self.fills.iter_hash(flight.hash).filter(|fill| fill.is_like(flight))
-    }
-
-    /// Takes a fill that has ended off the register and tells whether its answer may be kept.
-    pub(crate) fn unregister(&mut self, flight: &Arc<Flight<E>>) -> bool {
-        let found = self.fills.find_entry(flight.hash, |fill| Arc::ptr_eq(&fill.flight, flight));
-        found.is_ok_and(|found| matches!(found.remove().0.standing, FillState::Registered))
-    }
-
-    /// The answers of a key's fills that are on their way are not to be kept. One that is held will be sent later.
-    pub(crate) fn unregister_key(&mut self, key: &[u8], hash: u64) {
-        self.unregister_some(key, hash, |_| true);
-    }
-
-    /// As [`unregister_key`](Self::unregister_key), for the fills whose answers would be held under leases.
-    pub(crate) fn unregister_leased(&mut self, key: &[u8], hash: u64) {
-        self.unregister_some(key, hash, |fill| fill.partition.is_leased());
-    }
-
-    fn unregister_some(&mut self, key: &[u8], hash: u64, leaves: impl Fn(&Flight<E>) -> bool) {
-        for fill in self.fills.iter_hash_mut(hash) {
-            if !fill.is_held() && is_of(&fill.flight, key, hash) && leaves(&fill.flight) {
-                fill.standing = FillState::Overtaken;
-            }
-        }
-    }
-
     /// All answers about the key in a slot.
     pub(crate) fn answers(&self, slot: u32) -> impl Iterator<Item = &Entry> {
         let (first, hash) = (self.list.entry(slot), self.list.node(slot).hash);
@@ -422,10 +310,6 @@ impl<E> Shard<E> {
     /// Answers beside the first ones of their keys.
     pub(crate) fn others(&self) -> usize {
         self.others.len()
-    }
-
-    pub(crate) fn fills_in_flight(&self) -> usize {
-        self.fills.len()
     }
 
     fn find(&self, key: &[u8], hash: u64) -> Option<(u32, &Entry)> {
@@ -461,69 +345,11 @@ fn short(hash: u64) -> u32 {
     (hash >> 32) as u32
 }
 
-pub(crate) fn is_of<E>(fill: &Flight<E>, key: &[u8], hash: u64) -> bool {
-    fill.hash == hash && *fill.key == *key
-}
-
-/// A shard's lock, on cache lines of its own: two, because processors fetch them in pairs.
-#[repr(align(128))]
-pub(crate) struct Cell<E>(Mutex<Shard<E>>);
-
-impl<E> Cell<E> {
-    pub(crate) fn new(shard: Shard<E>) -> Cell<E> {
-        Cell(Mutex::new(shard))
-    }
-
-    /// Locks the shard. `tail` is where it publishes the tick of its oldest entry, `negative` when its oldest key without
-    /// a value was fetched.
-    pub(crate) fn lock<'a>(&'a self, tail: &'a AtomicU64, negative: &'a AtomicU64) -> Locked<'a, E> {
-        Locked { shard: self.0.lock(), tail, negative }
-    }
-}
-
-/// A locked shard. Before it unlocks it publishes what has changed at its old ends.
-pub(crate) struct Locked<'a, E> {
-    shard: MutexGuard<'a, Shard<E>>,
-    tail: &'a AtomicU64,
-    negative: &'a AtomicU64,
-}
-
-impl<E> Deref for Locked<'_, E> {
-    type Target = Shard<E>;
-
-    fn deref(&self) -> &Shard<E> {
-        &self.shard
-    }
-}
-
-impl<E> DerefMut for Locked<'_, E> {
-    fn deref_mut(&mut self) -> &mut Shard<E> {
-        &mut self.shard
-    }
-}
-
-impl<E> Drop for Locked<'_, E> {
-    fn drop(&mut self) {
-        let oldest = self.shard.list.oldest_tick();
-        if oldest != self.shard.published {
-            self.shard.published = oldest;
-            // Relaxed: an evicter takes this as a hint and verifies it under the lock.
-            self.tail.store(oldest, Ordering::Relaxed);
-        }
-        if self.shard.negatives.held() > 0 || self.shard.published_negative != NO_TICK {
-            let oldest = self.shard.oldest_negative().map_or(NO_TICK, |(_, sent_ns)| sent_ns);
-            if oldest != self.shard.published_negative {
-                self.shard.published_negative = oldest;
-                self.negative.store(oldest, Ordering::Relaxed); // as above
-            }
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::entry::tests::aging;
+    use crate::flight::Flight;
 
     #[test]
     fn keys_with_equal_hashes_are_told_apart() {

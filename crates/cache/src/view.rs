@@ -6,8 +6,6 @@
 
 use std::fmt;
 
-use crate::entry::Entry;
-
 /// Answers that are never shown to each other's readers: to the cache a number, to its caller an identity and a database.
 /// What is held for its age alone and what is held under leases are apart, too, so each number names two.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -72,10 +70,6 @@ impl View<'_> {
     /// The value, as a partition sees it.
     pub const fn value(partition: Partition) -> View<'static> {
         View { partition, question: b"" }
-    }
-
-    pub(crate) fn is_of(self, entry: &Entry) -> bool {
-        entry.view() == self
     }
 }
 

@@ -7,7 +7,6 @@
 
 use resp::Arguments;
 
-use crate::spec::Unclear;
 use crate::{Access, Command};
 
 /// A key of a request.
@@ -29,6 +28,9 @@ impl Key {
         !self.access.has(Access::RO) && !self.access.has(Access::NOT_KEY)
     }
 }
+
+/// The arguments do not fit the specification, or it does not tell.
+pub(crate) struct Unclear;
 
 /// Finds the keys of a request where the specifications do not tell.
 pub(crate) type Extractor = fn(Arguments<'_>, &mut Vec<Key>);

@@ -8,7 +8,7 @@ use std::fmt;
 use resp::Arguments;
 
 use crate::Access;
-use crate::keys::{Key, integer};
+use crate::keys::{Key, Unclear, integer};
 
 /// Where some of a command's keys stand.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,9 +48,6 @@ pub(crate) enum Find {
     },
     Unknown,
 }
-
-/// The arguments do not fit the specification, or it does not tell.
-pub(crate) struct Unclear;
 
 impl KeySpec {
     /// Whether it is the first argument and no other.

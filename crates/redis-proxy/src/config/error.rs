@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::sources::{Given, Origin};
+use super::given::{Given, Origin};
 
 /// The settings cannot be used. Displays as one line that names the setting, its value (secrets masked) and
 /// what is accepted.

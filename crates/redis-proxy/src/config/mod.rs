@@ -8,6 +8,8 @@ mod docs;
 mod error;
 mod file;
 mod flags;
+mod given;
+mod host;
 mod read;
 mod redis;
 mod redis_url;
@@ -26,7 +28,8 @@ use std::time::Duration;
 use upstream::Endpoint;
 
 pub use error::ConfigError;
-use sources::{Given, Values};
+use given::Given;
+use sources::Values;
 use table::Setting;
 use value::Value;
 

@@ -5,8 +5,9 @@ use std::path::PathBuf;
 use upstream::{Address, Endpoint, Secret, Source, Tls, Who};
 
 use super::error::{ConfigError, quoted};
+use super::given::{Given, Origin};
 use super::redis_url::{self, RedisUrl};
-use super::sources::{self, Given, Origin, Values};
+use super::sources::{self, Values};
 use super::value::{SettingKind, Value};
 
 const TLS_PARTS: [&str; 4] = ["REDIS_TLS_CA", "REDIS_TLS_CERT", "REDIS_TLS_KEY", "REDIS_TLS_SERVER_NAME"];

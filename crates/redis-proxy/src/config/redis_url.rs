@@ -8,7 +8,7 @@ use percent_encoding::percent_decode_str;
 use upstream::{Address, Secret};
 use url::Url;
 
-use super::value;
+use super::host;
 
 /// What a `REDIS_URL` says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -66,7 +66,7 @@ pub(super) fn tcp_address(text: &str) -> Option<(String, u16)> {
     let rest = text.strip_prefix("tcp://")?;
     let (host, port) = rest.rsplit_once(':')?;
     let port = port.parse().ok().filter(|port| *port > 0)?;
-    Some((value::host(host)?, port))
+    Some((host::parse(host)?, port))
 }
 
 /// Whether a text is the address of a service, as Kubernetes and Docker's links put it into `<SERVICE>_PORT`.
@@ -108,7 +108,7 @@ fn is_db(query: &str) -> bool {
 
 fn network_address(url: &Url) -> Result<Address, &'static str> {
     let text = url.host_str().filter(|host| !host.is_empty()).ok_or("it has no host")?;
-    let host = value::host(&decoded(text)?).ok_or("its host is neither a name nor an address")?;
+    let host = host::parse(&decoded(text)?).ok_or("its host is neither a name nor an address")?;
     match url.port() {
         Some(0) => Err("its port is not from 1 to 65535"),
         port => Ok(Address::Tcp { host, port: port.unwrap_or(6379) }),

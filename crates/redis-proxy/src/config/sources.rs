@@ -1,44 +1,17 @@
 //! Where each value comes from: flags over the environment over the file over the default.
 
 use std::ffi::{OsStr, OsString};
-use std::fmt;
 use std::path::Path;
 use std::time::Duration;
 
 use super::error::{ConfigError, quoted};
 use super::file::{self, Line};
 use super::flags::Flags;
+use super::given::{Given, Origin};
 use super::read::{PipePolicy, read};
 use super::redis_url;
 use super::table::{self, Setting};
 use super::value::{SettingKind, Value};
-
-/// Where a value was given.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Origin {
-    File { path: String, line: usize },
-    Environment,
-    Flag,
-}
-
-impl fmt::Display for Origin {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Origin::File { path, line } => write!(f, "{path}:{line}"),
-            Origin::Environment => f.write_str("environment"),
-            Origin::Flag => f.write_str("flag"),
-        }
-    }
-}
-
-/// A value that the operator gave.
-#[derive(Clone, Debug)]
-pub(super) struct Given {
-    /// The setting that the operator named: of a secret from a file, the one with `_FILE`.
-    pub(super) name: &'static str,
-    pub(super) value: Value,
-    pub(super) origin: Origin,
-}
 
 /// A value of every setting of the table that has one.
 pub(super) struct Values {

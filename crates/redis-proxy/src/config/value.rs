@@ -1,10 +1,10 @@
 //! What a setting accepts: from an operator's text to a value, and back to text.
 
-use std::net::Ipv6Addr;
 use std::time::Duration;
 
 use bytesize::ByteSize;
 
+use super::host;
 use super::redis_url;
 
 /// The kind of a setting, with its range.
@@ -74,7 +74,7 @@ impl SettingKind {
                 Some((host, port)) => Some(Value::Address { host, port }),
                 None => number(text, 1, 65_535),
             },
-            SettingKind::Host => host(text).map(Value::Text),
+            SettingKind::Host => host::parse(text).map(Value::Text),
             SettingKind::Switch { auto } => switch(text, auto).map(|word| Value::Text(word.into())),
             SettingKind::OneOf(words) => words.contains(&text).then(|| Value::Text(text.into())),
             SettingKind::LogFilter => is_log_filter(text).then(|| Value::Text(text.into())),
@@ -225,18 +225,6 @@ pub(super) fn show_span(time: Duration) -> String {
     if text.is_empty() { "0s".into() } else { text }
 }
 
-/// A host without its brackets; a colon is only part of an IPv6 address.
-pub(super) fn host(text: &str) -> Option<String> {
-    let bare = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(text);
-    let address = bare.split_once('%').map_or(bare, |(address, _zone)| address);
-    let name = |c: char| c.is_alphanumeric() || "-._".contains(c);
-    let is_host = match address.contains(':') {
-        true => address.parse::<Ipv6Addr>().is_ok(),
-        false => bare == text && !bare.is_empty() && bare.len() <= 253 && bare.chars().all(name),
-    };
-    is_host.then(|| bare.to_owned())
-}
-
 fn switch(text: &str, auto: bool) -> Option<&'static str> {
     match text.to_ascii_lowercase().as_str() {
         "on" | "true" | "yes" | "1" => Some("on"),
@@ -344,7 +332,7 @@ mod tests {
             ("fe80::1%eth0", "fe80::1%eth0"),
             ("my_redis", "my_redis"),
         ] {
-            assert_eq!(host(text).as_deref(), Some(expected), "{text}");
+            assert_eq!(host::parse(text).as_deref(), Some(expected), "{text}");
         }
         for text in [
             "",
@@ -359,7 +347,7 @@ mod tests {
             ":",
             "host\n",
         ] {
-            assert_eq!(host(text), None, "{text}");
+            assert_eq!(host::parse(text), None, "{text}");
         }
     }
 
