@@ -2,7 +2,8 @@
 
 use std::ops::Deref;
 
-use super::{Entry, Store};
+use super::Entry;
+use crate::store::Store;
 
 /// A value with a client. When the client is done with it, or gone, its room is looked for at once by those who wait for some.
 pub(crate) struct Lent {
