@@ -92,6 +92,7 @@ impl Mailbox {
     }
 
     /// Wakes the task of `cx` once something is here.
+    #[inline]
     pub(crate) fn register(&self, cx: &Context<'_>) {
         let mut waker = self.waker.borrow_mut();
         if waker.is_none() {
@@ -112,6 +113,12 @@ impl Mailbox {
             buffers.give_output(std::mem::take(&mut bytes));
         }
         true
+    }
+
+    /// Whether anything has come, or happened to its client.
+    #[inline]
+    pub(crate) fn has_news(&self) -> bool {
+        self.state.get() != MailboxState::Open || !self.bytes.borrow().is_empty()
     }
 
     /// Whether a large reply has come since the last question.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
@@ -26,6 +26,15 @@ pub(crate) struct Registry {
     clients: Mutex<BTreeMap<u64, Arc<Entry>>>,
 }
 
+/// Of [`Entry::wishes`]: others have ended it.
+const KILLED: u64 = 1;
+/// Redis has closed connections of its user, and would not have it again.
+const THROWN_OUT: u64 = 2;
+/// It will have no pin.
+const PIN_REFUSED: u64 = 4;
+/// One of the others needs it to have a pin, and to keep it. From here on they are counted.
+const PIN: u64 = 8;
+
 /// One client, as the others see it.
 pub(crate) struct Entry {
     pub(crate) id: u64,
@@ -36,15 +45,10 @@ pub(crate) struct Entry {
     last_ns: AtomicU64,
     /// The id that Redis knows its pin by; 0 without a pin.
     upstream_id: AtomicI64,
-    /// So many other clients need it to have a pin, and to keep it.
-    pin_wanted: AtomicUsize,
-    /// It will have none.
-    pin_refused: AtomicBool,
-    /// Those who wait for that, or for it to go.
+    /// What is wanted of it from outside, in one word: its own worker looks at it with each request.
+    wishes: AtomicU64,
+    /// Those who wait for its pin, or for it to go.
     pin_waiters: Mutex<Vec<Waker>>,
-    killed: AtomicBool,
-    /// Redis has closed connections of its user, and would not have it again.
-    thrown_out: AtomicBool,
     gone: AtomicBool,
     waker: Mutex<Option<Waker>>,
     pub(crate) details: Mutex<Details>,
@@ -88,11 +92,8 @@ impl Registry {
             created_ns: now_ns,
             last_ns: AtomicU64::new(now_ns),
             upstream_id: AtomicI64::new(0),
-            pin_wanted: AtomicUsize::new(0),
-            pin_refused: AtomicBool::new(false),
+            wishes: AtomicU64::new(0),
             pin_waiters: Mutex::default(),
-            killed: AtomicBool::new(false),
-            thrown_out: AtomicBool::new(false),
             gone: AtomicBool::new(false),
             waker: Mutex::new(None),
             details: Mutex::new(Details {
@@ -163,24 +164,25 @@ impl Entry {
 
     /// From now on the client has a pin, whatever it does with it, for one more of the others.
     pub(crate) fn want_pin(&self) {
-        self.pin_refused.store(false, Ordering::Relaxed);
-        self.pin_wanted.fetch_add(1, Ordering::Relaxed);
+        self.wishes.fetch_and(!PIN_REFUSED, Ordering::Relaxed);
+        self.wishes.fetch_add(PIN, Ordering::Relaxed);
         self.wake();
     }
 
     /// One of them needs it no longer.
     pub(crate) fn release_pin(&self) {
-        self.pin_wanted.fetch_sub(1, Ordering::Relaxed);
+        self.wishes.fetch_sub(PIN, Ordering::Relaxed);
         self.wake();
     }
 
     pub(crate) fn is_pin_wanted(&self) -> bool {
-        self.pin_wanted.load(Ordering::Relaxed) > 0 && !self.pin_refused.load(Ordering::Relaxed)
+        let wishes = self.wishes.load(Ordering::Relaxed);
+        wishes >= PIN && wishes & PIN_REFUSED == 0
     }
 
     /// It has none, and will not get one.
     pub(crate) fn refuse_pin(&self) {
-        self.pin_refused.store(true, Ordering::Relaxed);
+        self.wishes.fetch_or(PIN_REFUSED, Ordering::Relaxed);
         self.wake_pin_waiters();
     }
 
@@ -229,14 +231,14 @@ impl Entry {
     /// Makes the client's own worker close it.
     fn kill(&self) {
         // The waker's lock orders this with the load in `is_killed`: a kill seen late is seen at the wake.
-        self.killed.store(true, Ordering::Relaxed);
+        self.wishes.fetch_or(KILLED, Ordering::Relaxed);
         self.wake();
     }
 
     /// Makes the client's own worker end it, unless it has a connection to Redis that goes on.
     fn throw_out(&self) {
         // Ordered as in `kill`.
-        self.thrown_out.store(true, Ordering::Relaxed);
+        self.wishes.fetch_or(THROWN_OUT, Ordering::Relaxed);
         if let Some(waker) = &*self.waker.lock() {
             waker.wake_by_ref();
         }
@@ -244,11 +246,18 @@ impl Entry {
 
     /// Whether that has been asked for since the last question.
     pub(crate) fn is_thrown_out(&self) -> bool {
-        self.thrown_out.load(Ordering::Relaxed) && self.thrown_out.swap(false, Ordering::Relaxed)
+        self.wishes.load(Ordering::Relaxed) & THROWN_OUT != 0
+            && self.wishes.fetch_and(!THROWN_OUT, Ordering::Relaxed) & THROWN_OUT != 0
     }
 
     pub(crate) fn is_killed(&self) -> bool {
-        self.killed.load(Ordering::Relaxed)
+        self.wishes.load(Ordering::Relaxed) & KILLED != 0
+    }
+
+    /// Whether nobody wants anything of it.
+    #[inline]
+    pub(crate) fn is_let_alone(&self) -> bool {
+        self.wishes.load(Ordering::Relaxed) & !PIN_REFUSED == 0
     }
 
     /// Its kind, as `CLIENT LIST TYPE` has it.

@@ -16,6 +16,14 @@ pub(in crate::front) struct Input {
     pub(in crate::front) is_last: bool,
 }
 
+impl Input {
+    /// Whether all that came is used, and more may come.
+    #[inline]
+    pub(in crate::front) fn is_used_up(&self) -> bool {
+        self.bytes.is_empty() && !self.is_last
+    }
+}
+
 /// How a connection ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::front) enum Ending {

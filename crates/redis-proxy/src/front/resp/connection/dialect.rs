@@ -80,14 +80,15 @@ impl Dialect for RespDialect {
 
     fn collect(&mut self) -> Option<Ending> {
         let connection = &mut self.connection;
-        let entry = &connection.session.entry;
-        if entry.is_thrown_out() && !connection.is_connected() || entry.is_killed() {
+        if !connection.session.entry.is_let_alone() && connection.is_ended_by_others() {
             return Some(Ending::Gone);
         }
-        if let Some(end) = connection.overflow() {
-            return Some(end);
+        if connection.mailbox.has_news() {
+            if let Some(end) = connection.overflow() {
+                return Some(end);
+            }
+            connection.collect();
         }
-        connection.collect();
         None
     }
 
@@ -111,6 +112,9 @@ impl Dialect for RespDialect {
 
     fn poll_answers(&mut self, input: &mut Input, cx: &mut Context<'_>) -> Result<bool, Ending> {
         let connection = &mut self.connection;
+        if connection.is_at_rest() {
+            return Ok(false);
+        }
         if connection.mailbox.state() == MailboxState::Lost && connection.mailbox.len() == 0 {
             return Err(Ending::Gone);
         }
@@ -145,6 +149,9 @@ impl Dialect for RespDialect {
 
     fn next(&mut self, input: &mut Input) -> Next {
         let connection = &mut self.connection;
+        if input.is_used_up() && connection.goes_on() {
+            return Next::Read;
+        }
         if let Some(end) = connection.ended(input) {
             return Next::End(end);
         }
@@ -225,6 +232,29 @@ impl RespDialect {
 }
 
 impl Connection {
+    /// Whether nothing is due for it from anywhere but a shared lane, and nobody wants it to have a pin.
+    #[inline]
+    fn is_at_rest(&self) -> bool {
+        self.pinned.is_none()
+            && self.reads.is_empty()
+            && self.busy.is_none()
+            && self.session.entry.is_let_alone()
+            && self.mailbox.state() == MailboxState::Open
+    }
+
+    /// Whether neither its end nor an answer of our own stands before its next request.
+    #[inline]
+    fn goes_on(&self) -> bool {
+        self.ending.is_none() && self.broken.is_none() && self.output.is_empty()
+    }
+
+    /// Whether it was killed, or thrown out and has no connection to Redis that goes on.
+    #[cold]
+    fn is_ended_by_others(&self) -> bool {
+        let entry = &self.session.entry;
+        entry.is_thrown_out() && !self.is_connected() || entry.is_killed()
+    }
+
     /// The end of a client that has left too much unread.
     fn overflow(&self) -> Option<Ending> {
         if self.mailbox.state() != MailboxState::Full {
