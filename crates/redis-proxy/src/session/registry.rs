@@ -316,3 +316,34 @@ impl Entry {
         line
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_wish_of_others_is_seen_and_none_is_taken_for_another() {
+        let address = SocketAddr::from(([127, 0, 0, 1], 1));
+        let registry = Registry::default();
+        let entry = registry.enter(address, address, Bytes::new());
+        let seen = || (entry.is_let_alone(), entry.is_pin_wanted(), entry.is_killed());
+        assert_eq!(seen(), (true, false, false));
+        entry.want_pin();
+        entry.want_pin();
+        entry.release_pin();
+        assert_eq!(seen(), (false, true, false));
+        entry.refuse_pin();
+        assert_eq!(seen(), (false, false, false), "it is wanted and refused: somebody waits");
+        entry.want_pin();
+        assert_eq!(seen(), (false, true, false));
+        entry.throw_out();
+        assert_eq!((entry.is_thrown_out(), entry.is_thrown_out()), (true, false), "told once");
+        entry.release_pin();
+        entry.release_pin();
+        assert_eq!(seen(), (true, false, false));
+        registry.kill(&entry);
+        assert_eq!(seen(), (false, false, true));
+        entry.refuse_pin();
+        assert_eq!(seen(), (false, false, true));
+    }
+}
