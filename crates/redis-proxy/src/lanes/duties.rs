@@ -1,13 +1,35 @@
 //! What must be done before the first byte of a command's answer is delivered.
 //!
-//! Answers come in the order of the commands, so a duty needs no more than its command's number.
+//! A duty is a value that says what a command may have changed. Who does it is handed in ([`Discharge`]), one for each client,
+//! and is the same for commands on lanes ([`Duties`]) and on a pin: lanes know nothing of what is cached. Answers come in the
+//! order of the commands, so a duty on a lane needs no more than its command's number.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::rc::Rc;
 
-/// Done when the answer's first bytes are here, or when it is sure that none will come. Doing it again does no harm.
-pub(crate) type Duty = Rc<dyn Fn(Answer)>;
+use super::keys::Keys;
+
+/// What a command may have changed. Doing it again does no harm.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Duty {
+    /// These keys.
+    Written(Keys),
+    /// These keys and others: a script's. It may answer in the words of a refusal, so that counts for nothing.
+    Script(Keys),
+    /// It is not known what. Only the client that has sent it can be sure to see the outcome.
+    Seen,
+    /// Nobody knows the command: it may be CONFIG or ACL under another name (`rename-command`).
+    Unnamed,
+    /// Every key.
+    Everything,
+    /// Whom Redis lets in without a login.
+    Admission,
+    /// Every key, and who may do what.
+    Anything,
+    /// As [`Anything`](Self::Anything), and connections of users have ended with it.
+    EndsUsers,
+}
 
 /// What a duty is told of the answer before which it is done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,6 +38,11 @@ pub(crate) enum Answer {
     Refused,
     /// Any other, or none.
     Other,
+}
+
+/// Does the duties of one client's commands: when an answer's first bytes are here, or when it is sure that none will come.
+pub(crate) trait Discharge {
+    fn discharge(&self, duty: &Duty, answer: Answer);
 }
 
 /// How errors begin that a command is refused with before it runs (Redis 6.2 to 8.2, server.c, `processCommand`).
@@ -40,20 +67,24 @@ impl Answer {
     }
 }
 
-/// The duties of the commands on one way. A command without one costs an addition.
-#[derive(Default)]
-pub(crate) struct Duties {
+/// The duties of one client's commands on shared lanes. A command without one costs an addition.
+pub(super) struct Duties {
+    discharge: Rc<dyn Discharge>,
     answered: Cell<u64>,
     /// Whether any is left.
     owing: Cell<bool>,
-    /// Each with the number of its command.
+    /// Each with the number of its command. Never borrowed while a duty is done: that may lead back here.
     left: RefCell<VecDeque<(u64, Duty)>>,
 }
 
 impl Duties {
+    pub(super) fn new(discharge: Rc<dyn Discharge>) -> Self {
+        Duties { discharge, answered: Cell::new(0), owing: Cell::new(false), left: RefCell::default() }
+    }
+
     /// A command is sent, behind so many that have no answer yet.
     #[inline]
-    pub(crate) fn sent(&self, behind: usize, duty: Option<Duty>) {
+    pub(super) fn sent(&self, behind: usize, duty: Option<Duty>) {
         if let Some(duty) = duty {
             self.owing.set(true);
             self.left.borrow_mut().push_back((self.answered.get() + behind as u64, duty));
@@ -62,7 +93,7 @@ impl Duties {
 
     /// `whole` answers are here, and with `partly` the beginning of the next.
     #[inline]
-    pub(crate) fn answered(&self, whole: usize, partly: bool) {
+    pub(super) fn answered(&self, whole: usize, partly: bool) {
         self.answered.set(self.answered.get() + whole as u64);
         if self.owing.get() {
             self.work(self.answered.get() + u64::from(partly));
@@ -70,37 +101,42 @@ impl Duties {
     }
 
     /// The answer behind `whole` others is an error: the bytes that are here of it.
-    pub(crate) fn error(&self, whole: usize, reply: &[u8]) {
+    pub(super) fn error(&self, whole: usize, reply: &[u8]) {
         if self.owing.get() && Answer::of(reply) == Answer::Refused {
             self.refused(whole);
         }
     }
 
     /// The command behind `whole` others was not begun.
-    pub(crate) fn refused(&self, whole: usize) {
+    pub(super) fn refused(&self, whole: usize) {
         let refused = self.answered.get() + whole as u64;
-        self.left.borrow_mut().retain(|(number, duty)| {
-            if *number == refused {
-                duty(Answer::Refused);
-            }
-            *number != refused
-        });
+        let duty = {
+            let mut left = self.left.borrow_mut();
+            left.binary_search_by_key(&refused, |(number, _)| *number).ok().and_then(|at| left.remove(at))
+        };
+        if let Some((_, duty)) = duty {
+            self.discharge.discharge(&duty, Answer::Refused);
+        }
     }
 
     /// No further answer will come.
-    pub(crate) fn lost(&self) {
+    pub(super) fn lost(&self) {
         self.work(u64::MAX);
     }
 
     /// Does those of the commands before number `end`.
     fn work(&self, end: u64) {
-        let mut left = self.left.borrow_mut();
-        while left.front().is_some_and(|(number, _)| *number < end) {
-            if let Some((_, duty)) = left.pop_front() {
-                duty(Answer::Other);
-            }
+        while let Some(duty) = self.take_before(end) {
+            self.discharge.discharge(&duty, Answer::Other);
         }
+    }
+
+    fn take_before(&self, end: u64) -> Option<Duty> {
+        let mut left = self.left.borrow_mut();
+        let due = left.front().is_some_and(|(number, _)| *number < end);
+        let duty = if due { left.pop_front() } else { None };
         self.owing.set(!left.is_empty());
+        duty.map(|(_, duty)| duty)
     }
 }
 
@@ -112,48 +148,99 @@ impl Drop for Duties {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
+    use std::rc::Weak;
+
     use super::*;
+
+    /// Notes what it is to do.
+    #[derive(Default)]
+    pub(crate) struct Noted(RefCell<Vec<(Vec<u8>, Answer)>>);
+
+    impl Noted {
+        /// The keys of the duties done, and what each was told.
+        pub(crate) fn done(&self) -> Vec<(String, Answer)> {
+            let done = self.0.borrow();
+            done.iter().map(|(key, answer)| (String::from_utf8_lossy(key).into_owned(), *answer)).collect()
+        }
+    }
+
+    impl Discharge for Noted {
+        fn discharge(&self, duty: &Duty, answer: Answer) {
+            let Duty::Written(keys) = duty else { unreachable!("only keys are written here") };
+            self.0.borrow_mut().extend(keys.iter().map(|key| (key.to_vec(), answer)));
+        }
+    }
+
+    fn written(key: &str) -> Option<Duty> {
+        Some(Duty::Written(Keys::new(key.as_bytes(), std::iter::empty())))
+    }
+
+    fn others(keys: &[&str]) -> Vec<(String, Answer)> {
+        keys.iter().map(|key| ((*key).to_owned(), Answer::Other)).collect()
+    }
 
     #[test]
     fn a_duty_is_done_when_its_answer_begins_and_not_before() {
-        let done = Rc::new(RefCell::new(Vec::new()));
-        let duty = |number: u64| -> Option<Duty> {
-            let done = done.clone();
-            Some(Rc::new(move |answer| done.borrow_mut().push((number, answer == Answer::Other))))
-        };
-        let duties = Duties::default();
-        duties.sent(0, duty(0));
+        let noted = Rc::new(Noted::default());
+        let duties = Duties::new(noted.clone());
+        duties.sent(0, written("0"));
         duties.sent(1, None);
-        duties.sent(2, duty(2));
-        duties.sent(3, duty(3));
+        duties.sent(2, written("2"));
+        duties.sent(3, written("3"));
         duties.answered(0, false);
-        assert!(done.borrow().is_empty());
+        assert_eq!(noted.done(), []);
         duties.answered(0, true);
-        assert_eq!(*done.borrow(), [(0, true)]);
+        assert_eq!(noted.done(), others(&["0"]));
         duties.answered(2, false);
-        assert_eq!(*done.borrow(), [(0, true)]);
-        duties.sent(2, duty(4));
+        assert_eq!(noted.done(), others(&["0"]));
+        duties.sent(2, written("4"));
         duties.answered(1, true);
-        assert_eq!(*done.borrow(), [0, 2, 3].map(|number| (number, true)));
+        assert_eq!(noted.done(), others(&["0", "2", "3"]));
         drop(duties);
-        assert_eq!(*done.borrow(), [0, 2, 3, 4].map(|number| (number, true)));
+        assert_eq!(noted.done(), others(&["0", "2", "3", "4"]));
     }
 
     #[test]
     fn a_duty_is_told_that_its_command_was_refused() {
-        let done = Rc::new(RefCell::new(Vec::new()));
-        let duty = |number: u64| -> Option<Duty> {
-            let done = done.clone();
-            Some(Rc::new(move |answer| done.borrow_mut().push((number, answer))))
-        };
-        let duties = Duties::default();
-        (0..4).for_each(|number| duties.sent(number, duty(number as u64)));
+        let noted = Rc::new(Noted::default());
+        let duties = Duties::new(noted.clone());
+        (0..4).for_each(|number| duties.sent(number, written(&number.to_string())));
         duties.error(1, b"-NOPERM this user has no permissions\r\n");
         duties.error(2, b"-WRONGTYPE of value\r\n");
         duties.error(3, b"-NO");
         duties.answered(4, false);
-        let expected = [(1, Answer::Refused), (0, Answer::Other), (2, Answer::Other), (3, Answer::Other)];
-        assert_eq!(*done.borrow(), expected);
+        let mut expected = others(&["1", "0", "2", "3"]);
+        expected[0].1 = Answer::Refused;
+        assert_eq!(noted.done(), expected);
+    }
+
+    /// Sends once more, and is answered, from within.
+    #[derive(Default)]
+    struct ComesBack {
+        duties: RefCell<Weak<Duties>>,
+        done: Cell<usize>,
+    }
+
+    impl Discharge for ComesBack {
+        fn discharge(&self, _: &Duty, _: Answer) {
+            self.done.set(self.done.get() + 1);
+            let duties = self.duties.borrow().upgrade();
+            if let Some(duties) = duties.filter(|_| self.done.get() < 4) {
+                duties.sent(0, written("again"));
+                duties.refused(0);
+                duties.answered(0, true);
+            }
+        }
+    }
+
+    #[test]
+    fn a_duty_that_leads_back_to_its_duties_finds_them_free() {
+        let discharge = Rc::new(ComesBack::default());
+        let duties = Rc::new(Duties::new(discharge.clone()));
+        discharge.duties.replace(Rc::downgrade(&duties));
+        duties.sent(0, written("first"));
+        duties.answered(1, false);
+        assert_eq!(discharge.done.get(), 4);
     }
 }

@@ -1,11 +1,12 @@
 //! Where the replies of a shared lane wait for their client, as bytes.
 
 use std::cell::{Cell, RefCell};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Waker};
 
 use super::bounds::{Bounds, Unread};
-use super::duties::{Duties, Duty};
+use super::duties::{Discharge, Duties, Duty};
 use crate::buffer_pool::BufferPool;
 
 /// Replies above this are large: a client should have one of them on its way, because they wait in memory.
@@ -53,8 +54,9 @@ pub(crate) enum MailboxState {
 }
 
 impl Mailbox {
-    /// A mailbox for at most `limit` bytes, and no more than all clients together may leave.
-    pub(crate) fn new(limit: usize, bounds: &Bounds) -> Self {
+    /// A mailbox for at most `limit` bytes, and no more than all clients together may leave. `discharge` does the duties of its
+    /// client.
+    pub(crate) fn new(limit: usize, bounds: &Bounds, discharge: Rc<dyn Discharge>) -> Self {
         Mailbox {
             bytes: RefCell::default(),
             waiting: Cell::new(0),
@@ -66,7 +68,7 @@ impl Mailbox {
             kept: Cell::new(0),
             unread: bounds.unread.clone(),
             waker: RefCell::default(),
-            duties: Duties::default(),
+            duties: Duties::new(discharge),
             partial: Cell::new(0),
             large: Cell::new(false),
         }
@@ -240,10 +242,15 @@ impl Drop for Mailbox {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::lanes::Noted;
+
+    fn new(limit: usize, bounds: &Bounds) -> Mailbox {
+        Mailbox::new(limit, bounds, Rc::new(Noted::default()))
+    }
 
     #[test]
     fn a_client_that_takes_nothing_is_lost_at_its_limit_and_not_before() {
-        let (mailbox, buffers) = (Mailbox::new(8, &Bounds::new(0, 0, 0)), BufferPool::default());
+        let (mailbox, buffers) = (new(8, &Bounds::new(0, 0, 0)), BufferPool::default());
         mailbox.expect(None);
         mailbox.expect(None);
         mailbox.deliver(b"+OK\r\n", 1, false, &buffers);
@@ -255,7 +262,7 @@ mod tests {
     #[test]
     fn all_clients_together_leave_so_much_unread_and_no_more() {
         let (bounds, buffers) = (Bounds::new(0, 0, 1000), BufferPool::default());
-        let (one, two) = (Mailbox::new(1 << 20, &bounds), Mailbox::new(1 << 20, &bounds));
+        let (one, two) = (new(1 << 20, &bounds), new(1 << 20, &bounds));
         let deliver =
             |mailbox: &Mailbox, bytes: usize| mailbox.deliver(&vec![b'x'; bytes], 0, false, &buffers);
         deliver(&one, UNCOUNTED + 600);
@@ -278,7 +285,7 @@ mod tests {
     #[test]
     fn what_came_on_other_ways_is_counted_with_the_rest() {
         let bounds = Bounds::new(0, 0, 1000);
-        let mailbox = Mailbox::new(UNCOUNTED + 900, &bounds);
+        let mailbox = new(UNCOUNTED + 900, &bounds);
         mailbox.keep(UNCOUNTED);
         assert_eq!(bounds.unread.bytes(), 0);
         mailbox.keep(UNCOUNTED + 800);
@@ -289,7 +296,7 @@ mod tests {
         mailbox.keep(UNCOUNTED + 700);
         mailbox.keep(UNCOUNTED + 901);
         assert_eq!((bounds.unread.bytes(), mailbox.state()), (700, MailboxState::Full));
-        let other = Mailbox::new(1 << 20, &bounds);
+        let other = new(1 << 20, &bounds);
         other.keep(UNCOUNTED + 301);
         assert_eq!((bounds.unread.bytes(), other.state()), (700, MailboxState::Full));
         drop(mailbox);
@@ -298,7 +305,7 @@ mod tests {
 
     #[test]
     fn a_muted_reply_is_counted_and_dropped() {
-        let (mailbox, buffers) = (Mailbox::new(8, &Bounds::new(0, 0, 0)), BufferPool::default());
+        let (mailbox, buffers) = (new(8, &Bounds::new(0, 0, 0)), BufferPool::default());
         mailbox.mute(true);
         mailbox.expect(None);
         mailbox.deliver(b"+OK\r\n", 1, false, &buffers);

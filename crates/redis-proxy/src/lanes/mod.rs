@@ -12,6 +12,7 @@ mod anonymous;
 mod bounds;
 mod duties;
 mod key;
+mod keys;
 mod link;
 mod mailbox;
 mod pin;
@@ -33,8 +34,11 @@ use upstream::{Endpoint, Greeting, RawConnection, open_as_ourselves, open_raw};
 
 pub(crate) use anonymous::{Admission, Anonymous, KeptOut};
 pub(crate) use bounds::Bounds;
-pub(crate) use duties::{Answer, Duty};
+#[cfg(test)]
+pub(crate) use duties::tests::Noted;
+pub(crate) use duties::{Answer, Discharge, Duty};
 pub(crate) use key::{Identity, LaneKey, Pace};
+pub(crate) use keys::Keys;
 pub(crate) use mailbox::{LARGE_REPLY, Mailbox, MailboxState};
 pub(crate) use pin::{KEPT_PINS, NoPin, PinStream, Pinning};
 use shared::SharedLane;

@@ -207,6 +207,7 @@ pub(crate) struct PinStream {
     stream: Box<dyn Duplex>,
     outbox: BytesMut,
     flushed: bool,
+    is_shut: bool,
     pub(crate) scanner: ReplyScanner,
     /// The id that Redis knows this connection by.
     pub(crate) upstream_id: Option<i64>,
@@ -226,6 +227,7 @@ impl PinStream {
             stream: connection.stream,
             outbox: BytesMut::new(),
             flushed: true,
+            is_shut: false,
             scanner: ReplyScanner::new(),
             upstream_id,
             facts,
@@ -270,7 +272,13 @@ impl PinStream {
 
     /// Shuts our side: Redis sees the end behind what was written.
     pub(crate) fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        self.is_shut = true;
         Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+
+    /// Whether our side is shut: nothing can be sent any more.
+    pub(crate) fn is_shut(&self) -> bool {
+        self.is_shut
     }
 
     /// One read; 0 is the end.

@@ -243,14 +243,15 @@ impl SharedLane {
         cx: &Context<'_>,
     ) -> bool {
         let mut queue = self.queue.borrow_mut();
-        let queue = &mut *queue;
         if let State::Down(refusal) = &queue.state {
             let refusal = refusal.clone();
             queue.called = true;
+            drop(queue);
             mailbox.expect(None); // it is not sent
             refuse(mailbox, &refusal, 1, buffers);
             return true;
         }
+        let queue = &mut *queue;
         if queue.commands >= self.settings.in_flight || queue.journal.len() >= self.settings.journal_bytes {
             queue.waiting_for_room.push(cx.waker().clone());
             return false;
@@ -394,9 +395,7 @@ impl SharedLane {
 
     /// There is none, and nobody is to wait for it any longer.
     pub(super) fn refuse(&self, refusal: &NoLane, buffers: &BufferPool) {
-        let mut queue = self.queue.borrow_mut();
-        queue.state = State::Down(refusal.clone());
-        let runs = queue.clear();
+        let (runs, _) = self.clear(State::Down(refusal.clone()));
         for run in runs {
             refuse(&run.mailbox, refusal, run.commands - run.replied, buffers);
         }
@@ -409,10 +408,8 @@ impl SharedLane {
 
     /// The connection did not answer in time.
     pub(super) fn time_out(&self, buffers: &BufferPool) {
-        let mut queue = self.queue.borrow_mut();
-        queue.state = State::Idle;
-        let cut = queue.partly_delivered;
-        for (number, run) in queue.clear().into_iter().enumerate() {
+        let (runs, Sent { cut, .. }) = self.clear(State::Idle);
+        for (number, run) in runs.into_iter().enumerate() {
             if cut && number == 0 {
                 run.mailbox.lose();
             }
@@ -423,12 +420,7 @@ impl SharedLane {
 
     /// The connection is gone. What may go to the next one stays; how many clients are lost, and how many commands go again.
     pub(super) fn lose(&self) -> Lost {
-        let mut queue = self.queue.borrow_mut();
-        let queue = &mut *queue;
-        queue.state = State::Idle;
-        let (journal, written, cut) =
-            (std::mem::take(&mut queue.journal), queue.written, queue.partly_delivered);
-        let runs = queue.clear();
+        let (runs, Sent { journal, written, cut }) = self.clear(State::Idle);
         let mut lost = Lost::default();
         let mut start = 0;
         for (number, run) in runs.iter().enumerate() {
@@ -439,6 +431,8 @@ impl SharedLane {
                 run.mailbox.lose();
             }
         }
+        let mut queue = self.queue.borrow_mut();
+        let queue = &mut *queue;
         let mut start = 0;
         for mut run in runs {
             let sent = start < written;
@@ -458,6 +452,15 @@ impl SharedLane {
             queue.runs.push_back(run);
         }
         lost
+    }
+
+    /// Takes all that is on its way. Whoever is told of that may come back here: nothing is borrowed meanwhile.
+    fn clear(&self, state: State) -> (VecDeque<Run>, Sent) {
+        let mut queue = self.queue.borrow_mut();
+        queue.state = state;
+        let journal = std::mem::take(&mut queue.journal);
+        let sent = Sent { journal, written: queue.written, cut: queue.partly_delivered };
+        (queue.clear(), sent)
     }
 
     /// What the connection is to write now, `written` of it the time before. Registers the driver.
@@ -512,6 +515,15 @@ impl SharedLane {
             wake_all(&mut queue.waiting_for_room);
         }
     }
+}
+
+/// How far the commands had come that a connection was given.
+struct Sent {
+    journal: BytesMut,
+    /// Of the journal: what the connection has been given.
+    written: usize,
+    /// Whether a part of the first reply has gone to its client.
+    cut: bool,
 }
 
 /// What became of the commands on a connection that was lost.

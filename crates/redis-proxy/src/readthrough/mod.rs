@@ -37,7 +37,6 @@ pub(crate) use self::question::{Accepts, Kind, Question, Words};
 pub(crate) use self::readers::Readers;
 use self::waiting::Again;
 pub(crate) use self::waiting::{Answered, Waiting};
-pub(crate) use self::written::Written;
 use crate::clock::now_ns;
 use crate::failure::Failure;
 use crate::stats::WorkerStats;
@@ -268,16 +267,6 @@ impl ReadThrough {
     /// Whether a connection's reads of a key are to be in the order of its writes.
     pub(crate) fn keeps_order(&self) -> bool {
         matches!(self.way, Way::Linked(_))
-    }
-
-    /// The duty that goes with a command that may change this key, and perhaps others.
-    pub(crate) fn writes(&self, key: Box<[u8]>, others: Vec<Box<[u8]>>) -> Written {
-        Written::keys(self.store.clone(), key, others)
-    }
-
-    /// The duty that goes with a command that may change everything.
-    pub(crate) fn writes_everything(&self) -> Written {
-        Written::everything(self.store.clone())
     }
 
     /// Drops what is held of a key, for everybody; whether there was anything.

@@ -5,43 +5,20 @@
 
 use mutant::Mutant;
 
-use crate::store::Store;
+use super::ReadThrough;
 
-/// What must leave the cache before the answer to a command is delivered, whatever that answer is.
-pub(crate) struct Written {
-    store: Store,
-    what: What,
-}
-
-enum What {
-    Keys(Box<[u8]>, Vec<Box<[u8]>>),
-    Everything,
-}
-
-impl Written {
-    /// A command that may have changed this key, and perhaps others.
-    pub(super) fn keys(store: Store, key: Box<[u8]>, others: Vec<Box<[u8]>>) -> Self {
-        Written { store, what: What::Keys(key, others) }
-    }
-
-    /// One that may have changed everything.
-    pub(super) fn everything(store: Store) -> Self {
-        Written { store, what: What::Everything }
-    }
-
-    /// The answer is here, or will never come.
-    pub(crate) fn answered(&self) {
-        if mutant::is_on(Mutant::WriteKeepsEntry) {
-            return;
+impl ReadThrough {
+    /// The answer to a command that may have changed this key is here, or will never come. For all who read it.
+    pub(crate) fn written(&self, key: &[u8]) {
+        if !mutant::is_on(Mutant::WriteKeepsEntry) {
+            self.store.invalidate(key);
         }
-        match &self.what {
-            What::Keys(key, others) => {
-                self.store.invalidate(key);
-                for key in others {
-                    self.store.invalidate(key);
-                }
-            }
-            What::Everything => self.store.flush(),
+    }
+
+    /// The same of a command that may have changed everything.
+    pub(crate) fn everything_written(&self) {
+        if !mutant::is_on(Mutant::WriteKeepsEntry) {
+            self.store.flush();
         }
     }
 }

@@ -3,7 +3,6 @@
 use command::SubscriptionKind;
 
 use super::pause::Pause;
-use super::registry::Tunnel;
 
 /// What the reply to a command on its way will mean.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,8 +15,6 @@ pub(crate) enum Expect {
     /// stands for that of the WAIT, which would count wrongly.
     Probe,
     Multi,
-    /// That Redis queues a command from which something follows for its client.
-    Queued,
     Exec,
     Discard,
     Watch,
@@ -31,7 +28,7 @@ pub(crate) enum Expect {
     /// CLIENT PAUSE or UNPAUSE.
     Pause(Pause),
     /// MONITOR, or what makes a replica: what follows its reply answers no request.
-    Feed(Tunnel),
+    Feed(Feed),
     /// HELLO or AUTH of a client that waits for it, or a question whether it may. Only an error is the client's to see.
     Granted,
     /// A number in it is the one by which Redis knows the client that invalidations are redirected to.
@@ -40,4 +37,12 @@ pub(crate) enum Expect {
     Subscribed(usize),
     /// Confirmations until nothing of this kind is left.
     UnsubscribedAll(SubscriptionKind),
+}
+
+/// A command behind whose reply no replies come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Feed {
+    Monitor,
+    /// What makes a replica.
+    Replica,
 }

@@ -4,15 +4,19 @@
 //! is decided here. This layer names `readthrough` and `lanes`, and neither a socket nor HTTP nor a front.
 
 pub(crate) mod answers;
+pub(crate) mod changes;
 pub(crate) mod client;
 pub(crate) mod expect;
+pub(crate) mod login;
 pub(crate) mod pause;
+pub(crate) mod pin;
 pub(crate) mod plan;
 pub(crate) mod recall;
 pub(crate) mod registry;
 #[cfg_attr(not(test), expect(dead_code, reason = "the RESP front is put on it next"))]
 pub(crate) mod replies;
 pub(crate) mod reply;
+pub(crate) mod steward;
 pub(crate) mod tracking;
 pub(crate) mod words;
 

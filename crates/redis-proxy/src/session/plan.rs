@@ -9,9 +9,8 @@ use command::{Command, Commands, Flags, Lane, Local, PinReason, Read};
 use resp::Arguments;
 
 use super::client::ReplyMode;
-use super::expect::Expect;
+use super::expect::{Expect, Feed};
 use super::pause::Pause;
-use super::registry::Tunnel;
 use super::reply::c_text;
 use super::tracking::{names_number, shows_redirect, wanted};
 use super::words::{is, number};
@@ -346,8 +345,8 @@ fn reason_on_pin(reason: PinReason, arguments: Arguments<'_>, ahead: Ahead, repl
         PinReason::Wait => return Plan::Probe,
         PinReason::State | PinReason::Unknown => Expect::State,
         PinReason::Tracking => Expect::Tracking(true),
-        PinReason::Feed if is(arguments, b"MONITOR") => Expect::Feed(Tunnel::Monitor),
-        PinReason::Feed => Expect::Feed(Tunnel::Replica),
+        PinReason::Feed if is(arguments, b"MONITOR") => Expect::Feed(Feed::Monitor),
+        PinReason::Feed => Expect::Feed(Feed::Replica),
         PinReason::Paused | PinReason::Subscribe | PinReason::Unsubscribe(_) => Expect::Reply,
     })
 }

@@ -21,7 +21,7 @@ pub(crate) struct Registry {
     next_id: AtomicU64,
     pub(crate) pauses: Pauses,
     /// How often Redis has changed what users may do, as far as it was asked to here.
-    pub(crate) rights_changed: AtomicU64,
+    pub(crate) rights_changed: Arc<AtomicU64>,
     // Taken when a client comes or goes and by CLIENT commands; never across an await.
     clients: Mutex<BTreeMap<u64, Arc<Entry>>>,
 }

@@ -4,14 +4,14 @@
 use std::sync::Arc;
 
 use bytes::BytesMut;
-use resp::Arguments;
+use resp::{Arguments, encode_command};
 
-use super::registry::Entry;
+use super::registry::{Entry, Registry};
 use super::reply::c_text;
 use super::words::{is, number};
 
 /// What Redis will say does not exist, in its own words.
-pub(crate) const NOBODY: i64 = i64::MAX;
+const NOBODY: i64 = i64::MAX;
 
 /// How Redis begins to say, in RESP3, that it has lost the client which invalidations go to (tracking.c,
 /// `sendTrackingMessage`). That client's number follows.
@@ -27,7 +27,7 @@ pub(crate) fn may_name_target(push: &[u8]) -> bool {
 pub(crate) struct Target(Arc<Entry>);
 
 impl Target {
-    pub(crate) fn new(entry: Arc<Entry>) -> Self {
+    fn new(entry: Arc<Entry>) -> Self {
         entry.want_pin();
         Target(entry)
     }
@@ -50,7 +50,7 @@ pub(crate) struct Redirect {
     /// The number that its client knows.
     pub(crate) own: u64,
     /// The number that Redis knows.
-    pub(crate) upstream: i64,
+    upstream: i64,
 }
 
 impl Redirect {
@@ -110,18 +110,62 @@ pub(crate) fn names_target(arguments: Arguments<'_>) -> bool {
     redirect_at(arguments).is_some()
 }
 
-/// How a CLIENT TRACKING goes to Redis.
-pub(crate) enum Told {
+/// How a CLIENT TRACKING ON goes to Redis.
+pub(crate) enum Redirection {
     /// As it is.
-    Plain,
+    None,
     /// In these words, with the client that is to keep its connection.
-    Translated(BytesMut, Option<(Redirect, Target)>),
+    To(BytesMut, Option<Box<(Redirect, Target)>>),
     /// Not before the client that it names has a connection.
-    Wait,
+    NotYet(Target),
+}
+
+/// CLIENT TRACKING ON, with the number of Redis in the place of ours. `waited` is the client that it has waited for.
+pub(crate) fn redirect(
+    arguments: Arguments<'_>,
+    registry: &Registry,
+    waited: impl FnOnce() -> Option<Target>,
+) -> Redirection {
+    let Some((at, own)) = redirected(arguments) else {
+        return Redirection::None;
+    };
+    let target = registry.get(own).map(|entry| match waited() {
+        Some(target) if target.entry().id == own => target,
+        _ => Target::new(entry),
+    });
+    let upstream = target.as_ref().and_then(|target| target.entry().upstream_id());
+    let to = match (target, upstream) {
+        (Some(target), None) => return Redirection::NotYet(target),
+        (Some(target), Some(upstream)) => Some(Box::new((Redirect { own, upstream }, target))),
+        (None, _) => None,
+    };
+    let theirs = upstream.unwrap_or(NOBODY).to_string();
+    let mut words: Vec<&[u8]> = arguments.iter().collect();
+    words[at] = theirs.as_bytes();
+    Redirection::To(encoded(&words), to)
+}
+
+/// CLIENT TRACKING OFF with REDIRECT: Redis looks whether there is such a client, and does nothing with it. So it need
+/// not be named if there is. `None` if the request goes as it is.
+pub(crate) fn redirect_off(arguments: Arguments<'_>, registry: &Registry) -> Option<BytesMut> {
+    let (at, own) = redirected(arguments)?;
+    let mut words: Vec<&[u8]> = arguments.iter().collect();
+    let nobody = NOBODY.to_string();
+    match registry.get(own) {
+        Some(_) => drop(words.drain(at - 1..=at)),
+        None => words[at] = nobody.as_bytes(),
+    }
+    Some(encoded(&words))
+}
+
+fn encoded(words: &[&[u8]]) -> BytesMut {
+    let mut bytes = BytesMut::new();
+    encode_command(&mut bytes, words);
+    bytes
 }
 
 /// The number that the REDIRECT of a CLIENT TRACKING names, and where.
-pub(crate) fn redirected(arguments: Arguments<'_>) -> Option<(usize, u64)> {
+fn redirected(arguments: Arguments<'_>) -> Option<(usize, u64)> {
     let name = arguments.get(1).filter(|_| is(arguments, b"CLIENT"))?;
     if !name.eq_ignore_ascii_case(b"TRACKING") {
         return None;

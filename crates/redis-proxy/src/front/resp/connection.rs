@@ -27,21 +27,21 @@ use bytes::Bytes;
 use resp::RequestError;
 use tokio::sync::futures::OwnedNotified;
 
-pub(super) use self::busy::{Busy, Heard, Hello, Login, Stay};
+pub(super) use self::busy::{Busy, Heard};
 pub(crate) use self::dialect::serve;
 use self::reads::Pending;
 use super::RespFront;
-use super::changes::Seen;
-use super::pinned::Pinned;
 use super::registry::{Entry, Registry};
 use super::rights::UserRights;
 use super::session::Session;
-use super::tracking::Target;
 use crate::clock::now_ns;
 use crate::front::client::{Ending, Output};
 use crate::front::seen::SeenKeys;
 use crate::lanes::{Identity, KeptOut, LARGE_REPLY, LaneHandle, LaneKey, Mailbox, Pace};
 use crate::readthrough::ReadThrough;
+use crate::session::pin::Pinned;
+use crate::session::steward::Steward;
+use crate::session::tracking::Target;
 pub(super) use crate::session::words::{client_name, number};
 
 /// Where a connection starts: the size of its replies is not known yet.
@@ -85,7 +85,7 @@ pub(super) struct Connection {
     reads: VecDeque<Pending>,
     /// Whether Redis has sent the value that is being written for this client, so that it counts as unread.
     tail_is_fetched: bool,
-    seen: Seen,
+    steward: Rc<Steward>,
     seen_keys: SeenKeys,
     window: usize,
     /// No more requests are taken; so the connection ends when all is answered.
@@ -111,9 +111,10 @@ impl Drop for Connection {
 
 impl Connection {
     fn new(front: Rc<RespFront>, entry: Arc<Entry>, is_admin: bool) -> Self {
+        let steward = Steward::new(front.effects.clone());
         Connection {
             output: Output::default(),
-            mailbox: Rc::new(Mailbox::new(front.settings.output_limit_bytes, &front.bounds)),
+            mailbox: Rc::new(Mailbox::new(front.settings.output_limit_bytes, &front.bounds, steward.clone())),
             session: Session::new(front.identity.clone(), front.settings.as_proxy, entry),
             lanes: [None, None],
             pace: Pace::Quick,
@@ -132,7 +133,7 @@ impl Connection {
             recalled: None,
             reads: VecDeque::new(),
             tail_is_fetched: false,
-            seen: Seen::default(),
+            steward,
             seen_keys: SeenKeys::default(),
             window: FIRST_WINDOW.min(front.settings.pipeline),
             ending: None,
@@ -141,6 +142,10 @@ impl Connection {
             was_owed: false,
             front,
         }
+    }
+
+    pub(super) fn steward(&self) -> &Steward {
+        &self.steward
     }
 
     pub(super) fn is_admin(&self) -> bool {
@@ -202,11 +207,6 @@ impl Connection {
         &self.front
     }
 
-    /// The client that the command at hand has waited for.
-    pub(super) fn take_target(&mut self) -> Option<Target> {
-        self.target.take()
-    }
-
     /// Whether all that was sent along shared lanes is answered.
     pub(super) fn is_answered(&self) -> bool {
         self.mailbox.waiting() == 0
@@ -235,7 +235,7 @@ impl Connection {
     /// promised only after commands of which it is not known what they change.
     pub(super) fn has_seen_redis(&self) {
         if self.front.readers.keeps_order() {
-            self.seen.now();
+            self.steward.sees_redis();
         }
     }
 

@@ -10,10 +10,11 @@ use bytes::Bytes;
 use command::Local;
 use resp::{Arguments, Frame, Protocol};
 
-use super::connection::{Busy, Connection, Hello, Login, Stay, client_name, number};
+use super::connection::{Busy, Connection, client_name, number};
 use super::reply::{c_text, error, integer, simple};
 use super::session::ReplyMode;
 use crate::lanes::{Credentials, KeptOut, LaneKey, Password, Request};
+use crate::session::login::{HelloOptions, Login, Stay};
 
 /// Redis 7.0, networking.c, `helloCommand`.
 const BAD_NAME: &str = "ERR Client names cannot contain spaces, newlines or special characters.";
@@ -99,7 +100,7 @@ impl Connection {
     }
 
     /// What follows from credentials once they are right.
-    pub(super) fn login(&self, user: Option<&[u8]>, password: &[u8], hello: Option<Hello>) -> Login {
+    pub(super) fn login(&self, user: Option<&[u8]>, password: &[u8], hello: Option<HelloOptions>) -> Login {
         let password = Password(Bytes::copy_from_slice(password));
         let name = user.map_or(Bytes::from_static(b"default"), Bytes::copy_from_slice);
         let identity = Rc::new(match user {
@@ -180,12 +181,12 @@ impl Connection {
                 }
             }
         }
-        Ok((Hello { protocol, name }, login))
+        Ok((HelloOptions { protocol, name }, login))
     }
 }
 
 /// What HELLO asks for, and the user and password that it brings.
-type HelloWanted<'a> = (Hello, Option<(&'a [u8], &'a [u8])>);
+type HelloWanted<'a> = (HelloOptions, Option<(&'a [u8], &'a [u8])>);
 
 /// HELLO's reply: what Redis says of itself, with this client's protocol and id.
 pub(super) fn hello_reply(pairs: &[(Frame, Frame)], protocol: Protocol, id: u64) -> Frame {

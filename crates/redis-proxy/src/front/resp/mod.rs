@@ -2,17 +2,13 @@
 //!
 //! [`connection`] is one of them, with all that is due for it. Which way a command goes, the session layer plans
 //! ([`plan`](crate::session::plan)): it is answered by [`local`], goes along a shared lane as bytes, or on a connection of
-//! the client's own, whose state [`pinned`] follows.
+//! the client's own, whose state [`pin`](crate::session::pin) follows.
 
-mod changes;
 mod clients;
 mod connection;
 mod exec;
 mod local;
-mod pinned;
-mod redirect;
 mod rights;
-mod subscriptions;
 mod visibility;
 
 use std::cell::{Cell, RefCell};
@@ -39,9 +35,11 @@ use crate::config::{Mode, ProxyAdmin, Settings};
 use crate::front::client::{Drain, PATIENCE, linger};
 use crate::lanes::{Bounds, Credentials, Identity, LaneSettings, Lanes, Password};
 use crate::readthrough::Readers;
+use crate::session::changes::may_change;
 use crate::session::pause::Paused;
 use crate::session::recall::Recall;
-use crate::session::{answers, client as session, pause, registry, reply, tracking};
+use crate::session::steward::Effects;
+use crate::session::{answers, client as session, registry, reply};
 use crate::stats::LaneStats;
 
 /// Between two looks at what commands there are.
@@ -144,6 +142,7 @@ pub(crate) struct RespFront {
     /// Whether Redis has said what commands it has.
     is_live: Cell<bool>,
     rights: Rights,
+    effects: Rc<Effects>,
     /// The ways to what is cached.
     readers: Readers,
     /// Room for the words of a question, and for the keys of a write.
@@ -163,6 +162,7 @@ impl RespFront {
         stats: Arc<LaneStats>,
         readers: Readers,
     ) -> Rc<Self> {
+        let effects = Effects::new(readers.own().clone(), lanes.clone(), registry.rights_changed.clone());
         let identity = Rc::new(settings.login.clone());
         let (drain, commands) = (Drain::default(), RefCell::new(Commands::built_in()));
         let is_live = Cell::new(false);
@@ -171,6 +171,7 @@ impl RespFront {
             bounds,
             identity,
             rights: Rights::new(registry.clone(), settings.rights_life_ns),
+            effects,
             settings,
             registry,
             buffers,
@@ -218,6 +219,11 @@ impl RespFront {
                 self.recall.call();
             }
         }
+    }
+
+    /// Whether bytes that go through a tunnel may change anything.
+    fn may_change(&self, bytes: &[u8]) -> bool {
+        may_change(&self.commands.borrow(), self.settings.limits, bytes)
     }
 
     /// Whether Redis lets clients wait, as far as it was asked to through this proxy.

@@ -8,7 +8,7 @@ use resp::{Arguments, Frame};
 use super::connection::Connection;
 use super::reply::{error, integer, simple};
 use crate::clock::now_ns;
-use crate::lanes::Answer;
+use crate::lanes::{Answer, Discharge, Duty};
 use crate::readthrough::{Question, time_left_ns};
 
 /// What PROXY HELP says.
@@ -45,7 +45,7 @@ impl Connection {
             2 if is(1, "HELP") => Frame::Array(HELP.iter().map(|line| simple(line)).collect()),
             3 | 4 if is(1, "CACHE") && is(2, "FLUSH") && !self.is_admin() => error(NOT_ADMIN),
             3 if is(1, "CACHE") && is(2, "FLUSH") => {
-                self.front().everything()(Answer::Other);
+                self.steward().discharge(&Duty::Everything, Answer::Other);
                 simple("OK")
             }
             4 if is(1, "CACHE") && is(2, "FLUSH") => {

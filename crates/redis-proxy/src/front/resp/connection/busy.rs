@@ -6,20 +6,20 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use command::Local;
-use resp::{Frame, Protocol};
+use resp::Frame;
 use tokio::sync::futures::OwnedNotified;
 
 use super::Connection;
 use crate::front::resp::local::hello_reply;
-use crate::front::resp::pause::Pause;
-use crate::front::resp::pinned::Pinned;
 use crate::front::resp::registry::Entry;
 use crate::front::resp::reply::{error, simple};
-use crate::front::resp::tracking::Target;
 use crate::lanes::{
-    Credentials, HelloReply, Identity, LaneHandle, LaneKey, NoLane, NoPin, OpenError, PinStream, Pinning,
-    Step,
+    Credentials, HelloReply, LaneHandle, LaneKey, NoLane, NoPin, OpenError, PinStream, Pinning, Step,
 };
+use crate::session::login::{HelloOptions, Login, Stay};
+use crate::session::pause::Pause;
+use crate::session::pin::Pinned;
+use crate::session::tracking::Target;
 
 /// A client that is to hear of invalidations, and cannot have a connection.
 const NO_TARGET: &str = "ERR proxy: no connection for the client to redirect to";
@@ -42,11 +42,11 @@ pub(in crate::front::resp) enum Busy {
     /// A reply that is heard before its client gets it, as far as it is here.
     Heard(Heard, Vec<u8>),
     /// The lane that the session would use after a HELLO.
-    Hello(LaneHandle, Hello),
+    Hello(LaneHandle, HelloOptions),
     /// The reply to an AUTH, or a HELLO with one, that went to the client's pin.
     PinnedLogin(Login, Stay),
     /// The reply to a HELLO that went to the client's pin.
-    PinnedHello(Hello),
+    PinnedHello(HelloOptions),
     /// Whether Redis lets its user ask this of other clients, on the client's pin.
     PinnedLeave(Local, Bytes),
     /// The end of the clients that it has killed, and what is said then.
@@ -64,37 +64,6 @@ pub(in crate::front::resp) enum Heard {
     Leave(Local, Bytes),
 }
 
-/// How long a client stays on the connection on which it logs in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::front::resp) enum Stay {
-    /// As long as something else holds it there.
-    AsLong,
-    Always,
-}
-
-/// What follows from credentials that are right.
-#[derive(Clone)]
-pub(in crate::front::resp) struct Login {
-    pub(in crate::front::resp) identity: Identity,
-    pub(in crate::front::resp) user: Bytes,
-    /// Whether HELLO brought them.
-    pub(in crate::front::resp) hello: Option<Hello>,
-}
-
-/// What HELLO asks for beside a login.
-#[derive(Clone)]
-pub(in crate::front::resp) struct Hello {
-    pub(in crate::front::resp) protocol: Protocol,
-    pub(in crate::front::resp) name: Option<Bytes>,
-}
-
-impl Hello {
-    /// As a request names it.
-    pub(in crate::front::resp) fn version(&self) -> &'static [u8] {
-        if self.protocol == Protocol::Resp3 { b"3" } else { b"2" }
-    }
-}
-
 impl Connection {
     /// Takes a pin that is left over, if there is one.
     pub(super) fn take_spare_pin(&mut self) -> bool {
@@ -103,7 +72,7 @@ impl Connection {
             return false;
         };
         self.session.entry.set_upstream_id(stream.upstream_id);
-        self.pinned = Some(Pinned::new(stream, key));
+        self.pinned = Some(Pinned::new(stream, key, self.steward.clone()));
         true
     }
 
@@ -146,7 +115,7 @@ impl Connection {
             Busy::Pin(key, opening) => opening.poll(cx).map(|outcome| match outcome {
                 Ok(stream) => {
                     self.session.entry.set_upstream_id(stream.upstream_id);
-                    self.pinned = Some(Pinned::new(stream, key.clone()));
+                    self.pinned = Some(Pinned::new(stream, key.clone(), self.steward.clone()));
                 }
                 // The command at hand, if there is one, asks again.
                 Err(_) if self.session.entry.is_pin_wanted() => self.session.entry.refuse_pin(),
@@ -254,15 +223,15 @@ impl Connection {
     /// both.
     fn change(&mut self, key: &LaneKey, stream: PinStream, login: &Login) {
         self.session.entry.set_upstream_id(stream.upstream_id);
-        self.pinned = Some(Pinned::new(stream, key.clone()));
+        self.pinned = Some(Pinned::new(stream, key.clone(), self.steward.clone()));
         self.ask_to_log_in(login);
         self.busy = Some(Box::new(Busy::PinnedLogin(login.clone(), Stay::Always)));
     }
 
     /// Redis has taken the credentials on the client's own connection.
     pub(in crate::front::resp) fn logged_in_pinned(&mut self, login: &Login, stay: Stay) {
-        if let Some(pinned) = self.pinned.as_mut() {
-            pinned.kept |= stay == Stay::Always;
+        if stay == Stay::Always {
+            self.keep_pin();
         }
         self.session.log_in(login.identity.clone(), login.user.clone());
         match &login.hello {
@@ -274,7 +243,7 @@ impl Connection {
         }
     }
 
-    pub(in crate::front::resp) fn greet_pinned(&mut self, hello: &Hello) {
+    pub(in crate::front::resp) fn greet_pinned(&mut self, hello: &HelloOptions) {
         if let Some(facts) = self.pinned.as_ref().map(|pinned| pinned.stream.facts.clone()) {
             self.greeted(&facts, hello);
         }
@@ -290,7 +259,7 @@ impl Connection {
     }
 
     /// HELLO succeeds, if Redis says of itself what its reply must say.
-    fn greeted(&mut self, facts: &HelloReply, hello: &Hello) {
+    fn greeted(&mut self, facts: &HelloReply, hello: &HelloOptions) {
         let pairs = match &facts.hello {
             Ok(pairs) => pairs,
             Err(text) => return self.say(&error(text.clone())),

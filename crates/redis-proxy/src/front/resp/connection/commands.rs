@@ -4,18 +4,19 @@ use std::task::Context;
 
 use bytes::BytesMut;
 use command::{Local, PinReason};
-use resp::{Arguments, Form, Frame, Parsed, RequestParser, encode_command};
+use resp::{Arguments, Form, Frame, encode_command};
 
 use super::{Busy, Connection, Heard};
 use crate::clock::now_ns;
 use crate::lanes::{Duty, KeptOut, Pace, Request};
+use crate::session::changes::{duty, duty_of_part};
 use crate::session::client::ReplyMode;
-use crate::session::expect::Expect;
+use crate::session::expect::{Expect, Feed};
+use crate::session::pin::{Awaited, Monitored};
 use crate::session::plan::{Ahead, Call, Holding, LoginState, Plan, Standing, may_stream, plan};
 use crate::session::registry::Tunnel;
 use crate::session::reply::{error, put, simple};
-use crate::session::tracking::{Redirect, Target, Told};
-use crate::session::words::is;
+use crate::session::tracking::{Redirection, redirect, redirect_off};
 
 /// What goes before a WAIT, so that its connection has written (Redis 7.0: WAIT counts the replicas that have what its own
 /// connection wrote last). Nobody listens there.
@@ -164,13 +165,13 @@ impl Connection {
         request: Request<'_>,
         cx: &mut Context<'_>,
     ) -> bool {
-        let duty = self.front.duty(call.command, call.arguments, &self.seen);
+        let duty = self.duty(call);
         self.share(request, pace, call.may_repeat(), duty, cx)
     }
 
     /// CLIENT TRACKING OFF with REDIRECT of a client that does not track.
     fn untrack(&mut self, arguments: Arguments<'_>, request: Request<'_>, cx: &mut Context<'_>) -> bool {
-        let words = self.redirect_off(arguments);
+        let words = redirect_off(arguments, &self.front.registry);
         let request = words.as_ref().map_or(request, |words| Request::Raw(words));
         self.share(request, Pace::Quick, false, None, cx)
     }
@@ -272,45 +273,44 @@ impl Connection {
 
     /// Onto the client's own connection.
     fn send_pinned(&mut self, expect: Expect, call: &Call<'_>, request: Request<'_>) -> bool {
-        let words = match expect {
-            Expect::Tracking(true) => match self.redirect(call.arguments) {
-                Told::Wait => return false,
-                Told::Plain => {
-                    self.name_target(None);
-                    None
+        let (words, awaited) = match expect {
+            Expect::Tracking(true) => {
+                match redirect(call.arguments, &self.front.registry, || self.target.take()) {
+                    Redirection::None => (None, Awaited::Track(None)),
+                    Redirection::To(words, target) => (Some(words), Awaited::Track(target)),
+                    Redirection::NotYet(target) => {
+                        self.wait_for(Busy::Redirect(target));
+                        return false;
+                    }
                 }
-                Told::Translated(words, target) => {
-                    self.name_target(target);
-                    Some(words)
-                }
-            },
-            Expect::Tracking(false) => self.redirect_off(call.arguments),
-            _ => None,
+            }
+            Expect::Tracking(false) => (redirect_off(call.arguments, &self.front.registry), expect.into()),
+            expect => (None, expect.into()),
         };
         let request = words.as_ref().map_or(request, |words| Request::Raw(words));
         let duty = match expect {
             // A transaction that began under a name unknown to us.
-            Expect::Exec if !self.pinned.as_ref().is_some_and(|pinned| pinned.in_multi) => {
-                Some(self.front.anything())
-            }
-            _ => self.front.duty(call.command, call.arguments, &self.seen),
+            Expect::Exec if !self.is_in_multi() => Some(Duty::Anything),
+            _ => self.duty(call),
         };
-        self.ask_pin(request, expect, duty);
+        self.ask_pin(request, awaited, duty);
         true
     }
 
-    /// The client that the CLIENT TRACKING ON at hand names.
-    fn name_target(&mut self, target: Option<(Redirect, Target)>) {
-        if let Some(pinned) = self.pinned.as_mut() {
-            pinned.targets.push_back(target);
-        }
+    fn is_in_multi(&self) -> bool {
+        self.pinned.as_ref().is_some_and(|pinned| pinned.transaction.sent().is_some())
+    }
+
+    /// What is to be done before the answer to a command is delivered.
+    fn duty(&self, call: &Call<'_>) -> Option<Duty> {
+        duty(call.command, call.arguments, &mut self.front.keys.borrow_mut())
     }
 
     /// WAIT, behind something that has its connection write.
     fn send_probed(&mut self, call: &Call<'_>, request: Request<'_>) -> bool {
         if let Some(pinned) = self.pinned.as_mut() {
             pinned.stream.outbox().extend_from_slice(PROBE);
-            pinned.expect(Expect::Probe, None);
+            pinned.expect(Expect::Probe.into(), None);
         }
         self.send_pinned(Expect::Blocked, call, request)
     }
@@ -320,23 +320,21 @@ impl Connection {
         let Some((later, instead)) = self.later(call.lane, call.arguments, &request) else {
             return self.pinned.as_ref().is_some_and(|pinned| pinned.waiting() == 0) && self.tunnel(request);
         };
-        if let Some(pinned) = self.pinned.as_mut() {
-            pinned.sent_laters.push_back(later);
-        }
         let request = instead.as_ref().map_or(request, |instead| Request::Raw(instead));
-        let duty = self.front.duty(call.command, call.arguments, &self.seen);
-        self.ask_pin(request, Expect::Queued, duty);
+        let duty = self.duty(call);
+        self.ask_pin(request, Awaited::Queued(Box::new(later)), duty);
         true
     }
 
     /// Onto the pin, if there is one.
-    fn ask_pin(&mut self, request: Request<'_>, expect: Expect, duty: Option<Duty>) {
+    fn ask_pin(&mut self, request: Request<'_>, awaited: Awaited, duty: Option<Duty>) {
         let Some(pinned) = self.pinned.as_mut() else {
             return;
         };
         request.write(pinned.stream.outbox());
-        pinned.expect(expect, duty);
-        let (multi, blocked) = (pinned.queued(), expect == Expect::Blocked);
+        let blocked = matches!(awaited, Awaited::Planned(Expect::Blocked));
+        pinned.expect(awaited, duty);
+        let multi = pinned.transaction.sent();
         self.session.note(|details| (details.multi, details.blocked) = (multi, blocked));
         self.front.stats.pinned_commands.add(1);
     }
@@ -347,7 +345,7 @@ impl Connection {
 
     /// Onto the pin. False if there is none.
     pub(in crate::front::resp) fn pass_to_pin(&mut self, request: Request<'_>) -> bool {
-        self.ask_pin(request, Expect::Reply, None);
+        self.ask_pin(request, Expect::Reply.into(), None);
         self.has_pin()
     }
 
@@ -358,7 +356,7 @@ impl Connection {
 
     /// Asks on the client's pin whether its user may do something. False if it has none.
     pub(in crate::front::resp) fn ask_pin_for_leave(&mut self, question: &[u8]) -> bool {
-        self.ask_pin(Request::Raw(question), Expect::Granted, None);
+        self.ask_pin(Request::Raw(question), Expect::Granted.into(), None);
         self.has_pin()
     }
 
@@ -366,7 +364,7 @@ impl Connection {
     pub(in crate::front::resp) fn ask_to_be(&mut self, words: &[&[u8]]) {
         let mut bytes = BytesMut::new();
         encode_command(&mut bytes, words);
-        self.ask_pin(Request::Raw(&bytes), Expect::Granted, None);
+        self.ask_pin(Request::Raw(&bytes), Expect::Granted.into(), None);
     }
 
     /// From here on the client's bytes and those of its pin are not looked at. Nothing is on its way.
@@ -376,65 +374,44 @@ impl Connection {
         };
         // Redis is to be as silent as the client has asked us to be; within MULTI it would only queue that.
         let silence: &[&[u8]] = match self.session.replies {
-            ReplyMode::Off if !pinned.in_multi => &[b"CLIENT", b"REPLY", b"OFF"],
-            ReplyMode::Skipping if !pinned.in_multi => &[b"CLIENT", b"REPLY", b"SKIP"],
+            ReplyMode::Off if pinned.transaction.sent().is_none() => &[b"CLIENT", b"REPLY", b"OFF"],
+            ReplyMode::Skipping if pinned.transaction.sent().is_none() => &[b"CLIENT", b"REPLY", b"SKIP"],
             _ => &[],
         };
         if !silence.is_empty() {
             encode_command(pinned.stream.outbox(), silence);
         }
         request.write(pinned.stream.outbox());
-        pinned.become_tunnel();
+        pinned.become_tunnel(None);
         self.session.note(|details| details.tunnel = Some(Tunnel::Any));
         self.front.stats.tunnels.add(1);
         true
     }
 
     /// Redis has taken a MONITOR, or a replica: from here on nothing that it says answers a request.
-    pub(super) fn feed(&mut self, kind: Tunnel) {
+    pub(super) fn feed(&mut self, feed: Feed) {
         // That was the silent one.
         if self.session.replies == ReplyMode::Skipping {
             self.session.replies = ReplyMode::On;
             self.mailbox.mute(false);
         }
         if let Some(pinned) = self.pinned.as_mut() {
-            pinned.become_tunnel();
-            pinned.is_monitor = kind == Tunnel::Monitor;
+            pinned.become_tunnel(Some(feed));
         }
-        self.session.note(|details| details.tunnel = Some(kind));
+        let tunnel = match feed {
+            Feed::Monitor => Tunnel::Monitor,
+            Feed::Replica => Tunnel::Replica,
+        };
+        self.session.note(|details| details.tunnel = Some(tunnel));
         self.front.stats.tunnels.add(1);
     }
 
-    /// The next request of a client that watches by MONITOR: Redis answers it, among the rest that it tells. RESET ends that
-    /// once Redis has said so, behind all that was due.
+    /// The next request of a client that watches by MONITOR.
     pub(super) fn monitor(&mut self, bytes: &[u8]) -> Monitored {
-        let mut parser = RequestParser::new(self.front.settings.limits);
-        let Some(pinned) = self.pinned.as_mut().filter(|pinned| pinned.is_monitor) else {
-            return Monitored::No;
-        };
-        let len = match parser.parse(bytes) {
-            Ok(Parsed::Request { len, .. }) => len,
-            Ok(Parsed::Nothing { len }) => return Monitored::Request(len),
-            Ok(Parsed::Partial { .. }) if bytes.len() < self.front.settings.big_request_bytes => {
-                return Monitored::Half;
-            }
-            _ => {
-                pinned.is_monitor = false;
-                return Monitored::No;
-            }
-        };
-        let arguments = parser.arguments(bytes);
-        if is(arguments, b"CLIENT")
-            && arguments.get(1).is_some_and(|word| word.eq_ignore_ascii_case(b"REPLY"))
-        {
-            // It may silence the answer to RESET.
-            pinned.is_monitor = false;
-            return Monitored::No;
-        }
-        pinned.stream.outbox().extend_from_slice(&bytes[..len]);
-        pinned.may_write |= self.front.may_change(&bytes[..len]);
-        pinned.resetting = is(arguments, b"RESET") && arguments.len() == 1;
-        Monitored::Request(len)
+        let Some(pinned) = self.pinned.as_mut() else { return Monitored::No };
+        let (front, settings) = (&self.front, &self.front.settings);
+        let may_change = |request: &[u8]| front.may_change(request);
+        pinned.monitor(bytes, settings.limits, settings.big_request_bytes, may_change)
     }
 
     /// Whether a request that is not whole may be sent on as it comes. If not yet, the connection for it is on its way.
@@ -456,20 +433,20 @@ impl Connection {
 
     /// Whether a request goes to the pin in parts.
     pub(super) fn is_uploading(&self) -> bool {
-        self.pinned.as_ref().is_some_and(|pinned| pinned.uploading)
+        self.pinned.as_ref().is_some_and(|pinned| pinned.is_uploading())
     }
 
     /// Whether what the client sends goes on as it comes.
     pub(super) fn is_unread(&self) -> bool {
-        self.pinned.as_ref().is_some_and(|pinned| pinned.uploading || pinned.tunnel)
+        self.pinned.as_ref().is_some_and(|pinned| pinned.is_uploading() || pinned.is_tunnel())
     }
 
     /// The request at hand does from now on.
     pub(super) fn start_upload(&mut self, arguments: Arguments<'_>) {
-        let duty = self.front.duty_of_part(arguments, &self.seen);
+        let front = &self.front;
+        let duty = duty_of_part(&front.commands.borrow(), arguments, &mut front.keys.borrow_mut());
         if let Some(pinned) = self.pinned.as_mut() {
-            pinned.uploading = true;
-            pinned.expect(Expect::Reply, duty);
+            pinned.start_upload(duty);
             self.front.stats.pinned_commands.add(1);
         }
     }
@@ -477,8 +454,7 @@ impl Connection {
     /// The next part.
     pub(super) fn part(&mut self, bytes: &[u8], last: bool) {
         if let Some(pinned) = self.pinned.as_mut() {
-            pinned.stream.outbox().extend_from_slice(bytes);
-            pinned.uploading = !last;
+            pinned.upload(bytes, last);
         }
     }
 
@@ -514,14 +490,4 @@ impl Connection {
     pub(in crate::front::resp) fn say_bytes(&mut self, bytes: &[u8]) {
         self.output.bytes.extend_from_slice(bytes);
     }
-}
-
-/// What the bytes of a client that watches by MONITOR are.
-pub(super) enum Monitored {
-    /// A request of so many bytes, which Redis has got.
-    Request(usize),
-    /// The beginning of one.
-    Half,
-    /// They are not looked at.
-    No,
 }

@@ -34,7 +34,7 @@ impl Connection {
     /// command has, of which a big one waits for its end and for nothing else.
     fn is_idle(&self, owed: bool) -> bool {
         let Some(pinned) = &self.pinned else { return !owed };
-        let uploads = pinned.uploading && pinned.waiting() == 1 && self.output.is_empty();
+        let uploads = pinned.is_uploading() && pinned.waiting() == 1 && self.output.is_empty();
         uploads || !owed && !pinned.is_blocked()
     }
 }

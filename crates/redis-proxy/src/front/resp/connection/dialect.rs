@@ -9,7 +9,6 @@ use tokio::net::TcpStream;
 use tokio::task::spawn_local;
 use tracing::info;
 
-use super::commands::Monitored;
 use super::{Connection, READ_AHEAD};
 use crate::buffer_pool::BufferPool;
 use crate::clock::now_ns;
@@ -17,6 +16,7 @@ use crate::front::client::{Client, Dialect, Drain, Ending, Input, Next, Output, 
 use crate::front::resp::RespFront;
 use crate::front::resp::session::ReplyMode;
 use crate::lanes::MailboxState;
+use crate::session::pin::Monitored;
 
 /// Clients of a worker that are waited for although they have no place any more.
 const FAREWELLS: usize = 64;
@@ -268,7 +268,7 @@ impl Connection {
 
     /// Whether the client's bytes go to its pin without being taken for requests.
     fn is_unparsed(&self) -> bool {
-        self.pinned.as_ref().is_some_and(|pinned| pinned.tunnel)
+        self.pinned.as_ref().is_some_and(|pinned| pinned.is_tunnel())
     }
 
     /// How many of these bytes went so. `None` if more of them must be here first.
@@ -279,8 +279,7 @@ impl Connection {
             Monitored::No => {}
         }
         let pinned = self.pinned.as_mut()?;
-        pinned.stream.outbox().extend_from_slice(bytes);
-        pinned.may_write |= self.front.may_change(bytes);
+        pinned.send_unread(bytes, self.front.may_change(bytes));
         Some(bytes.len())
     }
 
@@ -295,7 +294,7 @@ impl Connection {
 
     /// Whether this is the end. If its client is to be told why, that is in the output.
     fn ended(&mut self, input: &Input) -> Option<Ending> {
-        let shut = self.pinned.as_ref().is_some_and(|pinned| pinned.shut);
+        let shut = self.pinned.as_ref().is_some_and(|pinned| pinned.stream.is_shut());
         if shut
             || self.waiting() > 0
             || self.busy.is_some()

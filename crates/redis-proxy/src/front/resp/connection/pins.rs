@@ -1,18 +1,14 @@
 //! A client's own connection to Redis, driven by the client's task.
 
-use std::task::{Context, Poll};
+use std::task::Context;
 
 use resp::encode_command;
 
 use super::{Connection, LARGE_REPLY};
 use crate::clock::now_ns;
 use crate::front::client::Input;
-use crate::front::resp::pinned::{Learned, Pinned};
-use crate::front::resp::session::ReplyMode;
-use crate::lanes::Answer;
-
-/// The pin is gone, and whatever its client had there.
-pub(super) struct PinLost;
+use crate::session::client::ReplyMode;
+use crate::session::pin::{Learned, PinLost, Pinned, Progress};
 
 impl Connection {
     /// Writes to the pin what is to be written, reads once what Redis says, and lets go of the pin when nothing is left on
@@ -28,72 +24,64 @@ impl Connection {
         let Some(pinned) = self.pinned.as_mut() else {
             return Ok(false);
         };
-        let backlog = pinned.stream.backlog();
-        if let Poll::Ready(Err(_)) = pinned.stream.poll_write(cx) {
-            return self.pin_lost();
-        }
-        if input.is_last
-            && pinned.stream.backlog() == 0
-            && pinned.must_end_with_its_client(input.bytes.is_empty())
-        {
-            // As its client has done: Redis then answers what it can at once, and takes nothing for nobody later.
-            pinned.shut = true;
-            if let Poll::Ready(Err(_)) = pinned.stream.poll_shutdown(cx) {
-                return self.pin_lost();
-            }
-        }
-        // Requests that waited for room may go on.
-        let mut moved = backlog > 0 && pinned.stream.backlog() == 0;
         let mut room = self.front.buffers.take_input();
-        let outcome = match pinned.stream.poll_read(cx, &mut room) {
-            Poll::Pending => Ok(()),
-            Poll::Ready(Ok(count)) if count > 0 => {
-                moved = true;
-                self.received(&room[..count])
-            }
-            Poll::Ready(_) if pinned.shut => {
-                if pinned.waiting() > 0 {
-                    // Redis has not looked at what stands behind the command that blocks.
-                    self.broken = None;
-                }
-                self.unpin(false);
-                self.busy = None;
-                self.end();
-                moved = true;
+        let progress = pinned.poll(cx, input.is_last.then_some(input.bytes.is_empty()), &mut room);
+        let outcome = match progress {
+            Ok(Progress::Bytes(count)) => self.received(&room[..count]),
+            Ok(Progress::End) => {
+                self.pin_ended();
                 Ok(())
             }
-            Poll::Ready(_) => Err(PinLost),
+            Ok(Progress::Nothing | Progress::Room) => Ok(()),
+            Err(PinLost) => Err(PinLost),
         };
         self.front.buffers.give_input(room);
-        if outcome.is_err() {
-            return self.pin_lost();
+        match outcome {
+            Ok(()) => Ok(self.let_go() || !matches!(progress, Ok(Progress::Nothing))),
+            Err(_) => self.pin_lost(),
         }
+    }
+
+    /// Redis has closed the pin behind its answers, as the client has shut its side.
+    fn pin_ended(&mut self) {
+        if self.pinned.as_ref().is_some_and(|pinned| pinned.waiting() > 0) {
+            // Redis has not looked at what stands behind the command that blocks.
+            self.broken = None;
+        }
+        self.unpin(false);
+        self.busy = None;
+        self.end();
+    }
+
+    /// Lets go of a pin on which nothing is left. Whether that makes room for requests.
+    fn let_go(&mut self) -> bool {
         let is_wanted = self.session.entry.is_pin_wanted();
         let Some(pinned) = self.pinned.as_mut() else {
-            return Ok(moved);
+            return false;
         };
         if is_wanted {
-            // Invalidations may come to it even later: it is for nobody else.
-            (pinned.fresh, pinned.used) = (false, true);
+            pinned.set_aside();
         }
-        if self.ending.is_some() && pinned.waiting() == 0 && !pinned.tunnel {
+        if self.ending.is_some() && pinned.waiting() == 0 && !pinned.is_tunnel() {
             // Redis is to know before the client does.
             self.unpin(false);
-        } else if pinned.is_free() && self.busy.is_none() && !is_wanted {
-            let clean = !pinned.shut;
-            self.unpin(clean);
-            moved = true;
+            return false;
         }
-        Ok(moved)
+        let is_free = pinned.is_free() && self.busy.is_none() && !is_wanted;
+        if is_free {
+            self.unpin(true);
+        }
+        is_free
     }
 
     /// If the client is blocked: from here on Redis itself holds what the client sends, and sees its end behind that. A
     /// client that is not read from could die unseen, and what Redis pops for it would be lost. Whether that is so now.
     pub(super) fn leave_to_redis(&mut self, input: &mut Input) -> bool {
         let off = self.session.replies == ReplyMode::Off;
-        let blocked = |pinned: &&mut Box<Pinned>| pinned.awaits_block() && !pinned.tunnel;
+        let blocked = |pinned: &&mut Box<Pinned>| pinned.awaits_block() && !pinned.is_tunnel();
+        let is_open = |pinned: &&mut Box<Pinned>| pinned.transaction.sent().is_some();
         // Within MULTI Redis would only queue that it is to be silent.
-        let Some(pinned) = self.pinned.as_mut().filter(blocked).filter(|pinned| !off || !pinned.in_multi)
+        let Some(pinned) = self.pinned.as_mut().filter(blocked).filter(|pinned| !off || !is_open(pinned))
         else {
             return false;
         };
@@ -101,9 +89,8 @@ impl Connection {
             // Of which it has not been told. That it says nothing of what came before is seen to here.
             encode_command(pinned.stream.outbox(), &[b"CLIENT", b"REPLY", b"OFF"]);
         }
-        pinned.stream.outbox().extend_from_slice(&input.bytes);
-        pinned.become_tunnel();
-        pinned.may_write |= self.front.may_change(&input.bytes);
+        pinned.become_tunnel(None);
+        pinned.send_unread(&input.bytes, self.front.may_change(&input.bytes));
         input.bytes.clear();
         self.broken = None;
         true
@@ -114,9 +101,7 @@ impl Connection {
         let Some(pinned) = self.pinned.as_mut() else {
             return Ok(());
         };
-        if pinned.tunnel && pinned.may_write {
-            self.front.anything()(Answer::Other);
-        }
+        pinned.hears();
         if bytes.len() <= LARGE_REPLY {
             self.window = (self.window * 2).min(self.front.settings.pipeline);
         }
@@ -125,8 +110,7 @@ impl Connection {
             let muted = self.mailbox.is_muted();
             let (used, learned) = pinned.receive(rest, muted, &mut self.output.bytes).map_err(|_| PinLost)?;
             rest = &rest[used..];
-            if pinned.pubsub {
-                let subscriptions = pinned.subscriptions();
+            if let Some(subscriptions) = pinned.subscriptions() {
                 self.session.note(|details| details.subscriptions = subscriptions);
             }
             self.learn(learned);
@@ -146,7 +130,7 @@ impl Connection {
     /// The client's connection is in a state that only its end undoes.
     pub(in crate::front::resp) fn keep_pin(&mut self) {
         if let Some(pinned) = self.pinned.as_mut() {
-            pinned.kept = true;
+            pinned.keep();
         }
     }
 
@@ -155,17 +139,10 @@ impl Connection {
         match learned {
             Learned::Nothing => {}
             Learned::Selected(db) => self.selected(db),
-            Learned::CarriedOut => {
-                if let Some(later) = self.pinned.as_mut().and_then(|pinned| pinned.carried_out.take()) {
-                    self.carry_out(later);
-                }
-            }
-            Learned::Tracking(on, redirect) => {
-                let redirect = on.then_some(redirect.map_or(0, |redirect| redirect.own));
-                self.session.note(|details| details.redirect = redirect);
-            }
+            Learned::CarriedOut(later) => self.carry_out(later),
+            Learned::Tracks(redirect) => self.session.note(|details| details.redirect = redirect),
             Learned::Pause(pause) => self.front.registry.pauses.granted(pause, now_ns()),
-            Learned::Feed(kind) => self.feed(kind),
+            Learned::Feed(feed) => self.feed(feed),
             // What else its connection says is not for the client that it has become.
             Learned::Reset => self.reset(),
             Learned::Granted(granted) => self.judged(granted),
@@ -192,8 +169,7 @@ impl Connection {
             (details.multi, details.blocked, details.subscriptions) = (None, false, [0; 3]);
             (details.redirect, details.tunnel) = (None, None);
         });
-        let Pinned { stream, key, kept, used, .. } = *pinned;
-        if clean && !kept && !used {
+        if let Some((key, stream)) = pinned.release().filter(|_| clean) {
             self.front.lanes.unpin(&key, stream);
         }
     }

@@ -172,7 +172,7 @@ impl Connection {
     #[inline]
     pub(super) fn asked(&self, key: &[u8], now_ns: u64) -> ReadOptions {
         let since_ns = self.seen_keys.since_ns(|| self.front.hasher.hash_one(key));
-        ReadOptions { now_ns, min_sync_ns: self.seen.min_sync_ns().max(since_ns), no_cache: false }
+        ReadOptions { now_ns, min_sync_ns: self.steward.min_sync_ns().max(since_ns), no_cache: false }
     }
 
     /// A read that is answered from memory with nothing before it. `None` if it is not that simple.

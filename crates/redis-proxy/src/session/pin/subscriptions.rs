@@ -11,34 +11,34 @@ const TAIL_BYTES: usize = 24;
 
 /// How many of each kind.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Subscriptions {
-    pub(super) channels: i64,
-    pub(super) patterns: i64,
-    pub(super) shards: i64,
+pub(crate) struct Subscriptions {
+    pub(crate) channels: i64,
+    pub(crate) patterns: i64,
+    pub(crate) shards: i64,
 }
 
 /// What a confirmation confirms.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum What {
+pub(crate) enum Confirmation {
     Subscribed(SubscriptionKind),
     Unsubscribed(SubscriptionKind),
 }
 
 /// What a reply or push says, as far as it is about subscriptions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Said {
+pub(crate) enum Announcement {
     Message,
     /// With the number that is left.
-    Confirmed(What, i64),
+    Confirmed(Confirmation, i64),
 }
 
 impl Subscriptions {
     /// Whether there are any.
-    pub(super) fn any(&self) -> bool {
+    pub(crate) fn any(&self) -> bool {
         self.channels + self.patterns + self.shards > 0
     }
 
-    pub(super) fn of(&self, kind: SubscriptionKind) -> i64 {
+    pub(crate) fn of(&self, kind: SubscriptionKind) -> i64 {
         match kind {
             SubscriptionKind::Channel => self.channels,
             SubscriptionKind::Pattern => self.patterns,
@@ -47,8 +47,8 @@ impl Subscriptions {
     }
 
     /// Applies a confirmation. A second subscription to the same channel leaves the number as it is.
-    pub(super) fn count(&mut self, what: What, left: i64) {
-        let (What::Subscribed(kind) | What::Unsubscribed(kind)) = what;
+    pub(crate) fn count(&mut self, what: Confirmation, left: i64) {
+        let (Confirmation::Subscribed(kind) | Confirmation::Unsubscribed(kind)) = what;
         let change = match kind {
             SubscriptionKind::Shard => left - self.shards,
             SubscriptionKind::Channel | SubscriptionKind::Pattern => left - self.channels - self.patterns,
@@ -64,14 +64,14 @@ impl Subscriptions {
 
 /// Both ends of a reply that passes in pieces.
 #[derive(Default)]
-pub(super) struct Glimpse {
+pub(crate) struct Glimpse {
     head: [u8; HEAD_BYTES],
     tail: [u8; TAIL_BYTES],
     len: usize,
 }
 
 impl Glimpse {
-    pub(super) fn add(&mut self, piece: &[u8]) {
+    pub(crate) fn add(&mut self, piece: &[u8]) {
         if self.len < HEAD_BYTES {
             let take = piece.len().min(HEAD_BYTES - self.len);
             self.head[self.len..self.len + take].copy_from_slice(&piece[..take]);
@@ -83,17 +83,17 @@ impl Glimpse {
     }
 
     /// Whether it looks like a subscribed client's PONG in RESP2: two elements, where all else has three or more.
-    pub(super) fn is_pong(&self) -> bool {
+    pub(crate) fn is_pong(&self) -> bool {
         self.len > 1 && self.head.starts_with(b"*2")
     }
 
     /// Whether it is these few bytes.
-    pub(super) fn is(&self, reply: &[u8]) -> bool {
+    pub(crate) fn is(&self, reply: &[u8]) -> bool {
         self.len == reply.len() && self.head.starts_with(reply)
     }
 
     /// Once the reply is whole.
-    pub(super) fn read(&self) -> Option<Said> {
+    pub(crate) fn read(&self) -> Option<Announcement> {
         let head = &self.head[..self.len.min(HEAD_BYTES)];
         // `*3 $9 subscribe` or, in RESP3, `>3 $9 subscribe`; a message has three or four elements.
         let mut lines =
@@ -103,18 +103,18 @@ impl Glimpse {
             return None;
         }
         let what = match word {
-            b"message" | b"pmessage" | b"smessage" => return Some(Said::Message),
-            b"subscribe" => What::Subscribed(SubscriptionKind::Channel),
-            b"psubscribe" => What::Subscribed(SubscriptionKind::Pattern),
-            b"ssubscribe" => What::Subscribed(SubscriptionKind::Shard),
-            b"unsubscribe" => What::Unsubscribed(SubscriptionKind::Channel),
-            b"punsubscribe" => What::Unsubscribed(SubscriptionKind::Pattern),
-            b"sunsubscribe" => What::Unsubscribed(SubscriptionKind::Shard),
+            b"message" | b"pmessage" | b"smessage" => return Some(Announcement::Message),
+            b"subscribe" => Confirmation::Subscribed(SubscriptionKind::Channel),
+            b"psubscribe" => Confirmation::Subscribed(SubscriptionKind::Pattern),
+            b"ssubscribe" => Confirmation::Subscribed(SubscriptionKind::Shard),
+            b"unsubscribe" => Confirmation::Unsubscribed(SubscriptionKind::Channel),
+            b"punsubscribe" => Confirmation::Unsubscribed(SubscriptionKind::Pattern),
+            b"sunsubscribe" => Confirmation::Unsubscribed(SubscriptionKind::Shard),
             _ => return None,
         };
         let tail = self.tail.strip_suffix(b"\r\n")?;
         let number = tail.rsplit(|byte| *byte == b':').next()?;
-        Some(Said::Confirmed(what, std::str::from_utf8(number).ok()?.parse().ok()?))
+        Some(Announcement::Confirmed(what, std::str::from_utf8(number).ok()?.parse().ok()?))
     }
 }
 
@@ -122,7 +122,7 @@ impl Glimpse {
 mod tests {
     use super::*;
 
-    fn read(reply: &[u8], size: usize) -> Option<Said> {
+    fn read(reply: &[u8], size: usize) -> Option<Announcement> {
         let mut glimpse = Glimpse::default();
         reply.chunks(size).for_each(|piece| glimpse.add(piece));
         glimpse.read()
@@ -131,13 +131,16 @@ mod tests {
     #[test]
     fn both_ends_of_a_confirmation_are_read_however_it_arrives() {
         let long = format!("*3\r\n$12\r\nunsubscribe\r\n$200\r\n{}\r\n:41\r\n", "c".repeat(200));
-        let subscribed = What::Subscribed(SubscriptionKind::Channel);
+        let subscribed = Confirmation::Subscribed(SubscriptionKind::Channel);
         for size in [1, 2, 7, 1000] {
             let reply = b">3\r\n$9\r\nsubscribe\r\n$1\r\na\r\n:1\r\n";
-            assert_eq!(read(reply, size), Some(Said::Confirmed(subscribed, 1)));
-            let said = Said::Confirmed(What::Unsubscribed(SubscriptionKind::Channel), 41);
+            assert_eq!(read(reply, size), Some(Announcement::Confirmed(subscribed, 1)));
+            let said = Announcement::Confirmed(Confirmation::Unsubscribed(SubscriptionKind::Channel), 41);
             assert_eq!(read(long.as_bytes(), size), Some(said));
-            assert_eq!(read(b"*3\r\n$7\r\nmessage\r\n$1\r\na\r\n$1\r\nb\r\n", size), Some(Said::Message));
+            assert_eq!(
+                read(b"*3\r\n$7\r\nmessage\r\n$1\r\na\r\n$1\r\nb\r\n", size),
+                Some(Announcement::Message)
+            );
             assert_eq!(read(b"*2\r\n$4\r\npong\r\n$0\r\n\r\n", size), None);
             assert_eq!(read(b"+OK\r\n", size), None);
         }
@@ -146,16 +149,16 @@ mod tests {
     #[test]
     fn each_kind_is_counted_by_itself() {
         let mut subscriptions = Subscriptions::default();
-        subscriptions.count(What::Subscribed(SubscriptionKind::Channel), 1);
-        subscriptions.count(What::Subscribed(SubscriptionKind::Channel), 1);
-        subscriptions.count(What::Subscribed(SubscriptionKind::Pattern), 2);
-        subscriptions.count(What::Subscribed(SubscriptionKind::Shard), 1);
-        subscriptions.count(What::Unsubscribed(SubscriptionKind::Channel), 1);
+        subscriptions.count(Confirmation::Subscribed(SubscriptionKind::Channel), 1);
+        subscriptions.count(Confirmation::Subscribed(SubscriptionKind::Channel), 1);
+        subscriptions.count(Confirmation::Subscribed(SubscriptionKind::Pattern), 2);
+        subscriptions.count(Confirmation::Subscribed(SubscriptionKind::Shard), 1);
+        subscriptions.count(Confirmation::Unsubscribed(SubscriptionKind::Channel), 1);
         let Subscriptions { channels, patterns, shards } = subscriptions;
         assert_eq!((channels, patterns, shards), (0, 1, 1));
-        subscriptions.count(What::Unsubscribed(SubscriptionKind::Pattern), 0);
+        subscriptions.count(Confirmation::Unsubscribed(SubscriptionKind::Pattern), 0);
         assert!(subscriptions.any());
-        subscriptions.count(What::Unsubscribed(SubscriptionKind::Shard), 0);
+        subscriptions.count(Confirmation::Unsubscribed(SubscriptionKind::Shard), 0);
         assert!(!subscriptions.any());
     }
 }

@@ -1,0 +1,181 @@
+//! A client's own connection to Redis: what its replies mean for how long the client must keep it.
+//!
+//! Requests go through as bytes and so do replies. What is remembered is, for each command on its way, what its reply will
+//! change ([`Awaited`]), and the state that replies have told so far. Once nothing is on its way and no state is left, the
+//! connection is free.
+//!
+//! A client may bring its connection into a state that is not followed here (HELLO within MULTI, CLIENT REPLY while it is
+//! subscribed). Then the pin becomes a *tunnel*: bytes go both ways unread until either side closes.
+
+mod drive;
+pub(crate) mod later;
+mod outstanding;
+mod receive;
+mod subscriptions;
+mod tracked;
+mod transaction;
+mod tunnel;
+mod usage;
+
+use std::rc::Rc;
+
+pub(crate) use self::drive::{PinLost, Progress};
+pub(crate) use self::outstanding::Awaited;
+use self::outstanding::Outstanding;
+pub(crate) use self::receive::Learned;
+use self::receive::Passing;
+use self::subscriptions::Subscriptions;
+use self::tracked::Tracking;
+use self::transaction::Transaction;
+pub(crate) use self::tunnel::Monitored;
+use self::usage::{Fate, Looks, Passage, Usage};
+use crate::lanes::{Discharge, Duty, LaneKey, PinStream};
+use crate::session::expect::Expect;
+use crate::session::plan::Stage;
+
+/// A pin in use.
+pub(crate) struct Pinned {
+    pub(crate) stream: PinStream,
+    pub(crate) key: LaneKey,
+    outstanding: Outstanding,
+    pub(crate) transaction: Transaction,
+    /// Once they are in play: only then replies are looked into.
+    subscriptions: Option<Subscriptions>,
+    tracking: Tracking,
+    usage: Usage,
+    fate: Fate,
+    passing: Passing,
+}
+
+impl Pinned {
+    /// A pin for a client whose duties `discharge` does.
+    pub(crate) fn new(stream: PinStream, key: LaneKey, discharge: Rc<dyn Discharge>) -> Box<Self> {
+        Box::new(Pinned {
+            stream,
+            key,
+            outstanding: Outstanding::new(discharge),
+            transaction: Transaction::default(),
+            subscriptions: None,
+            tracking: Tracking::default(),
+            usage: Usage::Fresh,
+            fate: Fate::Returned,
+            passing: Passing::default(),
+        })
+    }
+
+    /// A command goes out whose reply means this, with what must be done before that reply is passed on.
+    pub(crate) fn expect(&mut self, awaited: Awaited, duty: Option<Duty>) {
+        if self.usage == Usage::Fresh {
+            self.usage = Usage::Followed;
+        }
+        // The duties of a transaction that is followed are those of its commands.
+        let ends = matches!(awaited, Awaited::Planned(Expect::Exec | Expect::Discard));
+        let duty = duty.filter(|_| !ends || self.transaction.sent().is_none());
+        match awaited {
+            Awaited::Planned(Expect::Multi) => self.transaction.asks(),
+            Awaited::Planned(Expect::Exec | Expect::Discard) => self.transaction.asks_for_its_end(),
+            Awaited::Planned(Expect::Subscribed(_) | Expect::UnsubscribedAll(_)) => {
+                self.subscriptions.get_or_insert_default();
+            }
+            _ => self.transaction.sends(),
+        }
+        self.outstanding.push(awaited, duty);
+    }
+
+    /// Commands on their way.
+    pub(crate) fn waiting(&self) -> usize {
+        self.outstanding.len()
+    }
+
+    /// Whether the client waits for something that its death would lose.
+    pub(crate) fn is_blocked(&self) -> bool {
+        self.is_tunnel() || self.is_subscribed() || self.awaits_block()
+    }
+
+    /// Whether a blocking command is on its way.
+    pub(crate) fn awaits_block(&self) -> bool {
+        self.outstanding.awaits_block()
+    }
+
+    /// What its client has begun on it; `resp3` if that is what the client speaks.
+    pub(crate) fn stage(&self, resp3: bool) -> Stage {
+        match () {
+            () if self.stream.is_shut() => Stage::Shut,
+            () if self.transaction.is_asked() => Stage::MultiAsked,
+            () if self.transaction.sent().is_some() => Stage::Multi,
+            () if resp3 || self.subscriptions.is_none() => Stage::Plain,
+            () if self.is_subscribed() => Stage::Subscribed,
+            () => Stage::Subscribing,
+        }
+    }
+
+    fn is_subscribed(&self) -> bool {
+        self.subscriptions.as_ref().is_some_and(Subscriptions::any)
+    }
+
+    /// Subscriptions to channels, patterns and shard channels, once they are in play.
+    pub(crate) fn subscriptions(&self) -> Option<[i64; 3]> {
+        let Subscriptions { channels, patterns, shards } = self.subscriptions?;
+        Some([channels, patterns, shards])
+    }
+
+    /// Whether nothing is left on it.
+    pub(crate) fn is_free(&self) -> bool {
+        let state = !self.transaction.is_none() || self.is_subscribed() || self.tracking.is_on();
+        self.usage == Usage::Followed && self.outstanding.is_empty() && !state && self.fate < Fate::Kept
+    }
+
+    /// Whether a command is on its way behind which nothing may be sent before it is known what becomes of it: MONITOR and its
+    /// kin, behind whose reply come no replies.
+    pub(crate) fn awaits_feed(&self) -> bool {
+        self.looks() == Some(Looks::Reset) || matches!(self.outstanding.last(), Some(Expect::Feed(_)))
+    }
+
+    /// Whether an EXEC is on its way that may be its client's end: what stands behind it is for nobody then.
+    pub(crate) fn may_end(&self) -> bool {
+        self.outstanding.may_end(|| self.transaction.may_kill())
+    }
+
+    /// It is in a state that only its end undoes.
+    pub(crate) fn keep(&mut self) {
+        self.worsen(Fate::Kept);
+    }
+
+    /// Another client needs this one to have it, whether it sends anything or not. What comes to it for that may come even
+    /// later: it is for nobody else.
+    pub(crate) fn set_aside(&mut self) {
+        if self.usage == Usage::Fresh {
+            self.usage = Usage::Followed;
+        }
+        self.worsen(Fate::Dropped);
+    }
+
+    fn worsen(&mut self, fate: Fate) {
+        self.fate = self.fate.max(fate);
+    }
+
+    /// What is left of it for another client, once nothing of this one is: none if something may be.
+    pub(crate) fn release(self) -> Option<(LaneKey, PinStream)> {
+        let is_clean = self.fate == Fate::Returned && !self.stream.is_shut();
+        is_clean.then_some((self.key, self.stream))
+    }
+
+    /// A request is streamed to it from now on, which may change this.
+    pub(crate) fn start_upload(&mut self, duty: Option<Duty>) {
+        self.expect(Expect::Reply.into(), duty);
+        self.usage = Usage::Upload;
+    }
+
+    /// The next part of it.
+    pub(crate) fn upload(&mut self, bytes: &[u8], last: bool) {
+        self.stream.outbox().extend_from_slice(bytes);
+        if last && self.usage == Usage::Upload {
+            self.usage = Usage::Followed;
+        }
+    }
+
+    /// Whether a request goes to it in parts.
+    pub(crate) fn is_uploading(&self) -> bool {
+        self.usage == Usage::Upload
+    }
+}

@@ -1,0 +1,276 @@
+//! What is on its way on a pin: one queue, each command with what its reply will mean and with what must be done before that reply
+//! is passed on.
+
+use std::collections::VecDeque;
+use std::rc::Rc;
+
+use super::later::Later;
+use crate::lanes::{Answer, Discharge, Duty};
+use crate::session::expect::Expect;
+use crate::session::tracking::{Redirect, Target};
+
+/// What is awaited for a command on its way: the reply that its plan expects, or one that something goes along with.
+pub(crate) enum Awaited {
+    Planned(Expect),
+    /// That Redis queues a command from which this follows for its client.
+    Queued(Box<Later>),
+    /// That of a CLIENT TRACKING ON, with the client of ours that invalidations are to go to.
+    Track(Option<Box<(Redirect, Target)>>),
+    /// That of a WAIT in whose place an error of its probe has gone out.
+    Replaced,
+}
+
+impl From<Expect> for Awaited {
+    fn from(expect: Expect) -> Awaited {
+        match expect {
+            Expect::Tracking(true) => Awaited::Track(None),
+            expect => Awaited::Planned(expect),
+        }
+    }
+}
+
+impl Awaited {
+    /// What was planned, where that is all.
+    fn planned(&self) -> Option<Expect> {
+        match self {
+            Awaited::Planned(expect) => Some(*expect),
+            Awaited::Queued(_) | Awaited::Track(_) | Awaited::Replaced => None,
+        }
+    }
+}
+
+/// A command on its way.
+struct Expected {
+    awaited: Awaited,
+    /// Done once, before the first byte of the reply is passed on.
+    duty: Option<Duty>,
+}
+
+impl Expected {
+    fn is(&self, expect: Expect) -> bool {
+        self.awaited.planned() == Some(expect)
+    }
+
+    fn may_kill(&self) -> bool {
+        matches!(&self.awaited, Awaited::Queued(later) if later.may_kill())
+    }
+}
+
+/// All commands on their way on one pin, in their order.
+pub(super) struct Outstanding {
+    expected: VecDeque<Expected>,
+    /// Of the commands that Redis has queued: done before EXEC's reply.
+    queued: Vec<Duty>,
+    /// How many EXECs may be on their way. One may be among what is sent unread.
+    execs: usize,
+    discharge: Rc<dyn Discharge>,
+}
+
+impl Outstanding {
+    pub(super) fn new(discharge: Rc<dyn Discharge>) -> Self {
+        Outstanding { expected: VecDeque::new(), queued: Vec::new(), execs: 0, discharge }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.expected.len()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.expected.is_empty()
+    }
+
+    pub(super) fn push(&mut self, awaited: Awaited, duty: Option<Duty>) {
+        let expected = Expected { awaited, duty };
+        self.execs += usize::from(expected.is(Expect::Exec));
+        self.expected.push_back(expected);
+    }
+
+    /// The reply that is awaited next.
+    pub(super) fn front(&self) -> Option<&Awaited> {
+        self.expected.front().map(|expected| &expected.awaited)
+    }
+
+    pub(super) fn front_mut(&mut self) -> Option<&mut Awaited> {
+        self.expected.front_mut().map(|expected| &mut expected.awaited)
+    }
+
+    /// What the next reply was planned to mean.
+    pub(super) fn next(&self) -> Option<Expect> {
+        self.front().and_then(Awaited::planned)
+    }
+
+    /// What the last reply was planned to mean.
+    pub(super) fn last(&self) -> Option<Expect> {
+        self.expected.back().and_then(|expected| expected.awaited.planned())
+    }
+
+    /// The next reply is whole.
+    pub(super) fn pop(&mut self) -> Option<Awaited> {
+        let expected = self.expected.pop_front()?;
+        self.execs -= usize::from(expected.is(Expect::Exec));
+        Some(expected.awaited)
+    }
+
+    /// Whether a blocking command is among them.
+    pub(super) fn awaits_block(&self) -> bool {
+        let blocks =
+            |awaited: &Awaited| matches!(awaited, Awaited::Planned(Expect::Blocked) | Awaited::Replaced);
+        self.expected.iter().any(|expected| blocks(&expected.awaited))
+    }
+
+    /// Whether an EXEC is among them of a transaction that may be its client's end; `is_queued` if what does that is queued.
+    pub(super) fn may_end(&self, is_queued: impl FnOnce() -> bool) -> bool {
+        // Most have none.
+        self.execs > 0
+            && self.expected.iter().any(|expected| expected.is(Expect::Exec))
+            && (is_queued() || self.expected.iter().any(Expected::may_kill))
+    }
+
+    /// A reply is about to be passed on of which this is the beginning, or more of it. `is_queued` if a transaction is open and
+    /// takes what it answers.
+    pub(super) fn answers(&mut self, piece: &[u8], is_error: bool, is_queued: bool) {
+        let Some(Expected { awaited, duty }) = self.expected.front_mut() else { return };
+        match awaited.planned() {
+            Some(Expect::Exec) => {
+                let duties = std::mem::take(&mut self.queued).into_iter().chain(duty.take());
+                let answer = Answer::of(piece);
+                duties.for_each(|duty| self.discharge.discharge(&duty, answer));
+            }
+            // If it fails, all is queued as before.
+            Some(Expect::Discard) if is_error => {}
+            Some(Expect::Discard) => self.queued.clear(),
+            // As good as not sent.
+            _ if is_queued => {
+                let duty = duty.take();
+                self.queued.extend(duty.filter(|_| !is_error));
+            }
+            _ => {
+                if let Some(duty) = duty.take() {
+                    self.discharge.discharge(&duty, Answer::of(piece));
+                }
+            }
+        }
+    }
+
+    /// What follows is sent unread, and its EXEC may be among that. Whether what is here may change anything.
+    pub(super) fn goes_unread(&mut self) -> bool {
+        self.execs += 1;
+        !self.queued.is_empty() || self.expected.iter().any(|expected| expected.duty.is_some())
+    }
+
+    /// An answer to something that was sent unread.
+    pub(super) fn answers_anything(&self) {
+        self.discharge.discharge(&Duty::Anything, Answer::Other);
+    }
+}
+
+impl Drop for Outstanding {
+    /// What was sent may have been executed, whether its reply came or not; but what is queued was not, without an EXEC.
+    fn drop(&mut self) {
+        let queued = std::mem::take(&mut self.queued).into_iter().filter(|_| self.execs > 0);
+        let sent = self.expected.drain(..).filter_map(|expected| expected.duty);
+        queued.chain(sent).for_each(|duty| self.discharge.discharge(&duty, Answer::Other));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lanes::{Keys, Noted};
+
+    fn outstanding() -> (Rc<Noted>, Outstanding) {
+        let noted = Rc::new(Noted::default());
+        (noted.clone(), Outstanding::new(noted))
+    }
+
+    fn written(key: &'static str) -> Option<Duty> {
+        Some(Duty::Written(Keys::new(key.as_bytes(), std::iter::empty())))
+    }
+
+    /// MULTI and two writes, which Redis has queued.
+    fn in_transaction() -> (Rc<Noted>, Outstanding) {
+        let (noted, mut outstanding) = outstanding();
+        for (what, duty) in
+            [(Expect::Multi, None), (Expect::Reply, written("a")), (Expect::Reply, written("b"))]
+        {
+            outstanding.push(Awaited::from(what), duty);
+        }
+        for (reply, is_queued) in [(&b"+OK\r\n"[..], false), (b"+QUEUED\r\n", true), (b"+QUEUED\r\n", true)] {
+            outstanding.answers(reply, false, is_queued);
+            outstanding.pop();
+        }
+        assert_eq!(noted.done(), []);
+        (noted, outstanding)
+    }
+
+    fn done(keys: &[&str], answer: Answer) -> Vec<(String, Answer)> {
+        keys.iter().map(|key| ((*key).to_owned(), answer)).collect()
+    }
+
+    #[test]
+    fn what_is_queued_is_done_once_with_the_beginning_of_execs_answer() {
+        for (reply, answer) in [(&b"*2\r\n"[..], Answer::Other), (b"-EXECABORT", Answer::Refused)] {
+            let (noted, mut outstanding) = in_transaction();
+            outstanding.push(Expect::Exec.into(), None);
+            outstanding.push(Expect::Reply.into(), written("c"));
+            for piece in [reply, b"the rest of it"] {
+                outstanding.answers(piece, reply[0] == b'-', true);
+                assert_eq!(noted.done(), done(&["a", "b"], answer));
+            }
+            outstanding.pop();
+            drop(outstanding);
+            let mut all = done(&["a", "b"], answer);
+            all.extend(done(&["c"], Answer::Other));
+            assert_eq!(noted.done(), all);
+        }
+    }
+
+    #[test]
+    fn what_is_discarded_is_never_done_and_what_is_not_still_is() {
+        let (noted, mut outstanding) = in_transaction();
+        outstanding.push(Expect::Discard.into(), None);
+        outstanding.push(Expect::Exec.into(), None);
+        outstanding.answers(b"-NOPERM", true, true);
+        outstanding.pop();
+        outstanding.answers(b"*2\r\n", false, true);
+        assert_eq!(noted.done(), done(&["a", "b"], Answer::Other));
+
+        let (noted, mut outstanding) = in_transaction();
+        outstanding.push(Expect::Discard.into(), None);
+        outstanding.push(Expect::Exec.into(), None);
+        outstanding.answers(b"+OK\r\n", false, true);
+        outstanding.pop();
+        outstanding.answers(b"-ERR EXEC without MULTI\r\n", true, false);
+        drop(outstanding);
+        assert_eq!(noted.done(), []);
+    }
+
+    #[test]
+    fn a_lost_pin_has_done_what_was_sent_and_no_transaction_without_an_exec() {
+        let (noted, mut outstanding) = in_transaction();
+        outstanding.push(Expect::Reply.into(), written("c"));
+        drop(outstanding);
+        assert_eq!(noted.done(), done(&["c"], Answer::Other));
+
+        let (noted, mut outstanding) = in_transaction();
+        outstanding.push(Expect::Exec.into(), None);
+        drop(outstanding);
+        assert_eq!(noted.done(), done(&["a", "b"], Answer::Other));
+
+        let (noted, mut outstanding) = in_transaction();
+        assert!(outstanding.goes_unread(), "its EXEC may be sent unread");
+        drop(outstanding);
+        assert_eq!(noted.done(), done(&["a", "b"], Answer::Other));
+    }
+
+    #[test]
+    fn a_command_that_an_open_transaction_refuses_is_not_among_what_exec_does() {
+        let (noted, mut outstanding) = in_transaction();
+        outstanding.push(Expect::Reply.into(), written("c"));
+        outstanding.push(Expect::Exec.into(), None);
+        outstanding.answers(b"-ERR wrong number of arguments", true, true);
+        outstanding.pop();
+        outstanding.answers(b"-EXECABORT", true, true);
+        assert_eq!(noted.done(), done(&["a", "b"], Answer::Refused));
+    }
+}

@@ -1,0 +1,337 @@
+//! What Redis says on a pin: bytes that go on to the client, and what they tell of the connection.
+
+use resp::{DecodeError, Protocol};
+
+use super::later::Later;
+use super::subscriptions::{Announcement, Confirmation, Glimpse, Subscriptions};
+use super::tracked::Tracking;
+use super::{Awaited, Fate, Looks, Pinned};
+use crate::lanes::{sent_elsewhere, unfit_line};
+use crate::session::expect::{Expect, Feed};
+use crate::session::pause::Pause;
+use crate::session::tracking::may_name_target;
+
+/// What the session is to learn from a reply.
+pub(crate) enum Learned {
+    Nothing,
+    Selected(u32),
+    /// A queued command, from which this follows.
+    CarriedOut(Later),
+    /// It is told of changes, as this client of ours is; itself if 0. No longer if none.
+    Tracks(Option<u64>),
+    Pause(Pause),
+    /// From here on it is fed.
+    Feed(Feed),
+    /// Redis has said RESET, as the last of its replies.
+    Reset,
+    /// Whether Redis has granted what HELLO or AUTH asks for.
+    Granted(bool),
+}
+
+/// The reply or push at hand, as far as it is here.
+#[derive(Default)]
+pub(super) struct Passing {
+    showing: Showing,
+    /// What of it is looked into before its client sees it.
+    held: Vec<u8>,
+    glimpse: Glimpse,
+}
+
+/// Whether the client is to see it.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+enum Showing {
+    /// Nothing of it is here.
+    #[default]
+    Undecided,
+    Shown,
+    Hidden,
+}
+
+/// A piece of it.
+#[derive(Clone, Copy)]
+struct Piece<'a> {
+    bytes: &'a [u8],
+    /// The first byte of all of it.
+    kind: u8,
+    /// Whether it ends here.
+    whole: bool,
+}
+
+impl Piece<'_> {
+    fn is_push(&self) -> bool {
+        self.kind == b'>'
+    }
+
+    fn is_error(&self) -> bool {
+        matches!(self.kind, b'-' | b'!')
+    }
+}
+
+impl Pinned {
+    /// Takes bytes from Redis, up to the end of a reply that tells something, and appends what the client is to see to `out`.
+    /// How many bytes that used, and what they tell. A `muted` client is to see no reply.
+    ///
+    /// # Errors
+    /// It is unknown where the next reply starts.
+    pub(crate) fn receive(
+        &mut self,
+        bytes: &[u8],
+        muted: bool,
+        out: &mut Vec<u8>,
+    ) -> Result<(usize, Learned), DecodeError> {
+        let mut used = 0;
+        while used < bytes.len() {
+            let (more, learned) = self.take_piece(&bytes[used..], muted, out)?;
+            used += more;
+            if !matches!(learned, Learned::Nothing) {
+                return Ok((used, learned));
+            }
+        }
+        Ok((used, Learned::Nothing))
+    }
+
+    /// Takes the next piece of what Redis says.
+    fn take_piece(
+        &mut self,
+        bytes: &[u8],
+        muted: bool,
+        out: &mut Vec<u8>,
+    ) -> Result<(usize, Learned), DecodeError> {
+        if self.looks() == Some(Looks::Nothing) && self.outstanding.is_empty() {
+            out.extend_from_slice(bytes);
+            return Ok((bytes.len(), Learned::Nothing));
+        }
+        let begins = self.passing.showing == Showing::Undecided;
+        match self.outstanding.next() {
+            // What makes a replica has a reply of another form, if it is no error.
+            Some(Expect::Feed(Feed::Replica)) if begins && bytes[0] != b'-' => {
+                self.outstanding.pop();
+                return Ok((0, Learned::Feed(Feed::Replica)));
+            }
+            Some(Expect::Exec) if begins && bytes[0] == b'*' && self.transaction.executes() => {
+                self.outstanding.answers(bytes, false, true);
+            }
+            _ => {}
+        }
+        match self.transaction.is_executing() {
+            true => self.look_into_exec(bytes, out),
+            false => self.pass(bytes, muted, out),
+        }
+    }
+
+    /// Bytes of the reply to an EXEC from which something follows.
+    fn look_into_exec(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> Result<(usize, Learned), DecodeError> {
+        let Some(executed) = self.transaction.executed() else { return Ok((0, Learned::Nothing)) };
+        let looked = executed.look(bytes, &mut self.stream.scanner, out)?;
+        if looked.whole {
+            self.outstanding.pop();
+            self.transaction.ends();
+            self.settle();
+        }
+        // A name given to it stays, and more may.
+        self.worsen(Fate::Dropped);
+        Ok((looked.used, looked.later.map_or(Learned::Nothing, Learned::CarriedOut)))
+    }
+
+    /// Bytes of any other reply, or of a push.
+    fn pass(
+        &mut self,
+        bytes: &[u8],
+        muted: bool,
+        out: &mut Vec<u8>,
+    ) -> Result<(usize, Learned), DecodeError> {
+        let scanned = self.stream.scanner.scan(bytes)?;
+        let kind = self.stream.scanner.kind().unwrap_or_default();
+        let piece = Piece { bytes: &bytes[..scanned.len], kind, whole: scanned.whole };
+        let resets = self.looks() == Some(Looks::Reset);
+        if self.subscriptions.is_some() || resets {
+            self.passing.glimpse.add(piece.bytes);
+        }
+        self.decide(piece, muted, out);
+        if !piece.is_push() {
+            self.outstanding.answers(piece.bytes, piece.is_error(), self.transaction.is_open());
+        }
+        let is_reset = resets && self.passing.glimpse.is(b"+RESET\r\n");
+        if self.passing.showing == Showing::Shown && !is_reset {
+            self.give(piece, out);
+        }
+        if !piece.whole {
+            return Ok((scanned.len, Learned::Nothing));
+        }
+        let learned = self.replied(piece);
+        (self.passing.glimpse, self.passing.showing) = (Glimpse::default(), Showing::Undecided);
+        Ok((scanned.len, if is_reset { Learned::Reset } else { learned }))
+    }
+
+    /// Whether the client is to see what begins with this piece.
+    fn decide(&mut self, piece: Piece<'_>, muted: bool, out: &mut Vec<u8>) {
+        if self.passing.showing != Showing::Undecided {
+            return;
+        }
+        // HELLO and INFO would have told of a node of a cluster. Without them its answer must not leave, whole or in parts.
+        let elsewhere = (piece.kind == b'-' && self.stream.facts.hello.is_err())
+            .then(|| sent_elsewhere(&piece.bytes[1..]))
+            .flatten();
+        if let Some(why) = elsewhere {
+            out.extend_from_slice(&unfit_line(why));
+        }
+        let hidden = elsewhere.is_some() || self.is_hidden(piece, muted);
+        self.passing.showing = if hidden { Showing::Hidden } else { Showing::Shown };
+    }
+
+    fn is_hidden(&self, piece: Piece<'_>, muted: bool) -> bool {
+        // In RESP3 they are pushes, and all else is a reply.
+        let may_tell = self.key.protocol == Protocol::Resp2
+            && (self.is_subscribed() || self.awaits_confirmation())
+            && piece.kind == b'*';
+        match self.outstanding.front() {
+            _ if piece.is_push() => false,
+            // An error of a probe goes out, and the reply behind it does not.
+            Some(Awaited::Planned(Expect::Probe | Expect::Granted)) => muted || !piece.is_error(),
+            Some(Awaited::Replaced) => true,
+            // What CLIENT REPLY silences are replies; messages and confirmations are none, nor in RESP2.
+            _ if may_tell && !self.passing.glimpse.is_pong() => false,
+            _ => muted,
+        }
+    }
+
+    /// Passes on a piece of a reply or push; but what names a client is held until it is whole.
+    fn give(&mut self, piece: Piece<'_>, out: &mut Vec<u8>) {
+        let redirect = self.tracking.redirect();
+        let holds = match self.outstanding.next() {
+            Some(Expect::Redirected) if !piece.is_push() => true,
+            _ => piece.is_push() && redirect.is_some(),
+        };
+        if !holds {
+            return out.extend_from_slice(piece.bytes);
+        }
+        let held = &mut self.passing.held;
+        held.extend_from_slice(piece.bytes);
+        if piece.is_push() && !may_name_target(held) {
+            out.append(held);
+        } else if piece.whole {
+            if let Some(redirect) = redirect {
+                redirect.translate(held);
+            }
+            out.append(&mut std::mem::take(held));
+        }
+    }
+
+    /// One reply or push is whole.
+    fn replied(&mut self, last: Piece<'_>) -> Learned {
+        if let Some(announcement) = self.announcement(last) {
+            if let Announcement::Confirmed(confirmation, left) = announcement {
+                self.confirmed(confirmation, left);
+            }
+            return Learned::Nothing;
+        }
+        if last.is_push() {
+            return Learned::Nothing;
+        }
+        let learned = match self.outstanding.pop() {
+            Some(awaited) => self.learn(awaited, last),
+            None => Learned::Nothing,
+        };
+        self.settle();
+        learned
+    }
+
+    /// What a whole reply tells that was awaited so, of which this is the last piece.
+    fn learn(&mut self, awaited: Awaited, last: Piece<'_>) -> Learned {
+        let is_error = last.is_error();
+        match awaited {
+            Awaited::Planned(expect) => return self.learn_planned(expect, last),
+            Awaited::Queued(later) if self.transaction.is_open() => {
+                if last.kind == b'+' {
+                    self.transaction.queues(Some(*later));
+                }
+            }
+            // It was carried out, then; what it has done is not known.
+            Awaited::Queued(_) if !is_error => self.keep(),
+            Awaited::Track(to) if !is_error => return self.tracks(Tracking::of(to)),
+            Awaited::Queued(_) | Awaited::Track(_) | Awaited::Replaced => {}
+        }
+        Learned::Nothing
+    }
+
+    fn learn_planned(&mut self, expect: Expect, last: Piece<'_>) -> Learned {
+        let is_error = last.is_error();
+        match expect {
+            Expect::Reply if self.transaction.is_open() && last.kind == b'+' => {
+                self.transaction.queues(None);
+            }
+            Expect::Probe if is_error => {
+                if let Some(wait) = self.outstanding.front_mut() {
+                    *wait = Awaited::Replaced;
+                }
+            }
+            Expect::Multi if !is_error => self.transaction.opens(),
+            // EXEC without MULTI leaves the watched keys watched; within it, any error discards all.
+            Expect::Exec if !is_error || self.transaction.is_open() => self.transaction.ends(),
+            Expect::Discard if !is_error => self.transaction.ends(),
+            Expect::Watch if !is_error => self.transaction.watches(),
+            Expect::Unwatch if !is_error => self.transaction.unwatches(),
+            Expect::State if !is_error => self.keep(),
+            Expect::Pause(pause) if !is_error => return Learned::Pause(pause),
+            Expect::Feed(feed) if !is_error => return Learned::Feed(feed),
+            Expect::Tracking(false) if !is_error => return self.tracks(Tracking::Off),
+            Expect::Granted => return Learned::Granted(!is_error),
+            Expect::Select(db) if !is_error => {
+                self.key.db = db;
+                return Learned::Selected(db);
+            }
+            _ => {}
+        }
+        Learned::Nothing
+    }
+
+    fn tracks(&mut self, tracking: Tracking) -> Learned {
+        self.tracking = tracking;
+        if !self.tracking.is_on() {
+            return Learned::Tracks(None);
+        }
+        // Keys are still noted for the connection: it is not for another client.
+        self.worsen(Fate::Dropped);
+        Learned::Tracks(Some(self.tracking.redirect().map_or(0, |redirect| redirect.own)))
+    }
+
+    /// Once nothing is on its way, what is queued is what Redis has said.
+    fn settle(&mut self) {
+        if self.outstanding.is_empty() {
+            self.transaction.settles();
+        }
+    }
+
+    fn awaits_confirmation(&self) -> bool {
+        matches!(self.outstanding.next(), Some(Expect::Subscribed(_) | Expect::UnsubscribedAll(_)))
+    }
+
+    /// What is whole now, if it is a message or confirmation and no reply to another command.
+    fn announcement(&self, last: Piece<'_>) -> Option<Announcement> {
+        let subscriptions = self.subscriptions.as_ref()?;
+        let announcement = self.passing.glimpse.read()?;
+        let is_one = match announcement {
+            Announcement::Message => subscriptions.any(),
+            Announcement::Confirmed(..) => self.awaits_confirmation(),
+        };
+        (is_one || last.is_push()).then_some(announcement)
+    }
+
+    fn confirmed(&mut self, confirmation: Confirmation, left: i64) {
+        let subscriptions = self.subscriptions.get_or_insert_default();
+        subscriptions.count(confirmation, left);
+        let done = match self.outstanding.front_mut() {
+            Some(Awaited::Planned(Expect::Subscribed(left))) => {
+                *left -= 1;
+                *left == 0
+            }
+            Some(Awaited::Planned(Expect::UnsubscribedAll(kind))) => {
+                Subscriptions::of(subscriptions, *kind) == 0
+            }
+            _ => false,
+        };
+        if done {
+            self.outstanding.pop();
+        }
+    }
+}

@@ -1,0 +1,101 @@
+//! A pin whose bytes go both ways unread.
+
+use resp::{Parsed, RequestLimits, RequestParser};
+
+use super::{Looks, Passage, Pinned, Usage};
+use crate::session::expect::Feed;
+use crate::session::words::is;
+
+/// What the bytes of a client that watches by MONITOR are.
+pub(crate) enum Monitored {
+    /// A request of so many bytes, which Redis has got.
+    Request(usize),
+    /// The beginning of one.
+    Half,
+    /// They are not looked at.
+    No,
+}
+
+impl Pinned {
+    /// From here on its bytes are not looked at, but for what `feed` shows of its end. What is on its way is read as before; the
+    /// tunnel begins behind it.
+    pub(crate) fn become_tunnel(&mut self, feed: Option<Feed>) {
+        let may_write = self.outstanding.goes_unread() | self.may_write();
+        let looks = if feed == Some(Feed::Monitor) { Looks::Replies } else { Looks::Nothing };
+        self.usage = Usage::Tunnel(Passage { may_write, looks });
+    }
+
+    /// Sends bytes through the tunnel, which may change something or not.
+    pub(crate) fn send_unread(&mut self, bytes: &[u8], may_change: bool) {
+        self.stream.outbox().extend_from_slice(bytes);
+        if let Usage::Tunnel(passage) = &mut self.usage {
+            passage.may_write |= may_change;
+        }
+    }
+
+    pub(crate) fn is_tunnel(&self) -> bool {
+        matches!(self.usage, Usage::Tunnel(_))
+    }
+
+    /// Whether what goes through the tunnel may change anything.
+    fn may_write(&self) -> bool {
+        matches!(self.usage, Usage::Tunnel(Passage { may_write: true, .. }))
+    }
+
+    /// Redis has said something. It may answer anything that has gone through the tunnel.
+    pub(crate) fn hears(&self) {
+        if self.may_write() {
+            self.outstanding.answers_anything();
+        }
+    }
+
+    /// What is looked for behind what is on its way; `None` if it is no tunnel.
+    pub(super) fn looks(&self) -> Option<Looks> {
+        match self.usage {
+            Usage::Tunnel(Passage { looks, .. }) => Some(looks),
+            Usage::Fresh | Usage::Followed | Usage::Upload => None,
+        }
+    }
+
+    fn look(&mut self, looks: Looks) {
+        if let Usage::Tunnel(passage) = &mut self.usage {
+            passage.looks = looks;
+        }
+    }
+
+    /// The next request of a client that watches by MONITOR: Redis answers it, among the rest that it tells. RESET ends that
+    /// once Redis has said so, behind all that was due. Half a request is waited for up to `most` bytes.
+    pub(crate) fn monitor(
+        &mut self,
+        bytes: &[u8],
+        limits: RequestLimits,
+        most: usize,
+        may_change: impl FnOnce(&[u8]) -> bool,
+    ) -> Monitored {
+        if self.looks() != Some(Looks::Replies) {
+            return Monitored::No;
+        }
+        let mut parser = RequestParser::new(limits);
+        let len = match parser.parse(bytes) {
+            Ok(Parsed::Request { len, .. }) => len,
+            Ok(Parsed::Nothing { len }) => return Monitored::Request(len),
+            Ok(Parsed::Partial { .. }) if bytes.len() < most => return Monitored::Half,
+            _ => {
+                self.look(Looks::Nothing);
+                return Monitored::No;
+            }
+        };
+        let arguments = parser.arguments(bytes);
+        let second = arguments.get(1);
+        if is(arguments, b"CLIENT") && second.is_some_and(|word| word.eq_ignore_ascii_case(b"REPLY")) {
+            // It may silence the answer to RESET.
+            self.look(Looks::Nothing);
+            return Monitored::No;
+        }
+        self.send_unread(&bytes[..len], may_change(&bytes[..len]));
+        if is(arguments, b"RESET") && arguments.len() == 1 {
+            self.look(Looks::Reset);
+        }
+        Monitored::Request(len)
+    }
+}
