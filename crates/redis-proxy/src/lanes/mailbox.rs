@@ -20,6 +20,8 @@ pub(crate) struct Mailbox {
     bytes: RefCell<Vec<u8>>,
     /// Commands on a lane that have no whole reply yet.
     waiting: Cell<usize>,
+    /// Replies that have become whole since they were last taken.
+    whole: Cell<usize>,
     state: Cell<MailboxState>,
     /// Replies are counted and dropped: `CLIENT REPLY OFF`.
     muted: Cell<bool>,
@@ -60,6 +62,7 @@ impl Mailbox {
         Mailbox {
             bytes: RefCell::default(),
             waiting: Cell::new(0),
+            whole: Cell::new(0),
             state: Cell::new(MailboxState::Open),
             muted: Cell::new(false),
             limit,
@@ -102,19 +105,11 @@ impl Mailbox {
         }
     }
 
-    /// Appends what is here to `output`, or trades buffers where that is empty. Whether there was anything.
-    pub(crate) fn take_into(&self, output: &mut Vec<u8>, buffers: &BufferPool) -> bool {
-        let mut bytes = self.bytes.borrow_mut();
-        if bytes.is_empty() {
-            return false;
-        }
-        if output.is_empty() {
-            buffers.give_output(std::mem::replace(output, std::mem::take(&mut bytes)));
-        } else {
-            output.extend_from_slice(&bytes);
-            buffers.give_output(std::mem::take(&mut bytes));
-        }
-        true
+    /// Takes what is here, and how many replies have become whole since the last time. `None` if nothing has come.
+    #[inline]
+    pub(crate) fn take(&self) -> Option<(Vec<u8>, usize)> {
+        let has_come = self.whole.get() > 0 || self.len() > 0;
+        has_come.then(|| (self.bytes.take(), self.whole.take()))
     }
 
     /// Whether anything has come, or happened to its client.
@@ -185,6 +180,7 @@ impl Mailbox {
     pub(super) fn deliver(&self, reply: &[u8], whole: usize, partly: bool, buffers: &BufferPool) {
         self.duties.answered(whole, partly);
         self.waiting.set(self.waiting.get().saturating_sub(whole));
+        self.whole.set(self.whole.get() + whole);
         let here = self.partial.get() + reply.len();
         if here > LARGE_REPLY * whole.max(1) {
             self.large.set(true);
@@ -276,7 +272,7 @@ mod tests {
         drop(two);
         assert_eq!(bounds.unread.bytes(), 600);
         deliver(&one, 400);
-        one.take_into(&mut Vec::new(), &buffers);
+        one.take();
         assert_eq!(bounds.unread.bytes(), 1000, "taken is not sent");
         one.settle();
         assert_eq!((bounds.unread.bytes(), one.state()), (0, MailboxState::Open));

@@ -13,7 +13,6 @@ pub(crate) mod pin;
 pub(crate) mod plan;
 pub(crate) mod recall;
 pub(crate) mod registry;
-#[cfg_attr(not(test), expect(dead_code, reason = "the RESP front is put on it next"))]
 pub(crate) mod replies;
 pub(crate) mod reply;
 pub(crate) mod steward;

@@ -13,6 +13,8 @@
 
 use std::collections::VecDeque;
 
+use crate::lanes::Pace;
+
 /// One of the nodes that a client's commands go to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct NodeId(pub(crate) u16);
@@ -25,8 +27,7 @@ impl NodeId {
 /// By which way a command goes to its node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Via {
-    QuickLane,
-    SlowLane,
+    Lane(Pace),
     Pin,
     /// A read that the cache answers, or what it fetches.
     Cache,
@@ -78,13 +79,15 @@ struct Owed {
     via: Via,
 }
 
-const NOTHING: Owed = Owed { count: 0, via: Via::QuickLane };
+const NOTHING: Owed = Owed { count: 0, via: Via::Cache };
 
-impl<R> Replies<R> {
-    pub(crate) fn new() -> Self {
+impl<R> Default for Replies<R> {
+    fn default() -> Self {
         Replies { len: 0, head: Due { count: 0, node: NodeId::FIRST }, first_node: NOTHING, behind: None }
     }
+}
 
+impl<R> Replies<R> {
     /// Answers that have not left.
     #[inline]
     pub(crate) fn len(&self) -> usize {
@@ -97,11 +100,23 @@ impl<R> Replies<R> {
         self.len == 0
     }
 
+    /// Whether nothing is due but what comes to the output by itself: no read, and nothing that waits for its turn.
+    #[inline]
+    pub(crate) fn is_plain(&self) -> bool {
+        self.len == self.head.count
+    }
+
     /// Whether a command may go to `node` by `via` now: nothing is due there by another way.
     #[inline]
     pub(crate) fn may_go(&self, node: NodeId, via: Via) -> bool {
+        self.owing(node).is_none_or(|owing| owing == via)
+    }
+
+    /// By which way `node` owes replies, if it does.
+    #[inline]
+    pub(crate) fn owing(&self, node: NodeId) -> Option<Via> {
         let owed = self.owed(node);
-        owed.count == 0 || owed.via == via
+        (owed.count > 0).then_some(owed.via)
     }
 
     /// A command has gone to `node` by a lane or the pin. It was asked whether it might.
@@ -128,20 +143,21 @@ impl<R> Replies<R> {
         self.behind().queue.push_back(Stretch::Read(node, read));
     }
 
-    /// An answer that was made here, behind all that is due: to `out` if nothing is.
-    pub(crate) fn made(&mut self, bytes: &[u8], out: &mut Vec<u8>) {
+    /// The read that was [taken](Replies::take_read) has no answer yet: its turn it stays.
+    pub(crate) fn put_back(&mut self, node: NodeId, read: R) {
+        self.owe(node, Via::Cache);
+        self.behind().queue.push_front(Stretch::Read(node, read));
+    }
+
+    /// Where an answer that is made here is to be appended, behind all that is due: `out` if nothing is.
+    pub(crate) fn made<'a>(&'a mut self, out: &'a mut Vec<u8>) -> &'a mut Vec<u8> {
         if self.is_empty() {
-            return out.extend_from_slice(bytes);
+            return out;
         }
         self.len += 1;
-        let queue = &mut self.behind().queue;
-        if !matches!(queue.back(), Some(Stretch::Made(_))) {
-            queue.push_back(Stretch::Made(Held::default()));
-        }
-        if let Some(Stretch::Made(held)) = queue.back_mut() {
-            held.bytes.extend_from_slice(bytes);
-            held.whole += 1;
-        }
+        let held = self.behind().made_at_the_end();
+        held.whole += 1;
+        &mut held.bytes
     }
 
     /// Bytes of the replies that are due at `node`, with the ends of `whole` of them: to `out` if these are due first of all.
@@ -186,10 +202,14 @@ impl<R> Replies<R> {
         }
     }
 
-    /// So many replies are still due at `node` by a lane or the pin, after others have come.
-    pub(crate) fn still_due(&mut self, node: NodeId, count: usize) {
-        let before = self.owed(node).count as usize;
-        self.replied(node, before.saturating_sub(count));
+    /// So many replies are due at `node` by `via` now, which is a way whose replies are counted elsewhere.
+    pub(crate) fn owes(&mut self, node: NodeId, via: Via, count: usize) {
+        let owed = self.owed(node);
+        let before = if owed.via == via { owed.count as usize } else { 0 };
+        (before..count).for_each(|_| self.sent(node, via));
+        if count < before {
+            self.replied(node, before - count);
+        }
     }
 
     /// Appends to `out` what may leave. Whether anything did.
@@ -211,7 +231,7 @@ impl<R> Replies<R> {
     /// The read whose turn it is, if it is one's.
     #[inline]
     pub(crate) fn read_at_head(&mut self) -> Option<&mut R> {
-        if self.len == self.head.count {
+        if self.is_plain() {
             return None;
         }
         match self.behind.as_mut()?.queue.front_mut() {
@@ -293,6 +313,18 @@ impl<R> Replies<R> {
             others.resize(at + 1, NOTHING);
         }
         &mut others[at]
+    }
+}
+
+impl<R> Behind<R> {
+    fn made_at_the_end(&mut self) -> &mut Held {
+        if !matches!(self.queue.back(), Some(Stretch::Made(_))) {
+            self.queue.push_back(Stretch::Made(Held::default()));
+        }
+        match self.queue.back_mut() {
+            Some(Stretch::Made(held)) => held,
+            _ => unreachable!("it is there by now"),
+        }
     }
 }
 

@@ -42,6 +42,17 @@ fn without_redis_a_command_waits_its_time_and_is_told_and_all_is_well_after() {
 }
 
 #[test]
+fn what_is_refused_without_redis_is_not_overtaken_by_what_is_answered_here() {
+    let (redis, _faults, proxy) = start(&[("WORKERS", "1"), ("RESP_COHERENCE", "off")]);
+    let mut client = proxy.resp_client();
+    client.ask("SET k v", "+OK");
+    redis.kill();
+    client.ask("GET k", UNREACHABLE);
+    let answers = format!("{UNREACHABLE}\r\n$-1\r\n{UNREACHABLE}\r\n$-1\r\n");
+    client.send("SET k v\r\nCLIENT GETNAME\r\n".repeat(2)).expect(answers);
+}
+
+#[test]
 fn a_read_lost_with_its_connection_is_sent_once_more_and_a_write_closes_its_client() {
     let (_redis, faults, proxy) = start(&[("WORKERS", "1"), ("RESP_COHERENCE", "off")]);
     let (mut reader, mut writer) = (proxy.resp_client(), proxy.resp_client());

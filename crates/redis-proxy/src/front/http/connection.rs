@@ -88,7 +88,7 @@ struct Connection {
 impl Drop for Connection {
     fn drop(&mut self) {
         // Nobody takes what was fetched for it.
-        self.replies = Replies::new();
+        self.replies = Replies::default();
         self.front.read.released();
     }
 }
@@ -100,7 +100,7 @@ impl Connection {
             scanned: 0,
             beginning: None,
             output: Output::default(),
-            replies: Replies::new(),
+            replies: Replies::default(),
             window: FIRST_WINDOW,
             let_go: false,
             body_left: 0,

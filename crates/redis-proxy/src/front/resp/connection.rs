@@ -1,9 +1,8 @@
 //! One RESP client: what its commands are sent on, what is due for it, and what it has seen. Its bytes come and go by the
 //! loop of a client ([`Client`](crate::front::client::Client)), for which [`RespDialect`] stands.
 //!
-//! **Order.** Replies leave in the order of the commands because all commands that are on their way at one time are on one
-//! connection to Redis. A command that goes another way waits until those before it are answered (`false` from
-//! [`Connection::command`]): it stays in the input and is parsed again. So there is no queue of replies.
+//! **Order.** Replies leave in the order of the commands ([`Replies`]). A command that must not go yet, because another way owes
+//! replies (`false` from [`Connection::command`]), stays in the input and is parsed again.
 //!
 //! **Room.** While an answer cannot be written, nothing is taken up; `window` bounds the commands on their way, and falls
 //! to one after a large reply, because replies of a shared lane that the client does not read are memory.
@@ -18,7 +17,6 @@ mod pins;
 mod proving;
 mod reads;
 
-use std::collections::VecDeque;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -40,6 +38,7 @@ use crate::front::seen::SeenKeys;
 use crate::lanes::{Identity, KeptOut, LARGE_REPLY, LaneHandle, LaneKey, Mailbox, Pace};
 use crate::readthrough::ReadThrough;
 use crate::session::pin::Pinned;
+use crate::session::replies::{NodeId, Replies};
 use crate::session::steward::Steward;
 use crate::session::tracking::Target;
 pub(super) use crate::session::words::{client_name, number};
@@ -56,8 +55,6 @@ pub(super) struct Connection {
     session: Session,
     /// The shared lanes of the session's key, once used.
     lanes: [Option<LaneHandle>; 2],
-    /// Which of them the commands on their way are on.
-    pace: Pace,
     pinned: Option<Box<Pinned>>,
     /// Whether it may empty the cache.
     is_admin: bool,
@@ -81,8 +78,8 @@ pub(super) struct Connection {
     read_ns: u64,
     round: u64,
     recalled: Option<Pin<Box<OwnedNotified>>>,
-    /// Reads that wait; nothing is on a lane meanwhile, but the first of them.
-    reads: VecDeque<Pending>,
+    /// What is due, in its order. Of the reads among it the first may be on a lane, which owes nothing else then.
+    replies: Replies<Pending>,
     /// Whether Redis has sent the value that is being written for this client, so that it counts as unread.
     tail_is_fetched: bool,
     steward: Rc<Steward>,
@@ -104,7 +101,7 @@ impl Drop for Connection {
         self.mailbox.leave();
         self.front.registry.leave(&self.session.entry);
         // Nobody takes what was fetched for it.
-        self.reads.clear();
+        self.replies = Replies::default();
         self.front.readers.released();
     }
 }
@@ -117,7 +114,6 @@ impl Connection {
             mailbox: Rc::new(Mailbox::new(front.settings.output_limit_bytes, &front.bounds, steward.clone())),
             session: Session::new(front.identity.clone(), front.settings.as_proxy, entry),
             lanes: [None, None],
-            pace: Pace::Quick,
             pinned: None,
             is_admin,
             busy: None,
@@ -131,7 +127,7 @@ impl Connection {
             read_ns: 0,
             round: 0,
             recalled: None,
-            reads: VecDeque::new(),
+            replies: Replies::default(),
             tail_is_fetched: false,
             steward,
             seen_keys: SeenKeys::default(),
@@ -214,21 +210,29 @@ impl Connection {
 
     /// Takes what has come on a shared lane.
     fn collect(&mut self) {
+        let Some((mut bytes, whole)) = self.mailbox.take() else { return };
         if let Some(Busy::Heard(_, reply)) = self.busy.as_deref_mut() {
-            self.mailbox.take_into(reply, &self.front.buffers);
+            self.replies.came(NodeId::FIRST, &mut bytes, whole, reply);
+        } else {
+            self.collected(&mut bytes, whole);
+        }
+        self.front.buffers.give_output(bytes);
+    }
+
+    fn collected(&mut self, bytes: &mut Vec<u8>, whole: usize) {
+        let start = self.output.bytes.len();
+        // A read that went to the lane is still what it was in the queue.
+        let is_read = self.replies.read_at_head().is_some();
+        let whole = if is_read { 0 } else { whole };
+        self.replies.came(NodeId::FIRST, bytes, whole, &mut self.output.bytes);
+        if is_read && !self.note_said(start) {
             return;
         }
-        let start = self.output.bytes.len();
-        if self.mailbox.take_into(&mut self.output.bytes, &self.front.buffers) {
-            if !self.note_said(start) {
-                return;
-            }
-            self.has_seen_redis();
-            self.window = match self.mailbox.was_large() {
-                true => 1,
-                false => (self.window * 2).min(self.front.settings.pipeline),
-            };
-        }
+        self.has_seen_redis();
+        self.window = match self.mailbox.was_large() {
+            true => 1,
+            false => (self.window * 2).min(self.front.settings.pipeline),
+        };
     }
 
     /// An answer of Redis is about to be delivered: from now on this client is shown nothing older. In mode `ttl` that is
@@ -239,14 +243,9 @@ impl Connection {
         }
     }
 
-    /// Commands on their way, wherever.
+    /// Answers that are due, wherever from.
     fn waiting(&self) -> usize {
-        self.reads.len() + self.on_their_way()
-    }
-
-    /// Commands on their way to Redis along a lane or on a pin.
-    fn on_their_way(&self) -> usize {
-        self.mailbox.waiting() + self.pinned.as_ref().map_or(0, |pinned| pinned.waiting())
+        self.replies.len()
     }
 
     /// Whether no command may be taken up now.

@@ -5,7 +5,7 @@ use testkit::{Random, seed};
 use super::*;
 
 const NODES: [NodeId; 2] = [NodeId(0), NodeId(1)];
-const WAYS: [Via; 3] = [Via::QuickLane, Via::SlowLane, Via::Pin];
+const WAYS: [Via; 3] = [Via::Lane(Pace::Quick), Via::Lane(Pace::Slow), Via::Pin];
 
 /// All that was asked, and what has come of it. Whatever is about order is said here once more, plainly.
 #[derive(Default)]
@@ -76,7 +76,7 @@ impl World {
 
     fn local(&mut self) {
         let reply = self.naive.ask(None, &mut self.random);
-        self.replies.made(&reply, &mut self.out);
+        self.replies.made(&mut self.out).extend_from_slice(&reply);
     }
 
     /// A node says something: the ends of some replies that are due one after the other, perhaps a part of the next.
@@ -110,13 +110,17 @@ impl World {
         let due: Vec<_> = self.naive.due(node).collect();
         if due.iter().all(|(_, via)| *via != Via::Cache) {
             due.iter().for_each(|(at, _)| self.naive.0[*at].done = true);
-            self.replies.still_due(node, 0);
+            let via = due.first().map_or(Via::Pin, |(_, via)| *via);
+            self.replies.owes(node, via, 0);
         }
     }
 
     fn read_ends(&mut self) {
         if let Some(at) = self.replies.read_at_head().copied() {
             assert_eq!(self.replies.take_read(), Some(at));
+            if self.random.percent(30) {
+                return self.replies.put_back(self.naive.0[at].to.expect("it is a read").0, at);
+            }
             let asked = &mut self.naive.0[at];
             (asked.came, asked.done) = (asked.reply.len(), true);
             self.out.extend_from_slice(&asked.reply);
@@ -148,7 +152,7 @@ fn replies_of_two_nodes_leave_in_the_order_of_the_commands() {
     eprintln!("SEED={seed}");
     for round in 0..300 {
         let mut world = World {
-            replies: Replies::new(),
+            replies: Replies::default(),
             naive: Naive::default(),
             out: Vec::new(),
             random: Random::new(seed.wrapping_add(round)),
@@ -169,9 +173,9 @@ fn replies_of_two_nodes_leave_in_the_order_of_the_commands() {
 
 #[test]
 fn what_passes_through_holds_no_memory_of_its_own() {
-    let (mut replies, mut out) = (Replies::<usize>::new(), Vec::new());
+    let (mut replies, mut out) = (Replies::<usize>::default(), Vec::new());
     for _ in 0..100 {
-        replies.sent(NodeId::FIRST, Via::QuickLane);
+        replies.sent(NodeId::FIRST, Via::Lane(Pace::Quick));
     }
     replies.came(NodeId::FIRST, &mut b"+OK\r\n".repeat(100), 100, &mut out);
     assert_eq!((out.len(), replies.is_empty()), (500, true));

@@ -19,6 +19,7 @@ use crate::lanes::{
 use crate::session::login::{HelloOptions, Login, Stay};
 use crate::session::pause::Pause;
 use crate::session::pin::Pinned;
+use crate::session::replies::NodeId;
 use crate::session::tracking::Target;
 
 /// A client that is to hear of invalidations, and cannot have a connection.
@@ -138,7 +139,10 @@ impl Connection {
             }),
             Busy::Heard(heard, reply) => {
                 // What came since the last look.
-                self.mailbox.take_into(reply, &self.front.buffers);
+                if let Some((mut bytes, whole)) = self.mailbox.take() {
+                    self.replies.came(NodeId::FIRST, &mut bytes, whole, reply);
+                    self.front.buffers.give_output(bytes);
+                }
                 match self.is_answered() {
                     true => {
                         self.has_seen_redis();

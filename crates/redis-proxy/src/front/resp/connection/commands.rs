@@ -15,6 +15,7 @@ use crate::session::expect::{Expect, Feed};
 use crate::session::pin::{Awaited, Monitored};
 use crate::session::plan::{Ahead, Call, Holding, LoginState, Plan, Standing, may_stream, plan};
 use crate::session::registry::Tunnel;
+use crate::session::replies::{NodeId, Via};
 use crate::session::reply::{error, put, simple};
 use crate::session::tracking::{Redirection, redirect, redirect_off};
 
@@ -65,11 +66,11 @@ impl Connection {
     #[inline]
     fn standing(&self) -> Standing {
         let pinned = self.pinned.as_deref();
-        let ahead = match () {
-            () if !self.reads.is_empty() => Ahead::Reads,
-            () if self.mailbox.waiting() > 0 => Ahead::Lane,
-            () if pinned.is_some_and(|pinned| pinned.waiting() > 0) => Ahead::Pin,
-            () => Ahead::Nothing,
+        let ahead = match self.replies.owing(NodeId::FIRST) {
+            None => Ahead::Nothing,
+            Some(Via::Cache) => Ahead::Reads,
+            Some(Via::Lane(_)) => Ahead::Lane,
+            Some(Via::Pin) => Ahead::Pin,
         };
         let holding = match pinned {
             _ if self.refused.is_some() => Holding::Refused,
@@ -110,7 +111,7 @@ impl Connection {
             Plan::Pass(pace) => self.share(request, pace, call.may_repeat(), None, cx),
             Plan::Read(read) => match self.may_be_cached(read, call.arguments) {
                 Some(reader) => self.read(read, &reader, request, call.arguments, cx),
-                None => self.reads.is_empty() && self.share_with_duty(call, Pace::Quick, request, cx),
+                None => self.share_with_duty(call, Pace::Quick, request, cx),
             },
             Plan::Change(pace) => self.share_with_duty(call, pace, request, cx),
             plan => self.perform_apart(plan, call, request, cx),
@@ -165,6 +166,9 @@ impl Connection {
         request: Request<'_>,
         cx: &mut Context<'_>,
     ) -> bool {
+        if !self.replies.may_go(NodeId::FIRST, Via::Lane(pace)) {
+            return false;
+        }
         let duty = self.duty(call);
         self.share(request, pace, call.may_repeat(), duty, cx)
     }
@@ -242,7 +246,8 @@ impl Connection {
         self.local(local, arguments, request, cx)
     }
 
-    /// Onto a shared lane.
+    /// Onto a shared lane, if no other way owes replies.
+    #[inline]
     pub(in crate::front::resp) fn share(
         &mut self,
         request: Request<'_>,
@@ -251,12 +256,23 @@ impl Connection {
         duty: Option<Duty>,
         cx: &mut Context<'_>,
     ) -> bool {
-        if pace != self.pace {
-            if self.on_their_way() > 0 {
-                return false;
-            }
-            self.pace = pace;
+        let via = Via::Lane(pace);
+        let sent = self.replies.may_go(NodeId::FIRST, via) && self.send(request, pace, read, duty, cx);
+        if sent {
+            self.replies.sent(NodeId::FIRST, via);
         }
+        sent
+    }
+
+    /// Onto a shared lane, for what stands in the queue of replies already, or is about to.
+    pub(super) fn send(
+        &mut self,
+        request: Request<'_>,
+        pace: Pace,
+        read: bool,
+        duty: Option<Duty>,
+        cx: &mut Context<'_>,
+    ) -> bool {
         let front = &self.front;
         let (index, counter) = match pace {
             Pace::Quick => (0, &front.stats.shared),
@@ -318,7 +334,7 @@ impl Connection {
     /// Redis queues what changes the client once EXEC carries it out; what it is not known how, ends in a tunnel.
     fn queue(&mut self, call: &Call<'_>, request: Request<'_>) -> bool {
         let Some((later, instead)) = self.later(call.lane, call.arguments, &request) else {
-            return self.pinned.as_ref().is_some_and(|pinned| pinned.waiting() == 0) && self.tunnel(request);
+            return self.replies.is_empty() && self.tunnel(request);
         };
         let request = instead.as_ref().map_or(request, |instead| Request::Raw(instead));
         let duty = self.duty(call);
@@ -334,6 +350,7 @@ impl Connection {
         request.write(pinned.stream.outbox());
         let blocked = matches!(awaited, Awaited::Planned(Expect::Blocked));
         pinned.expect(awaited, duty);
+        self.replies.owes(NodeId::FIRST, Via::Pin, pinned.waiting());
         let multi = pinned.transaction.sent();
         self.session.note(|details| (details.multi, details.blocked) = (multi, blocked));
         self.front.stats.pinned_commands.add(1);
@@ -447,6 +464,7 @@ impl Connection {
         let duty = duty_of_part(&front.commands.borrow(), arguments, &mut front.keys.borrow_mut());
         if let Some(pinned) = self.pinned.as_mut() {
             pinned.start_upload(duty);
+            self.replies.owes(NodeId::FIRST, Via::Pin, pinned.waiting());
             self.front.stats.pinned_commands.add(1);
         }
     }
@@ -482,12 +500,22 @@ impl Connection {
     /// Appends a reply of our own.
     pub(in crate::front::resp) fn say(&mut self, reply: &Frame) {
         if !self.mailbox.is_muted() {
-            put(&mut self.output.bytes, reply, self.session.key.protocol);
+            let protocol = self.session.key.protocol;
+            put(self.room_for_ours(), reply, protocol);
         }
     }
 
     /// Appends bytes that are a reply.
     pub(in crate::front::resp) fn say_bytes(&mut self, bytes: &[u8]) {
-        self.output.bytes.extend_from_slice(bytes);
+        self.room_for_ours().extend_from_slice(bytes);
+    }
+
+    /// Where a reply of our own goes: behind all that is due. While there is a pin it may be a part of what that says, as
+    /// within the reply to an EXEC.
+    fn room_for_ours(&mut self) -> &mut Vec<u8> {
+        match self.pinned {
+            Some(_) => &mut self.output.bytes,
+            None => self.replies.made(&mut self.output.bytes),
+        }
     }
 }

@@ -93,8 +93,8 @@ impl Dialect for RespDialect {
     }
 
     fn is_last_output(&self) -> bool {
-        let Connection { ending, busy, mailbox, .. } = &self.connection;
-        ending.is_some() && self.connection.waiting() == 0 && busy.is_none() && mailbox.len() == 0
+        let Connection { ending, busy, replies, .. } = &self.connection;
+        ending.is_some() && replies.is_empty() && busy.is_none()
     }
 
     fn written(&mut self, _was_blocked: bool) {
@@ -236,7 +236,7 @@ impl Connection {
     #[inline]
     fn is_at_rest(&self) -> bool {
         self.pinned.is_none()
-            && self.reads.is_empty()
+            && self.replies.is_plain()
             && self.busy.is_none()
             && self.session.entry.is_let_alone()
             && self.mailbox.state() == MailboxState::Open
@@ -295,12 +295,7 @@ impl Connection {
     /// Whether this is the end. If its client is to be told why, that is in the output.
     fn ended(&mut self, input: &Input) -> Option<Ending> {
         let shut = self.pinned.as_ref().is_some_and(|pinned| pinned.stream.is_shut());
-        if shut
-            || self.waiting() > 0
-            || self.busy.is_some()
-            || !self.output.is_empty()
-            || self.mailbox.len() > 0
-        {
+        if shut || self.waiting() > 0 || self.busy.is_some() || !self.output.is_empty() {
             return None;
         }
         if let Some(error) = self.broken.take() {

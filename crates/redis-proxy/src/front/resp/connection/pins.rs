@@ -9,6 +9,7 @@ use crate::clock::now_ns;
 use crate::front::client::Input;
 use crate::session::client::ReplyMode;
 use crate::session::pin::{Learned, PinLost, Pinned, Progress};
+use crate::session::replies::{NodeId, Via};
 
 impl Connection {
     /// Writes to the pin what is to be written, reads once what Redis says, and lets go of the pin when nothing is left on
@@ -110,6 +111,7 @@ impl Connection {
             let muted = self.mailbox.is_muted();
             let (used, learned) = pinned.receive(rest, muted, &mut self.output.bytes).map_err(|_| PinLost)?;
             rest = &rest[used..];
+            self.replies.owes(NodeId::FIRST, Via::Pin, pinned.waiting());
             if let Some(subscriptions) = pinned.subscriptions() {
                 self.session.note(|details| details.subscriptions = subscriptions);
             }
@@ -164,6 +166,7 @@ impl Connection {
         let Some(pinned) = self.pinned.take() else {
             return;
         };
+        self.replies.owes(NodeId::FIRST, Via::Pin, 0);
         self.session.entry.set_upstream_id(None);
         self.session.note(|details| {
             (details.multi, details.blocked, details.subscriptions) = (None, false, [0; 3]);

@@ -45,7 +45,7 @@ impl Connection {
     /// What comes along the lane, from `start` in the output on, answers the first read of the queue, if that went there.
     /// Whether it is the client's.
     pub(super) fn note_said(&mut self, start: usize) -> bool {
-        let Some(pending) = self.reads.front_mut() else { return true };
+        let Some(pending) = self.replies.read_at_head() else { return true };
         let bytes = &self.output.bytes[start..];
         match pending.state {
             State::OnLane if pending.said.is_empty() => pending.said.extend(bytes.first()),
@@ -105,6 +105,6 @@ impl Connection {
             encode_command(&mut of_one, &[b"MGET", least]);
         }
         let question = if of_one.is_empty() { &pending.request } else { &of_one };
-        self.share(Request::Raw(question), Pace::Quick, true, None, cx)
+        self.send(Request::Raw(question), Pace::Quick, true, None, cx)
     }
 }

@@ -4,7 +4,7 @@
 //! answered; meanwhile its key is on its way. What cannot be answered so (an error, a reply too large to hold) goes to Redis
 //! by the client's lane, at its turn, and the client gets Redis' own bytes.
 //!
-//! Lanes and this queue are two ways: commands are on one of them at a time (see [`super`]).
+//! Lanes and this queue are two ways: commands are on one of them at a time, but for the first read of the queue (see [`super`]).
 
 use std::future::Future;
 use std::hash::BuildHasher;
@@ -21,11 +21,12 @@ use super::parts::{Begun, Part, fetches, is_denial, keys, question};
 use crate::clock::{nanos, now_ns};
 use crate::failure::Failure;
 use crate::front::resp::answers::{Said, accepts, header, write, write_missing, write_small};
-use crate::front::resp::reply::error;
+use crate::front::resp::reply::{error, put};
 use crate::front::resp::rights::Asking;
 use crate::front::resp::session::{ReplyMode, Session};
 use crate::lanes::{LARGE_REPLY, Pace, Request};
 use crate::readthrough::{Answered, Outcome, ReadOptions, ReadOutcome, ReadThrough, may_be_newest};
+use crate::session::replies::{NodeId, Via};
 
 /// A client for whom nothing is cached is looked at again after so long: others may have gone.
 const NO_READER_NS: u64 = 1_000_000_000;
@@ -125,7 +126,7 @@ impl Connection {
         let Some(Ok(reader)) = &self.reader else { return };
         let idle_ns = nanos(self.front.settings.lanes.idle);
         if self.front.readers.links_follow_reads()
-            && self.reads.is_empty()
+            && self.replies.reads().next().is_none()
             && now_ns().saturating_sub(self.read_ns) >= idle_ns
         {
             self.front.readers.given_back(reader, self.read_ns);
@@ -146,26 +147,26 @@ impl Connection {
         arguments: Arguments<'_>,
         cx: &mut Context<'_>,
     ) -> bool {
-        if self.reads.is_empty() {
-            if self.mailbox.waiting() > 0 {
-                return false;
-            }
-            if let Some(taken) = self.read_at_once(read, reader, request, arguments, cx) {
-                return taken;
-            }
+        if !self.replies.may_go(NodeId::FIRST, Via::Cache) {
+            return false;
+        }
+        if self.replies.is_empty()
+            && let Some(taken) = self.read_at_once(read, reader, request, arguments, cx)
+        {
+            return taken;
         }
         let mut pending = Pending::new(request, read, Vec::new(), State::Asked);
         let hasher = &self.front.hasher;
         let is_behind = keys(read, arguments).any(|key| {
             let hash = hasher.hash_one(key);
-            self.reads.iter().any(|before| before.waits_for(hash))
+            self.replies.reads().any(|before| before.waits_for(hash))
         });
         if is_behind && reader.keeps_order() {
             pending.state = State::Behind;
         } else {
             pending.begin(self.begin(reader, read, arguments, self.turn_ns));
         }
-        self.reads.push_back(pending);
+        self.replies.read(NodeId::FIRST, pending);
         true
     }
 
@@ -217,7 +218,8 @@ impl Connection {
                     }
                     Said::Elements(count) => {
                         let state = State::Written(count);
-                        self.reads.push_back(Pending::new(request, read, vec![Part::Here(entry)], state));
+                        let pending = Pending::new(request, read, vec![Part::Here(entry)], state);
+                        self.replies.read(NodeId::FIRST, pending);
                         return Some(true);
                     }
                     Said::Nothing => return Some(self.share(request, Pace::Quick, true, None, cx)),
@@ -228,7 +230,7 @@ impl Connection {
             Some(ReadOutcome::Wait(waiting)) => {
                 let hash = self.front.hasher.hash_one(arguments.get(1).unwrap_or_default());
                 let parts = vec![Part::Waiting(Box::new(waiting), hash)];
-                self.reads.push_back(Pending::new(request, read, parts, State::Asked));
+                self.replies.read(NodeId::FIRST, Pending::new(request, read, parts, State::Asked));
                 Some(true)
             }
         }
@@ -238,10 +240,10 @@ impl Connection {
     pub(super) fn poll_reads(&mut self, cx: &mut Context<'_>) -> bool {
         let mut moved = false;
         while !self.output.is_full(self.front.settings.output_bytes) {
-            let Some(mut pending) = self.reads.pop_front() else { break };
-            let ended = self.poll_pending(&mut pending, cx);
-            if !ended {
-                self.reads.push_front(pending);
+            moved |= self.replies.flush(&mut self.output.bytes);
+            let Some(mut pending) = self.replies.take_read() else { break };
+            if !self.poll_pending(&mut pending, cx) {
+                self.replies.put_back(NodeId::FIRST, pending);
                 break;
             }
             moved = true;
@@ -272,7 +274,7 @@ impl Connection {
                 }
                 State::Proving if self.is_heard() => {
                     if let [] | [b'-', ..] = pending.said[..] {
-                        self.say_bytes(&pending.said);
+                        self.output.bytes.extend_from_slice(&pending.said);
                         return true;
                     }
                     self.learn_right(pending);
@@ -287,7 +289,7 @@ impl Connection {
                 Poll::Ready(Err(Unanswered::ToLane)) => self.leave_to_lane(pending),
                 // Asked again along the lane, Redis would count it twice.
                 Poll::Ready(Err(Unanswered::Denied(text))) => {
-                    self.say(&error(text));
+                    put(&mut self.output.bytes, &error(text), protocol);
                     return true;
                 }
                 Poll::Ready(Ok(())) => pending.state = State::Written(0),
@@ -305,7 +307,7 @@ impl Connection {
             }
         }
         if pending.state == State::ToLane
-            && self.share(Request::Raw(&pending.request), Pace::Quick, true, None, cx)
+            && self.send(Request::Raw(&pending.request), Pace::Quick, true, None, cx)
         {
             pending.state = State::OnLane;
         }
@@ -329,7 +331,7 @@ impl Connection {
         pending.state = State::ToLane;
         pending.parts = Vec::new();
         if self.front.readers.keeps_order() {
-            for behind in &mut self.reads {
+            for behind in self.replies.reads_mut() {
                 (behind.state, behind.parts) = (State::Behind, Vec::new());
             }
         }
@@ -464,8 +466,8 @@ impl Connection {
         let mut behind = 0;
         // What is asked for again may be answered by something newer than what those behind it have found.
         let mut again = false;
-        let mut reads = std::mem::take(&mut self.reads);
-        for pending in &mut reads {
+        let mut replies = std::mem::take(&mut self.replies);
+        for pending in replies.reads_mut() {
             if again && self.front.readers.keeps_order() && pending.state == State::Asked {
                 (pending.state, pending.parts) = (State::Behind, Vec::new());
                 continue;
@@ -483,9 +485,10 @@ impl Connection {
             }
             behind += held;
         }
-        self.reads = reads;
+        let (_, sent) = replies.held_bytes();
+        self.replies = replies;
         self.front.readers.released();
-        self.mailbox.keep(unread + behind);
+        self.mailbox.keep(unread + sent + behind);
     }
 }
 
