@@ -115,7 +115,8 @@ impl Mailbox {
     /// Whether anything has come, or happened to its client.
     #[inline]
     pub(crate) fn has_news(&self) -> bool {
-        self.state.get() != MailboxState::Open || !self.bytes.borrow().is_empty()
+        // A muted reply brings no bytes, and is awaited all the same.
+        self.whole.get() > 0 || self.len() > 0 || self.state.get() != MailboxState::Open
     }
 
     /// Whether a large reply has come since the last question.

@@ -1,15 +1,15 @@
 //! A client's own connection to Redis: what its replies mean for how long the client must keep it.
 //!
 //! Requests go through as bytes and so do replies. What is remembered is, for each command on its way, what its reply will
-//! change ([`Awaited`]), and the state that replies have told so far. Once nothing is on its way and no state is left, the
+//! change ([`ReplyMeaning`]), and the state that replies have told so far. Once nothing is on its way and no state is left, the
 //! connection is free.
 //!
 //! A client may bring its connection into a state that is not followed here (HELLO within MULTI, CLIENT REPLY while it is
 //! subscribed). Then the pin becomes a *tunnel*: bytes go both ways unread until either side closes.
 
 mod drive;
+mod expectations;
 pub(crate) mod later;
-mod outstanding;
 mod receive;
 mod subscriptions;
 mod tracked;
@@ -20,12 +20,12 @@ mod usage;
 use std::rc::Rc;
 
 pub(crate) use self::drive::{PinLost, Progress};
-pub(crate) use self::outstanding::Awaited;
-use self::outstanding::Outstanding;
+use self::expectations::Expectations;
+pub(crate) use self::expectations::ReplyMeaning;
 pub(crate) use self::receive::Learned;
 use self::receive::Passing;
 use self::subscriptions::Subscriptions;
-use self::tracked::Tracking;
+use self::tracked::ClientTracking;
 use self::transaction::Transaction;
 pub(crate) use self::tunnel::Monitored;
 use self::usage::{Fate, Looks, Passage, Usage};
@@ -37,11 +37,11 @@ use crate::session::plan::Stage;
 pub(crate) struct Pinned {
     pub(crate) stream: PinStream,
     pub(crate) key: LaneKey,
-    outstanding: Outstanding,
+    expectations: Expectations,
     pub(crate) transaction: Transaction,
     /// Once they are in play: only then replies are looked into.
     subscriptions: Option<Subscriptions>,
-    tracking: Tracking,
+    tracking: ClientTracking,
     usage: Usage,
     fate: Fate,
     passing: Passing,
@@ -53,10 +53,10 @@ impl Pinned {
         Box::new(Pinned {
             stream,
             key,
-            outstanding: Outstanding::new(discharge),
+            expectations: Expectations::new(discharge),
             transaction: Transaction::default(),
             subscriptions: None,
-            tracking: Tracking::default(),
+            tracking: ClientTracking::default(),
             usage: Usage::Fresh,
             fate: Fate::Returned,
             passing: Passing::default(),
@@ -64,27 +64,27 @@ impl Pinned {
     }
 
     /// A command goes out whose reply means this, with what must be done before that reply is passed on.
-    pub(crate) fn expect(&mut self, awaited: Awaited, duty: Option<Duty>) {
+    pub(crate) fn expect(&mut self, awaited: ReplyMeaning, duty: Option<Duty>) {
         if self.usage == Usage::Fresh {
             self.usage = Usage::Followed;
         }
         // The duties of a transaction that is followed are those of its commands.
-        let ends = matches!(awaited, Awaited::Planned(Expect::Exec | Expect::Discard));
+        let ends = matches!(awaited, ReplyMeaning::Planned(Expect::Exec | Expect::Discard));
         let duty = duty.filter(|_| !ends || self.transaction.sent().is_none());
         match awaited {
-            Awaited::Planned(Expect::Multi) => self.transaction.asks(),
-            Awaited::Planned(Expect::Exec | Expect::Discard) => self.transaction.asks_for_its_end(),
-            Awaited::Planned(Expect::Subscribed(_) | Expect::UnsubscribedAll(_)) => {
+            ReplyMeaning::Planned(Expect::Multi) => self.transaction.asks(),
+            ReplyMeaning::Planned(Expect::Exec | Expect::Discard) => self.transaction.asks_for_its_end(),
+            ReplyMeaning::Planned(Expect::Subscribed(_) | Expect::UnsubscribedAll(_)) => {
                 self.subscriptions.get_or_insert_default();
             }
             _ => self.transaction.sends(),
         }
-        self.outstanding.push(awaited, duty);
+        self.expectations.push(awaited, duty);
     }
 
     /// Commands on their way.
     pub(crate) fn waiting(&self) -> usize {
-        self.outstanding.len()
+        self.expectations.len()
     }
 
     /// Whether the client waits for something that its death would lose.
@@ -94,7 +94,7 @@ impl Pinned {
 
     /// Whether a blocking command is on its way.
     pub(crate) fn awaits_block(&self) -> bool {
-        self.outstanding.awaits_block()
+        self.expectations.awaits_block()
     }
 
     /// What its client has begun on it; `resp3` if that is what the client speaks.
@@ -122,18 +122,18 @@ impl Pinned {
     /// Whether nothing is left on it.
     pub(crate) fn is_free(&self) -> bool {
         let state = !self.transaction.is_none() || self.is_subscribed() || self.tracking.is_on();
-        self.usage == Usage::Followed && self.outstanding.is_empty() && !state && self.fate < Fate::Kept
+        self.usage == Usage::Followed && self.expectations.is_empty() && !state && self.fate < Fate::Kept
     }
 
     /// Whether a command is on its way behind which nothing may be sent before it is known what becomes of it: MONITOR and its
     /// kin, behind whose reply come no replies.
     pub(crate) fn awaits_feed(&self) -> bool {
-        self.looks() == Some(Looks::Reset) || matches!(self.outstanding.last(), Some(Expect::Feed(_)))
+        self.looks() == Some(Looks::Reset) || matches!(self.expectations.last(), Some(Expect::Feed(_)))
     }
 
     /// Whether an EXEC is on its way that may be its client's end: what stands behind it is for nobody then.
     pub(crate) fn may_end(&self) -> bool {
-        self.outstanding.may_end(|| self.transaction.may_kill())
+        self.expectations.may_end(|| self.transaction.may_kill())
     }
 
     /// It is in a state that only its end undoes.

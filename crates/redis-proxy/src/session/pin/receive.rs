@@ -4,8 +4,8 @@ use resp::{DecodeError, Protocol};
 
 use super::later::Later;
 use super::subscriptions::{Announcement, Confirmation, Glimpse, Subscriptions};
-use super::tracked::Tracking;
-use super::{Awaited, Fate, Looks, Pinned};
+use super::tracked::ClientTracking;
+use super::{Fate, Looks, Pinned, ReplyMeaning};
 use crate::lanes::{sent_elsewhere, unfit_line};
 use crate::session::expect::{Expect, Feed};
 use crate::session::pause::Pause;
@@ -97,19 +97,19 @@ impl Pinned {
         muted: bool,
         out: &mut Vec<u8>,
     ) -> Result<(usize, Learned), DecodeError> {
-        if self.looks() == Some(Looks::Nothing) && self.outstanding.is_empty() {
+        if self.looks() == Some(Looks::Nothing) && self.expectations.is_empty() {
             out.extend_from_slice(bytes);
             return Ok((bytes.len(), Learned::Nothing));
         }
         let begins = self.passing.showing == Showing::Undecided;
-        match self.outstanding.next() {
+        match self.expectations.next() {
             // What makes a replica has a reply of another form, if it is no error.
             Some(Expect::Feed(Feed::Replica)) if begins && bytes[0] != b'-' => {
-                self.outstanding.pop();
+                self.expectations.pop();
                 return Ok((0, Learned::Feed(Feed::Replica)));
             }
             Some(Expect::Exec) if begins && bytes[0] == b'*' && self.transaction.executes() => {
-                self.outstanding.answers(bytes, false, true);
+                self.expectations.answers(bytes, false, true);
             }
             _ => {}
         }
@@ -124,7 +124,7 @@ impl Pinned {
         let Some(executed) = self.transaction.executed() else { return Ok((0, Learned::Nothing)) };
         let looked = executed.look(bytes, &mut self.stream.scanner, out)?;
         if looked.whole {
-            self.outstanding.pop();
+            self.expectations.pop();
             self.transaction.ends();
             self.settle();
         }
@@ -149,7 +149,7 @@ impl Pinned {
         }
         self.decide(piece, muted, out);
         if !piece.is_push() {
-            self.outstanding.answers(piece.bytes, piece.is_error(), self.transaction.is_open());
+            self.expectations.answers(piece.bytes, piece.is_error(), self.transaction.is_open());
         }
         let is_reset = resets && self.passing.glimpse.is(b"+RESET\r\n");
         if self.passing.showing == Showing::Shown && !is_reset {
@@ -184,11 +184,11 @@ impl Pinned {
         let may_tell = self.key.protocol == Protocol::Resp2
             && (self.is_subscribed() || self.awaits_confirmation())
             && piece.kind == b'*';
-        match self.outstanding.front() {
+        match self.expectations.front() {
             _ if piece.is_push() => false,
             // An error of a probe goes out, and the reply behind it does not.
-            Some(Awaited::Planned(Expect::Probe | Expect::Granted)) => muted || !piece.is_error(),
-            Some(Awaited::Replaced) => true,
+            Some(ReplyMeaning::Planned(Expect::Probe | Expect::Granted)) => muted || !piece.is_error(),
+            Some(ReplyMeaning::Replaced) => true,
             // What CLIENT REPLY silences are replies; messages and confirmations are none, nor in RESP2.
             _ if may_tell && !self.passing.glimpse.is_pong() => false,
             _ => muted,
@@ -198,7 +198,7 @@ impl Pinned {
     /// Passes on a piece of a reply or push; but what names a client is held until it is whole.
     fn give(&mut self, piece: Piece<'_>, out: &mut Vec<u8>) {
         let redirect = self.tracking.redirect();
-        let holds = match self.outstanding.next() {
+        let holds = match self.expectations.next() {
             Some(Expect::Redirected) if !piece.is_push() => true,
             _ => piece.is_push() && redirect.is_some(),
         };
@@ -228,7 +228,7 @@ impl Pinned {
         if last.is_push() {
             return Learned::Nothing;
         }
-        let learned = match self.outstanding.pop() {
+        let learned = match self.expectations.pop() {
             Some(awaited) => self.learn(awaited, last),
             None => Learned::Nothing,
         };
@@ -237,19 +237,19 @@ impl Pinned {
     }
 
     /// What a whole reply tells that was awaited so, of which this is the last piece.
-    fn learn(&mut self, awaited: Awaited, last: Piece<'_>) -> Learned {
+    fn learn(&mut self, awaited: ReplyMeaning, last: Piece<'_>) -> Learned {
         let is_error = last.is_error();
         match awaited {
-            Awaited::Planned(expect) => return self.learn_planned(expect, last),
-            Awaited::Queued(later) if self.transaction.is_open() => {
+            ReplyMeaning::Planned(expect) => return self.learn_planned(expect, last),
+            ReplyMeaning::Queued(later) if self.transaction.is_open() => {
                 if last.kind == b'+' {
                     self.transaction.queues(Some(*later));
                 }
             }
             // It was carried out, then; what it has done is not known.
-            Awaited::Queued(_) if !is_error => self.keep(),
-            Awaited::Track(to) if !is_error => return self.tracks(Tracking::of(to)),
-            Awaited::Queued(_) | Awaited::Track(_) | Awaited::Replaced => {}
+            ReplyMeaning::Queued(_) if !is_error => self.keep(),
+            ReplyMeaning::Track(to) if !is_error => return self.tracks(ClientTracking::of(to)),
+            ReplyMeaning::Queued(_) | ReplyMeaning::Track(_) | ReplyMeaning::Replaced => {}
         }
         Learned::Nothing
     }
@@ -261,8 +261,8 @@ impl Pinned {
                 self.transaction.queues(None);
             }
             Expect::Probe if is_error => {
-                if let Some(wait) = self.outstanding.front_mut() {
-                    *wait = Awaited::Replaced;
+                if let Some(wait) = self.expectations.front_mut() {
+                    *wait = ReplyMeaning::Replaced;
                 }
             }
             Expect::Multi if !is_error => self.transaction.opens(),
@@ -274,7 +274,7 @@ impl Pinned {
             Expect::State if !is_error => self.keep(),
             Expect::Pause(pause) if !is_error => return Learned::Pause(pause),
             Expect::Feed(feed) if !is_error => return Learned::Feed(feed),
-            Expect::Tracking(false) if !is_error => return self.tracks(Tracking::Off),
+            Expect::Tracking(false) if !is_error => return self.tracks(ClientTracking::Off),
             Expect::Granted => return Learned::Granted(!is_error),
             Expect::Select(db) if !is_error => {
                 self.key.db = db;
@@ -285,7 +285,7 @@ impl Pinned {
         Learned::Nothing
     }
 
-    fn tracks(&mut self, tracking: Tracking) -> Learned {
+    fn tracks(&mut self, tracking: ClientTracking) -> Learned {
         self.tracking = tracking;
         if !self.tracking.is_on() {
             return Learned::Tracks(None);
@@ -297,13 +297,13 @@ impl Pinned {
 
     /// Once nothing is on its way, what is queued is what Redis has said.
     fn settle(&mut self) {
-        if self.outstanding.is_empty() {
+        if self.expectations.is_empty() {
             self.transaction.settles();
         }
     }
 
     fn awaits_confirmation(&self) -> bool {
-        matches!(self.outstanding.next(), Some(Expect::Subscribed(_) | Expect::UnsubscribedAll(_)))
+        matches!(self.expectations.next(), Some(Expect::Subscribed(_) | Expect::UnsubscribedAll(_)))
     }
 
     /// What is whole now, if it is a message or confirmation and no reply to another command.
@@ -320,18 +320,18 @@ impl Pinned {
     fn confirmed(&mut self, confirmation: Confirmation, left: i64) {
         let subscriptions = self.subscriptions.get_or_insert_default();
         subscriptions.count(confirmation, left);
-        let done = match self.outstanding.front_mut() {
-            Some(Awaited::Planned(Expect::Subscribed(left))) => {
+        let done = match self.expectations.front_mut() {
+            Some(ReplyMeaning::Planned(Expect::Subscribed(left))) => {
                 *left -= 1;
                 *left == 0
             }
-            Some(Awaited::Planned(Expect::UnsubscribedAll(kind))) => {
+            Some(ReplyMeaning::Planned(Expect::UnsubscribedAll(kind))) => {
                 Subscriptions::of(subscriptions, *kind) == 0
             }
             _ => false,
         };
         if done {
-            self.outstanding.pop();
+            self.expectations.pop();
         }
     }
 }

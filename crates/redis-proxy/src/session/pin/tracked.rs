@@ -4,7 +4,7 @@ use crate::session::tracking::{Redirect, Target};
 
 /// Whether Redis tells the client what changes, and where.
 #[derive(Default)]
-pub(super) enum Tracking {
+pub(super) enum ClientTracking {
     #[default]
     Off,
     /// On its own connection.
@@ -13,22 +13,22 @@ pub(super) enum Tracking {
     To { redirect: Redirect, _target: Target },
 }
 
-impl Tracking {
-    pub(super) fn of(to: Option<Box<(Redirect, Target)>>) -> Tracking {
+impl ClientTracking {
+    pub(super) fn of(to: Option<Box<(Redirect, Target)>>) -> ClientTracking {
         match to.map(|to| *to) {
-            Some((redirect, target)) => Tracking::To { redirect, _target: target },
-            None => Tracking::Own,
+            Some((redirect, target)) => ClientTracking::To { redirect, _target: target },
+            None => ClientTracking::Own,
         }
     }
 
     pub(super) fn is_on(&self) -> bool {
-        !matches!(self, Tracking::Off)
+        !matches!(self, ClientTracking::Off)
     }
 
     pub(super) fn redirect(&self) -> Option<Redirect> {
         match self {
-            Tracking::To { redirect, .. } => Some(*redirect),
-            Tracking::Off | Tracking::Own => None,
+            ClientTracking::To { redirect, .. } => Some(*redirect),
+            ClientTracking::Off | ClientTracking::Own => None,
         }
     }
 }

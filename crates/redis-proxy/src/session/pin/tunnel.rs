@@ -20,7 +20,7 @@ impl Pinned {
     /// From here on its bytes are not looked at, but for what `feed` shows of its end. What is on its way is read as before; the
     /// tunnel begins behind it.
     pub(crate) fn become_tunnel(&mut self, feed: Option<Feed>) {
-        let may_write = self.outstanding.goes_unread() | self.may_write();
+        let may_write = self.expectations.goes_unread() | self.may_write();
         let looks = if feed == Some(Feed::Monitor) { Looks::Replies } else { Looks::Nothing };
         self.usage = Usage::Tunnel(Passage { may_write, looks });
     }
@@ -45,7 +45,7 @@ impl Pinned {
     /// Redis has said something. It may answer anything that has gone through the tunnel.
     pub(crate) fn hears(&self) {
         if self.may_write() {
-            self.outstanding.answers_anything();
+            self.expectations.answers_anything();
         }
     }
 

@@ -12,7 +12,7 @@ use crate::lanes::{Duty, KeptOut, Pace, Request};
 use crate::session::changes::{duty, duty_of_part};
 use crate::session::client::ReplyMode;
 use crate::session::expect::{Expect, Feed};
-use crate::session::pin::{Awaited, Monitored};
+use crate::session::pin::{Monitored, ReplyMeaning};
 use crate::session::plan::{Ahead, Call, Holding, LoginState, Plan, Standing, may_stream, plan};
 use crate::session::registry::Tunnel;
 use crate::session::replies::{NodeId, Via};
@@ -292,8 +292,8 @@ impl Connection {
         let (words, awaited) = match expect {
             Expect::Tracking(true) => {
                 match redirect(call.arguments, &self.front.registry, || self.target.take()) {
-                    Redirection::None => (None, Awaited::Track(None)),
-                    Redirection::To(words, target) => (Some(words), Awaited::Track(target)),
+                    Redirection::None => (None, ReplyMeaning::Track(None)),
+                    Redirection::To(words, target) => (Some(words), ReplyMeaning::Track(target)),
                     Redirection::NotYet(target) => {
                         self.wait_for(Busy::Redirect(target));
                         return false;
@@ -338,17 +338,17 @@ impl Connection {
         };
         let request = instead.as_ref().map_or(request, |instead| Request::Raw(instead));
         let duty = self.duty(call);
-        self.ask_pin(request, Awaited::Queued(Box::new(later)), duty);
+        self.ask_pin(request, ReplyMeaning::Queued(Box::new(later)), duty);
         true
     }
 
     /// Onto the pin, if there is one.
-    fn ask_pin(&mut self, request: Request<'_>, awaited: Awaited, duty: Option<Duty>) {
+    fn ask_pin(&mut self, request: Request<'_>, awaited: ReplyMeaning, duty: Option<Duty>) {
         let Some(pinned) = self.pinned.as_mut() else {
             return;
         };
         request.write(pinned.stream.outbox());
-        let blocked = matches!(awaited, Awaited::Planned(Expect::Blocked));
+        let blocked = matches!(awaited, ReplyMeaning::Planned(Expect::Blocked));
         pinned.expect(awaited, duty);
         self.replies.owes(NodeId::FIRST, Via::Pin, pinned.waiting());
         let multi = pinned.transaction.sent();

@@ -10,7 +10,7 @@ use crate::session::expect::Expect;
 use crate::session::tracking::{Redirect, Target};
 
 /// What is awaited for a command on its way: the reply that its plan expects, or one that something goes along with.
-pub(crate) enum Awaited {
+pub(crate) enum ReplyMeaning {
     Planned(Expect),
     /// That Redis queues a command from which this follows for its client.
     Queued(Box<Later>),
@@ -20,28 +20,28 @@ pub(crate) enum Awaited {
     Replaced,
 }
 
-impl From<Expect> for Awaited {
-    fn from(expect: Expect) -> Awaited {
+impl From<Expect> for ReplyMeaning {
+    fn from(expect: Expect) -> ReplyMeaning {
         match expect {
-            Expect::Tracking(true) => Awaited::Track(None),
-            expect => Awaited::Planned(expect),
+            Expect::Tracking(true) => ReplyMeaning::Track(None),
+            expect => ReplyMeaning::Planned(expect),
         }
     }
 }
 
-impl Awaited {
+impl ReplyMeaning {
     /// What was planned, where that is all.
     fn planned(&self) -> Option<Expect> {
         match self {
-            Awaited::Planned(expect) => Some(*expect),
-            Awaited::Queued(_) | Awaited::Track(_) | Awaited::Replaced => None,
+            ReplyMeaning::Planned(expect) => Some(*expect),
+            ReplyMeaning::Queued(_) | ReplyMeaning::Track(_) | ReplyMeaning::Replaced => None,
         }
     }
 }
 
 /// A command on its way.
 struct Expected {
-    awaited: Awaited,
+    awaited: ReplyMeaning,
     /// Done once, before the first byte of the reply is passed on.
     duty: Option<Duty>,
 }
@@ -52,12 +52,12 @@ impl Expected {
     }
 
     fn may_kill(&self) -> bool {
-        matches!(&self.awaited, Awaited::Queued(later) if later.may_kill())
+        matches!(&self.awaited, ReplyMeaning::Queued(later) if later.may_kill())
     }
 }
 
 /// All commands on their way on one pin, in their order.
-pub(super) struct Outstanding {
+pub(super) struct Expectations {
     expected: VecDeque<Expected>,
     /// Of the commands that Redis has queued: done before EXEC's reply.
     queued: Vec<Duty>,
@@ -66,9 +66,9 @@ pub(super) struct Outstanding {
     discharge: Rc<dyn Discharge>,
 }
 
-impl Outstanding {
+impl Expectations {
     pub(super) fn new(discharge: Rc<dyn Discharge>) -> Self {
-        Outstanding { expected: VecDeque::new(), queued: Vec::new(), execs: 0, discharge }
+        Expectations { expected: VecDeque::new(), queued: Vec::new(), execs: 0, discharge }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -79,24 +79,24 @@ impl Outstanding {
         self.expected.is_empty()
     }
 
-    pub(super) fn push(&mut self, awaited: Awaited, duty: Option<Duty>) {
+    pub(super) fn push(&mut self, awaited: ReplyMeaning, duty: Option<Duty>) {
         let expected = Expected { awaited, duty };
         self.execs += usize::from(expected.is(Expect::Exec));
         self.expected.push_back(expected);
     }
 
     /// The reply that is awaited next.
-    pub(super) fn front(&self) -> Option<&Awaited> {
+    pub(super) fn front(&self) -> Option<&ReplyMeaning> {
         self.expected.front().map(|expected| &expected.awaited)
     }
 
-    pub(super) fn front_mut(&mut self) -> Option<&mut Awaited> {
+    pub(super) fn front_mut(&mut self) -> Option<&mut ReplyMeaning> {
         self.expected.front_mut().map(|expected| &mut expected.awaited)
     }
 
     /// What the next reply was planned to mean.
     pub(super) fn next(&self) -> Option<Expect> {
-        self.front().and_then(Awaited::planned)
+        self.front().and_then(ReplyMeaning::planned)
     }
 
     /// What the last reply was planned to mean.
@@ -105,7 +105,7 @@ impl Outstanding {
     }
 
     /// The next reply is whole.
-    pub(super) fn pop(&mut self) -> Option<Awaited> {
+    pub(super) fn pop(&mut self) -> Option<ReplyMeaning> {
         let expected = self.expected.pop_front()?;
         self.execs -= usize::from(expected.is(Expect::Exec));
         Some(expected.awaited)
@@ -113,8 +113,9 @@ impl Outstanding {
 
     /// Whether a blocking command is among them.
     pub(super) fn awaits_block(&self) -> bool {
-        let blocks =
-            |awaited: &Awaited| matches!(awaited, Awaited::Planned(Expect::Blocked) | Awaited::Replaced);
+        let blocks = |awaited: &ReplyMeaning| {
+            matches!(awaited, ReplyMeaning::Planned(Expect::Blocked) | ReplyMeaning::Replaced)
+        };
         self.expected.iter().any(|expected| blocks(&expected.awaited))
     }
 
@@ -164,7 +165,7 @@ impl Outstanding {
     }
 }
 
-impl Drop for Outstanding {
+impl Drop for Expectations {
     /// What was sent may have been executed, whether its reply came or not; but what is queued was not, without an EXEC.
     fn drop(&mut self) {
         let queued = std::mem::take(&mut self.queued).into_iter().filter(|_| self.execs > 0);
@@ -178,9 +179,9 @@ mod tests {
     use super::*;
     use crate::lanes::{Keys, Noted};
 
-    fn outstanding() -> (Rc<Noted>, Outstanding) {
+    fn expectations() -> (Rc<Noted>, Expectations) {
         let noted = Rc::new(Noted::default());
-        (noted.clone(), Outstanding::new(noted))
+        (noted.clone(), Expectations::new(noted))
     }
 
     fn written(key: &'static str) -> Option<Duty> {
@@ -188,19 +189,19 @@ mod tests {
     }
 
     /// MULTI and two writes, which Redis has queued.
-    fn in_transaction() -> (Rc<Noted>, Outstanding) {
-        let (noted, mut outstanding) = outstanding();
+    fn in_transaction() -> (Rc<Noted>, Expectations) {
+        let (noted, mut expectations) = expectations();
         for (what, duty) in
             [(Expect::Multi, None), (Expect::Reply, written("a")), (Expect::Reply, written("b"))]
         {
-            outstanding.push(Awaited::from(what), duty);
+            expectations.push(ReplyMeaning::from(what), duty);
         }
         for (reply, is_queued) in [(&b"+OK\r\n"[..], false), (b"+QUEUED\r\n", true), (b"+QUEUED\r\n", true)] {
-            outstanding.answers(reply, false, is_queued);
-            outstanding.pop();
+            expectations.answers(reply, false, is_queued);
+            expectations.pop();
         }
         assert_eq!(noted.done(), []);
-        (noted, outstanding)
+        (noted, expectations)
     }
 
     fn done(keys: &[&str], answer: Answer) -> Vec<(String, Answer)> {
@@ -210,15 +211,15 @@ mod tests {
     #[test]
     fn what_is_queued_is_done_once_with_the_beginning_of_execs_answer() {
         for (reply, answer) in [(&b"*2\r\n"[..], Answer::Other), (b"-EXECABORT", Answer::Refused)] {
-            let (noted, mut outstanding) = in_transaction();
-            outstanding.push(Expect::Exec.into(), None);
-            outstanding.push(Expect::Reply.into(), written("c"));
+            let (noted, mut expectations) = in_transaction();
+            expectations.push(Expect::Exec.into(), None);
+            expectations.push(Expect::Reply.into(), written("c"));
             for piece in [reply, b"the rest of it"] {
-                outstanding.answers(piece, reply[0] == b'-', true);
+                expectations.answers(piece, reply[0] == b'-', true);
                 assert_eq!(noted.done(), done(&["a", "b"], answer));
             }
-            outstanding.pop();
-            drop(outstanding);
+            expectations.pop();
+            drop(expectations);
             let mut all = done(&["a", "b"], answer);
             all.extend(done(&["c"], Answer::Other));
             assert_eq!(noted.done(), all);
@@ -227,50 +228,50 @@ mod tests {
 
     #[test]
     fn what_is_discarded_is_never_done_and_what_is_not_still_is() {
-        let (noted, mut outstanding) = in_transaction();
-        outstanding.push(Expect::Discard.into(), None);
-        outstanding.push(Expect::Exec.into(), None);
-        outstanding.answers(b"-NOPERM", true, true);
-        outstanding.pop();
-        outstanding.answers(b"*2\r\n", false, true);
+        let (noted, mut expectations) = in_transaction();
+        expectations.push(Expect::Discard.into(), None);
+        expectations.push(Expect::Exec.into(), None);
+        expectations.answers(b"-NOPERM", true, true);
+        expectations.pop();
+        expectations.answers(b"*2\r\n", false, true);
         assert_eq!(noted.done(), done(&["a", "b"], Answer::Other));
 
-        let (noted, mut outstanding) = in_transaction();
-        outstanding.push(Expect::Discard.into(), None);
-        outstanding.push(Expect::Exec.into(), None);
-        outstanding.answers(b"+OK\r\n", false, true);
-        outstanding.pop();
-        outstanding.answers(b"-ERR EXEC without MULTI\r\n", true, false);
-        drop(outstanding);
+        let (noted, mut expectations) = in_transaction();
+        expectations.push(Expect::Discard.into(), None);
+        expectations.push(Expect::Exec.into(), None);
+        expectations.answers(b"+OK\r\n", false, true);
+        expectations.pop();
+        expectations.answers(b"-ERR EXEC without MULTI\r\n", true, false);
+        drop(expectations);
         assert_eq!(noted.done(), []);
     }
 
     #[test]
     fn a_lost_pin_has_done_what_was_sent_and_no_transaction_without_an_exec() {
-        let (noted, mut outstanding) = in_transaction();
-        outstanding.push(Expect::Reply.into(), written("c"));
-        drop(outstanding);
+        let (noted, mut expectations) = in_transaction();
+        expectations.push(Expect::Reply.into(), written("c"));
+        drop(expectations);
         assert_eq!(noted.done(), done(&["c"], Answer::Other));
 
-        let (noted, mut outstanding) = in_transaction();
-        outstanding.push(Expect::Exec.into(), None);
-        drop(outstanding);
+        let (noted, mut expectations) = in_transaction();
+        expectations.push(Expect::Exec.into(), None);
+        drop(expectations);
         assert_eq!(noted.done(), done(&["a", "b"], Answer::Other));
 
-        let (noted, mut outstanding) = in_transaction();
-        assert!(outstanding.goes_unread(), "its EXEC may be sent unread");
-        drop(outstanding);
+        let (noted, mut expectations) = in_transaction();
+        assert!(expectations.goes_unread(), "its EXEC may be sent unread");
+        drop(expectations);
         assert_eq!(noted.done(), done(&["a", "b"], Answer::Other));
     }
 
     #[test]
     fn a_command_that_an_open_transaction_refuses_is_not_among_what_exec_does() {
-        let (noted, mut outstanding) = in_transaction();
-        outstanding.push(Expect::Reply.into(), written("c"));
-        outstanding.push(Expect::Exec.into(), None);
-        outstanding.answers(b"-ERR wrong number of arguments", true, true);
-        outstanding.pop();
-        outstanding.answers(b"-EXECABORT", true, true);
+        let (noted, mut expectations) = in_transaction();
+        expectations.push(Expect::Reply.into(), written("c"));
+        expectations.push(Expect::Exec.into(), None);
+        expectations.answers(b"-ERR wrong number of arguments", true, true);
+        expectations.pop();
+        expectations.answers(b"-EXECABORT", true, true);
         assert_eq!(noted.done(), done(&["a", "b"], Answer::Refused));
     }
 }
