@@ -19,9 +19,9 @@ use crate::{DecodeError, Frame, FrameLimits, MAX_DEPTH, line};
 ///
 /// ```
 /// use bytes::{Bytes, BytesMut};
-/// use resp::{Decoder, Frame, Limits};
+/// use resp::{Decoder, Frame, FrameLimits};
 ///
-/// let limits = Limits {
+/// let limits = FrameLimits {
 ///     max_bulk_bytes: 1 << 20,
 ///     max_elements: 1 << 16,
 ///     max_depth: 16,
