@@ -11,6 +11,7 @@ mod flags;
 mod keys;
 mod lane;
 mod live;
+mod name;
 mod read;
 mod spec;
 mod table;

@@ -8,6 +8,7 @@ use resp::Arguments;
 use crate::change::is_heard;
 use crate::keys::{Extractor, extractor};
 use crate::lane::Rule;
+use crate::name::{KnownName, hash};
 use crate::spec::KeySpec;
 use crate::{Change, Flags, Read};
 
@@ -37,8 +38,8 @@ pub struct Command {
 #[derive(Debug, Clone)]
 pub struct Commands {
     commands: Vec<Command>,
-    /// Places in `commands`, by the hash of the name.
-    places: HashTable<usize>,
+    /// Places in `commands`, by the name.
+    places: HashTable<KnownName>,
 }
 
 impl Command {
@@ -122,21 +123,22 @@ impl Commands {
     }
 
     pub(crate) fn named(&self, name: &[u8]) -> Option<&Command> {
-        let place = self.places.find(hash(name), |place| is_named(&self.commands[*place].name, name))?;
-        Some(&self.commands[*place])
+        let is_it = |known: &KnownName| known.is(name, || is_named(&self.commands[known.place].name, name));
+        let known = self.places.find(hash(name), is_it)?;
+        Some(&self.commands[known.place])
     }
 
     /// Adds a command, in the place of the one of its name if there is one.
     pub(crate) fn insert(&mut self, command: Command) {
         let hashed = hash(command.name.as_bytes());
-        let same = |place: &usize| self.commands[*place].name == command.name;
+        let same = |known: &KnownName| self.commands[known.place].name == command.name;
         match self.places.find(hashed, same) {
-            Some(place) => self.commands[*place] = command,
+            Some(known) => self.commands[known.place] = command,
             None => {
-                let place = self.commands.len();
+                let known = KnownName::new(&command.name, self.commands.len());
                 self.commands.push(command);
                 let commands = &self.commands;
-                self.places.insert_unique(hashed, place, |place| hash(commands[*place].name.as_bytes()));
+                self.places.insert_unique(hashed, known, |known| hash(commands[known.place].name.as_bytes()));
             }
         }
     }
@@ -185,18 +187,6 @@ impl fmt::Display for Commands {
 fn is_named(command: &str, name: &[u8]) -> bool {
     name.eq_ignore_ascii_case(command.as_bytes())
 }
-
-/// Of a name in any case. Clients choose the names that are looked up, not those that are in the table, so it need not
-/// resist anybody (FNV-1a).
-fn hash(name: &[u8]) -> u64 {
-    let start = 0xcbf2_9ce4_8422_2325;
-    name.iter().take(LONGEST_NAME).fold(start, |hash, byte| {
-        (hash ^ u64::from(byte.to_ascii_lowercase())).wrapping_mul(0x0000_0100_0000_01b3)
-    })
-}
-
-/// Bytes of a name that are hashed: whoever sends a megabyte for a name pays for it alone.
-const LONGEST_NAME: usize = 32;
 
 #[cfg(test)]
 mod tests {
