@@ -8,6 +8,7 @@
 
 use std::future::pending;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use tokio::sync::watch;
 
@@ -32,55 +33,67 @@ impl LiveSettings {
 }
 
 /// The value in force, as whoever changes it has it.
-pub(crate) struct Live(watch::Sender<Arc<LiveSettings>>);
+pub(crate) struct Live {
+    values: watch::Sender<Arc<LiveSettings>>,
+    /// How often it has been changed.
+    changes: Arc<AtomicU32>,
+}
 
 impl Live {
     pub(crate) fn new(settings: LiveSettings) -> Self {
-        Live(watch::Sender::new(Arc::new(settings)))
+        Live { values: watch::Sender::new(Arc::new(settings)), changes: Arc::default() }
     }
 
     /// From now on this is in force: each reader has it at its next look.
     pub(crate) fn set(&self, settings: LiveSettings) {
-        self.0.send_replace(Arc::new(settings));
+        self.values.send_replace(Arc::new(settings));
+        // Whoever sees it takes the value under its lock.
+        self.changes.fetch_add(1, Ordering::Release);
     }
 
     pub(crate) fn reader(&self) -> LiveReader {
-        let changes = self.0.subscribe();
-        let seen = changes.borrow().clone();
-        LiveReader { changes, seen }
+        let seen_changes = self.changes.load(Ordering::Acquire);
+        let values = self.values.subscribe();
+        let seen = values.borrow().clone();
+        LiveReader { values, changes: self.changes.clone(), seen, seen_changes }
     }
 }
 
 /// The value in force, as those have it who go by it.
 #[derive(Clone)]
 pub(crate) struct LiveReader {
-    changes: watch::Receiver<Arc<LiveSettings>>,
+    values: watch::Receiver<Arc<LiveSettings>>,
+    changes: Arc<AtomicU32>,
     /// As of the last look.
     seen: Arc<LiveSettings>,
+    /// Before that look, at the latest.
+    seen_changes: u32,
 }
 
 impl LiveReader {
     /// The value of this moment. Costs a comparison, fit for every request.
     #[inline]
     pub(crate) fn now(&mut self) -> &LiveSettings {
-        // An error is the end of the program.
-        if self.changes.has_changed().unwrap_or(false) {
-            self.look();
+        let changes = self.changes.load(Ordering::Acquire);
+        if changes != self.seen_changes {
+            self.look(changes);
         }
         &self.seen
     }
 
     #[cold]
-    fn look(&mut self) {
-        self.seen = self.changes.borrow_and_update().clone();
+    fn look(&mut self, changes: u32) {
+        self.seen_changes = changes;
+        self.seen = self.values.borrow_and_update().clone();
     }
 
     /// Waits for the next value, and returns it.
     pub(crate) async fn changed(&mut self) -> &LiveSettings {
-        if self.changes.changed().await.is_err() {
+        // An error is the end of the program.
+        if self.values.changed().await.is_err() {
             pending::<()>().await;
         }
-        self.look();
+        self.look(self.seen_changes);
         &self.seen
     }
 }
@@ -114,7 +127,7 @@ mod tests {
             assert_eq!(reader.now().access_log, 1);
         }
         assert_eq!(Arc::strong_count(&reader.seen), before);
-        assert!(Arc::ptr_eq(&reader.seen, &live.0.borrow()));
+        assert!(Arc::ptr_eq(&reader.seen, &live.values.borrow()));
     }
 
     #[tokio::test]

@@ -95,8 +95,9 @@ pub(crate) struct HttpFront {
     read: ReadThrough,
     stats: Arc<WorkerStats>,
     settings: HttpSettings,
-    /// What may change meanwhile.
+    /// What may change meanwhile, and what it said of the access log at the beginning of this turn.
     live: RefCell<LiveReader>,
+    access_log: Cell<u32>,
     tail: RefCell<Tail>,
     /// Buffers lent to the connection whose turn it is; taken and given back within one poll.
     buffers: Rc<BufferPool>,
@@ -115,6 +116,7 @@ impl HttpFront {
         buffers: Rc<BufferPool>,
     ) -> Rc<Self> {
         Rc::new(HttpFront {
+            access_log: Cell::new(0),
             read,
             stats,
             tail: RefCell::new(settings.tail()),
@@ -136,11 +138,12 @@ impl HttpFront {
     #[inline]
     fn refresh(&self, now_ns: u64) {
         self.tail.borrow_mut().refresh(now_ns);
+        self.access_log.set(self.live.borrow_mut().now().access_log);
     }
 
     /// The key's hash where this request is one that is logged.
     fn sample(&self, key: &[u8]) -> Option<u64> {
-        let access_log = self.live.borrow_mut().now().access_log;
+        let access_log = self.access_log.get();
         if access_log == 0 {
             return None;
         }
