@@ -19,12 +19,13 @@ use upstream::Endpoint;
 use crate::budget::Budget;
 use crate::buffer_pool::BufferPool;
 use crate::front::http::{HttpFront, HttpSettings};
-use crate::front::resp::{Registry, RespFront, RespSettings};
+use crate::front::resp::{RespFront, RespSettings};
 use crate::front::{Fronts, Speaks};
 use crate::lanes::{Anonymous, Bounds, Lanes};
 use crate::live::LiveReader;
 use crate::places::Place;
 use crate::readthrough::{HttpReads, OwnConnection, PartitionTable, ReadThrough, Readers};
+use crate::session::{Registry, Sessions};
 use crate::stats::{LaneStats, WorkerStats};
 use crate::store::Store;
 use crate::vanished::Present;
@@ -69,17 +70,25 @@ impl FrontParts {
         let buffers = Rc::new(BufferPool::default());
         let lanes = Lanes::new(
             self.endpoint.clone(),
-            self.resp.lanes,
+            self.resp.session.lanes,
             self.bounds.clone(),
             self.anonymous.clone(),
             buffers.clone(),
             lane_stats.clone(),
         );
-        let (resp, registry) = (self.resp.clone(), self.registry.clone());
         let readers = Readers::new(self.partitions.clone(), read.clone());
+        let sessions = Sessions::new(
+            lanes,
+            self.bounds.clone(),
+            self.resp.session.clone(),
+            self.registry.clone(),
+            buffers.clone(),
+            lane_stats,
+            readers,
+        );
         Fronts {
-            http: HttpFront::new(read, stats, self.http.clone(), self.live.clone(), buffers.clone()),
-            resp: RespFront::new(lanes, self.bounds.clone(), resp, registry, buffers, lane_stats, readers),
+            http: HttpFront::new(read, stats, self.http.clone(), self.live.clone(), buffers),
+            resp: RespFront::new(self.resp.clone(), sessions),
         }
     }
 }

@@ -21,10 +21,10 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 
 use self::connections::Connections;
 use self::exposition::Format;
-use crate::front::resp::Registry;
 use crate::lanes::Bounds;
 use crate::listener::Door;
 use crate::readthrough::{Link, PartitionTable};
+use crate::session::Registry;
 use crate::shutdown::Draining;
 use crate::store::Store;
 use crate::vital;

@@ -5,7 +5,6 @@
 mod client;
 pub mod http;
 pub(crate) mod resp;
-mod seen;
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -44,7 +43,7 @@ impl Fronts {
 
     /// What the fronts do beside serving clients. Never ends.
     pub(crate) async fn run(&self) {
-        tokio::join!(self.resp.learn(), self.resp.tend_readers());
+        self.resp.run().await;
     }
 
     /// From now on clients are let go.

@@ -8,7 +8,7 @@
 use command::{Command, Commands, Flags, Lane, Local, PinReason, Read};
 use resp::Arguments;
 
-use super::client::ReplyMode;
+use super::client_state::ReplyMode;
 use super::expect::{Expect, Feed};
 use super::pause::Pause;
 use super::reply::c_text;

@@ -69,7 +69,8 @@ fn commands_are_known_without_input_output_or_a_clock() {
 #[test]
 fn fronts_name_neither_the_cache_nor_redis() {
     none_names("crates/redis-proxy/src/front", &["cache::", "upstream::", "use cache", "use upstream"]);
-    none_names("crates/redis-proxy/src/front/http", &["resp::", "use resp"]);
+    none_names("crates/redis-proxy/src/front/http", &["resp::", "use resp", "lanes::"]);
+    none_names("crates/redis-proxy/src/front/resp", &["lanes::", "readthrough::"]);
 }
 
 /// A third protocol needs nothing but a dialect of its own.

@@ -3,9 +3,9 @@
 use std::task::Context;
 
 use super::drain::Drain;
-use super::output::Output;
 use super::stream::Stream;
 use crate::buffer_pool::BufferPool;
+use crate::session::Output;
 
 /// What a client has sent and nobody has used yet.
 #[derive(Default)]

@@ -12,8 +12,8 @@ mod clocks;
 mod dialect;
 mod drain;
 mod linger;
-mod output;
 mod stream;
+mod write;
 
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
@@ -26,10 +26,10 @@ use tokio::sync::futures::OwnedNotified;
 pub(super) use self::dialect::{Dialect, Ending, Input, Next};
 pub(super) use self::drain::Drain;
 pub(super) use self::linger::{PATIENCE, linger};
-pub(super) use self::output::Output;
 pub(super) use self::stream::Stream;
 
 use self::blocked::Blocked;
+use self::write::{Written, write_all};
 use crate::clock::now_ns;
 use crate::timer::Timer;
 
@@ -142,15 +142,14 @@ impl<D: Dialect> Client<D> {
             // Whoever has read the one sees the other.
             self.stream.cork();
         }
-        let output = self.dialect.output();
-        match output.poll_write(&mut self.stream, cx) {
+        let Written { outcome, moved } = write_all(self.dialect.output(), &mut self.stream, cx);
+        match outcome {
             Poll::Ready(Ok(())) => {
                 self.dialect.written(self.blocked.ended());
                 Poll::Ready(Ok(()))
             }
             Poll::Ready(Err(_)) => Poll::Ready(Err(Ending::Gone)),
             Poll::Pending => {
-                let moved = output.moved;
                 self.blocked.stopped(moved, self.dialect.write_timeout_ns());
                 match self.dialect.held_up(cx) {
                     Some(end) => Poll::Ready(Err(end)),

@@ -19,11 +19,10 @@ use super::head::{Beginning, Body, Head, Method, find_end, parse};
 use super::target::{Asked, key_of};
 use crate::buffer_pool::BufferPool;
 use crate::clock::now_ns;
-use crate::front::client::{Client, Dialect, Drain, Ending, Input, Next, Output, Stream};
-use crate::front::seen::SeenKeys;
+use crate::front::client::{Client, Dialect, Drain, Ending, Input, Next, Stream};
 use crate::places::{Place, Seat};
 use crate::readthrough::{ReadOptions, ReadOutcome};
-use crate::session::replies::Replies;
+use crate::session::{Output, Replies, SeenKeys};
 
 /// Requests of one connection that wait for Redis at the same time, at most.
 const MOST_WAITING: usize = 64;

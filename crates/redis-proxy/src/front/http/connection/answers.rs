@@ -12,7 +12,7 @@ use crate::failure::Failure;
 use crate::front::http::answer::{Answer, AnswerContext, CacheStatus, Framing, encode, status};
 use crate::front::http::conditional::{Conditions, KeptConditions};
 use crate::readthrough::{Answered, Outcome, ReadOptions, ReadOutcome, Stored, Waiting, may_be_newest};
-use crate::session::replies::NodeId;
+use crate::session::NodeId;
 
 /// A request whose answer is not in the output yet.
 pub(super) struct Slot {

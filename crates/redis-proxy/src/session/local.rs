@@ -10,16 +10,18 @@ use bytes::Bytes;
 use command::Local;
 use resp::{Arguments, Frame, Protocol};
 
-use super::connection::{Busy, Connection, client_name, number};
+use super::Session;
+use super::busy::Busy;
+use super::client_state::ReplyMode;
+use super::login::{HelloOptions, Login, Stay};
 use super::reply::{c_text, error, integer, simple};
-use super::session::ReplyMode;
-use crate::lanes::{Credentials, KeptOut, LaneKey, Password, Request};
-use crate::session::login::{HelloOptions, Login, Stay};
+use super::words::{client_name, number};
+use crate::lanes::{Credentials, KeptOut, LaneKey, Pace, Password, Request};
 
 /// Redis 7.0, networking.c, `helloCommand`.
 const BAD_NAME: &str = "ERR Client names cannot contain spaces, newlines or special characters.";
 
-impl Connection {
+impl Session {
     /// Answers a command, or starts what its answer needs. Nothing of this client is on its way. False if it must be tried
     /// again.
     pub(super) fn local(
@@ -39,7 +41,7 @@ impl Connection {
             }
             Local::Reset => {
                 // It ends CLIENT REPLY OFF, but not the one silence that SKIP asked for.
-                let silent = self.session().replies == ReplyMode::Skipping;
+                let silent = self.client.replies == ReplyMode::Skipping;
                 self.become_new();
                 if !silent {
                     self.say(&simple("RESET"));
@@ -64,10 +66,12 @@ impl Connection {
     /// As a client that has just come, whatever it was.
     fn become_new(&mut self) {
         self.unpin(false);
-        self.session().entry.refuse_pin();
-        let (identity, admitted, user) = self.stranger();
-        self.session_mut().reset(identity, admitted, user);
-        self.unmute();
+        self.client.entry.refuse_pin();
+        let settings = &self.sessions.settings;
+        let (identity, admitted, user) =
+            (self.sessions.identity.clone(), settings.as_proxy, settings.user.clone());
+        self.client.reset(identity, admitted, user);
+        self.mailbox.mute(false);
         self.forget_lanes();
         self.has_seen_redis();
     }
@@ -77,8 +81,8 @@ impl Connection {
         let Some(db) = number::<u32>(arguments.get(1)) else {
             return self.pass_on(request, cx);
         };
-        let key = LaneKey { db, ..self.session().key.clone() };
-        let lane = self.lane_of(&key);
+        let key = LaneKey { db, ..self.client.key.clone() };
+        let lane = self.sessions.lanes.shared(&key, Pace::Quick, None);
         self.wait_for(Busy::Select(db, lane));
         true
     }
@@ -115,8 +119,8 @@ impl Connection {
             self.ask_to_log_in(&login);
             return self.wait_for(Busy::PinnedLogin(login, Stay::AsLong));
         }
-        let protocol = login.hello.as_ref().map_or(self.session().key.protocol, |hello| hello.protocol);
-        let key = LaneKey { identity: login.identity.clone(), db: self.session().key.db, protocol };
+        let protocol = login.hello.as_ref().map_or(self.client.key.protocol, |hello| hello.protocol);
+        let key = LaneKey { identity: login.identity.clone(), db: self.client.key.db, protocol };
         self.prove(key, login);
     }
 
@@ -141,8 +145,8 @@ impl Connection {
                 self.wait_for(Busy::PinnedHello(hello));
             }
             None => {
-                let key = LaneKey { protocol: hello.protocol, ..self.session().key.clone() };
-                let lane = self.lane_of(&key);
+                let key = LaneKey { protocol: hello.protocol, ..self.client.key.clone() };
+                let lane = self.sessions.lanes.shared(&key, Pace::Quick, None);
                 self.wait_for(Busy::Hello(lane, hello));
             }
         }
@@ -153,7 +157,7 @@ impl Connection {
     /// Never passed on with a mistake: older servers apply what comes before it.
     pub(super) fn hello_wanted<'a>(&self, arguments: Arguments<'a>) -> Result<HelloWanted<'a>, Bytes> {
         let protocol = match arguments.get(1) {
-            None => self.session().key.protocol,
+            None => self.client.key.protocol,
             Some(word) => match number::<i64>(Some(word.strip_prefix(b"-").unwrap_or(word))) {
                 None => return Err("ERR Protocol version is not an integer or out of range".into()),
                 Some(2) if word == b"2" => Protocol::Resp2,

@@ -4,17 +4,18 @@ use bytes::{Bytes, BytesMut};
 use command::{Lane, Local, PinReason};
 use resp::{Arguments, RequestLimits, RequestParser, encode_command};
 
+use super::Session;
 use super::clients::kill_nobody;
-use super::connection::{Connection, number};
+use super::login::Stay;
+use super::pause::Pause;
+use super::pin::later::Later;
 use super::reply::c_text;
+use super::tracking::names_target;
+use super::words::number;
 use crate::clock::now_ns;
 use crate::lanes::Request;
-use crate::session::login::Stay;
-use crate::session::pause::Pause;
-use crate::session::pin::later::Later;
-use crate::session::tracking::names_target;
 
-impl Connection {
+impl Session {
     /// What a queued command will do to its client; `None` if it is not known what, or cannot be followed. A request that
     /// Redis is to get in its place stands beside it.
     pub(super) fn later(
@@ -55,7 +56,7 @@ impl Connection {
             // Redis knows the connection that waits by another number.
             Lane::Local(Local::ClientUnblock) => {
                 let id = number::<u64>(arguments.get(2));
-                let known = id.and_then(|id| self.registry().get(id)?.upstream_id());
+                let known = id.and_then(|id| self.sessions.registry.get(id)?.upstream_id());
                 let known = known.unwrap_or(i64::MAX).to_string();
                 let mut words: Vec<&[u8]> = arguments.iter().collect();
                 if id.is_some() {
@@ -84,7 +85,7 @@ impl Connection {
             Later::Login(login) => self.logged_in_pinned(&login, Stay::AsLong),
             Later::Hello(hello) => self.greet_pinned(&hello),
             Later::State => self.keep_pin(),
-            Later::Pause(pause) => self.registry().pauses.granted(pause, now_ns()),
+            Later::Pause(pause) => self.sessions.registry.pauses.granted(pause, now_ns()),
             Later::Nothing => {}
             Later::Local(local, request) => {
                 let mut parser = RequestParser::new(RequestLimits::REDIS);

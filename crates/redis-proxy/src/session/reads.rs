@@ -16,17 +16,17 @@ use bytes::{Bytes, BytesMut};
 use command::Read;
 use resp::{Arguments, Protocol, RequestLimits, RequestParser};
 
-use super::Connection;
+use super::Session;
+use super::answers::{Said, accepts, header, write, write_missing, write_small};
+use super::client_state::{ClientState, ReplyMode};
 use super::parts::{Begun, Part, fetches, is_denial, keys, question};
+use super::replies::{NodeId, Via};
+use super::reply::{error, put};
+use super::rights::Asking;
 use crate::clock::{nanos, now_ns};
 use crate::failure::Failure;
-use crate::front::resp::answers::{Said, accepts, header, write, write_missing, write_small};
-use crate::front::resp::reply::{error, put};
-use crate::front::resp::rights::Asking;
-use crate::front::resp::session::{ReplyMode, Session};
 use crate::lanes::{LARGE_REPLY, Pace, Request};
 use crate::readthrough::{Answered, Outcome, ReadOptions, ReadOutcome, ReadThrough, may_be_newest};
-use crate::session::replies::{NodeId, Via};
 
 /// A client for whom nothing is cached is looked at again after so long: others may have gone.
 const NO_READER_NS: u64 = 1_000_000_000;
@@ -34,8 +34,6 @@ const NO_READER_NS: u64 = 1_000_000_000;
 const KEY_MAX_BYTES: usize = 64 * 1024;
 /// Values that are not kept and larger than this together send their MGET to Redis.
 const MGET_PASSING_BYTES: usize = 1 << 20;
-/// Fetched values that may wait behind an answer that the client does not take; further ones are asked for at their turn.
-const HELD_BEHIND_BYTES: usize = 8 << 20;
 /// Keys of one MGET; a longer one goes to Redis.
 const MGET_MAX_KEYS: usize = 128;
 
@@ -83,19 +81,29 @@ impl Pending {
         (self.parts, self.state, self.asking) = (begun.parts, begun.state, begun.asking);
     }
 
+    /// What it has found is let go of; it is asked for at its turn.
+    pub(super) fn ask_again(&mut self) {
+        (self.state, self.parts) = (State::Behind, Vec::new());
+    }
+
+    /// See [`Part::fetched_bytes`].
+    pub(super) fn fetched_bytes(&self) -> usize {
+        self.parts.iter().map(Part::fetched_bytes).sum()
+    }
+
     fn waits_for(&self, key_hash: u64) -> bool {
         !matches!(self.state, State::Asked | State::Written(_))
             || self.parts.iter().any(|part| matches!(part, Part::Waiting(_, hash) if *hash == key_hash))
     }
 }
 
-impl Connection {
+impl Session {
     /// Whether this read may be answered from memory at all: it is of a client with nothing on its own connection, and of a
     /// kind that is kept.
     pub(super) fn may_be_cached(&mut self, read: Read, arguments: Arguments<'_>) -> Option<Rc<ReadThrough>> {
         let keys = if read == Read::Mget { arguments.len() - 1 } else { 1 };
         let long = arguments.iter().skip(1).take(keys).any(|key| key.len() > KEY_MAX_BYTES);
-        let off = !self.front.settings.cache || self.session.replies != ReplyMode::On;
+        let off = !self.sessions.settings.cache || self.client.replies != ReplyMode::On;
         if off || long || keys > MGET_MAX_KEYS {
             return None;
         }
@@ -111,8 +119,8 @@ impl Connection {
             Some(Err(since_ns)) if self.turn_ns.saturating_sub(*since_ns) < NO_READER_NS => return None,
             _ => {}
         }
-        let Session { key, proven_ns, .. } = &self.session;
-        let reader = self.front.readers.of(&key.identity, *proven_ns, key.db);
+        let ClientState { key, proven_ns, .. } = &self.client;
+        let reader = self.sessions.readers.of(&key.identity, *proven_ns, key.db);
         self.reader = Some(reader.clone().ok_or(self.turn_ns));
         // A round that nobody has seen: so it is woken for the next one.
         self.round = u64::MAX;
@@ -121,19 +129,19 @@ impl Connection {
 
     /// Gives the way to what is cached back if nothing was read for RESP_LANE_IDLE; else looks again in the next round.
     pub(super) fn look_back(&mut self, cx: &mut Context<'_>) {
-        self.round = self.front.recall.round();
+        self.round = self.sessions.recall.round();
         self.recalled = None;
         let Some(Ok(reader)) = &self.reader else { return };
-        let idle_ns = nanos(self.front.settings.lanes.idle);
-        if self.front.readers.links_follow_reads()
+        let idle_ns = nanos(self.sessions.settings.lanes.idle);
+        if self.sessions.readers.links_follow_reads()
             && self.replies.reads().next().is_none()
             && now_ns().saturating_sub(self.read_ns) >= idle_ns
         {
-            self.front.readers.given_back(reader, self.read_ns);
+            self.sessions.readers.given_back(reader, self.read_ns);
             self.reader = None;
             return;
         }
-        let mut recalled = self.front.recall.told();
+        let mut recalled = self.sessions.recall.told();
         let _ = recalled.as_mut().poll(cx); // it wakes this task; the round is what is read
         self.recalled = Some(recalled);
     }
@@ -156,7 +164,7 @@ impl Connection {
             return taken;
         }
         let mut pending = Pending::new(request, read, Vec::new(), State::Asked);
-        let hasher = &self.front.hasher;
+        let hasher = &self.sessions.hasher;
         let is_behind = keys(read, arguments).any(|key| {
             let hash = hasher.hash_one(key);
             self.replies.reads().any(|before| before.waits_for(hash))
@@ -172,7 +180,7 @@ impl Connection {
 
     #[inline]
     pub(super) fn asked(&self, key: &[u8], now_ns: u64) -> ReadOptions {
-        let since_ns = self.seen_keys.since_ns(|| self.front.hasher.hash_one(key));
+        let since_ns = self.seen_keys.since_ns(|| self.sessions.hasher.hash_one(key));
         ReadOptions { now_ns, min_sync_ns: self.steward.min_sync_ns().max(since_ns), no_cache: false }
     }
 
@@ -190,9 +198,9 @@ impl Connection {
             return None;
         }
         let asked = self.asked(arguments.get(1).unwrap_or_default(), self.turn_ns);
-        let protocol = self.session.key.protocol;
+        let protocol = self.client.key.protocol;
         let found = {
-            let mut words = self.front.words.borrow_mut();
+            let mut words = self.sessions.words.borrow_mut();
             let question = question(read, arguments, protocol, accepts(read), &mut words);
             match fetches(read, reader) {
                 true => reader.ask_or_pass(question, asked),
@@ -204,10 +212,10 @@ impl Connection {
             // would bring nothing to keep.
             None => Some(self.share(request, Pace::Quick, true, None, cx)),
             Some(ReadOutcome::Hit(entry)) => {
-                let (now_ns, limit) = (self.turn_ns, self.front.settings.output_bytes);
+                let (now_ns, limit) = (self.turn_ns, self.sessions.settings.output_bytes);
                 let out = &mut self.output.bytes;
                 if write_small(out, read, &entry) {
-                    self.front.stats.cached.add(1);
+                    self.sessions.stats.cached.add(1);
                     return Some(true);
                 }
                 match write(out, read, arguments, &entry, protocol, now_ns, (0, limit)) {
@@ -224,11 +232,11 @@ impl Connection {
                     }
                     Said::Nothing => return Some(self.share(request, Pace::Quick, true, None, cx)),
                 }
-                self.front.stats.cached.add(1);
+                self.sessions.stats.cached.add(1);
                 Some(true)
             }
             Some(ReadOutcome::Wait(waiting)) => {
-                let hash = self.front.hasher.hash_one(arguments.get(1).unwrap_or_default());
+                let hash = self.sessions.hasher.hash_one(arguments.get(1).unwrap_or_default());
                 let parts = vec![Part::Waiting(Box::new(waiting), hash)];
                 self.replies.read(NodeId::FIRST, Pending::new(request, read, parts, State::Asked));
                 Some(true)
@@ -239,7 +247,7 @@ impl Connection {
     /// Moves finished answers from the queue to the output, in order. Whether any moved.
     pub(super) fn poll_reads(&mut self, cx: &mut Context<'_>) -> bool {
         let mut moved = false;
-        while !self.output.is_full(self.front.settings.output_bytes) {
+        while !self.output.is_full(self.sessions.settings.output_bytes) {
             moved |= self.replies.flush(&mut self.output.bytes);
             let Some(mut pending) = self.replies.take_read() else { break };
             if !self.poll_pending(&mut pending, cx) {
@@ -249,14 +257,14 @@ impl Connection {
             moved = true;
         }
         if moved {
-            self.front.readers.released();
+            self.sessions.readers.released();
         }
         moved
     }
 
     /// Whether the first read of the queue is answered.
     fn poll_pending(&mut self, pending: &mut Pending, cx: &mut Context<'_>) -> bool {
-        let protocol = self.session.key.protocol;
+        let protocol = self.client.key.protocol;
         let mut parser = RequestParser::new(RequestLimits::REDIS);
         let _ = parser.parse(&pending.request); // it was a request before
         while let State::Behind | State::ToProve | State::Proving = pending.state {
@@ -286,9 +294,9 @@ impl Connection {
         if pending.state == State::Asked {
             match self.poll_parts(pending, cx) {
                 Poll::Pending => return false,
-                Poll::Ready(Err(Unanswered::ToLane)) => self.leave_to_lane(pending),
+                Poll::Ready(Err(NoAnswer::ToLane)) => self.leave_to_lane(pending),
                 // Asked again along the lane, Redis would count it twice.
-                Poll::Ready(Err(Unanswered::Denied(text))) => {
+                Poll::Ready(Err(NoAnswer::Denied(text))) => {
                     put(&mut self.output.bytes, &error(text), protocol);
                     return true;
                 }
@@ -330,14 +338,18 @@ impl Connection {
     fn leave_to_lane(&mut self, pending: &mut Pending) {
         pending.state = State::ToLane;
         pending.parts = Vec::new();
-        if self.front.readers.keeps_order() {
+        if self.sessions.readers.keeps_order() {
             for behind in self.replies.reads_mut() {
-                (behind.state, behind.parts) = (State::Behind, Vec::new());
+                behind.ask_again();
             }
         }
     }
 
-    fn poll_parts(&mut self, pending: &mut Pending, cx: &mut Context<'_>) -> Poll<Result<(), Unanswered>> {
+    pub(super) fn poll_parts(
+        &mut self,
+        pending: &mut Pending,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<(), NoAnswer>> {
         for at in 0..pending.parts.len() {
             let part = match pending.parts[at] {
                 // Those it waits for come before it.
@@ -366,7 +378,7 @@ impl Connection {
                     pending.passing += if stored.is_kept() { 0 } else { entry.value().len() };
                     // They are memory; along a lane they pass.
                     if pending.read == Read::Mget && pending.passing > MGET_PASSING_BYTES {
-                        return Poll::Ready(Err(Unanswered::ToLane));
+                        return Poll::Ready(Err(NoAnswer::ToLane));
                     }
                     Part::Fetched(entry)
                 }
@@ -374,13 +386,13 @@ impl Connection {
                 Outcome::Failed(Failure::WrongType(_)) if pending.read == Read::Mget => Part::Missing,
                 Outcome::Failed(Failure::Redis(text)) if is_denial(&text, pending.read) => {
                     let text = Bytes::copy_from_slice(text.as_bytes());
-                    return Poll::Ready(Err(Unanswered::Denied(text)));
+                    return Poll::Ready(Err(NoAnswer::Denied(text)));
                 }
                 Outcome::Failed(Failure::Redis(text)) if text.starts_with("NOPERM ") => {
                     self.rights().refuse_get(now_ns());
-                    return Poll::Ready(Err(Unanswered::ToLane));
+                    return Poll::Ready(Err(NoAnswer::ToLane));
                 }
-                Outcome::Failed(_) | Outcome::Abandoned => return Poll::Ready(Err(Unanswered::ToLane)),
+                Outcome::Failed(_) | Outcome::Abandoned => return Poll::Ready(Err(NoAnswer::ToLane)),
             };
         }
         Poll::Ready(Ok(()))
@@ -388,7 +400,7 @@ impl Connection {
 
     /// An answer that is not held may be newer than others that are held about its key.
     fn has_seen(&mut self, outcome: &Outcome<Failure>, key_hash: u64) {
-        if may_be_newest(outcome, self.front.readers.keeps_order()) {
+        if may_be_newest(outcome, self.sessions.readers.keeps_order()) {
             self.seen_keys.note(key_hash, now_ns());
         }
     }
@@ -402,7 +414,7 @@ impl Connection {
         protocol: Protocol,
         first: usize,
     ) -> Said {
-        let (now_ns, limit) = (now_ns(), self.front.settings.output_bytes);
+        let (now_ns, limit) = (now_ns(), self.sessions.settings.output_bytes);
         let start = self.output.bytes.len();
         // Elements are those of MGET or of the reply to one key.
         let (mut at, from) = if read == Read::Mget { (first, 0) } else { (0, first) };
@@ -430,7 +442,7 @@ impl Connection {
                     self.tail_is_fetched = matches!(part, Part::Fetched(_));
                     // From here on the output holds it.
                     if let Part::Here(entry) | Part::Fetched(entry) = std::mem::replace(part, Part::Missing) {
-                        let lent = self.front.readers.own().lend(entry);
+                        let lent = self.sessions.readers.own().lend(entry);
                         self.output.attach_part(lent, range, line);
                     }
                 }
@@ -448,52 +460,15 @@ impl Connection {
         // What waits for a slow reader is memory: one large answer at a time.
         self.window = match large || self.output.bytes.len() - start > LARGE_REPLY {
             true => 1,
-            false => (self.window * 2).min(self.front.settings.pipeline),
+            false => (self.window * 2).min(self.sessions.settings.pipeline),
         };
-        self.front.stats.cached.add(1);
+        self.sessions.stats.cached.add(1);
         Said::Whole
-    }
-
-    /// The client takes nothing: counts what Redis has sent it on other ways than a lane, and lets go of what is too much
-    /// to wait for its turn.
-    #[cold]
-    pub(super) fn hold_unread(&mut self, cx: &mut Context<'_>) {
-        let mut unread = if self.tail_is_fetched { self.output.unsent_value() } else { 0 };
-        if self.pinned.is_some() {
-            unread += self.output.unsent_bytes();
-        }
-        let most = if self.front.readers.is_crowded() { 0 } else { HELD_BEHIND_BYTES };
-        let mut behind = 0;
-        // What is asked for again may be answered by something newer than what those behind it have found.
-        let mut again = false;
-        let mut replies = std::mem::take(&mut self.replies);
-        for pending in replies.reads_mut() {
-            if again && self.front.readers.keeps_order() && pending.state == State::Asked {
-                (pending.state, pending.parts) = (State::Behind, Vec::new());
-                continue;
-            }
-            if pending.state == State::Asked && matches!(self.poll_parts(pending, cx), Poll::Ready(Err(_))) {
-                // It will be asked for again, and go to Redis then.
-                (pending.state, pending.parts) = (State::Behind, Vec::new());
-                again = true;
-            }
-            let held: usize = pending.parts.iter().map(Part::fetched_bytes).sum();
-            if pending.state == State::Asked && behind + held > most {
-                (pending.state, pending.parts) = (State::Behind, Vec::new());
-                again = true;
-                continue;
-            }
-            behind += held;
-        }
-        let (_, sent) = replies.held_bytes();
-        self.replies = replies;
-        self.front.readers.released();
-        self.mailbox.keep(unread + sent + behind);
     }
 }
 
 /// Why a read has no answer from memory.
-enum Unanswered {
+pub(super) enum NoAnswer {
     /// It is Redis' to answer.
     ToLane,
     /// Redis has been asked this very question, and says that its user may not: its text.

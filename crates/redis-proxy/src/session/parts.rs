@@ -6,11 +6,11 @@ use bytes::BytesMut;
 use command::Read;
 use resp::{Arguments, Protocol};
 
-use super::Connection;
+use super::Session;
+use super::answers::{LARGE_VALUE, accepts};
 use super::reads::State;
-use crate::front::resp::RespFront;
-use crate::front::resp::answers::{LARGE_VALUE, accepts};
-use crate::front::resp::rights::Asking;
+use super::rights::Asking;
+use super::sessions::Sessions;
 use crate::readthrough::{
     Accepts, Entry, Kind, Question, ReadOptions, ReadOutcome, ReadThrough, Waiting, Words,
 };
@@ -45,7 +45,7 @@ pub(super) struct Begun {
     pub(super) asking: Option<Asking>,
 }
 
-impl Connection {
+impl Session {
     /// Asks for all keys of a read. What others have brought answers it only once its user is known to have a right to it.
     pub(super) fn begin(
         &mut self,
@@ -66,9 +66,9 @@ impl Connection {
             _ if !may && self.is_told(reader, read, arguments, now_ns) => (Vec::new(), State::ToProve),
             _ => {
                 let accepts = if may { accepts(read) } else { |_: &Entry| false };
-                let protocol = self.session.key.protocol;
+                let protocol = self.client.key.protocol;
                 let asked = |key: &[u8]| self.asked(key, now_ns);
-                let parts = self.front.parts(reader, read, arguments, protocol, accepts, asked);
+                let parts = self.sessions.parts(reader, read, arguments, protocol, accepts, asked);
                 parts.map_or((Vec::new(), State::ToLane), |parts| (parts, State::Asked))
             }
         };
@@ -76,7 +76,7 @@ impl Connection {
     }
 }
 
-impl RespFront {
+impl Sessions {
     /// What is known of each key of a read, or will be; `None` if not even that.
     fn parts(
         &self,

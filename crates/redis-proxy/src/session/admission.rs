@@ -7,8 +7,9 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use tokio::sync::futures::OwnedNotified;
 
-use super::{Busy, Connection};
-use crate::front::resp::reply::error;
+use super::Session;
+use super::busy::Busy;
+use super::reply::error;
 use crate::lanes::{Admission, KeptOut};
 
 /// Whether a client may go on.
@@ -19,10 +20,10 @@ enum Entrance {
     Shut(KeptOut),
 }
 
-impl Connection {
+impl Session {
     /// What becomes of a command of a client that is not let in yet, if it is no login: `None` if it may be taken up, else
     /// whether it was. Who is kept out is told in these `words`.
-    pub(in crate::front::resp) fn keep_out(&mut self, words: fn(&KeptOut) -> Bytes) -> Option<bool> {
+    pub(super) fn keep_out(&mut self, words: fn(&KeptOut) -> Bytes) -> Option<bool> {
         match self.entrance() {
             Entrance::Open => None,
             Entrance::Asked => Some(false),
@@ -34,7 +35,7 @@ impl Connection {
     }
 
     /// A request is larger than one may be before a login: whether it is known that this holds for it.
-    pub(super) fn is_too_large(&mut self) -> bool {
+    pub(crate) fn is_too_large(&mut self) -> bool {
         match self.entrance() {
             Entrance::Open | Entrance::Asked => false,
             Entrance::Shut(KeptOut::Login { .. }) => true,
@@ -47,16 +48,22 @@ impl Connection {
         }
     }
 
+    /// Whether it may do anything but log in.
+    #[inline]
+    pub(crate) fn is_admitted(&self) -> bool {
+        self.client.admitted
+    }
+
     fn entrance(&mut self) -> Entrance {
-        if self.session.admitted {
+        if self.client.admitted {
             return Entrance::Open;
         }
         if let Some(kept_out) = self.kept_out.take() {
             return Entrance::Shut(kept_out);
         }
-        match self.front.lanes.admission(self.session.came_ns) {
+        match self.sessions.lanes.admission(self.client.came_ns) {
             Admission::Decided(Ok(())) => {
-                self.session.admitted = true;
+                self.client.admitted = true;
                 Entrance::Open
             }
             Admission::Decided(Err(kept_out)) => Entrance::Shut(kept_out),
@@ -75,8 +82,8 @@ impl Connection {
     ) -> Poll<()> {
         loop {
             std::task::ready!(asked.as_mut().poll(cx));
-            match self.front.lanes.admission(self.session.came_ns) {
-                Admission::Decided(Ok(())) => self.session.admitted = true,
+            match self.sessions.lanes.admission(self.client.came_ns) {
+                Admission::Decided(Ok(())) => self.client.admitted = true,
                 Admission::Decided(Err(kept_out)) => self.kept_out = Some(kept_out),
                 Admission::Asked(again) => {
                     asked.set(again);

@@ -10,7 +10,7 @@ use crate::clock::now_ns;
 use crate::lanes::{Identity, LaneKey};
 
 /// A client's state that is not tied to a connection to Redis.
-pub(crate) struct Session {
+pub(crate) struct ClientState {
     /// Key of its lanes.
     pub(crate) key: LaneKey,
     /// Whether it may do anything but log in: it has, or it was proven that it need not. Holds to the client's end.
@@ -38,9 +38,9 @@ pub(crate) enum ReplyMode {
     Skipping,
 }
 
-impl Session {
+impl ClientState {
     pub(crate) fn new(identity: Identity, admitted: bool, entry: Arc<Entry>) -> Self {
-        Session {
+        ClientState {
             key: LaneKey { identity, db: 0, protocol: Protocol::Resp2 },
             admitted,
             came_ns: now_ns(),

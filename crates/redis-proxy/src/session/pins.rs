@@ -4,29 +4,34 @@ use std::task::Context;
 
 use resp::encode_command;
 
-use super::{Connection, LARGE_REPLY};
+use super::Session;
+use super::client_state::ReplyMode;
+use super::pin::{Learned, PinLost, Pinned, Progress};
+use super::progress::Untaken;
+use super::replies::{NodeId, Via};
 use crate::clock::now_ns;
-use crate::front::client::Input;
-use crate::session::client::ReplyMode;
-use crate::session::pin::{Learned, PinLost, Pinned, Progress};
-use crate::session::replies::{NodeId, Via};
+use crate::lanes::LARGE_REPLY;
 
-impl Connection {
+impl Session {
     /// Writes to the pin what is to be written, reads once what Redis says, and lets go of the pin when nothing is left on
     /// it. Whether anything has changed.
     ///
     /// # Errors
     /// The pin is lost.
-    pub(super) fn poll_pinned(&mut self, input: &mut Input, cx: &mut Context<'_>) -> Result<bool, PinLost> {
-        if input.is_last {
+    pub(super) fn poll_pinned(
+        &mut self,
+        untaken: Untaken<'_>,
+        cx: &mut Context<'_>,
+    ) -> Result<bool, PinLost> {
+        if untaken.is_last {
             // What stands behind a blocking command must follow it now, or not at all.
-            self.leave_to_redis(input);
+            self.leave_to_redis(untaken.bytes);
         }
         let Some(pinned) = self.pinned.as_mut() else {
             return Ok(false);
         };
-        let mut room = self.front.buffers.take_input();
-        let progress = pinned.poll(cx, input.is_last.then_some(input.bytes.is_empty()), &mut room);
+        let mut room = self.sessions.buffers.take_input();
+        let progress = pinned.poll(cx, untaken.is_last.then_some(untaken.bytes.is_empty()), &mut room);
         let outcome = match progress {
             Ok(Progress::Bytes(count)) => self.received(&room[..count]),
             Ok(Progress::End) => {
@@ -36,7 +41,7 @@ impl Connection {
             Ok(Progress::Nothing | Progress::Room) => Ok(()),
             Err(PinLost) => Err(PinLost),
         };
-        self.front.buffers.give_input(room);
+        self.sessions.buffers.give_input(room);
         match outcome {
             Ok(()) => Ok(self.let_go() || !matches!(progress, Ok(Progress::Nothing))),
             Err(_) => self.pin_lost(),
@@ -56,7 +61,7 @@ impl Connection {
 
     /// Lets go of a pin on which nothing is left. Whether that makes room for requests.
     fn let_go(&mut self) -> bool {
-        let is_wanted = self.session.entry.is_pin_wanted();
+        let is_wanted = self.client.entry.is_pin_wanted();
         let Some(pinned) = self.pinned.as_mut() else {
             return false;
         };
@@ -77,8 +82,8 @@ impl Connection {
 
     /// If the client is blocked: from here on Redis itself holds what the client sends, and sees its end behind that. A
     /// client that is not read from could die unseen, and what Redis pops for it would be lost. Whether that is so now.
-    pub(super) fn leave_to_redis(&mut self, input: &mut Input) -> bool {
-        let off = self.session.replies == ReplyMode::Off;
+    pub(crate) fn leave_to_redis(&mut self, untaken: &mut Vec<u8>) -> bool {
+        let off = self.client.replies == ReplyMode::Off;
         let blocked = |pinned: &&mut Box<Pinned>| pinned.awaits_block() && !pinned.is_tunnel();
         let is_open = |pinned: &&mut Box<Pinned>| pinned.transaction.sent().is_some();
         // Within MULTI Redis would only queue that it is to be silent.
@@ -91,8 +96,8 @@ impl Connection {
             encode_command(pinned.stream.outbox(), &[b"CLIENT", b"REPLY", b"OFF"]);
         }
         pinned.become_tunnel(None);
-        pinned.send_unread(&input.bytes, self.front.may_change(&input.bytes));
-        input.bytes.clear();
+        pinned.send_unread(untaken, self.sessions.may_change(untaken));
+        untaken.clear();
         self.broken = None;
         true
     }
@@ -104,7 +109,7 @@ impl Connection {
         };
         pinned.hears();
         if bytes.len() <= LARGE_REPLY {
-            self.window = (self.window * 2).min(self.front.settings.pipeline);
+            self.window = (self.window * 2).min(self.sessions.settings.pipeline);
         }
         let mut rest = bytes;
         while let Some(pinned) = self.pinned.as_mut().filter(|_| !rest.is_empty()) {
@@ -113,7 +118,7 @@ impl Connection {
             rest = &rest[used..];
             self.replies.owes(NodeId::FIRST, Via::Pin, pinned.waiting());
             if let Some(subscriptions) = pinned.subscriptions() {
-                self.session.note(|details| details.subscriptions = subscriptions);
+                self.client.note(|details| details.subscriptions = subscriptions);
             }
             self.learn(learned);
         }
@@ -121,16 +126,16 @@ impl Connection {
     }
 
     /// The client's connection is in another database.
-    pub(in crate::front::resp) fn selected(&mut self, db: u32) {
+    pub(super) fn selected(&mut self, db: u32) {
         if let Some(pinned) = self.pinned.as_mut() {
             pinned.key.db = db;
         }
-        self.session.select(db);
+        self.client.select(db);
         self.forget_lanes();
     }
 
     /// The client's connection is in a state that only its end undoes.
-    pub(in crate::front::resp) fn keep_pin(&mut self) {
+    pub(super) fn keep_pin(&mut self) {
         if let Some(pinned) = self.pinned.as_mut() {
             pinned.keep();
         }
@@ -142,8 +147,8 @@ impl Connection {
             Learned::Nothing => {}
             Learned::Selected(db) => self.selected(db),
             Learned::CarriedOut(later) => self.carry_out(later),
-            Learned::Tracks(redirect) => self.session.note(|details| details.redirect = redirect),
-            Learned::Pause(pause) => self.front.registry.pauses.granted(pause, now_ns()),
+            Learned::Tracks(redirect) => self.client.note(|details| details.redirect = redirect),
+            Learned::Pause(pause) => self.sessions.registry.pauses.granted(pause, now_ns()),
             Learned::Feed(feed) => self.feed(feed),
             // What else its connection says is not for the client that it has become.
             Learned::Reset => self.reset(),
@@ -153,7 +158,7 @@ impl Connection {
 
     /// Gets a pin that another client asks for: what is redirected to this one needs it. Whether anything has changed.
     pub(super) fn poll_wanted_pin(&mut self) -> bool {
-        let wanted = self.session.entry.is_pin_wanted() && self.pinned.is_none() && self.ending.is_none();
+        let wanted = self.client.entry.is_pin_wanted() && self.pinned.is_none() && self.ending.is_none();
         let ready = wanted && self.busy.is_none() && self.waiting() == 0;
         if ready {
             self.get_pin(false);
@@ -162,24 +167,24 @@ impl Connection {
     }
 
     /// The client keeps nothing on its pin any more. A clean one may serve another client.
-    pub(in crate::front::resp) fn unpin(&mut self, clean: bool) {
+    pub(super) fn unpin(&mut self, clean: bool) {
         let Some(pinned) = self.pinned.take() else {
             return;
         };
         self.replies.owes(NodeId::FIRST, Via::Pin, 0);
-        self.session.entry.set_upstream_id(None);
-        self.session.note(|details| {
+        self.client.entry.set_upstream_id(None);
+        self.client.note(|details| {
             (details.multi, details.blocked, details.subscriptions) = (None, false, [0; 3]);
             (details.redirect, details.tunnel) = (None, None);
         });
         if let Some((key, stream)) = pinned.release().filter(|_| clean) {
-            self.front.lanes.unpin(&key, stream);
+            self.sessions.lanes.unpin(&key, stream);
         }
     }
 
     /// Redis has closed the pin. What came before goes out; then the client is closed.
     fn pin_lost(&mut self) -> Result<bool, PinLost> {
-        self.front.stats.lost_clients.add(1);
+        self.sessions.stats.lost_clients.add(1);
         self.unpin(false);
         self.busy = None;
         if self.output.is_empty() {

@@ -5,8 +5,9 @@ use std::fmt::Write;
 use bytes::{Bytes, BytesMut};
 use resp::{Arguments, Frame};
 
-use super::connection::Connection;
+use super::Session;
 use super::reply::{error, integer, simple};
+use super::sessions::Sessions;
 use crate::clock::now_ns;
 use crate::lanes::{Answer, Discharge, Duty};
 use crate::readthrough::{Question, time_left_ns};
@@ -27,7 +28,7 @@ const HELP: &[&str] = &[
 /// What a client is told that may not empty the cache.
 const NOT_ADMIN: &str = "NOPERM proxy: this client may not empty the cache (RESP_PROXY_ADMIN)";
 
-impl Connection {
+impl Session {
     /// Answers PROXY.
     pub(super) fn answer_proxy(&mut self, arguments: Arguments<'_>) {
         let answer = self.proxy_command(arguments);
@@ -40,16 +41,16 @@ impl Connection {
         };
         match arguments.len() {
             2 if is(1, "STATS") => {
-                Frame::Verbatim { format: *b"txt", text: self.front().section().into_bytes().into() }
+                Frame::Verbatim { format: *b"txt", text: self.sessions.section().into_bytes().into() }
             }
             2 if is(1, "HELP") => Frame::Array(HELP.iter().map(|line| simple(line)).collect()),
-            3 | 4 if is(1, "CACHE") && is(2, "FLUSH") && !self.is_admin() => error(NOT_ADMIN),
+            3 | 4 if is(1, "CACHE") && is(2, "FLUSH") && !self.is_admin => error(NOT_ADMIN),
             3 if is(1, "CACHE") && is(2, "FLUSH") => {
-                self.steward().discharge(&Duty::Everything, Answer::Other);
+                self.steward.discharge(&Duty::Everything, Answer::Other);
                 simple("OK")
             }
             4 if is(1, "CACHE") && is(2, "FLUSH") => {
-                let held = arguments.get(3).is_some_and(|key| self.front().readers.own().drop_key(key));
+                let held = arguments.get(3).is_some_and(|key| self.sessions.readers.own().drop_key(key));
                 integer(u64::from(held))
             }
             4 if is(1, "CACHE") && is(2, "GET") => self.cached(arguments.get(3).unwrap_or_default()),
@@ -60,12 +61,12 @@ impl Connection {
     /// What is known of a key's value, as pairs; nil if nothing is.
     fn cached(&self, key: &[u8]) -> Frame {
         // To ask what is known is no read, for which links would start.
-        if !self.front().settings.cache || !self.front().readers.is_asked() {
+        if !self.sessions.settings.cache || !self.sessions.readers.is_asked() {
             return Frame::Null;
         }
         let now_ns = now_ns();
-        let session = self.session();
-        let reader = self.front().readers.of(&session.key.identity, session.proven_ns, session.key.db);
+        let client = &self.client;
+        let reader = self.sessions.readers.of(&client.key.identity, client.proven_ns, client.key.db);
         let entry = reader.and_then(|reader| reader.peek(Question::value(key), now_ns));
         let Some(entry) = entry else { return Frame::Null };
         let ms = |since_ns: u64| integer(now_ns.saturating_sub(since_ns) / 1_000_000);
@@ -83,7 +84,7 @@ impl Connection {
 
     /// The answer to INFO: with a section of ours at its end.
     pub(super) fn say_info(&mut self, reply: &[u8]) {
-        let told = with_section(reply, &self.front().section());
+        let told = with_section(reply, &self.sessions.section());
         self.say_bytes(told.as_deref().unwrap_or(reply));
     }
 }
@@ -109,7 +110,7 @@ fn with_section(reply: &[u8], section: &str) -> Option<BytesMut> {
     Some(out)
 }
 
-impl super::RespFront {
+impl Sessions {
     /// The section of the whole process, in INFO's form.
     fn section(&self) -> String {
         let mut text = String::from("# Proxy\r\n");

@@ -7,11 +7,13 @@ use bytes::{Bytes, BytesMut};
 use command::Local;
 use resp::{Arguments, Frame, RequestLimits, RequestParser, encode_command};
 
+use super::Session;
 use super::answers::signed;
-use super::connection::{Busy, Connection, Heard, client_name, number};
+use super::busy::{Busy, Heard};
+use super::client_state::ReplyMode;
 use super::registry::Entry;
 use super::reply::{c_text, error, integer, simple};
-use super::session::ReplyMode;
+use super::words::{client_name, number};
 use crate::lanes::Request;
 
 const BAD_NAME: &str = "ERR Client names cannot contain spaces, newlines or special characters.";
@@ -19,7 +21,7 @@ const BAD_NAME: &str = "ERR Client names cannot contain spaces, newlines or spec
 const NOBODY: &[u8] = b"9223372036854775807";
 const SYNTAX: &str = "ERR syntax error";
 
-impl Connection {
+impl Session {
     /// Answers a subcommand of CLIENT. False if it must be tried again.
     pub(super) fn client(
         &mut self,
@@ -48,7 +50,8 @@ impl Connection {
                     return self.pass_on(request, cx);
                 };
                 // Redis knows the connection that waits, under a number of its own.
-                let Some(known) = self.registry().get(id).and_then(|client| client.upstream_id()) else {
+                let Some(known) = self.sessions.registry.get(id).and_then(|client| client.upstream_id())
+                else {
                     self.say(&integer(0));
                     return true;
                 };
@@ -68,25 +71,25 @@ impl Connection {
     /// The answer to one of these that is made at once; the request has so many bytes.
     pub(super) fn client_reply(&mut self, command: Local, arguments: Arguments<'_>, bytes: usize) -> Frame {
         match command {
-            Local::ClientId => integer(self.session().entry.id),
+            Local::ClientId => integer(self.client.entry.id),
             Local::ClientSetName => match client_name(arguments.get(2).unwrap_or_default()) {
                 Some(name) => {
-                    self.session_mut().rename(name);
+                    self.client.rename(name);
                     simple("OK")
                 }
                 None => error(BAD_NAME),
             },
-            Local::ClientInfo => text(self.session().entry.line(bytes)),
+            Local::ClientInfo => text(self.client.entry.line(bytes)),
             Local::ClientList => match self.chosen(arguments) {
                 Ok(clients) => {
-                    let own = self.session().entry.id;
+                    let own = self.client.entry.id;
                     let unread = |client: &Entry| if client.id == own { bytes } else { 0 };
                     text(clients.iter().flat_map(|client| client.line(unread(client))).collect())
                 }
                 Err(text) => Frame::Error(text),
             },
             _ => {
-                let name = self.session().entry.details.lock().name.clone();
+                let name = self.client.entry.details.lock().name.clone();
                 if name.is_empty() { Frame::Null } else { Frame::Bulk(name) }
             }
         }
@@ -94,7 +97,7 @@ impl Connection {
 
     /// Those that CLIENT LIST asks for.
     fn chosen(&self, arguments: Arguments<'_>) -> Result<Vec<Arc<Entry>>, Bytes> {
-        let mut clients = self.registry().all();
+        let mut clients = self.sessions.registry.all();
         let (Some(option), Some(word)) = (arguments.get(2), arguments.get(3)) else {
             return if arguments.len() == 2 { Ok(clients) } else { Err(SYNTAX.into()) };
         };
@@ -105,7 +108,8 @@ impl Connection {
             let ids: Option<Vec<i64>> = arguments.iter().skip(3).map(|word| signed(Some(word))).collect();
             let ids = ids.ok_or(Bytes::from_static(b"ERR Invalid client ID"))?;
             // Zero and less are numbers, and nobody's.
-            clients = ids.iter().filter_map(|id| self.registry().get(u64::try_from(*id).ok()?)).collect();
+            clients =
+                ids.iter().filter_map(|id| self.sessions.registry.get(u64::try_from(*id).ok()?)).collect();
         } else {
             return Err(SYNTAX.into());
         }
@@ -151,8 +155,8 @@ impl Connection {
     /// said.
     pub(super) fn kill(&mut self, arguments: Arguments<'_>) -> (Frame, Vec<Arc<Entry>>) {
         let says = |reply| (reply, Vec::new());
-        let mut victims = self.registry().all();
-        let own = self.session().entry.id;
+        let mut victims = self.sessions.registry.all();
+        let own = self.client.entry.id;
         if arguments.len() == 3 {
             let address = String::from_utf8_lossy(arguments.get(2).unwrap_or_default()).into_owned();
             let Some(victim) = victims.iter().find(|client| client.address == address) else {
@@ -204,12 +208,12 @@ impl Connection {
 
     /// Itself after the reply, others at once: these.
     fn end_clients(&mut self, mut victims: Vec<Arc<Entry>>) -> Vec<Arc<Entry>> {
-        let own = self.session().entry.id;
+        let own = self.client.entry.id;
         if victims.iter().any(|victim| victim.id == own) {
             self.end();
         }
         victims.retain(|victim| victim.id != own);
-        victims.iter().for_each(|victim| self.registry().kill(victim));
+        victims.iter().for_each(|victim| self.sessions.registry.kill(victim));
         victims
     }
 
@@ -223,16 +227,16 @@ impl Connection {
             ReplyMode::Off
         } else if word.eq_ignore_ascii_case(b"SKIP") {
             // Within OFF it changes nothing.
-            match self.session().replies {
+            match self.client.replies {
                 ReplyMode::Off => ReplyMode::Off,
                 _ => ReplyMode::SkipNext,
             }
         } else {
             return self.pass_on(request, cx);
         };
-        self.session_mut().replies = replies;
+        self.client.replies = replies;
         if replies == ReplyMode::On {
-            self.unmute();
+            self.mailbox.mute(false);
             self.say(&simple("OK"));
         }
         true

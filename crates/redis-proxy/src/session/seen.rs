@@ -8,14 +8,14 @@ const MOST_KEYS: usize = 16;
 /// Since when a connection is shown nothing older of some keys, by their hashes, or of all. Two keys that share a hash share
 /// the instant, which costs one of them a fetch.
 #[derive(Default)]
-pub(super) struct SeenKeys {
+pub(crate) struct SeenKeys {
     all_ns: u64,
     some: Vec<(u64, u64)>,
 }
 
 impl SeenKeys {
     /// An answer about a key is about to be shown. One key too many, and the instant counts for all of them.
-    pub(super) fn note(&mut self, key_hash: u64, now_ns: u64) {
+    pub(crate) fn note(&mut self, key_hash: u64, now_ns: u64) {
         if mutant::is_on(Mutant::NoMinSync) {
             return;
         }
@@ -31,7 +31,7 @@ impl SeenKeys {
 
     /// How late what is shown of a key must be true. The hash is asked for where some keys are remembered.
     #[inline]
-    pub(super) fn since_ns(&self, key_hash: impl FnOnce() -> u64) -> u64 {
+    pub(crate) fn since_ns(&self, key_hash: impl FnOnce() -> u64) -> u64 {
         if self.some.is_empty() {
             return self.all_ns;
         }

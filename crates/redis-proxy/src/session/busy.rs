@@ -9,18 +9,18 @@ use command::Local;
 use resp::Frame;
 use tokio::sync::futures::OwnedNotified;
 
-use super::Connection;
-use crate::front::resp::local::hello_reply;
-use crate::front::resp::registry::Entry;
-use crate::front::resp::reply::{error, simple};
+use super::Session;
+use super::local::hello_reply;
+use super::login::{HelloOptions, Login, Stay};
+use super::pause::Pause;
+use super::pin::Pinned;
+use super::registry::Entry;
+use super::replies::NodeId;
+use super::reply::{error, simple};
+use super::tracking::Target;
 use crate::lanes::{
     Credentials, HelloReply, LaneHandle, LaneKey, NoLane, NoPin, OpenError, PinStream, Pinning, Step,
 };
-use crate::session::login::{HelloOptions, Login, Stay};
-use crate::session::pause::Pause;
-use crate::session::pin::Pinned;
-use crate::session::replies::NodeId;
-use crate::session::tracking::Target;
 
 /// A client that is to hear of invalidations, and cannot have a connection.
 const NO_TARGET: &str = "ERR proxy: no connection for the client to redirect to";
@@ -28,7 +28,7 @@ const NO_TARGET: &str = "ERR proxy: no connection for the client to redirect to"
 type Opening = Pin<Box<dyn Future<Output = Result<PinStream, NoPin>>>>;
 
 /// Something under way, and what is to be done with it.
-pub(in crate::front::resp) enum Busy {
+pub(super) enum Busy {
     /// Whether the client, which has not logged in, is let in.
     Admission(Pin<Box<OwnedNotified>>),
     /// A pin for the command at hand, which stays in the input meanwhile.
@@ -58,43 +58,43 @@ pub(in crate::front::resp) enum Busy {
 
 /// A reply that is about more than its client.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(in crate::front::resp) enum Heard {
+pub(super) enum Heard {
     Info,
     Pause(Pause),
     /// Whether this request, about other clients, may be carried out.
     Leave(Local, Bytes),
 }
 
-impl Connection {
+impl Session {
     /// Takes a pin that is left over, if there is one.
     pub(super) fn take_spare_pin(&mut self) -> bool {
-        let key = self.session.key.clone();
-        let Some(stream) = self.front.lanes.spare_pin(&key) else {
+        let key = self.client.key.clone();
+        let Some(stream) = self.sessions.lanes.spare_pin(&key) else {
             return false;
         };
-        self.session.entry.set_upstream_id(stream.upstream_id);
+        self.client.entry.set_upstream_id(stream.upstream_id);
         self.pinned = Some(Pinned::new(stream, key, self.steward.clone()));
         true
     }
 
     /// Starts to get a pin for the command at hand, which may block.
     pub(super) fn get_pin(&mut self, blocks: bool) {
-        let key = self.session.key.clone();
+        let key = self.client.key.clone();
         let opening = match blocks {
-            true => self.front.lanes.pin_in_turn(key.clone()),
-            false => self.front.lanes.pin(key.clone()),
+            true => self.sessions.lanes.pin_in_turn(key.clone()),
+            false => self.sessions.lanes.pin(key.clone()),
         };
         self.busy = Some(Box::new(Busy::Pin(key, opening)));
     }
 
     /// Starts to prove who the client is.
-    pub(in crate::front::resp) fn prove(&mut self, key: LaneKey, login: Login) {
-        let opening = Box::pin(self.front.lanes.clone().prove(key.clone()));
+    pub(super) fn prove(&mut self, key: LaneKey, login: Login) {
+        let opening = Box::pin(self.sessions.lanes.clone().prove(key.clone()));
         self.busy = Some(Box::new(Busy::Login(key, opening, login)));
     }
 
     /// Sends the credentials along the client's pin.
-    pub(in crate::front::resp) fn ask_to_log_in(&mut self, login: &Login) {
+    pub(super) fn ask_to_log_in(&mut self, login: &Login) {
         let words: &[&[u8]] = match (&*login.identity, &login.hello) {
             (Credentials::None, _) => return,
             (Credentials::User(user, password), Some(hello)) => {
@@ -115,11 +115,11 @@ impl Connection {
             Busy::Admission(asked) => self.poll_admission(asked, cx),
             Busy::Pin(key, opening) => opening.poll(cx).map(|outcome| match outcome {
                 Ok(stream) => {
-                    self.session.entry.set_upstream_id(stream.upstream_id);
+                    self.client.entry.set_upstream_id(stream.upstream_id);
                     self.pinned = Some(Pinned::new(stream, key.clone(), self.steward.clone()));
                 }
                 // The command at hand, if there is one, asks again.
-                Err(_) if self.session.entry.is_pin_wanted() => self.session.entry.refuse_pin(),
+                Err(_) if self.client.entry.is_pin_wanted() => self.client.entry.refuse_pin(),
                 Err(why) => self.refused = Some(why.text()),
             }),
             Busy::Login(key, opening, login) => {
@@ -131,7 +131,7 @@ impl Connection {
             }),
             Busy::Select(db, lane) => lane.poll_ready(cx).map(|outcome| match outcome {
                 Ok(_) => {
-                    self.session.select(*db);
+                    self.client.select(*db);
                     self.forget_lanes();
                     self.say(&simple("OK"));
                 }
@@ -141,9 +141,9 @@ impl Connection {
                 // What came since the last look.
                 if let Some((mut bytes, whole)) = self.mailbox.take() {
                     self.replies.came(NodeId::FIRST, &mut bytes, whole, reply);
-                    self.front.buffers.give_output(bytes);
+                    self.sessions.buffers.give_output(bytes);
                 }
-                match self.is_answered() {
+                match self.mailbox.waiting() == 0 {
                     true => {
                         self.has_seen_redis();
                         self.heard(heard, reply);
@@ -205,14 +205,14 @@ impl Connection {
         let stream = match outcome {
             Ok(stream) => stream,
             Err(NoPin::Open(OpenError::Refused(Step::Select, _))) => {
-                let key = self.session.key.clone();
-                let opening = self.front.lanes.pin(key.clone());
+                let key = self.client.key.clone();
+                let opening = self.sessions.lanes.pin(key.clone());
                 self.busy = Some(Box::new(Busy::Change(key, opening, login.clone())));
                 return;
             }
             Err(why) => return self.say(&error(why.text())),
         };
-        self.session.log_in(login.identity.clone(), login.user.clone());
+        self.client.log_in(login.identity.clone(), login.user.clone());
         self.forget_lanes();
         // What this client read as another user came by another link.
         self.has_seen_redis();
@@ -220,24 +220,24 @@ impl Connection {
             Some(hello) => self.greeted(&stream.facts, hello),
             None => self.say(&simple("OK")),
         }
-        self.front.lanes.unpin(key, stream);
+        self.sessions.lanes.unpin(key, stream);
     }
 
     /// Logs in where the client's database is selected already. From then on it lives there, for no other connection has
     /// both.
     fn change(&mut self, key: &LaneKey, stream: PinStream, login: &Login) {
-        self.session.entry.set_upstream_id(stream.upstream_id);
+        self.client.entry.set_upstream_id(stream.upstream_id);
         self.pinned = Some(Pinned::new(stream, key.clone(), self.steward.clone()));
         self.ask_to_log_in(login);
         self.busy = Some(Box::new(Busy::PinnedLogin(login.clone(), Stay::Always)));
     }
 
     /// Redis has taken the credentials on the client's own connection.
-    pub(in crate::front::resp) fn logged_in_pinned(&mut self, login: &Login, stay: Stay) {
+    pub(super) fn logged_in_pinned(&mut self, login: &Login, stay: Stay) {
         if stay == Stay::Always {
             self.keep_pin();
         }
-        self.session.log_in(login.identity.clone(), login.user.clone());
+        self.client.log_in(login.identity.clone(), login.user.clone());
         match &login.hello {
             Some(hello) => self.greet_pinned(hello),
             None => {
@@ -247,7 +247,7 @@ impl Connection {
         }
     }
 
-    pub(in crate::front::resp) fn greet_pinned(&mut self, hello: &HelloOptions) {
+    pub(super) fn greet_pinned(&mut self, hello: &HelloOptions) {
         if let Some(facts) = self.pinned.as_ref().map(|pinned| pinned.stream.facts.clone()) {
             self.greeted(&facts, hello);
         }
@@ -258,7 +258,7 @@ impl Connection {
     fn follow_session(&mut self) {
         self.forget_lanes();
         if let Some(pinned) = self.pinned.as_mut() {
-            pinned.key = self.session.key.clone();
+            pinned.key = self.client.key.clone();
         }
     }
 
@@ -269,12 +269,12 @@ impl Connection {
             Err(text) => return self.say(&error(text.clone())),
         };
         if let Some(name) = &hello.name {
-            self.session.rename(name.clone());
+            self.client.rename(name.clone());
         }
-        if hello.protocol != self.session.key.protocol {
-            self.session.speak(hello.protocol);
+        if hello.protocol != self.client.key.protocol {
+            self.client.speak(hello.protocol);
             self.forget_lanes();
         }
-        self.say(&hello_reply(pairs, hello.protocol, self.session.entry.id));
+        self.say(&hello_reply(pairs, hello.protocol, self.client.entry.id));
     }
 }

@@ -6,16 +6,16 @@ use bytes::BytesMut;
 use command::Read;
 use resp::{Arguments, encode_command};
 
-use super::Connection;
+use super::Session;
+use super::answers::accepts;
 use super::parts::{keys, question};
 use super::reads::{Pending, State};
+use super::rights::UserRights;
 use crate::clock::now_ns;
-use crate::front::resp::answers::accepts;
-use crate::front::resp::rights::UserRights;
 use crate::lanes::{Pace, Request};
 use crate::readthrough::{Question, ReadThrough};
 
-impl Connection {
+impl Session {
     /// Whether what others have brought would answer a read.
     pub(super) fn is_told(
         &self,
@@ -24,8 +24,8 @@ impl Connection {
         arguments: Arguments<'_>,
         now_ns: u64,
     ) -> bool {
-        let mut words = self.front.words.borrow_mut();
-        let question = question(read, arguments, self.session.key.protocol, accepts(read), &mut words);
+        let mut words = self.sessions.words.borrow_mut();
+        let question = question(read, arguments, self.client.key.protocol, accepts(read), &mut words);
         let known = reader.knows(question, now_ns);
         known.is_some_and(|entry| entry.view().question != question.words)
     }
@@ -38,7 +38,7 @@ impl Connection {
 
     /// What is known of its user's rights.
     pub(super) fn rights(&mut self) -> &UserRights {
-        let (front, session) = (&self.front, &self.session);
+        let (front, session) = (&self.sessions, &self.client);
         self.rights.get_or_insert_with(|| front.rights.of(&session.key.identity))
     }
 

@@ -1,0 +1,230 @@
+//! What the loop of a client serves by RESP: requests where they lie, replies as they come, and how long it is waited for.
+
+use std::rc::Rc;
+use std::task::Context;
+
+use resp::{Parsed, RequestParser};
+use tokio::net::TcpStream;
+use tokio::task::spawn_local;
+
+use super::RespFront;
+use crate::buffer_pool::BufferPool;
+use crate::clock::now_ns;
+use crate::front::client::{Client, Dialect, Drain, Ending, Input, Next, Stream, linger};
+use crate::session::{Output, READ_AHEAD, Session, SessionEnd, Untaken};
+
+/// Clients of a worker that are waited for although they have no place any more.
+const FAREWELLS: usize = 64;
+
+/// Serves one client until either side ends it.
+pub(crate) async fn serve(stream: TcpStream, front: Rc<RespFront>) {
+    let (Ok(address), Ok(local_address)) = (stream.peer_addr(), stream.local_addr()) else {
+        return;
+    };
+    let session = front.sessions.enter(address, local_address, front.settings.admin.allows(address.ip()));
+    let mut client = Client::new(stream, RespDialect::new(front.clone(), session));
+    if client.serve().await != Ending::Answered {
+        return;
+    }
+    // It has left, as it would have in Redis: its place is free.
+    let mut stream = client.into_stream();
+    let farewell = Box::pin(async move { linger(&mut stream).await });
+    if front.farewells.get() >= FAREWELLS || front.drain.since_ns().is_some() {
+        return farewell.await;
+    }
+    front.farewells.set(front.farewells.get() + 1);
+    spawn_local(async move {
+        farewell.await;
+        front.farewells.set(front.farewells.get() - 1);
+    });
+}
+
+/// RESP, as one client speaks it.
+struct RespDialect {
+    front: Rc<RespFront>,
+    parser: RequestParser,
+    session: Session,
+    /// When it last sent something, or was given what it waited for.
+    active_ns: u64,
+    was_owed: bool,
+}
+
+impl From<SessionEnd> for Ending {
+    fn from(end: SessionEnd) -> Self {
+        match end {
+            SessionEnd::Gone => Ending::Gone,
+            SessionEnd::Answered => Ending::Answered,
+            SessionEnd::Full => Ending::Stuck,
+        }
+    }
+}
+
+fn untaken(input: &mut Input) -> Untaken<'_> {
+    Untaken { bytes: &mut input.bytes, is_last: input.is_last }
+}
+
+impl Dialect for RespDialect {
+    fn buffers(&self) -> &BufferPool {
+        &self.front.sessions.buffers
+    }
+
+    fn drain(&self) -> &Drain {
+        &self.front.drain
+    }
+
+    fn write_timeout_ns(&self) -> u64 {
+        self.front.settings.write_timeout_ns
+    }
+
+    fn is_crowded(&self) -> bool {
+        self.front.sessions.readers.is_crowded()
+    }
+
+    fn output(&mut self) -> &mut Output {
+        self.session.output()
+    }
+
+    fn start(&mut self, cx: &mut Context<'_>) {
+        self.session.start(cx);
+    }
+
+    fn collect(&mut self) -> Option<Ending> {
+        self.session.collect().map(Ending::from)
+    }
+
+    fn is_last_output(&self) -> bool {
+        self.session.is_last_output()
+    }
+
+    fn written(&mut self, _was_blocked: bool) {
+        self.session.written();
+    }
+
+    fn held_up(&mut self, cx: &mut Context<'_>) -> Option<Ending> {
+        self.session.held_up(cx).map(Ending::from)
+    }
+
+    fn poll_answers(&mut self, input: &mut Input, cx: &mut Context<'_>) -> Result<bool, Ending> {
+        Ok(self.session.go_on(untaken(input), cx)?)
+    }
+
+    fn arrived(&mut self, now_ns: u64) {
+        self.active_ns = now_ns;
+        self.session.arrived(now_ns);
+    }
+
+    fn takes_requests(&mut self) -> bool {
+        if self.session.must_wait() {
+            return false;
+        }
+        self.session.looks_again(now_ns());
+        true
+    }
+
+    fn requests(&mut self, bytes: &[u8], cx: &mut Context<'_>) -> usize {
+        let mut used = 0;
+        while used < bytes.len() && !self.session.must_wait() {
+            match self.request(&bytes[used..], cx) {
+                Some(count) => used += count,
+                None => break,
+            }
+        }
+        used
+    }
+
+    fn next(&mut self, input: &mut Input) -> Next {
+        if input.is_used_up() && self.session.is_open() {
+            return Next::Read;
+        }
+        if let Some(end) = self.session.ended(input.is_last) {
+            return Next::End(end.into());
+        }
+        if !self.session.output().is_empty() {
+            return Next::Again;
+        }
+        let ahead = input.bytes.len() >= self.read_limit();
+        if !input.is_last && ahead && self.session.leave_to_redis(&mut input.bytes) {
+            return Next::Again;
+        }
+        if input.is_last || ahead || self.session.is_ending() { Next::Wait } else { Next::Read }
+    }
+
+    fn due(&mut self, _stream: &Stream, _input: &Input, cx: &mut Context<'_>) -> Result<u64, Ending> {
+        self.session.sleeps(cx);
+        let owed = self.session.owes();
+        if std::mem::replace(&mut self.was_owed, owed) && !owed {
+            // It was not idle while it waited.
+            self.active_ns = now_ns();
+        }
+        if self.front.drain.since_ns().is_some() && (!owed || self.session.is_blocked()) {
+            return Err(Ending::Answered);
+        }
+        Ok(match self.session.is_idle() {
+            true => self.active_ns.saturating_add(self.front.settings.idle_timeout_ns),
+            false => u64::MAX,
+        })
+    }
+
+    fn overdue(&mut self, _stream: &Stream) -> Option<Ending> {
+        Some(Ending::Answered)
+    }
+}
+
+impl RespDialect {
+    fn new(front: Rc<RespFront>, session: Session) -> Self {
+        let parser = RequestParser::new(front.settings.session.limits);
+        RespDialect { front, parser, session, active_ns: now_ns(), was_owed: false }
+    }
+
+    /// Takes up what `bytes` begin with; how many of them that used, which may be none. `None` if they must wait.
+    fn request(&mut self, bytes: &[u8], cx: &mut Context<'_>) -> Option<usize> {
+        let RespDialect { parser, session, .. } = self;
+        if session.is_unparsed() {
+            return session.pass_unparsed(bytes);
+        }
+        parser.set_auth_required(!session.is_admitted());
+        match parser.parse(bytes) {
+            Ok(Parsed::Request { len, form }) => {
+                session.command(&bytes[..len], form, parser.arguments(bytes), cx).then_some(len)
+            }
+            Ok(Parsed::Nothing { len }) => session.nothing().then_some(len),
+            Ok(Parsed::Part { len, last, .. }) => {
+                session.part(&bytes[..len], last);
+                Some(len)
+            }
+            Ok(Parsed::Partial { .. }) => self.half(bytes),
+            Err(error) => {
+                if error.is_unauthenticated() && !session.is_admitted() {
+                    // Whether it is too large is known once it is known whether its client must log in.
+                    *parser = RequestParser::new(self.front.settings.session.limits);
+                    if !session.is_too_large() {
+                        return Some(0);
+                    }
+                }
+                session.breaks(error);
+                Some(0)
+            }
+        }
+    }
+
+    /// The beginning of a request. A big one is passed on from here, as it comes.
+    fn half(&mut self, bytes: &[u8]) -> Option<usize> {
+        let RespDialect { front, parser, session, .. } = self;
+        let announced = parser.open_bulk().map_or(0, |bulk| bulk.announced);
+        let big = bytes.len().max(announced) >= front.settings.session.big_request_bytes;
+        if big && !session.is_uploading() && session.may_stream(parser.arguments(bytes)) && parser.stream() {
+            session.start_upload(parser.arguments(bytes));
+            return Some(0);
+        }
+        // Redis closes without a word, too.
+        if bytes.len() >= front.settings.query_buffer_bytes {
+            session.end();
+        }
+        None
+    }
+
+    /// Bytes that may be held unread. Half a request may be as long as it takes to understand it.
+    fn read_limit(&self) -> usize {
+        if self.session.is_answered() { self.front.settings.query_buffer_bytes } else { READ_AHEAD }
+    }
+}

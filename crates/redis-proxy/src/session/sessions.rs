@@ -1,0 +1,218 @@
+//! What all sessions of one worker share, and what is done for them all.
+
+use std::cell::{Cell, RefCell};
+use std::hash::RandomState;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use command::{Commands, Key};
+use resp::{Frame, RequestLimits};
+use tokio::task::spawn_local;
+use tokio::time::sleep;
+
+use super::Session;
+use super::changes::may_change;
+use super::pause::Paused;
+use super::recall::Recall;
+use super::registry::Registry;
+use super::rights::Rights;
+use super::steward::Effects;
+use crate::buffer_pool::BufferPool;
+use crate::clock::{nanos, now_ns};
+use crate::config::{Mode, Settings};
+use crate::lanes::{Bounds, Credentials, Identity, LaneSettings, Lanes, Password};
+use crate::readthrough::Readers;
+use crate::stats::LaneStats;
+
+/// Between two looks at what commands there are.
+const LEARNING_PAUSE: Duration = Duration::from_secs(1);
+/// The same where the proxy's user may not ask.
+const DENIED_PAUSE: Duration = Duration::from_secs(600);
+
+/// Replies are made from memory only while less than this is unsent, whatever OUTPUT_BUFFER_BYTES is.
+const UNSENT_MAX: usize = 256 * 1024;
+
+/// The settings of sessions, in the types that they want.
+#[derive(Clone, Debug)]
+pub(crate) struct SessionSettings {
+    pub(crate) limits: RequestLimits,
+    /// A request above this is streamed to Redis on a connection of its own.
+    pub(crate) big_request_bytes: usize,
+    /// Whether reads are answered from the cache.
+    pub(crate) cache: bool,
+    /// What hits promise, as the operator calls it.
+    pub(crate) coherence: &'static str,
+    /// How long a right is believed in that Redis has shown.
+    pub(crate) rights_life_ns: u64,
+    /// Commands of one client on their way.
+    pub(crate) pipeline: usize,
+    pub(crate) output_bytes: usize,
+    pub(crate) output_limit_bytes: usize,
+    /// Who clients are before they log in, and the user's name for CLIENT LIST.
+    pub(crate) login: Credentials,
+    /// Whether they are the proxy's user, which needs no proof.
+    pub(crate) as_proxy: bool,
+    pub(crate) user: Bytes,
+    pub(crate) lanes: LaneSettings,
+}
+
+impl SessionSettings {
+    pub(crate) fn new(settings: &Settings) -> Self {
+        let redis = &settings.redis;
+        let user = redis.username.as_ref().filter(|_| settings.resp_as_proxy).cloned();
+        let password = redis.password.as_ref().filter(|_| settings.resp_as_proxy);
+        let password = password.map(|secret| Password(Bytes::copy_from_slice(secret.expose().as_bytes())));
+        let login = match (user.clone(), password) {
+            (Some(user), Some(password)) => Credentials::User(user.into(), password),
+            (None, Some(password)) => Credentials::Password(password),
+            (_, None) => Credentials::None,
+        };
+        SessionSettings {
+            limits: RequestLimits {
+                max_arguments: settings.resp_max_arguments,
+                max_bulk_bytes: settings.resp_max_bulk_bytes,
+            },
+            big_request_bytes: settings.resp_big_request_bytes,
+            cache: settings.resp_coherence.is_some(),
+            coherence: settings.resp_coherence.map_or("off", Mode::name),
+            rights_life_ns: nanos(settings.global_expiry),
+            pipeline: settings.resp_pipeline,
+            output_bytes: settings.output_buffer_bytes.min(UNSENT_MAX),
+            output_limit_bytes: settings.resp_output_limit_bytes,
+            login,
+            as_proxy: settings.resp_as_proxy,
+            user: user.map_or(Bytes::from_static(b"default"), Bytes::from),
+            lanes: LaneSettings {
+                as_proxy: settings.resp_as_proxy,
+                in_flight: settings.resp_lane_inflight,
+                journal_bytes: settings.resp_lane_bytes,
+                timeout: settings.resp_lane_timeout,
+                idle: settings.resp_lane_idle,
+            },
+        }
+    }
+}
+
+/// What all sessions of one worker share. Lives on that worker's thread.
+pub(crate) struct Sessions {
+    pub(super) lanes: Rc<Lanes>,
+    pub(super) bounds: Bounds,
+    /// Who clients are before they log in.
+    pub(super) identity: Identity,
+    pub(crate) settings: SessionSettings,
+    pub(crate) registry: Arc<Registry>,
+    pub(crate) buffers: Rc<BufferPool>,
+    pub(crate) stats: Arc<LaneStats>,
+    pub(super) recall: Recall,
+    pub(super) commands: RefCell<Commands>,
+    /// Whether Redis has said what commands it has.
+    pub(super) is_live: Cell<bool>,
+    pub(super) rights: Rights,
+    pub(super) effects: Rc<Effects>,
+    /// The ways to what is cached.
+    pub(crate) readers: Readers,
+    /// Room for the words of a question, and for the keys of a write.
+    pub(super) words: RefCell<BytesMut>,
+    pub(super) keys: RefCell<Vec<Key>>,
+    /// For keys that a connection waits for.
+    pub(super) hasher: RandomState,
+}
+
+impl Sessions {
+    pub(crate) fn new(
+        lanes: Rc<Lanes>,
+        bounds: Bounds,
+        settings: SessionSettings,
+        registry: Arc<Registry>,
+        buffers: Rc<BufferPool>,
+        stats: Arc<LaneStats>,
+        readers: Readers,
+    ) -> Rc<Self> {
+        let effects = Effects::new(readers.own().clone(), lanes.clone(), registry.rights_changed.clone());
+        let identity = Rc::new(settings.login.clone());
+        let (commands, is_live) = (RefCell::new(Commands::built_in()), Cell::new(false));
+        Rc::new(Sessions {
+            lanes,
+            bounds,
+            identity,
+            rights: Rights::new(registry.clone(), settings.rights_life_ns),
+            effects,
+            settings,
+            registry,
+            buffers,
+            stats,
+            recall: Recall::default(),
+            commands,
+            is_live,
+            readers,
+            words: RefCell::default(),
+            keys: RefCell::default(),
+            hasher: RandomState::new(),
+        })
+    }
+
+    /// A client has come, from an address to one of ours. It is on the register until its session goes.
+    pub(crate) fn enter(self: &Rc<Self>, from: SocketAddr, to: SocketAddr, is_admin: bool) -> Session {
+        let entry = self.registry.enter(from, to, self.settings.user.clone());
+        Session::new(self.clone(), entry, is_admin)
+    }
+
+    /// Keeps the table of commands that of the Redis at hand. Never ends.
+    pub(crate) async fn learn(&self) {
+        loop {
+            let Some(reply) = self.lanes.commands().await else {
+                continue;
+            };
+            let mut commands = self.commands.borrow().clone();
+            if commands.merge(&reply).is_ok() {
+                self.commands.replace(commands);
+                self.is_live.set(true);
+            }
+            // Redis keeps a log of what a user may not.
+            let is_denied = matches!(&reply, Frame::Error(text) if text.starts_with(b"NOPERM"));
+            sleep(if is_denied { DENIED_PAUSE } else { LEARNING_PAUSE }).await;
+        }
+    }
+
+    /// Gives back what is cached for those who have gone. Never ends.
+    pub(crate) async fn tend_readers(&self) {
+        let idle = self.settings.lanes.idle;
+        let mut called_ns = 0;
+        loop {
+            self.readers.beat().await;
+            let now_ns = now_ns();
+            self.readers.let_go(now_ns, nanos(idle));
+            // Each wakes all who have a way, so they are few.
+            if self.readers.links_follow_reads() && now_ns.saturating_sub(called_ns) >= nanos(idle) / 4 {
+                called_ns = now_ns;
+                self.recall.call();
+            }
+        }
+    }
+
+    /// Whether bytes that go through a tunnel may change anything.
+    pub(super) fn may_change(&self, bytes: &[u8]) -> bool {
+        may_change(&self.commands.borrow(), self.settings.limits, bytes)
+    }
+
+    /// Whether Redis lets clients wait, as far as it was asked to through this proxy.
+    #[inline]
+    pub(super) fn is_paused(self: &Rc<Self>) -> bool {
+        match self.registry.pauses.now() {
+            Paused::No => false,
+            Paused::Yes => true,
+            Paused::Ask => {
+                let (sessions, number) = (self.clone(), self.registry.pauses.number());
+                spawn_local(async move {
+                    if !sessions.lanes.would_wait().await {
+                        sessions.registry.pauses.denied(number);
+                    }
+                });
+                true
+            }
+        }
+    }
+}
