@@ -40,7 +40,7 @@ pub use endpoint::{Address, Endpoint, Secret, Tls};
 pub use handshake::is_about_credentials;
 pub use hello::{Hello, sent_elsewhere};
 pub use proven::Proven;
-pub use queue::{ConnectionState, Unsent, Upstream, WeakUpstream};
+pub use queue::{ConnectionState, Sendable, Unsent, Upstream, WeakUpstream};
 pub use raw::{
     Credentials, Greeting, OpenError, Password, RawConnection, Step, ask_as_nobody, ask_once,
     open_as_ourselves, open_raw,

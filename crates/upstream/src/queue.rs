@@ -133,6 +133,15 @@ impl<T> Drop for Shared<T> {
     }
 }
 
+/// A command on its way out.
+#[derive(Clone, Copy)]
+pub enum Sendable<'a> {
+    /// Its name and arguments.
+    Arguments(&'a [&'a [u8]]),
+    /// The bytes of exactly one whole command, as [`resp::encode_command`] writes them; what else they were would come to Redis.
+    Encoded(&'a [u8]),
+}
+
 /// A handle to one connection; clones are the same connection. Usable from any thread.
 pub struct Upstream<T> {
     pub(crate) shared: Arc<Shared<T>>,
@@ -145,31 +154,27 @@ impl<T> Clone for Upstream<T> {
 }
 
 impl<T> Upstream<T> {
-    /// Queues one command; its reply comes to the sink with `ticket`. Never waits: one lock, one copy of the
+    /// Queues one command, by its arguments; its reply comes to the sink with `ticket`. Never waits: one lock, one copy of the
     /// arguments. Commands of one handle reach Redis in the order of the calls.
     ///
     /// # Errors
     /// [`Unsent`] while the connection is known to be down, or with [`Loss::Full`] at the limit of commands in
     /// flight. Asking while it is down brings the next attempt nearer.
     pub fn send(&self, arguments: &[&[u8]], ticket: T) -> Result<(), Unsent<T>> {
-        self.queue(None, arguments, ticket)
+        self.send_after(None, Sendable::Arguments(arguments), ticket)
     }
 
-    /// Queues two commands side by side: no other comes between them. Their replies come one after the other, the
-    /// first with `prelude.1`. They count as one in flight.
+    /// Queues a command, behind another if there is a `prelude`: side by side, no other comes between them. Their replies come one
+    /// after the other, the first with `prelude.1`. They count as one in flight.
     ///
     /// # Errors
     /// As [`send`](Upstream::send); the first ticket is dropped.
     pub fn send_after(
         &self,
-        prelude: (&[&[u8]], T),
-        arguments: &[&[u8]],
+        prelude: Option<(&[&[u8]], T)>,
+        command: Sendable<'_>,
         ticket: T,
     ) -> Result<(), Unsent<T>> {
-        self.queue(Some(prelude), arguments, ticket)
-    }
-
-    fn queue(&self, prelude: Option<(&[&[u8]], T)>, arguments: &[&[u8]], ticket: T) -> Result<(), Unsent<T>> {
         let mut queue = self.shared.queue.lock();
         if let ConnectionState::Down(loss) = &queue.state {
             let loss = loss.clone();
@@ -185,7 +190,10 @@ impl<T> Upstream<T> {
             resp::encode_command(&mut queue.out, arguments);
             queue.slots.push_back(Outstanding { awaited: Awaited::Prelude(ticket), sent });
         }
-        resp::encode_command(&mut queue.out, arguments);
+        match command {
+            Sendable::Arguments(arguments) => resp::encode_command(&mut queue.out, arguments),
+            Sendable::Encoded(bytes) => queue.out.extend_from_slice(bytes),
+        }
         queue.slots.push_back(Outstanding { awaited: Awaited::Reply(ticket), sent });
         let driver = queue.driver.take();
         drop(queue);

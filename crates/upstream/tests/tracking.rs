@@ -9,7 +9,7 @@ use std::thread;
 use resp::Frame;
 use support::{Link, Told, bulk, endpoint, run};
 use testkit::{Action, RedisServer, Reply, ScriptedRedis, ScriptedRedisBuilder, wait_until};
-use upstream::{Backend, Endpoint, Hello, Loss, Secret, Tracking};
+use upstream::{Backend, Endpoint, Hello, Loss, Secret, Sendable, Tracking};
 
 /// Of a Redis 7.0, whose fields do not expire.
 const ON: Tracking = Tracking::On { fields_expire: false };
@@ -260,7 +260,11 @@ fn a_pair_is_adjacent_whoever_else_sends() {
                         let key = ticket.to_string();
                         let prelude: &[&[u8]] = &[b"PING", key.as_bytes()];
                         upstream
-                            .send_after((prelude, ticket), &[b"GET", key.as_bytes()], ticket + 1)
+                            .send_after(
+                                Some((prelude, ticket)),
+                                Sendable::Arguments(&[b"GET", key.as_bytes()]),
+                                ticket + 1,
+                            )
                             .unwrap();
                     }
                 });
@@ -288,7 +292,9 @@ fn a_pair_counts_once_in_flight_and_gives_its_place_back() {
         let mut link = Link::start(&Backend::new(endpoint(redis.address()), 2));
         assert!(matches!(link.next().await, Told::Connected(_)));
         let upstream = link.upstream.clone();
-        let pair = |ticket| upstream.send_after((&[b"PING"], ticket), &[b"GET", b"k"], ticket + 1);
+        let pair = |ticket| {
+            upstream.send_after(Some((&[b"PING"], ticket)), Sendable::Arguments(&[b"GET", b"k"]), ticket + 1)
+        };
         for round in 0..3 {
             assert!(pair(1).is_ok() && pair(3).is_ok(), "round {round}");
             let unsent = pair(5).unwrap_err();
@@ -313,8 +319,10 @@ fn a_pair_is_lost_together_and_its_place_given_back() {
         let mut link = Link::start(&backend);
         assert!(matches!(link.next().await, Told::Connected(_)));
         for _ in 0..4 {
-            link.upstream.send_after((&[b"PING"], 1), &[b"GET", b"fatal"], 2).unwrap();
-            link.upstream.send_after((&[b"PING"], 3), &[b"GET", b"k"], 4).unwrap();
+            link.upstream
+                .send_after(Some((&[b"PING"], 1)), Sendable::Arguments(&[b"GET", b"fatal"]), 2)
+                .unwrap();
+            link.upstream.send_after(Some((&[b"PING"], 3)), Sendable::Arguments(&[b"GET", b"k"]), 4).unwrap();
             assert_eq!(link.next().await, Told::Reply(1, Frame::Simple("PONG".into())));
             assert!(matches!(link.next().await, Told::Disconnected(_)));
             for ticket in [2, 3, 4] {

@@ -10,19 +10,18 @@ pub(crate) type Accepts = fn(&Entry) -> bool;
 #[derive(Clone, Copy)]
 pub(crate) struct Question<'a> {
     pub(crate) key: &'a [u8],
-    /// As [`Words`] writes them; empty for the key's value.
-    pub(crate) words: &'a [u8],
+    pub(crate) words: Words<'a>,
     pub(crate) accepts: Accepts,
 }
 
 impl<'a> Question<'a> {
     /// For the key's value.
     pub(crate) fn value(key: &'a [u8]) -> Self {
-        Question { key, words: b"", accepts: |_| false }
+        Question { key, words: Words::VALUE, accepts: |_| false }
     }
 
     pub(super) fn view(&self, partition: Partition) -> View<'a> {
-        View { partition, question: self.words }
+        View { partition, question: self.words.0 }
     }
 }
 
@@ -37,21 +36,31 @@ pub(crate) enum Kind {
     Time,
 }
 
-/// The words of a question: in which protocol its reply is to be kept, its kind, and the command.
-pub(crate) struct Words;
+/// The words of a question, as they are cached with its answer: in which protocol the reply is kept, what it depends on, and
+/// the command, encoded as it goes to Redis. A view over these bytes; those of the key's value have none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Words<'a>(&'a [u8]);
 
-/// A command that reads a whole hash, as its words go on behind protocol and kind.
+/// How a command that reads a whole hash begins.
 const WHOLE_HASH: &[u8] = b"*2\r\n$7\r\nHGETALL\r\n";
 
-impl Words {
+impl<'a> Words<'a> {
+    /// Those of the key's value.
+    pub(crate) const VALUE: Words<'static> = Words(b"");
+
+    /// Those that an answer was cached or is fetched with.
+    pub(crate) fn of(view: View<'a>) -> Self {
+        Words(view.question)
+    }
+
     /// Writes the words of a command into `out`, in place of what is there. Its name is written in capitals, so that one
     /// question has one form.
-    pub(crate) fn write<'a>(
-        out: &mut bytes::BytesMut,
+    pub(crate) fn write(
+        out: &'a mut bytes::BytesMut,
         protocol: Protocol,
         kind: Kind,
-        arguments: impl Iterator<Item = &'a [u8]>,
-    ) {
+        arguments: &[&[u8]],
+    ) -> Self {
         out.clear();
         let version = if protocol == Protocol::Resp3 { b'3' } else { b'2' };
         let kind = match kind {
@@ -60,33 +69,38 @@ impl Words {
             Kind::Time => b't',
         };
         out.extend_from_slice(&[version, kind]);
-        let arguments: Vec<&[u8]> = arguments.collect();
-        encode_command(out, &arguments);
+        encode_command(out, arguments);
         let name = arguments.first().map_or(0, |name| name.len());
         let start = 2 + "*".len() + digits(arguments.len()) + "\r\n$".len() + digits(name) + "\r\n".len();
         out[start..start + name].make_ascii_uppercase();
+        Words(out)
     }
 
-    /// Whether an entry is the reply to HGETALL.
-    pub(crate) fn is_whole_hash(entry: &Entry) -> bool {
-        entry.view().question.get(2..).is_some_and(|command| command.starts_with(WHOLE_HASH))
+    pub(crate) fn is_value(self) -> bool {
+        self.0.is_empty()
     }
 
-    /// Whether an entry is the reply to a question of the kind [`Kind::Time`].
-    pub(crate) fn is_of_time(entry: &Entry) -> bool {
-        entry.view().question.get(1) == Some(&b't')
+    /// Whether the reply is that to HGETALL.
+    pub(crate) fn is_whole_hash(self) -> bool {
+        self.command().is_some_and(|command| command.starts_with(WHOLE_HASH))
     }
 
-    /// The protocol that its reply is kept in, its kind, and the encoded command.
-    pub(super) fn read(words: &[u8]) -> Option<(Protocol, Kind, &[u8])> {
-        let [version, kind, command @ ..] = words else { return None };
-        let protocol = if *version == b'3' { Protocol::Resp3 } else { Protocol::Resp2 };
-        let kind = match kind {
-            b'h' => Kind::Hash,
-            b't' => Kind::Time,
+    /// The protocol that the reply is kept in; a value is the same in both.
+    pub(super) fn protocol(self) -> Protocol {
+        if self.0.first() == Some(&b'3') { Protocol::Resp3 } else { Protocol::Resp2 }
+    }
+
+    pub(crate) fn kind(self) -> Kind {
+        match self.0.get(1) {
+            Some(b'h') => Kind::Hash,
+            Some(b't') => Kind::Time,
             _ => Kind::Plain,
-        };
-        Some((protocol, kind, command))
+        }
+    }
+
+    /// The command, as it goes to Redis; none for a value, which GET brings.
+    pub(super) fn command(self) -> Option<&'a [u8]> {
+        self.0.get(2..)
     }
 }
 
@@ -101,13 +115,20 @@ mod tests {
     #[test]
     fn words_tell_protocol_kind_and_command_and_have_one_form() {
         let mut out = bytes::BytesMut::new();
-        let arguments: [&[u8]; 3] = [b"hGet", b"key", b"field"];
-        Words::write(&mut out, Protocol::Resp2, Kind::Hash, arguments.into_iter());
+        let words = Words::write(&mut out, Protocol::Resp2, Kind::Hash, &[b"hGet", b"key", b"field"]);
         let command = &b"*3\r\n$4\r\nHGET\r\n$3\r\nkey\r\n$5\r\nfield\r\n"[..];
-        assert_eq!(Words::read(&out), Some((Protocol::Resp2, Kind::Hash, command)));
-        assert_eq!(Words::read(b""), None);
+        assert_eq!(
+            (words.protocol(), words.kind(), words.command()),
+            (Protocol::Resp2, Kind::Hash, Some(command))
+        );
+        assert_eq!((Words::VALUE.is_value(), Words::VALUE.command()), (true, None));
         let long = vec![&b"smismember"[..]; 12];
-        Words::write(&mut out, Protocol::Resp3, Kind::Plain, long.into_iter());
-        assert!(out.starts_with(b"3-*12\r\n$10\r\nSMISMEMBER\r\n$10\r\nsmis"));
+        let words = Words::write(&mut out, Protocol::Resp3, Kind::Plain, &long);
+        assert_eq!((words.is_value(), words.protocol()), (false, Protocol::Resp3));
+        assert!(
+            words
+                .command()
+                .is_some_and(|command| command.starts_with(b"*12\r\n$10\r\nSMISMEMBER\r\n$10\r\nsmis"))
+        );
     }
 }

@@ -73,7 +73,7 @@ impl Waiting {
     /// For the next proof on the key's link.
     pub(super) fn for_proof(again: Again, question: Question<'_>, partition: Partition) -> Self {
         let round = again.link.prove();
-        let (key, words) = (question.key.into(), question.words.into());
+        let (key, words) = (question.key.into(), question.view(partition).question.into());
         Waiting(State::Proof(Box::new(Proof { again, key, words, partition, round })))
     }
 }

@@ -11,7 +11,7 @@ use command::Read;
 use resp::{Arguments, Protocol};
 
 use super::words::number;
-use crate::readthrough::{Accepts, Entry, Words, time_left_ns};
+use crate::readthrough::{Accepts, Entry, Kind, Words, time_left_ns};
 
 /// Values above this are not copied into the output.
 pub(crate) const LARGE_VALUE: usize = 16 * 1024;
@@ -39,14 +39,17 @@ pub(crate) fn accepts(read: Read) -> Accepts {
         // Whatever came with a lease came with its key's deadline.
         Read::Ttl | Read::Pttl => |entry| entry.lease().is_some(),
         Read::Hget | Read::Hmget | Read::Hexists | Read::Hlen | Read::Hkeys | Read::Hvals | Read::Hstrlen => {
-            |entry| is_missing(entry) || Words::is_whole_hash(entry) && entry.value().len() <= HASH_MAX_BYTES
+            |entry| {
+                is_missing(entry)
+                    || Words::of(entry.view()).is_whole_hash() && entry.value().len() <= HASH_MAX_BYTES
+            }
         }
         _ => is_missing,
     }
 }
 
 fn is_value(entry: &Entry) -> bool {
-    entry.view().question.is_empty()
+    Words::of(entry.view()).is_value()
 }
 
 fn is_missing(entry: &Entry) -> bool {
@@ -70,7 +73,9 @@ pub(crate) fn write(
     let start = out.len();
     let written = match read {
         Read::Get | Read::Mget => return value(out, entry.value(), 0..entry.value().len()),
-        Read::Ttl | Read::Pttl if !Words::is_of_time(entry) => time_left(out, read, entry, now_ns),
+        Read::Ttl | Read::Pttl if Words::of(entry.view()).kind() != Kind::Time => {
+            time_left(out, read, entry, now_ns)
+        }
         Read::Getrange | Read::Substr if is_value(entry) => {
             match range(entry.value().len(), signed(arguments.get(2)), signed(arguments.get(3))) {
                 Some(part) => return value(out, entry.value(), part),
@@ -78,14 +83,14 @@ pub(crate) fn write(
             }
         }
         _ if is_value(entry) => of_value(out, read, arguments, entry.value()),
-        Read::Hmget if Words::is_whole_hash(entry) => {
+        Read::Hmget if Words::of(entry.view()).is_whole_hash() => {
             let Some(pairs) = pairs(entry.value()) else { return Said::Nothing };
             let values: HashMap<&[u8], &[u8]> = pairs.collect();
             return elements(out, arguments, (first, limit), |out, field| {
                 string(out, values.get(field).copied(), protocol);
             });
         }
-        _ if read != Read::Hgetall && Words::is_whole_hash(entry) => {
+        _ if read != Read::Hgetall && Words::of(entry.view()).is_whole_hash() => {
             of_hash(out, read, arguments, entry.value(), protocol)
         }
         _ => {

@@ -151,7 +151,8 @@ pub(super) fn question<'a>(
         read if read.is_of_hash() => Kind::Hash,
         _ => Kind::Plain,
     };
-    Words::write(words, protocol, kind, arguments.iter());
+    let arguments: Vec<&[u8]> = arguments.iter().collect();
+    let words = Words::write(words, protocol, kind, &arguments);
     Question { key, words, accepts }
 }
 

@@ -10,6 +10,8 @@ use std::hash::{BuildHasher, RandomState};
 use sync::Mutex;
 use sync::atomic::{AtomicBool, Ordering};
 
+use crate::readthrough::Words;
+
 /// Questions remembered; beyond, the one remembered for longest is forgotten.
 const MOST: usize = 1_024;
 
@@ -43,7 +45,7 @@ impl Large {
     }
 
     /// A question had a reply of so many bytes, or one that was above every limit.
-    pub(super) fn note(&self, key: &[u8], words: &[u8], bytes: Option<usize>, now_ns: u64) {
+    pub(super) fn note(&self, key: &[u8], words: Words<'_>, bytes: Option<usize>, now_ns: u64) {
         if bytes.is_some_and(|bytes| bytes <= self.bytes) {
             return;
         }
@@ -53,7 +55,7 @@ impl Large {
     }
 
     /// Whether this question goes past the link.
-    pub(super) fn has(&self, key: &[u8], words: &[u8], now_ns: u64) -> bool {
+    pub(super) fn has(&self, key: &[u8], words: Words<'_>, now_ns: u64) -> bool {
         if !self.is_any.load(Ordering::Relaxed) {
             return false;
         }
@@ -61,9 +63,9 @@ impl Large {
         self.known.lock().until_ns.get(&hash).is_some_and(|until_ns| *until_ns > now_ns)
     }
 
-    /// The protocol, which stands first in the words, makes no reply large.
-    fn hash(&self, key: &[u8], words: &[u8]) -> u64 {
-        self.hasher.hash_one((key, words.get(1..).unwrap_or_default()))
+    /// The protocol makes no reply large.
+    fn hash(&self, key: &[u8], words: Words<'_>) -> u64 {
+        self.hasher.hash_one((key, words.command()))
     }
 }
 
@@ -87,33 +89,43 @@ impl Known {
 
 #[cfg(test)]
 mod tests {
+    use resp::Protocol;
+
     use super::*;
+    use crate::readthrough::Kind;
 
     #[test]
     fn a_large_reply_is_remembered_for_its_key_and_question_until_its_time_is_over() {
         let large = Large::new(10, 100);
-        large.note(b"k", b"", Some(10), 0);
-        assert!(!large.has(b"k", b"", 0));
-        large.note(b"k", b"", Some(11), 5);
-        assert!(large.has(b"k", b"", 104) && !large.has(b"k", b"", 105));
-        large.note(b"l", b"2-LRANGE", None, 0);
-        assert!(large.has(b"l", b"3-LRANGE", 1), "whatever the protocol");
-        assert!(!large.has(b"l", b"2-LLEN", 1) && !large.has(b"m", b"2-LRANGE", 1));
+        large.note(b"k", Words::VALUE, Some(10), 0);
+        assert!(!large.has(b"k", Words::VALUE, 0));
+        large.note(b"k", Words::VALUE, Some(11), 5);
+        assert!(large.has(b"k", Words::VALUE, 104) && !large.has(b"k", Words::VALUE, 105));
+        let (mut lrange, mut lrange_in_3, mut llen) = Default::default();
+        let lrange = Words::write(&mut lrange, Protocol::Resp2, Kind::Plain, &[b"LRANGE", b"l"]);
+        let lrange_in_3 = Words::write(&mut lrange_in_3, Protocol::Resp3, Kind::Plain, &[b"LRANGE", b"l"]);
+        let llen = Words::write(&mut llen, Protocol::Resp2, Kind::Plain, &[b"LLEN", b"l"]);
+        large.note(b"l", lrange, None, 0);
+        assert!(large.has(b"l", lrange_in_3, 1), "whatever the protocol");
+        assert!(!large.has(b"l", llen, 1) && !large.has(b"m", lrange, 1));
     }
 
     #[test]
     fn the_oldest_of_too_many_is_forgotten() {
         let large = Large::new(0, 100);
         for number in 0..=MOST {
-            large.note(&number.to_be_bytes(), b"", None, 0);
+            large.note(&number.to_be_bytes(), Words::VALUE, None, 0);
         }
-        assert!(!large.has(&0_usize.to_be_bytes(), b"", 1) && large.has(&1_usize.to_be_bytes(), b"", 1));
+        assert!(
+            !large.has(&0_usize.to_be_bytes(), Words::VALUE, 1)
+                && large.has(&1_usize.to_be_bytes(), Words::VALUE, 1)
+        );
         let known = || large.known.lock().until_ns.len();
-        large.note(&1_usize.to_be_bytes(), b"", None, 1);
+        large.note(&1_usize.to_be_bytes(), Words::VALUE, None, 1);
         assert_eq!(known(), MOST, "one that is known makes no room");
-        large.note(b"later", b"", None, 100);
+        large.note(b"later", Words::VALUE, None, 100);
         assert_eq!(known(), 1, "what is over makes room");
-        large.note(b"later", b"", None, 200);
-        assert!(large.has(b"later", b"", 250), "it is known anew");
+        large.note(b"later", Words::VALUE, None, 200);
+        assert!(large.has(b"later", Words::VALUE, 250), "it is known anew");
     }
 }

@@ -29,12 +29,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use cache::{Entry, Fill, Held, Lease, Need};
 use mutant::Mutant;
-use resp::{RequestLimits, RequestParser};
 use siphasher::sip::SipHasher13;
 use sync::Mutex;
 use sync::atomic::{AtomicBool, AtomicUsize};
 use tokio::sync::{Notify, oneshot};
-use upstream::{Loss, Upstream};
+use upstream::{Loss, Sendable, Upstream};
 
 use self::barrier::Barrier;
 pub(super) use self::barrier::Round;
@@ -263,8 +262,8 @@ impl Link {
     }
 
     fn send_fill(&self, mut fill: Fill<Failure>, errand: Errand, stats: &WorkerStats, now_ns: u64) {
-        let (key, question) = (fill.key(), fill.view().question);
-        if self.large.has(key, question, now_ns) || self.denied.has(key, question, now_ns) {
+        let (key, words) = (fill.key(), Words::of(fill.view()));
+        if self.large.has(key, words, now_ns) || self.denied.has(key, words, now_ns) {
             self.ended(errand);
             return self.pass_by(fill, stats, now_ns);
         }
@@ -272,22 +271,18 @@ impl Link {
         let lease = self.lease.lock().clone();
         fill.stamp_sent(now_ns);
         // Borrowed from the fill that travels: one small copy, on the miss path only.
-        let (key, words): (Box<[u8]>, Box<[u8]>) = (fill.key().into(), fill.view().question.into());
-        let mut parser = RequestParser::new(RequestLimits::REDIS);
-        let asked = Words::read(&words).map(|(_, _, command)| {
-            let _ = parser.parse(command); // it is what `Words` has written
-            parser.arguments(command).iter().collect::<Vec<_>>()
-        });
-        let get: [&[u8]; 2] = [b"GET", &key];
-        let (pttl, get): (&[&[u8]], &[&[u8]]) = (&[b"PTTL", &key], asked.as_deref().unwrap_or(&get));
-        let get_ticket = LinkTicket::Get { fill, lease, errand };
-        let sent = if self.standing.is_refused() {
-            // It is not kept: nobody asks how long it might be.
-            self.upstream.send(get, get_ticket)
-        } else if mutant::is_on(Mutant::PttlAfterGet) {
-            self.upstream.send_after((get, get_ticket), pttl, LinkTicket::Deadline)
+        let key = Box::<[u8]>::from(fill.key());
+        let command = Words::of(fill.view()).command().map(Box::<[u8]>::from);
+        let (pttl, get): (&[&[u8]], &[&[u8]]) = (&[b"PTTL", &key], &[b"GET", &key]);
+        let asked = command.as_deref().map_or(Sendable::Arguments(get), Sendable::Encoded);
+        let ticket = LinkTicket::Get { fill, lease, errand };
+        let sent = if mutant::is_on(Mutant::PttlAfterGet) && command.is_none() {
+            self.upstream.send_after(Some((get, ticket)), Sendable::Arguments(pttl), LinkTicket::Deadline)
         } else {
-            self.upstream.send_after((pttl, LinkTicket::Deadline), get, get_ticket)
+            // What is not kept: nobody asks how long it might be.
+            let is_kept = !self.standing.is_refused();
+            let prelude = is_kept.then_some((pttl, LinkTicket::Deadline));
+            self.upstream.send_after(prelude, asked, ticket)
         };
         if let Err(unsent) = sent
             && let LinkTicket::Get { fill, errand, .. } = unsent.ticket
@@ -298,7 +293,7 @@ impl Link {
 
     /// Fetches past the link what was too large for it before. Its answer is not kept, so nothing has to prove it.
     fn pass_by(&self, fill: Fill<Failure>, stats: &WorkerStats, now_ns: u64) {
-        if fill.view().question.is_empty() {
+        if Words::of(fill.view()).is_value() {
             self.detour_wanted.notify_one();
             aging::send(&self.detour, stats, fill, false, now_ns);
         } else {
@@ -359,7 +354,7 @@ impl Link {
         let Some(lease) = entry.lease() else { return };
         if !lease.is_live() {
             self.refill(entry, stats, now_ns);
-        } else if entry.view().question.is_empty() && stats.one_hit_in(HITS_AN_AUDIT) {
+        } else if Words::of(entry.view()).is_value() && stats.one_hit_in(HITS_AN_AUDIT) {
             let ticket = LinkTicket::Audit { entry: entry.clone(), sent_ns: now_ns };
             // Not sent: another hit will be compared.
             let _ = self.upstream.send(&[b"GET", entry.key()], ticket);

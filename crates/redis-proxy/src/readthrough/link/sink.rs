@@ -170,9 +170,11 @@ impl LinkSink {
         link.ended(errand);
         // Of the PTTL in front of it, if there was one.
         let deadline = self.deadline.replace(Deadline::Unknown);
-        if let Some((protocol, kind, _)) = Words::read(fill.view().question) {
+        let words = Words::of(fill.view());
+        if !words.is_value() {
             let about = About { lease, deadline, errand };
-            return self.commit_reply(fill, about, frame, (protocol, kind), now_ns);
+            let kept_as = (words.protocol(), words.kind());
+            return self.commit_reply(fill, about, frame, kept_as, now_ns);
         }
         let (failure, doubt) = match Fetched::of(frame) {
             Fetched::Value(value) if !fill.has_room_for(value.len()) => {
@@ -183,7 +185,7 @@ impl LinkSink {
                 return Ok(());
             }
             Fetched::Value(value) => {
-                link.large.note(fill.key(), b"", Some(value.len()), now_ns);
+                link.large.note(fill.key(), Words::VALUE, Some(value.len()), now_ns);
                 let keep = self.keep(lease, sent_ns, deadline, false);
                 if mutant::is_on(Mutant::InsertInWaiter) {
                     sync::later(move || fill.found(&value, facts(&value), keep, now_ns));
@@ -236,7 +238,7 @@ impl LinkSink {
                 self.link.take_later(fill, errand, bytes);
             }
             Ok(reply) => {
-                let words = fill.view().question;
+                let words = Words::of(fill.view());
                 self.link.large.note(fill.key(), words, Some(reply.len()), now_ns);
                 let missing = deadline == Deadline::Missing;
                 let keep = match (kind, self.keep(lease, sent_ns, deadline, missing)) {
@@ -271,7 +273,7 @@ impl LinkSink {
             Failure::Redis(text) if text.starts_with("NOPERM ") => &self.link.denied,
             _ => return,
         };
-        past.note(fill.key(), fill.view().question, None, now_ns);
+        past.note(fill.key(), Words::of(fill.view()), None, now_ns);
     }
 
     fn beat(&self, frame: &Frame, sent_ns: u64) -> Result<(), Doubt> {
