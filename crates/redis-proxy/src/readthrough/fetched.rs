@@ -82,11 +82,16 @@ fn is_pair(frame: &Frame) -> bool {
 pub(super) fn pong(reply: &Frame) -> (Result<(), Failure>, Result<(), Doubt>) {
     match reply {
         Frame::Simple(_) => (Ok(()), Ok(())),
-        // It cannot save its data and takes no writes; reads are answered.
-        Frame::Error(text) if text.starts_with(b"MISCONF") => (Ok(()), Ok(())),
+        Frame::Error(text) if leaves_reads(text) => (Ok(()), Ok(())),
         Frame::Error(text) => (Err(Failure::from_reply(text)), Ok(())),
         _ => (Err(Failure::Garbled("not the type of a PING's reply".into())), Err(Doubt::WRONG_TYPE)),
     }
+}
+
+/// Whether a PING was refused for what keeps no read from its answer: the server cannot save and so takes no writes, or this
+/// user has no right to PING.
+fn leaves_reads(refusal: &[u8]) -> bool {
+    refusal.starts_with(b"MISCONF ") || refusal.starts_with(b"NOPERM ")
 }
 
 /// What is dear to compute and the same for every hit: once, at fill. BLAKE3 is unkeyed, so the ETag of a value

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use testkit::{Proxy, ProxyBuilder, RedisClient, RedisServer, Reply, Server, wait_until};
+use testkit::{HttpClient, Proxy, ProxyBuilder, RedisClient, RedisServer, Reply, Server, wait_until};
 
 use crate::support::{program, wait_in_force};
 
@@ -110,6 +110,29 @@ fn whichever_step_is_refused_it_is_not_seen_and_delivery_is_trusted() {
                 let flags = clients.split(' ').filter_map(|field| field.strip_prefix("flags="));
                 flags.clone().count() >= 3 && !flags.clone().any(|flags| flags.contains('x'))
             });
+        }
+    }
+}
+
+#[test]
+fn a_user_without_ping_has_all_that_is_promised() {
+    let redis = RedisServer::start();
+    let mut admin = redis.client();
+    admin.set("k", "one");
+    for mode in ["ttl", "tracking", "strict"] {
+        admin.command(&["ACL", "SETUSER", "some", "reset", "on", ">secret", "~*", "+@all", "-ping"]);
+        let url = format!("redis://some:secret@{}", redis.address());
+        let proxy = program().set("REDIS_URL", url).set("COHERENCE", mode).start();
+        if mode != "ttl" {
+            wait_in_force(&proxy);
+        }
+        let ready = || HttpClient::connect(proxy.admin_address()).get("/readyz");
+        wait_until(PATIENCE, "readiness", || ready().status == 200);
+        assert_eq!(proxy.get("/k").status, 200);
+        if mode != "ttl" {
+            // One that is told of changes.
+            admin.set("k", mode);
+            wait_until(PATIENCE, "the change", || proxy.get("/k").text() == mode);
         }
     }
 }
