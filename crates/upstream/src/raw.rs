@@ -143,10 +143,10 @@ pub async fn ask_once(endpoint: &Endpoint, question: &[&[u8]]) -> Result<Frame, 
 }
 
 /// Asks `questions` on a fresh connection of nobody's: not a word is said about who we are. As many answers as came before
-/// Redis closed it; a server that takes no further client says so unasked, and closes.
+/// Redis closed it.
 ///
 /// # Errors
-/// [`OpenError::Unreachable`] when no answer comes within the connect time-out.
+/// [`OpenError::Unreachable`] when no answer comes within the connect time-out, or the server takes no further client.
 pub async fn ask_as_nobody(endpoint: &Endpoint, questions: &[&[&[u8]]]) -> Result<Vec<Frame>, OpenError> {
     let asking = async {
         let resolved = AtomicBool::new(false);
@@ -247,8 +247,14 @@ fn pairs(items: Vec<Frame>) -> Vec<(Frame, Frame)> {
     std::iter::from_fn(|| items.next().zip(items.next())).collect()
 }
 
+/// The next answer. What a server says that takes no further client is none: it says so unasked, to whomever.
 async fn listen(talk: &mut Talk<'_>) -> Result<Frame, OpenError> {
-    talk.listen().await.map_err(unopened)
+    match talk.listen().await.map_err(unopened)? {
+        Frame::Error(text) if text.starts_with(b"ERR max number of clients") => {
+            Err(unreachable(String::from_utf8_lossy(&text).into_owned()))
+        }
+        answer => Ok(answer),
+    }
 }
 
 fn unopened(loss: Loss) -> OpenError {
@@ -260,10 +266,6 @@ fn unopened(loss: Loss) -> OpenError {
 
 async fn demand(talk: &mut Talk<'_>, step: Step) -> Result<(), OpenError> {
     match listen(talk).await? {
-        // It says nothing of who asks.
-        Frame::Error(text) if text.starts_with(b"ERR max number of clients") => {
-            Err(unreachable(String::from_utf8_lossy(&text).into_owned()))
-        }
         Frame::Error(text) => Err(OpenError::Refused(step, text)),
         _ => Ok(()),
     }

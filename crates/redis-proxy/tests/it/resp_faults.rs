@@ -42,6 +42,31 @@ fn without_redis_a_command_waits_its_time_and_is_told_and_all_is_well_after() {
 }
 
 #[test]
+fn a_redis_that_takes_no_further_client_is_away_in_either_version_of_resp() {
+    let redis = RedisServer::start();
+    let mut admin = redis.client();
+    let proxy = program_without_redis().allow_warning("lane").redis(&redis);
+    let proxy = proxy.set("RESP_PORT", "0").set("RESP_COHERENCE", "off").set("WORKERS", "1").start();
+    let (mut resp2, mut resp3) = (proxy.resp_client(), proxy.resp_client());
+    resp3.resp3();
+    for client in [&mut resp2, &mut resp3] {
+        client.ask("SET k v", "+OK");
+    }
+    admin.command(&["CONFIG", "SET", "maxclients", "1"]);
+    admin.command(&["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"]);
+    for client in [&mut resp2, &mut resp3] {
+        client.ask("GET k", UNREACHABLE).ask("SET k w", UNREACHABLE).ask("WATCH k", UNREACHABLE);
+    }
+    resp2.ask("HELLO 3", UNREACHABLE);
+    admin.command(&["CONFIG", "SET", "maxclients", "100"]);
+    for client in [&mut resp2, &mut resp3] {
+        testkit::wait_until(Duration::from_secs(5), "Redis to take clients", || {
+            client.send("EXISTS k\r\n").line() == ":1"
+        });
+    }
+}
+
+#[test]
 fn what_is_refused_without_redis_is_not_overtaken_by_what_is_answered_here() {
     let (redis, _faults, proxy) = start(&[("WORKERS", "1"), ("RESP_COHERENCE", "off")]);
     let mut client = proxy.resp_client();
