@@ -104,10 +104,9 @@ impl Session {
 
     fn received(&mut self, bytes: &[u8]) -> Result<(), PinLost> {
         self.has_seen_redis();
-        let Some(pinned) = self.pinned.as_mut() else {
+        if self.pinned.is_none() {
             return Ok(());
-        };
-        pinned.hears();
+        }
         if bytes.len() <= LARGE_REPLY {
             self.window = (self.window * 2).min(self.sessions.settings.pipeline);
         }

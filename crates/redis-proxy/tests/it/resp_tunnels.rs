@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use testkit::{Reply, wait_until};
 
-use crate::support::start_resp;
+use crate::support::{start_resp, start_resp_in};
 
 const SOON: Duration = Duration::from_secs(5);
 
@@ -101,4 +101,56 @@ fn what_is_due_arrives_before_a_monitor_is_reset() {
     client.send("ET\r\n");
     while client.line() != "+RESET" {}
     client.ask("GET k", "$1\r\nv");
+}
+
+/// Ways to a tunnel through which goes what may change anything, and is refused, and what Redis tells there of a PUBLISH.
+const TOLD: &[(&str, &str)] = &[
+    ("MONITOR\r\nNOSUCH\r\n", "\"PUBLISH\""),
+    ("MONITOR\r\nCLIENT REPLY ON\r\nNOSUCH\r\n", "\"PUBLISH\""),
+    ("WATCH k\r\nCLIENT REPLY SKIP\r\nPING\r\nSUBSCRIBE c\r\nNOSUCH\r\n", "message"),
+    ("HELLO 3\r\nSUBSCRIBE c\r\nCLIENT REPLY SKIP\r\nPING\r\nNOSUCH\r\n", "message"),
+];
+
+#[test]
+fn what_redis_tells_unasked_through_a_tunnel_is_no_answer() {
+    for (way, told) in TOLD {
+        let (redis, proxy) = start_resp_in("ttl", &[("WORKERS", "1"), ("ANONYMOUS_PROOF", "10ms")]);
+        let (mut reader, mut direct) = (proxy.resp_client(), redis.client());
+        let mut watcher = proxy.resp_client();
+        watcher.send(way);
+        while !watcher.line().starts_with("-ERR") {}
+        reader.ask("SET k v", "+OK").ask("GET k", "$1\r\nv").ask("GET k", "$1\r\nv");
+        let asked = redis.command_calls("get");
+        for number in 0..20 {
+            direct.command(&["PUBLISH", "c", &number.to_string()]);
+            while !watcher.line().contains(told) {}
+            // Nothing leaves the cache, and whoever comes is let in: MONITOR shows what Redis is asked for that, too.
+            reader.ask("GET k", "$1\r\nv");
+            std::thread::sleep(Duration::from_millis(11));
+            proxy.resp_client().ask("GET k", "$1\r\nv");
+        }
+        assert_eq!(redis.command_calls("get"), asked, "{way:?}");
+    }
+}
+
+#[test]
+fn an_answer_that_comes_through_a_tunnel_is_found_among_what_comes_unasked() {
+    for (way, _) in TOLD {
+        let (redis, proxy) = start_resp_in("ttl", &[("WORKERS", "1"), ("ANONYMOUS_PROOF", "10s")]);
+        let (mut reader, mut direct) = (proxy.resp_client(), redis.client());
+        for text in ["redis unavailable", "connection to redis lost", "coherence is not in force"] {
+            proxy.allow_warning(text);
+        }
+        let mut watcher = proxy.resp_client();
+        watcher.send(way);
+        while !watcher.line().starts_with("-ERR") {}
+        reader.ask("SET k v", "+OK").ask("GET k", "$1\r\nv");
+        for number in 0..20 {
+            direct.command(&["PUBLISH", "c", &number.to_string()]);
+        }
+        watcher.send("UNSUBSCRIBE c\r\nCONFIG SET requirepass pw\r\n");
+        while watcher.line() != "+OK" {}
+        let found = proxy.resp_client().send("GET k\r\n").line();
+        assert_eq!(found, "-NOAUTH Authentication required.", "{way:?}");
+    }
 }

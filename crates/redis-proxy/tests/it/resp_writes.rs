@@ -308,12 +308,9 @@ fn what_a_tunnel_carries_is_taken_for_a_write() {
     let (mut writer, mut reader) = (proxy.resp_client(), proxy.resp_client());
     writer.ask("SET k old", "+OK");
     reader.ask("GET k", "$3\r\nold").ask("GET k", "$3\r\nold");
-    // SELECT within MULTI makes it one.
-    writer
-        .ask("MULTI", "+OK")
-        .ask("SELECT 0", "+QUEUED")
-        .ask("SET k new", "+QUEUED")
-        .ask("EXEC", "*2\r\n+OK\r\n+OK");
+    // CLIENT REPLY SKIP on a pin makes it one.
+    writer.ask("WATCH k", "+OK").send("CLIENT REPLY SKIP\r\nPING\r\n");
+    writer.ask("SET k new", "+OK");
     reader.ask("GET k", "$3\r\nnew").ask("GET k", "$3\r\nnew");
     writer.ask("SET k newer", "+OK");
     reader.ask("GET k", "$5\r\nnewer");

@@ -34,7 +34,9 @@ pub(super) struct Passing {
     showing: Showing,
     /// What of it is looked into before its client sees it.
     held: Vec<u8>,
-    glimpse: Glimpse,
+    pub(super) glimpse: Glimpse,
+    /// Whether it has been heard for what it is: an answer to what has gone through a tunnel, or none.
+    pub(super) is_heard: bool,
 }
 
 /// Whether the client is to see it.
@@ -97,8 +99,8 @@ impl Pinned {
         muted: bool,
         out: &mut Vec<u8>,
     ) -> Result<(usize, Learned), DecodeError> {
-        if self.looks() == Some(Looks::Nothing) && self.expectations.is_empty() {
-            out.extend_from_slice(bytes);
+        if matches!(self.looks(), Some(Looks::Nothing | Looks::Answers)) && self.expectations.is_empty() {
+            self.pass_unread(bytes, out);
             return Ok((bytes.len(), Learned::Nothing));
         }
         let begins = self.passing.showing == Showing::Undecided;
@@ -144,8 +146,11 @@ impl Pinned {
         let kind = self.stream.scanner.kind().unwrap_or_default();
         let piece = Piece { bytes: &bytes[..scanned.len], kind, whole: scanned.whole };
         let resets = self.looks() == Some(Looks::Reset);
-        if self.subscriptions.is_some() || resets {
+        if self.subscriptions.is_some() || self.is_tunnel() {
             self.passing.glimpse.add(piece.bytes);
+        }
+        if self.is_tunnel() && self.expectations.is_empty() {
+            self.hear(piece.whole);
         }
         self.decide(piece, muted, out);
         if !piece.is_push() {
@@ -159,7 +164,7 @@ impl Pinned {
             return Ok((scanned.len, Learned::Nothing));
         }
         let learned = self.replied(piece);
-        (self.passing.glimpse, self.passing.showing) = (Glimpse::default(), Showing::Undecided);
+        self.passing = Passing::default();
         Ok((scanned.len, if is_reset { Learned::Reset } else { learned }))
     }
 

@@ -8,6 +8,9 @@ use command::SubscriptionKind;
 
 const HEAD_BYTES: usize = 32;
 const TAIL_BYTES: usize = 24;
+/// How messages begin in RESP2.
+const MESSAGES: &[&[u8]] =
+    &[b"*3\r\n$7\r\nmessage\r\n$", b"*4\r\n$8\r\npmessage\r\n$", b"*3\r\n$8\r\nsmessage\r\n$"];
 
 /// How many of each kind.
 #[derive(Clone, Copy, Debug, Default)]
@@ -92,6 +95,30 @@ impl Glimpse {
         self.len == reply.len() && self.head.starts_with(reply)
     }
 
+    /// Whether it is what Redis tells without being asked: a push, a message to a subscriber, a command that MONITOR shows. Nothing
+    /// while too little of it is here.
+    pub(crate) fn comes_unasked(&self) -> Option<bool> {
+        let head = &self.head[..self.len.min(HEAD_BYTES)];
+        match head.first()? {
+            b'>' => Some(true),
+            b'*' => {
+                let is_one = MESSAGES.iter().any(|message| head.starts_with(message));
+                let may_be_one = MESSAGES.iter().any(|message| message.starts_with(head));
+                (is_one || !may_be_one).then_some(is_one)
+            }
+            b'+' => {
+                // `+1700000000.123456 [0 127.0.0.1:50000] "GET" "k"`
+                let time =
+                    head[1..].iter().take_while(|byte| byte.is_ascii_digit() || **byte == b'.').count();
+                match &head[1 + time..] {
+                    [] | [b' '] => None,
+                    behind => Some(time > 0 && behind.starts_with(b" [")),
+                }
+            }
+            _ => Some(false),
+        }
+    }
+
     /// Once the reply is whole.
     pub(crate) fn read(&self) -> Option<Announcement> {
         let head = &self.head[..self.len.min(HEAD_BYTES)];
@@ -144,6 +171,29 @@ mod tests {
             assert_eq!(read(b"*2\r\n$4\r\npong\r\n$0\r\n\r\n", size), None);
             assert_eq!(read(b"+OK\r\n", size), None);
         }
+    }
+
+    #[test]
+    fn what_comes_unasked_is_told_from_answers_as_soon_as_that_can_be() {
+        let told = |reply: &[u8]| {
+            let mut glimpse = Glimpse::default();
+            let first = reply.chunks(1).enumerate().find_map(|(at, byte)| {
+                glimpse.add(byte);
+                Some((at + 1, glimpse.comes_unasked()?))
+            });
+            first.expect("it can be told")
+        };
+        assert_eq!(told(b">2\r\n"), (1, true));
+        assert_eq!(told(b"*3\r\n$7\r\nmessage\r\n$1\r\nc\r\n"), (18, true));
+        assert_eq!(told(b"*4\r\n$8\r\npmessage\r\n$1\r\nc\r\n"), (19, true));
+        assert_eq!(told(b"*3\r\n$8\r\nsmessage\r\n$1\r\nc\r\n"), (19, true));
+        assert_eq!(told(b"+1700000000.123456 [0 127.0.0.1:50000] \"GET\" \"k\"\r\n"), (20, true));
+        assert_eq!(told(b"*3\r\n$7\r\nmessage\r\n:1\r\n"), (18, false));
+        assert_eq!(told(b"*3\r\n+OK\r\n"), (5, false));
+        assert_eq!(told(b"*-1\r\n"), (2, false));
+        assert_eq!(told(b"+OK\r\n"), (2, false));
+        assert_eq!(told(b"+1\r\n"), (3, false));
+        assert_eq!(told(b"-ERR no\r\n"), (1, false));
     }
 
     #[test]

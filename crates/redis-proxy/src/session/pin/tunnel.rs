@@ -2,7 +2,7 @@
 
 use resp::{Parsed, RequestLimits, RequestParser};
 
-use super::{Looks, Passage, Pinned, Usage};
+use super::{Looks, Passage, Passing, Pinned, Usage};
 use crate::session::expect::Feed;
 use crate::session::words::is;
 
@@ -21,7 +21,12 @@ impl Pinned {
     /// tunnel begins behind it.
     pub(crate) fn become_tunnel(&mut self, feed: Option<Feed>) {
         let may_write = self.expectations.goes_unread() | self.may_write();
-        let looks = if feed == Some(Feed::Monitor) { Looks::Replies } else { Looks::Nothing };
+        let looks = match feed {
+            Some(Feed::Monitor) => Looks::Replies,
+            // A snapshot and a stream of commands, in which no reply is to be told.
+            Some(Feed::Replica) => Looks::Nothing,
+            None => Looks::Answers,
+        };
         self.usage = Usage::Tunnel(Passage { may_write, looks });
     }
 
@@ -42,9 +47,36 @@ impl Pinned {
         matches!(self.usage, Usage::Tunnel(Passage { may_write: true, .. }))
     }
 
-    /// Redis has said something. It may answer anything that has gone through the tunnel.
-    pub(crate) fn hears(&self) {
-        if self.may_write() {
+    /// Passes on what Redis says as it is, behind all that was on its way.
+    pub(super) fn pass_unread(&mut self, bytes: &[u8], out: &mut Vec<u8>) {
+        let mut rest = bytes;
+        while self.looks() == Some(Looks::Answers) && !rest.is_empty() {
+            let Ok(scanned) = self.stream.scanner.scan(rest) else {
+                self.look(Looks::Nothing);
+                break;
+            };
+            self.passing.glimpse.add(&rest[..scanned.len]);
+            self.hear(scanned.whole);
+            if scanned.whole {
+                self.passing = Passing::default();
+            }
+            rest = &rest[scanned.len..];
+        }
+        if !rest.is_empty() && self.may_write() {
+            self.expectations.answers_anything();
+        }
+        out.extend_from_slice(bytes);
+    }
+
+    /// More of a reply is about to be passed on, or all of it: it may answer anything that has gone through the tunnel. What comes
+    /// unasked answers nothing. It comes as often as others publish, or say a command that MONITOR shows.
+    pub(super) fn hear(&mut self, whole: bool) {
+        if self.passing.is_heard || !self.may_write() {
+            return;
+        }
+        let comes_unasked = self.passing.glimpse.comes_unasked().or(whole.then_some(false));
+        self.passing.is_heard = comes_unasked.is_some();
+        if comes_unasked == Some(false) {
             self.expectations.answers_anything();
         }
     }
@@ -81,7 +113,7 @@ impl Pinned {
             Ok(Parsed::Nothing { len }) => return Monitored::Request(len),
             Ok(Parsed::Partial { .. }) if bytes.len() < most => return Monitored::Half,
             _ => {
-                self.look(Looks::Nothing);
+                self.look(Looks::Answers);
                 return Monitored::No;
             }
         };
@@ -89,7 +121,7 @@ impl Pinned {
         let second = arguments.get(1);
         if is(arguments, b"CLIENT") && second.is_some_and(|word| word.eq_ignore_ascii_case(b"REPLY")) {
             // It may silence the answer to RESET.
-            self.look(Looks::Nothing);
+            self.look(Looks::Answers);
             return Monitored::No;
         }
         self.send_unread(&bytes[..len], may_change(&bytes[..len]));

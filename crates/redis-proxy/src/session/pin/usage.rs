@@ -25,6 +25,8 @@ pub(super) struct Passage {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Looks {
     Nothing,
+    /// Whether it answers a request, or comes unasked.
+    Answers,
     /// Where replies end: those to a client that watches by MONITOR.
     Replies,
     /// The answer to a RESET that has been sent.
