@@ -1,12 +1,14 @@
 //! What a queued command will do to its client, and doing it once Redis has carried it out.
 
+use std::ops::Range;
+
 use bytes::{Bytes, BytesMut};
 use command::{Lane, Local, PinReason};
 use resp::{Arguments, RequestLimits, RequestParser, encode_command};
 
 use super::Session;
 use super::clients::kill_nobody;
-use super::login::Stay;
+use super::login::{Stay, version};
 use super::pause::Pause;
 use super::pin::later::Later;
 use super::reply::c_text;
@@ -37,8 +39,7 @@ impl Session {
                 Ok((hello, Some((user, password)))) => {
                     plain(Later::Login(self.login(Some(user), password, Some(hello))))
                 }
-                // An old server applies what comes before a mistake.
-                Err(_) => None,
+                Err(mistake) => Some((Later::State, Some(self.mistake_alone(arguments, mistake.at)))),
             },
             // Redis would take its own numbers and addresses.
             Lane::Local(Local::ClientKill) => {
@@ -68,14 +69,31 @@ impl Session {
             }
             Lane::Local(Local::ClientSetInfo) => plain(Later::Nothing),
             Lane::Local(Local::ClientReply) => {
-                let is_on = c_text(arguments.get(2)?).eq_ignore_ascii_case(b"ON");
-                is_on.then_some((Later::Nothing, None))
+                match arguments.get(2).filter(|_| arguments.len() == 3).map(c_text) {
+                    Some(word) if word.eq_ignore_ascii_case(b"OFF") || word.eq_ignore_ascii_case(b"SKIP") => {
+                        None
+                    }
+                    // ON, which it is, or what Redis will refuse.
+                    _ => plain(Later::Nothing),
+                }
             }
             Lane::Shared | Lane::Slow => plain(Later::Pause(Pause::wanted(arguments)?)),
             Lane::Pinned(PinReason::Tracking) if names_target(arguments) => None,
             Lane::Pinned(PinReason::State | PinReason::Unknown | PinReason::Tracking) => plain(Later::State),
             _ => None,
         }
+    }
+
+    /// What Redis refuses in the same words as a HELLO with this mistake: an old server would apply what comes before it.
+    fn mistake_alone(&self, arguments: Arguments<'_>, at: Range<usize>) -> Bytes {
+        let mut words: Vec<&[u8]> = vec![b"HELLO"];
+        if at.start > 1 {
+            words.push(version(self.client.key.protocol));
+        }
+        words.extend(arguments.iter().skip(at.start).take(at.len()));
+        let mut bytes = BytesMut::new();
+        encode_command(&mut bytes, &words);
+        bytes.freeze()
     }
 
     /// Redis has carried out a queued command.

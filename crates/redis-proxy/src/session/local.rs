@@ -3,6 +3,7 @@
 //! A command with a mistake in it goes to Redis where it can do no harm: Redis' own words are the right ones, in every
 //! version of it.
 
+use std::ops::Range;
 use std::rc::Rc;
 use std::task::Context;
 
@@ -128,8 +129,8 @@ impl Session {
     fn hello(&mut self, arguments: Arguments<'_>) -> bool {
         let (hello, login) = match self.hello_wanted(arguments) {
             Ok(wanted) => wanted,
-            Err(text) => {
-                self.say(&error(text));
+            Err(mistake) => {
+                self.say(&error(mistake.text));
                 return true;
             }
         };
@@ -155,14 +156,18 @@ impl Session {
 
     /// `HELLO [2|3 [AUTH user password] [SETNAME name]]`, in the order of checks of Redis 7.0 (networking.c, `helloCommand`).
     /// Never passed on with a mistake: older servers apply what comes before it.
-    pub(super) fn hello_wanted<'a>(&self, arguments: Arguments<'a>) -> Result<HelloWanted<'a>, Bytes> {
+    pub(super) fn hello_wanted<'a>(&self, arguments: Arguments<'a>) -> Result<HelloWanted<'a>, Mistake> {
+        let mistake = |at, text: Bytes| Mistake { at, text };
         let protocol = match arguments.get(1) {
             None => self.client.key.protocol,
             Some(word) => match number::<i64>(Some(word.strip_prefix(b"-").unwrap_or(word))) {
-                None => return Err("ERR Protocol version is not an integer or out of range".into()),
+                None => {
+                    let text = "ERR Protocol version is not an integer or out of range";
+                    return Err(mistake(1..2, text.into()));
+                }
                 Some(2) if word == b"2" => Protocol::Resp2,
                 Some(3) if word == b"3" => Protocol::Resp3,
-                Some(_) => return Err("NOPROTO unsupported protocol version".into()),
+                Some(_) => return Err(mistake(1..2, "NOPROTO unsupported protocol version".into())),
             },
         };
         let (mut login, mut name) = (None, None);
@@ -175,13 +180,12 @@ impl Session {
                     at += 3;
                 }
                 (Some(word), _) if option.eq_ignore_ascii_case(b"SETNAME") => {
-                    name = Some(client_name(word).ok_or(Bytes::from_static(BAD_NAME.as_bytes()))?);
+                    name = Some(client_name(word).ok_or_else(|| mistake(at..at + 2, BAD_NAME.into()))?);
                     at += 2;
                 }
                 _ => {
-                    return Err([b"ERR Syntax error in HELLO option '", c_text(option), b"'"]
-                        .concat()
-                        .into());
+                    let text = [b"ERR Syntax error in HELLO option '", c_text(option), b"'"].concat();
+                    return Err(mistake(at..at + 1, text.into()));
                 }
             }
         }
@@ -191,6 +195,13 @@ impl Session {
 
 /// What HELLO asks for, and the user and password that it brings.
 type HelloWanted<'a> = (HelloOptions, Option<(&'a [u8], &'a [u8])>);
+
+/// Why a HELLO is refused.
+pub(super) struct Mistake {
+    /// The arguments that are wrong.
+    pub(super) at: Range<usize>,
+    text: Bytes,
+}
 
 /// HELLO's reply: what Redis says of itself, with this client's protocol and id.
 pub(super) fn hello_reply(pairs: &[(Frame, Frame)], protocol: Protocol, id: u64) -> Frame {

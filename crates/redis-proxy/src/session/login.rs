@@ -24,8 +24,13 @@ pub(crate) struct HelloOptions {
 impl HelloOptions {
     /// As a request names it.
     pub(crate) fn version(&self) -> &'static [u8] {
-        if self.protocol == Protocol::Resp3 { b"3" } else { b"2" }
+        version(self.protocol)
     }
+}
+
+/// A protocol as HELLO names it.
+pub(crate) fn version(protocol: Protocol) -> &'static [u8] {
+    if protocol == Protocol::Resp3 { b"3" } else { b"2" }
 }
 
 /// How long a client stays on the connection on which it logs in.
