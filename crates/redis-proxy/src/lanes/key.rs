@@ -1,12 +1,43 @@
 //! What makes two connections to Redis interchangeable for a client.
 
-use std::rc::Rc;
+use std::sync::Arc;
 
+use bytes::Bytes;
 use resp::Protocol;
-use upstream::{Credentials, Greeting};
+use upstream::{Credentials, Greeting, Password};
 
-/// Who a client is to Redis. Never one for another: a lane serves one identity.
-pub(crate) type Identity = Rc<Credentials>;
+/// Who a client is to Redis, as it has proven that. Never one for another: a lane serves one identity. A clone costs a counter.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Identity(Arc<Credentials>);
+
+impl Identity {
+    /// One that has said nothing.
+    pub(crate) fn nobody() -> Self {
+        Identity(Arc::new(Credentials::None))
+    }
+
+    /// One that gives a password, and a user's name or none for the `default` user.
+    pub(crate) fn new(user: Option<Bytes>, password: Bytes) -> Self {
+        let password = Password(password);
+        Identity(Arc::new(match user {
+            Some(user) => Credentials::User(user, password),
+            None => Credentials::Password(password),
+        }))
+    }
+
+    /// The user's name, if it gave one, and the password: the arguments of AUTH. None of nobody.
+    pub(crate) fn login(&self) -> Option<(Option<&[u8]>, &[u8])> {
+        match &*self.0 {
+            Credentials::None => None,
+            Credentials::Password(password) => Some((None, &password.0)),
+            Credentials::User(user, password) => Some((Some(user), &password.0)),
+        }
+    }
+
+    pub(crate) fn credentials(&self) -> &Credentials {
+        &self.0
+    }
+}
 
 /// A class of connections to Redis.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -18,7 +49,7 @@ pub(crate) struct LaneKey {
 
 impl LaneKey {
     pub(super) fn greeting(&self) -> Greeting {
-        Greeting { login: (*self.identity).clone(), db: self.db, protocol: self.protocol }
+        Greeting { login: self.identity.credentials().clone(), db: self.db, protocol: self.protocol }
     }
 }
 

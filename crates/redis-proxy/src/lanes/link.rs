@@ -13,7 +13,7 @@ use tracing::{debug, info, warn};
 use upstream::{Duplex, OpenError, RawConnection, Step, sent_elsewhere};
 
 use super::shared::{NoLane, SharedLane, unfit_line};
-use super::{Credentials, HelloReply, LaneKey, Lanes};
+use super::{HelloReply, LaneKey, Lanes};
 use crate::clock::{nanos, now_ns};
 use crate::timer::Timer;
 
@@ -45,7 +45,7 @@ pub(super) async fn drive(lane: Rc<SharedLane>, lanes: Rc<Lanes>, timeout_ns: u6
         let rights = lane.rights();
         let connected = connect(&lane, &lanes).await;
         // The answer to ACL LOAD was there before the end of the connections that it ends.
-        if must_know && *key.identity != Credentials::None && lanes.anonymous.has_ended_users(rights) {
+        if must_know && key.identity.login().is_some() && lanes.anonymous.has_ended_users(rights) {
             let clients = lane.end_clients();
             info!(db = key.db, clients, "redis has ended its users' connections, and so do they");
         }

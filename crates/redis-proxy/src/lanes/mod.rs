@@ -30,7 +30,7 @@ use resp::Frame;
 use tokio::sync::Notify;
 use tokio::task::spawn_local;
 use tokio::time::Instant;
-use upstream::{Endpoint, Greeting, RawConnection, open_as_ourselves, open_raw};
+use upstream::{Credentials, Endpoint, Greeting, OpenError, RawConnection, open_as_ourselves, open_raw};
 
 pub(crate) use anonymous::{Admission, Anonymous, KeptOut};
 pub(crate) use bounds::Bounds;
@@ -42,8 +42,7 @@ pub(crate) use keys::Keys;
 pub(crate) use mailbox::{LARGE_REPLY, Mailbox, MailboxState};
 pub(crate) use pin::{KEPT_PINS, NoPin, PinStream, Pinning};
 use shared::SharedLane;
-pub(crate) use shared::{LaneHandle, NoLane, Request, unfit_line};
-pub(crate) use upstream::{Credentials, OpenError, Password, Step, sent_elsewhere};
+pub(crate) use shared::{LaneHandle, NoLane, Request, unfit_line, why_elsewhere};
 
 use crate::buffer_pool::BufferPool;
 use crate::stats::LaneStats;

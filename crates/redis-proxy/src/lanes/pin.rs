@@ -14,7 +14,7 @@ use resp::{Frame, ReplyScanner};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::task::{JoinHandle, spawn_local, yield_now};
 use tokio::time::{Instant, timeout, timeout_at};
-use upstream::{Duplex, Greeting, OpenError, RawConnection};
+use upstream::{Duplex, Greeting, OpenError, RawConnection, Step};
 
 use super::bounds::Permit;
 use super::key::LaneKey;
@@ -34,6 +34,11 @@ pub(crate) enum NoPin {
 }
 
 impl NoPin {
+    /// Whether its user may not be in the database that it would have been for.
+    pub(crate) fn is_about_database(&self) -> bool {
+        matches!(self, NoPin::Open(OpenError::Refused(Step::Select, _)))
+    }
+
     /// In words for a client, its code first.
     pub(crate) fn text(&self) -> Bytes {
         match self {

@@ -14,6 +14,7 @@ use std::task::{Context, Poll, Waker};
 
 use bytes::{Buf, Bytes, BytesMut};
 use resp::{Arguments, Parsed, RequestLimits, RequestParser, encode_command};
+use upstream::sent_elsewhere;
 
 use super::bounds::Permit;
 use super::duties::Duty;
@@ -92,6 +93,11 @@ impl NoLane {
 /// In words for a client: a server that cannot be served from.
 pub(super) fn unfit(why: &str) -> Bytes {
     format!("MASTERDOWN proxy: {why}").into()
+}
+
+/// If Redis sends its client elsewhere by an error, `-` left out: why it is none to be served from.
+pub(crate) fn why_elsewhere(error: &[u8]) -> Option<&'static str> {
+    sent_elsewhere(error)
 }
 
 /// Why a Redis is none to be served from, as a reply.

@@ -11,6 +11,7 @@
 mod aging;
 mod fetched;
 mod http_reads;
+mod known;
 mod lent;
 mod link;
 mod partitions;
@@ -22,21 +23,21 @@ mod written;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub(crate) use cache::{Entry, Outcome, Stored};
 use cache::{Lookup, Need, Partition};
 use tokio::sync::oneshot;
 use upstream::Upstream;
 
 use self::aging::{FillSink, PlainTicket};
 pub(crate) use self::http_reads::{HttpReads, OwnConnection};
+pub(crate) use self::known::{Accepts, Answered, Found, KnownAnswer};
 pub(crate) use self::lent::Lent;
-pub(crate) use self::link::{Delivery, Link, LinkCounts, LinkSettings, LinkThread, time_left_ns};
+pub(crate) use self::link::{Delivery, Link, LinkCounts, LinkSettings, LinkThread};
 use self::partitions::Hold;
 pub(crate) use self::partitions::{ClientReads, PartitionTable};
-pub(crate) use self::question::{Accepts, Kind, Question, Words};
+pub(crate) use self::question::{Kind, Question, Words};
 pub(crate) use self::readers::Readers;
 use self::waiting::Again;
-pub(crate) use self::waiting::{Answered, Waiting};
+pub(crate) use self::waiting::Waiting;
 use crate::clock::now_ns;
 use crate::failure::Failure;
 use crate::stats::WorkerStats;
@@ -97,25 +98,9 @@ impl Detail {
 /// The outcome of asking for a key.
 pub(crate) enum ReadOutcome {
     /// In memory.
-    Hit(Entry),
+    Hit(KnownAnswer),
     /// On its way from Redis, or on its way to be proven.
     Wait(Waiting),
-}
-
-/// Whether who is shown this may later be shown something older of its key, unless the connection takes care. `keeps_order`:
-/// what is held is held under leases.
-pub(crate) fn may_be_newest(outcome: &Outcome<Failure>, keeps_order: bool) -> bool {
-    match outcome {
-        Outcome::Found { stored, .. } | Outcome::Missing { stored } => match stored {
-            Stored::Yes => false,
-            // By its age a key has one answer, and that has left. Under leases it has several, and those of a lost connection
-            // are in no order with this one.
-            Stored::No => keeps_order,
-            Stored::Overtaken => true,
-        },
-        Outcome::Failed(Failure::WrongType(_) | Failure::Redis(_)) => keeps_order,
-        Outcome::Failed(_) | Outcome::Abandoned => false,
-    }
 }
 
 impl ReadThrough {
@@ -158,26 +143,30 @@ impl ReadThrough {
     }
 
     /// What is held and answers the question, if it is proven late enough. Fetches nothing.
-    pub(crate) fn held(&self, question: Question<'_>, asked: ReadOptions) -> Option<Entry> {
+    pub(crate) fn held(&self, question: Question<'_>, asked: ReadOptions) -> Option<KnownAnswer> {
         let need = match &self.way {
             Way::Own(_) => Need::since(asked.min_sync_ns),
             Way::Linked(links) => link::of_key(links, question.key).need(asked, self.strict),
         };
         let view = question.view(self.partition);
-        self.store.find(question.key, view, question.accepts, need, asked.now_ns)
+        let found =
+            self.store.find(question.key, view, |entry| question.accepts.fits(entry), need, asked.now_ns);
+        found.map(KnownAnswer)
     }
 
     /// What is held and answers the question, however late it was proven.
-    pub(crate) fn knows(&self, question: Question<'_>, now_ns: u64) -> Option<Entry> {
+    pub(crate) fn knows(&self, question: Question<'_>, now_ns: u64) -> Option<KnownAnswer> {
         let view = question.view(self.partition);
-        self.store.find(question.key, view, question.accepts, Need::NOTHING, now_ns)
+        let found =
+            self.store.find(question.key, view, |entry| question.accepts.fits(entry), Need::NOTHING, now_ns);
+        found.map(KnownAnswer)
     }
 
     /// What is known of a key and answers the question, without counting as use.
-    pub(crate) fn peek(&self, question: Question<'_>, now_ns: u64) -> Option<Entry> {
+    pub(crate) fn peek(&self, question: Question<'_>, now_ns: u64) -> Option<KnownAnswer> {
         let entry = self.store.peek_view(question.key, question.view(self.partition), now_ns);
         // With a lease that was revoked it proves nothing.
-        entry.filter(|entry| entry.proven_ns() > 0)
+        entry.filter(|entry| entry.proven_ns() > 0).map(KnownAnswer)
     }
 
     fn ask_aging(
@@ -192,7 +181,7 @@ impl ReadThrough {
             (false, min_sync_ns) => Need::since(min_sync_ns),
         };
         match self.look_up(question, need, asked.now_ns) {
-            Lookup::Hit(entry) => ReadOutcome::Hit(entry),
+            Lookup::Hit(entry) => ReadOutcome::Hit(KnownAnswer(entry)),
             Lookup::Wait(waiter) => ReadOutcome::Wait(Waiting::for_another(waiter)),
             Lookup::Miss(fill, waiter) => {
                 aging::fetch(upstream, &self.stats, fill, asked.now_ns);
@@ -213,7 +202,7 @@ impl ReadThrough {
 
     fn look_up(&self, question: Question<'_>, need: Need, now_ns: u64) -> Lookup<Failure> {
         let view = question.view(self.partition);
-        self.store.lookup_view(question.key, view, question.accepts, need, now_ns)
+        self.store.lookup_view(question.key, view, |entry| question.accepts.fits(entry), need, now_ns)
     }
 
     fn ask_linked(&self, question: Question<'_>, link: &Arc<Link>, asked: ReadOptions) -> ReadOutcome {
@@ -221,7 +210,7 @@ impl ReadThrough {
         match self.look_up(question, need, asked.now_ns) {
             Lookup::Hit(entry) => {
                 link.was_hit(&entry, &self.stats, asked.now_ns);
-                ReadOutcome::Hit(entry)
+                ReadOutcome::Hit(KnownAnswer(entry))
             }
             Lookup::Wait(waiter) => {
                 let again = Again::new(link, &self.stats, question.accepts, need, asked.now_ns);
@@ -250,8 +239,8 @@ impl ReadThrough {
     }
 
     /// A value as it is handed to a client: once that is done with it, those are told who wait for its room.
-    pub(crate) fn lend(&self, entry: Entry) -> Lent {
-        Lent::new(entry, self.store.clone())
+    pub(crate) fn lend(&self, answer: KnownAnswer) -> Lent {
+        Lent::new(answer, self.store.clone())
     }
 
     /// A client is done with some values: fetches that wait for their room are sent. One look while none does.

@@ -1,10 +1,9 @@
 //! What is asked of a key.
 
-use cache::{Entry, Partition, View};
+use cache::{Partition, View};
 use resp::{Protocol, encode_command};
 
-/// Whether an answer to another question will do.
-pub(crate) type Accepts = fn(&Entry) -> bool;
+use super::known::Accepts;
 
 /// A question about a key.
 #[derive(Clone, Copy)]
@@ -17,7 +16,7 @@ pub(crate) struct Question<'a> {
 impl<'a> Question<'a> {
     /// For the key's value.
     pub(crate) fn value(key: &'a [u8]) -> Self {
-        Question { key, words: Words::VALUE, accepts: |_| false }
+        Question { key, words: Words::VALUE, accepts: Accepts::Nothing }
     }
 
     pub(super) fn view(&self, partition: Partition) -> View<'a> {

@@ -5,10 +5,11 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use cache::{Entry, Lookup, Need, Outcome, Partition, Stored, View, Waiter};
+use cache::{Entry, Lookup, Need, Outcome, Partition, View, Waiter};
 
+use super::known::{Accepts, Answered};
 use super::link::{Link, Round};
-use super::question::{Accepts, Question};
+use super::question::Question;
 use crate::clock::now_ns;
 use crate::failure::Failure;
 use crate::stats::WorkerStats;
@@ -42,15 +43,6 @@ struct Proof {
     words: Box<[u8]>,
     partition: Partition,
     round: Round,
-}
-
-/// How a wait ended.
-pub(crate) struct Answered {
-    pub(crate) outcome: Outcome<Failure>,
-    /// From memory, after it was proven.
-    pub(crate) hit: bool,
-    /// Somebody else had asked first.
-    pub(crate) collapsed: bool,
 }
 
 impl Waiting {
@@ -98,7 +90,7 @@ impl Future for Waiting {
                         {
                             again.look_up(entry.key(), entry.view())
                         }
-                        _ => return Poll::Ready(Answered { outcome, hit: false, collapsed: *collapsed }),
+                        _ => return Poll::Ready(Answered::fetched(outcome, *collapsed)),
                     }
                 }
             };
@@ -136,7 +128,7 @@ impl Again {
     fn look_up(&self, key: &[u8], view: View<'_>) -> Result<Entry, Waiting> {
         let now_ns = now_ns();
         let need = Need { waits: false, ..self.need };
-        match self.link.store.lookup_view(key, view, self.accepts, need, now_ns) {
+        match self.link.store.lookup_view(key, view, |entry| self.accepts.fits(entry), need, now_ns) {
             Lookup::Hit(entry) => Ok(entry),
             Lookup::Wait(waiter) => Err(Waiting::for_another_of(self.once_more(), waiter)),
             Lookup::Miss(fill, waiter) => {
@@ -149,15 +141,5 @@ impl Again {
             }
             Lookup::Unproven(_) => unreachable!("this reader waits for no other proof"),
         }
-    }
-}
-
-impl Answered {
-    fn proven(entry: Entry) -> Self {
-        let outcome = match entry.is_missing() {
-            true => Outcome::Missing { stored: Stored::Yes },
-            false => Outcome::Found { entry, stored: Stored::Yes },
-        };
-        Answered { outcome, hit: true, collapsed: false }
     }
 }

@@ -11,7 +11,7 @@ use command::Read;
 use resp::{Arguments, Protocol};
 
 use super::words::number;
-use crate::readthrough::{Accepts, Entry, Kind, Words, time_left_ns};
+use crate::readthrough::{Accepts, KnownAnswer};
 
 /// Values above this are not copied into the output.
 pub(crate) const LARGE_VALUE: usize = 16 * 1024;
@@ -34,26 +34,17 @@ pub(crate) enum Said {
 /// Which answers to other questions will do for a read.
 pub(crate) fn accepts(read: Read) -> Accepts {
     match read {
-        Read::Get | Read::Mget | Read::Zrange | Read::Other => |_| false,
-        Read::Strlen | Read::Getrange | Read::Substr | Read::Getbit | Read::Exists | Read::Type => is_value,
-        // Whatever came with a lease came with its key's deadline.
-        Read::Ttl | Read::Pttl => |entry| entry.lease().is_some(),
-        Read::Hget | Read::Hmget | Read::Hexists | Read::Hlen | Read::Hkeys | Read::Hvals | Read::Hstrlen => {
-            |entry| {
-                is_missing(entry)
-                    || Words::of(entry.view()).is_whole_hash() && entry.value().len() <= HASH_MAX_BYTES
-            }
+        Read::Get | Read::Mget | Read::Zrange | Read::Other => Accepts::Nothing,
+        Read::Strlen | Read::Getrange | Read::Substr | Read::Getbit | Read::Exists | Read::Type => {
+            Accepts::Value
         }
-        _ => is_missing,
+        // Whatever came with a lease came with its key's deadline.
+        Read::Ttl | Read::Pttl => Accepts::Deadline,
+        Read::Hget | Read::Hmget | Read::Hexists | Read::Hlen | Read::Hkeys | Read::Hvals | Read::Hstrlen => {
+            Accepts::WholeHash { most_bytes: HASH_MAX_BYTES }
+        }
+        _ => Accepts::Missing,
     }
-}
-
-fn is_value(entry: &Entry) -> bool {
-    Words::of(entry.view()).is_value()
-}
-
-fn is_missing(entry: &Entry) -> bool {
-    entry.is_missing()
 }
 
 /// Writes the answer to a read of one key. Of one with many elements of its own, those from `first` on, until `out` has
@@ -62,7 +53,7 @@ pub(crate) fn write(
     out: &mut Vec<u8>,
     read: Read,
     arguments: Arguments<'_>,
-    entry: &Entry,
+    entry: &KnownAnswer,
     protocol: Protocol,
     now_ns: u64,
     (first, limit): (usize, usize),
@@ -73,24 +64,22 @@ pub(crate) fn write(
     let start = out.len();
     let written = match read {
         Read::Get | Read::Mget => return value(out, entry.value(), 0..entry.value().len()),
-        Read::Ttl | Read::Pttl if Words::of(entry.view()).kind() != Kind::Time => {
-            time_left(out, read, entry, now_ns)
-        }
-        Read::Getrange | Read::Substr if is_value(entry) => {
+        Read::Ttl | Read::Pttl if entry.answers_ttl() => time_left(out, read, entry, now_ns),
+        Read::Getrange | Read::Substr if entry.is_value() => {
             match range(entry.value().len(), signed(arguments.get(2)), signed(arguments.get(3))) {
                 Some(part) => return value(out, entry.value(), part),
                 None => None,
             }
         }
-        _ if is_value(entry) => of_value(out, read, arguments, entry.value()),
-        Read::Hmget if Words::of(entry.view()).is_whole_hash() => {
+        _ if entry.is_value() => of_value(out, read, arguments, entry.value()),
+        Read::Hmget if entry.is_whole_hash() => {
             let Some(pairs) = pairs(entry.value()) else { return Said::Nothing };
             let values: HashMap<&[u8], &[u8]> = pairs.collect();
             return elements(out, arguments, (first, limit), |out, field| {
                 string(out, values.get(field).copied(), protocol);
             });
         }
-        _ if read != Read::Hgetall && Words::of(entry.view()).is_whole_hash() => {
+        _ if read != Read::Hgetall && entry.is_whole_hash() => {
             of_hash(out, read, arguments, entry.value(), protocol)
         }
         _ => {
@@ -111,7 +100,7 @@ pub(crate) fn write(
 
 /// Writes the answer to a GET where that is a copy of a small value: most of what is asked. Whether it is.
 #[inline]
-pub(crate) fn write_small(out: &mut Vec<u8>, read: Read, entry: &Entry) -> bool {
+pub(crate) fn write_small(out: &mut Vec<u8>, read: Read, entry: &KnownAnswer) -> bool {
     let value = entry.value();
     let small = read == Read::Get && value.len() <= LARGE_VALUE && !entry.is_missing();
     if small {
@@ -151,8 +140,8 @@ fn elements<'a>(
 }
 
 /// TTL in seconds rounded to the nearest, PTTL in milliseconds (Redis 7.0, expire.c, `ttlGenericCommand`).
-fn time_left(out: &mut Vec<u8>, read: Read, entry: &Entry, now_ns: u64) -> Option<()> {
-    let Some(left_ns) = time_left_ns(entry, now_ns) else {
+fn time_left(out: &mut Vec<u8>, read: Read, entry: &KnownAnswer, now_ns: u64) -> Option<()> {
+    let Some(left_ns) = entry.time_left_ns(now_ns) else {
         return integer(out, -1);
     };
     let left_ms = i64::try_from(left_ns / 1_000_000).ok()?;

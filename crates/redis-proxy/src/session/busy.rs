@@ -18,9 +18,7 @@ use super::registry::Entry;
 use super::replies::NodeId;
 use super::reply::{error, simple};
 use super::tracking::Target;
-use crate::lanes::{
-    Credentials, HelloReply, LaneHandle, LaneKey, NoLane, NoPin, OpenError, PinStream, Pinning, Step,
-};
+use crate::lanes::{HelloReply, LaneHandle, LaneKey, NoLane, NoPin, PinStream, Pinning};
 
 /// A client that is to hear of invalidations, and cannot have a connection.
 const NO_TARGET: &str = "ERR proxy: no connection for the client to redirect to";
@@ -95,13 +93,11 @@ impl Session {
 
     /// Sends the credentials along the client's pin.
     pub(super) fn ask_to_log_in(&mut self, login: &Login) {
-        let words: &[&[u8]] = match (&*login.identity, &login.hello) {
-            (Credentials::None, _) => return,
-            (Credentials::User(user, password), Some(hello)) => {
-                &[b"HELLO", hello.version(), b"AUTH", user, &password.0]
-            }
-            (Credentials::User(user, password), None) => &[b"AUTH", user, &password.0],
-            (Credentials::Password(password), _) => &[b"AUTH", &password.0],
+        let Some(credentials) = login.identity.login() else { return };
+        let words: &[&[u8]] = match (credentials, &login.hello) {
+            ((Some(user), password), Some(hello)) => &[b"HELLO", hello.version(), b"AUTH", user, password],
+            ((Some(user), password), None) => &[b"AUTH", user, password],
+            ((None, password), _) => &[b"AUTH", password],
         };
         self.ask_to_be(words);
     }
@@ -204,7 +200,7 @@ impl Session {
     fn logged_in(&mut self, key: &LaneKey, outcome: Result<PinStream, NoPin>, login: &Login) {
         let stream = match outcome {
             Ok(stream) => stream,
-            Err(NoPin::Open(OpenError::Refused(Step::Select, _))) => {
+            Err(why) if why.is_about_database() => {
                 let key = self.client.key.clone();
                 let opening = self.sessions.lanes.pin(key.clone());
                 self.busy = Some(Box::new(Busy::Change(key, opening, login.clone())));

@@ -4,7 +4,6 @@
 //! version of it.
 
 use std::ops::Range;
-use std::rc::Rc;
 use std::task::Context;
 
 use bytes::Bytes;
@@ -17,7 +16,7 @@ use super::client_state::ReplyMode;
 use super::login::{HelloOptions, Login, Stay};
 use super::reply::{c_text, error, integer, simple};
 use super::words::{client_name, number};
-use crate::lanes::{Credentials, KeptOut, LaneKey, Pace, Password, Request};
+use crate::lanes::{Identity, KeptOut, LaneKey, Pace, Request};
 
 /// Redis 7.0, networking.c, `helloCommand`.
 const BAD_NAME: &str = "ERR Client names cannot contain spaces, newlines or special characters.";
@@ -106,13 +105,9 @@ impl Session {
 
     /// What follows from credentials once they are right.
     pub(super) fn login(&self, user: Option<&[u8]>, password: &[u8], hello: Option<HelloOptions>) -> Login {
-        let password = Password(Bytes::copy_from_slice(password));
-        let name = user.map_or(Bytes::from_static(b"default"), Bytes::copy_from_slice);
-        let identity = Rc::new(match user {
-            Some(_) => Credentials::User(name.clone(), password),
-            None => Credentials::Password(password),
-        });
-        Login { identity, user: name, hello }
+        let user = user.map(Bytes::copy_from_slice);
+        let identity = Identity::new(user.clone(), Bytes::copy_from_slice(password));
+        Login { identity, user: user.unwrap_or(Bytes::from_static(b"default")), hello }
     }
 
     fn log_in(&mut self, login: Login) {

@@ -76,16 +76,21 @@ impl Output {
         }
     }
 
-    /// So many bytes of what was unwritten are with the kernel.
+    /// So many bytes of what was unwritten are with the kernel. Whether that is all of it; then the output is empty.
     #[inline]
-    pub(crate) fn wrote(&mut self, count: usize) {
+    pub(crate) fn wrote(&mut self, count: usize) -> bool {
         let of_head = count.min(self.bytes.len() - self.written);
         self.written += of_head;
         self.tail_written += count - of_head;
+        let line = if self.tail_line { 2 } else { 0 };
+        let is_all = self.written == self.bytes.len() && self.tail_written == self.tail_part.len() + line;
+        if is_all {
+            self.reset();
+        }
+        is_all
     }
 
-    /// All of it is.
-    pub(crate) fn reset(&mut self) {
+    fn reset(&mut self) {
         self.bytes.clear();
         self.written = 0;
         self.tail = None;

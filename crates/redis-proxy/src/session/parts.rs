@@ -12,14 +12,14 @@ use super::reads::State;
 use super::rights::Asking;
 use super::sessions::Sessions;
 use crate::readthrough::{
-    Accepts, Entry, Kind, Question, ReadOptions, ReadOutcome, ReadThrough, Waiting, Words,
+    Accepts, Kind, KnownAnswer, Question, ReadOptions, ReadOutcome, ReadThrough, Waiting, Words,
 };
 
 /// What is known of one key of a read.
 pub(super) enum Part {
-    Here(Entry),
+    Here(KnownAnswer),
     /// Redis has sent it for this read, or one like it.
-    Fetched(Entry),
+    Fetched(KnownAnswer),
     /// There is no such key; to MGET, none of a string.
     Missing,
     Waiting(Box<Waiting>, u64),
@@ -65,7 +65,7 @@ impl Session {
             }
             _ if !may && self.is_told(reader, read, arguments, now_ns) => (Vec::new(), State::ToProve),
             _ => {
-                let accepts = if may { accepts(read) } else { |_: &Entry| false };
+                let accepts = if may { accepts(read) } else { Accepts::Nothing };
                 let protocol = self.client.key.protocol;
                 let asked = |key: &[u8]| self.asked(key, now_ns);
                 let parts = self.sessions.parts(reader, read, arguments, protocol, accepts, asked);

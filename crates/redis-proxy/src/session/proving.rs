@@ -13,7 +13,7 @@ use super::reads::{Pending, State};
 use super::rights::UserRights;
 use crate::clock::now_ns;
 use crate::lanes::{Pace, Request};
-use crate::readthrough::{Question, ReadThrough, Words};
+use crate::readthrough::{Question, ReadThrough};
 
 impl Session {
     /// Whether what others have brought would answer a read.
@@ -27,7 +27,7 @@ impl Session {
         let mut words = self.sessions.words.borrow_mut();
         let question = question(read, arguments, self.client.key.protocol, accepts(read), &mut words);
         let known = reader.knows(question, now_ns);
-        known.is_some_and(|entry| Words::of(entry.view()) != question.words)
+        known.is_some_and(|entry| entry.words() != question.words)
     }
 
     /// Whether a read may be answered by what others have brought, as far as that is its user's right.

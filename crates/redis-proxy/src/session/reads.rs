@@ -26,7 +26,7 @@ use super::rights::Asking;
 use crate::clock::{nanos, now_ns};
 use crate::failure::Failure;
 use crate::lanes::{LARGE_REPLY, Pace, Request};
-use crate::readthrough::{Answered, Outcome, ReadOptions, ReadOutcome, ReadThrough, may_be_newest};
+use crate::readthrough::{Answered, Found, ReadOptions, ReadOutcome, ReadThrough};
 
 /// A client for whom nothing is cached is looked at again after so long: others may have gone.
 const NO_READER_NS: u64 = 1_000_000_000;
@@ -120,7 +120,7 @@ impl Session {
             _ => {}
         }
         let ClientState { key, proven_ns, .. } = &self.client;
-        let reader = self.sessions.readers.of(&key.identity, *proven_ns, key.db);
+        let reader = self.sessions.readers.of(key.identity.credentials(), *proven_ns, key.db);
         self.reader = Some(reader.clone().ok_or(self.turn_ns));
         // A round that nobody has seen: so it is woken for the next one.
         self.round = u64::MAX;
@@ -364,43 +364,44 @@ impl Session {
                 ref mut part => part,
             };
             let Part::Waiting(waiting, key_hash) = part else { continue };
-            let Poll::Ready(Answered { outcome, hit, .. }) = Pin::new(&mut **waiting).poll(cx) else {
+            let Poll::Ready(answered) = Pin::new(&mut **waiting).poll(cx) else {
                 return Poll::Pending;
             };
-            self.has_seen(&outcome, *key_hash);
+            self.has_seen(&answered, *key_hash);
+            let is_kept = answered.is_kept();
             // Of what was held already Redis has answered an earlier one.
-            let asking = pending.asking.filter(|_| !hit);
-            if let (Some(asking), Outcome::Found { .. } | Outcome::Missing { .. }) = (asking, &outcome) {
+            let asking = pending.asking.filter(|_| !answered.hit);
+            if let (Some(asking), Found::Answer(_) | Found::Missing) = (asking, &answered.found) {
                 self.rights().answered(pending.read, asking);
             }
-            *part = match outcome {
-                Outcome::Found { entry, stored } => {
-                    pending.passing += if stored.is_kept() { 0 } else { entry.value().len() };
+            *part = match answered.found {
+                Found::Answer(answer) => {
+                    pending.passing += if is_kept { 0 } else { answer.value().len() };
                     // They are memory; along a lane they pass.
                     if pending.read == Read::Mget && pending.passing > MGET_PASSING_BYTES {
                         return Poll::Ready(Err(NoAnswer::ToLane));
                     }
-                    Part::Fetched(entry)
+                    Part::Fetched(answer)
                 }
-                Outcome::Missing { .. } => Part::Missing,
-                Outcome::Failed(Failure::WrongType(_)) if pending.read == Read::Mget => Part::Missing,
-                Outcome::Failed(Failure::Redis(text)) if is_denial(&text, pending.read) => {
+                Found::Missing => Part::Missing,
+                Found::Failed(Failure::WrongType(_)) if pending.read == Read::Mget => Part::Missing,
+                Found::Failed(Failure::Redis(text)) if is_denial(&text, pending.read) => {
                     let text = Bytes::copy_from_slice(text.as_bytes());
                     return Poll::Ready(Err(NoAnswer::Denied(text)));
                 }
-                Outcome::Failed(Failure::Redis(text)) if text.starts_with("NOPERM ") => {
+                Found::Failed(Failure::Redis(text)) if text.starts_with("NOPERM ") => {
                     self.rights().refuse_get(now_ns());
                     return Poll::Ready(Err(NoAnswer::ToLane));
                 }
-                Outcome::Failed(_) | Outcome::Abandoned => return Poll::Ready(Err(NoAnswer::ToLane)),
+                Found::Failed(_) | Found::Abandoned => return Poll::Ready(Err(NoAnswer::ToLane)),
             };
         }
         Poll::Ready(Ok(()))
     }
 
     /// An answer that is not held may be newer than others that are held about its key.
-    fn has_seen(&mut self, outcome: &Outcome<Failure>, key_hash: u64) {
-        if may_be_newest(outcome, self.sessions.readers.keeps_order()) {
+    fn has_seen(&mut self, answered: &Answered, key_hash: u64) {
+        if answered.may_be_newest(self.sessions.readers.keeps_order()) {
             self.seen_keys.note(key_hash, now_ns());
         }
     }

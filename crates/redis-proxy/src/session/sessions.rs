@@ -23,7 +23,7 @@ use super::steward::Effects;
 use crate::buffer_pool::BufferPool;
 use crate::clock::{nanos, now_ns};
 use crate::config::{Mode, Settings};
-use crate::lanes::{Bounds, Credentials, Identity, LaneSettings, Lanes, Password};
+use crate::lanes::{Bounds, Identity, LaneSettings, Lanes};
 use crate::readthrough::Readers;
 use crate::stats::LaneStats;
 
@@ -52,7 +52,7 @@ pub(crate) struct SessionSettings {
     pub(crate) output_bytes: usize,
     pub(crate) output_limit_bytes: usize,
     /// Who clients are before they log in, and the user's name for CLIENT LIST.
-    pub(crate) login: Credentials,
+    pub(crate) login: Identity,
     /// Whether they are the proxy's user, which needs no proof.
     pub(crate) as_proxy: bool,
     pub(crate) user: Bytes,
@@ -64,12 +64,9 @@ impl SessionSettings {
         let redis = &settings.redis;
         let user = redis.username.as_ref().filter(|_| settings.resp_as_proxy).cloned();
         let password = redis.password.as_ref().filter(|_| settings.resp_as_proxy);
-        let password = password.map(|secret| Password(Bytes::copy_from_slice(secret.expose().as_bytes())));
-        let login = match (user.clone(), password) {
-            (Some(user), Some(password)) => Credentials::User(user.into(), password),
-            (None, Some(password)) => Credentials::Password(password),
-            (_, None) => Credentials::None,
-        };
+        let login = password.map_or_else(Identity::nobody, |secret| {
+            Identity::new(user.clone().map(Bytes::from), Bytes::copy_from_slice(secret.expose().as_bytes()))
+        });
         SessionSettings {
             limits: RequestLimits {
                 max_arguments: settings.resp_max_arguments,
@@ -132,7 +129,7 @@ impl Sessions {
         readers: Readers,
     ) -> Rc<Self> {
         let effects = Effects::new(readers.own().clone(), lanes.clone(), registry.rights_changed.clone());
-        let identity = Rc::new(settings.login.clone());
+        let identity = settings.login.clone();
         let (commands, is_live) = (RefCell::new(Commands::built_in()), Cell::new(false));
         Rc::new(Sessions {
             lanes,

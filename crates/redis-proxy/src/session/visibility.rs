@@ -10,7 +10,7 @@ use super::reply::{error, integer, simple};
 use super::sessions::Sessions;
 use crate::clock::now_ns;
 use crate::lanes::{Answer, Discharge, Duty};
-use crate::readthrough::{Question, time_left_ns};
+use crate::readthrough::Question;
 
 /// What PROXY HELP says.
 const HELP: &[&str] = &[
@@ -66,7 +66,8 @@ impl Session {
         }
         let now_ns = now_ns();
         let client = &self.client;
-        let reader = self.sessions.readers.of(&client.key.identity, client.proven_ns, client.key.db);
+        let reader =
+            self.sessions.readers.of(client.key.identity.credentials(), client.proven_ns, client.key.db);
         let entry = reader.and_then(|reader| reader.peek(Question::value(key), now_ns));
         let Some(entry) = entry else { return Frame::Null };
         let ms = |since_ns: u64| integer(now_ns.saturating_sub(since_ns) / 1_000_000);
@@ -76,7 +77,7 @@ impl Session {
             (bulk("age_ms"), ms(entry.sent_ns())),
             (bulk("proven_ms_ago"), ms(entry.proven_ns())),
         ];
-        if let Some(left_ns) = time_left_ns(&entry, now_ns) {
+        if let Some(left_ns) = entry.time_left_ns(now_ns) {
             pairs.push((bulk("ttl_ms"), integer(left_ns / 1_000_000)));
         }
         Frame::Map(pairs)

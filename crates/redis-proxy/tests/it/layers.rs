@@ -85,6 +85,14 @@ fn sessions_know_no_socket_no_http_and_no_front() {
     none_names("crates/redis-proxy/src/session", &forbidden);
 }
 
+/// What those above are given is of their own making.
+#[test]
+fn readthrough_and_lanes_hand_on_nothing_of_the_cache_or_of_redis() {
+    let handed_on = ["pub(crate) use cache", "pub(crate) use upstream", "pub use cache", "pub use upstream"];
+    none_names("crates/redis-proxy/src/readthrough", &handed_on);
+    none_names("crates/redis-proxy/src/lanes", &handed_on);
+}
+
 #[test]
 fn lanes_name_neither_the_cache_nor_the_fronts() {
     none_names(

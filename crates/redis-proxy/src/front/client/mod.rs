@@ -29,7 +29,7 @@ pub(super) use self::linger::{PATIENCE, linger};
 pub(super) use self::stream::Stream;
 
 use self::blocked::Blocked;
-use self::write::{Written, write_all};
+use self::write::write_all;
 use crate::clock::now_ns;
 use crate::timer::Timer;
 
@@ -142,7 +142,7 @@ impl<D: Dialect> Client<D> {
             // Whoever has read the one sees the other.
             self.stream.cork();
         }
-        let Written { outcome, moved } = write_all(self.dialect.output(), &mut self.stream, cx);
+        let (outcome, moved) = write_all(self.dialect.output(), &mut self.stream, cx);
         match outcome {
             Poll::Ready(Ok(())) => {
                 self.dialect.written(self.blocked.ended());

@@ -5,7 +5,7 @@
 use std::borrow::Cow;
 
 use crate::failure::Failure;
-use crate::readthrough::{Detail, Entry};
+use crate::readthrough::{Detail, KnownAnswer};
 
 use super::conditional::{Conditions, Precondition};
 use super::head::Refusal;
@@ -19,7 +19,7 @@ const INLINE_BYTES: usize = 16 * 1024;
 /// What a request is answered with.
 pub(super) enum Answer {
     /// The key's value.
-    Value(Entry, CacheStatus),
+    Value(KnownAnswer, CacheStatus),
     /// Redis has no such key.
     Missing(CacheStatus),
     /// The fetch failed.
@@ -43,7 +43,7 @@ pub(super) enum Answer {
 impl Answer {
     /// What memory holds of a key.
     #[inline]
-    pub(super) fn found(entry: Entry, source: CacheStatus) -> Answer {
+    pub(super) fn found(entry: KnownAnswer, source: CacheStatus) -> Answer {
         if entry.is_missing() { Answer::Missing(source) } else { Answer::Value(entry, source) }
     }
 }
@@ -127,7 +127,7 @@ pub(super) fn encode(
     framing: Framing,
     conditions: Conditions<'_>,
     context: &AnswerContext<'_>,
-) -> Option<Entry> {
+) -> Option<KnownAnswer> {
     match answer {
         Answer::Value(entry, source) => return value(out, entry, *source, framing, conditions, context),
         Answer::Continue => out.extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n"),
@@ -151,12 +151,12 @@ pub(super) fn status(answer: &Answer, conditions: Conditions<'_>) -> u16 {
 
 fn value(
     out: &mut Vec<u8>,
-    entry: &Entry,
+    entry: &KnownAnswer,
     source: CacheStatus,
     framing: Framing,
     conditions: Conditions<'_>,
     context: &AnswerContext<'_>,
-) -> Option<Entry> {
+) -> Option<KnownAnswer> {
     let tag = tag_lines(entry);
     let verdict = conditions.judge(tag_of(&tag));
     let mut digits = itoa::Buffer::new();
@@ -218,7 +218,7 @@ const TAG_LINES: [u8; 49] = *b"\r\nETag: \"________________________________\"\r\
 /// Of these lines: where the tag begins, quotes included.
 const TAG_AT: usize = 8;
 
-fn tag_lines(entry: &Entry) -> [u8; TAG_LINES.len()] {
+fn tag_lines(entry: &KnownAnswer) -> [u8; TAG_LINES.len()] {
     let mut lines = TAG_LINES;
     for (pair, byte) in lines[TAG_AT + 1..][..32].chunks_exact_mut(2).zip(entry.etag()) {
         pair.copy_from_slice(&HEX[usize::from(*byte)]);

@@ -41,7 +41,7 @@ pub(crate) use self::delivery::Delivery;
 use self::large::Large;
 use self::promise::{LinkState, Promise};
 use self::sink::LinkTicket;
-pub(crate) use self::sink::time_left_ns;
+pub(super) use self::sink::time_left_ns;
 pub(crate) use self::tend::LinkThread;
 use super::{Detail, FillSink, PlainTicket, ReadOptions, Words, aging};
 use crate::budget::Budget;

@@ -105,7 +105,7 @@ impl Deadline {
 }
 
 /// The time that a key has left, from the deadline that was made of what PTTL said.
-pub(crate) fn time_left_ns(entry: &Entry, now_ns: u64) -> Option<u64> {
+pub(in crate::readthrough) fn time_left_ns(entry: &Entry, now_ns: u64) -> Option<u64> {
     let early = entry.deadline_ns()? - entry.sent_ns();
     // The inverse of `deadline_ns`, which took off one part in 1,024; exact but for a nanosecond or two.
     let whole = early.saturating_add(early / 1023);

@@ -6,7 +6,7 @@ use super::later::Later;
 use super::subscriptions::{Announcement, Confirmation, Glimpse, Subscriptions};
 use super::tracked::ClientTracking;
 use super::{Fate, Looks, Pinned, ReplyMeaning};
-use crate::lanes::{sent_elsewhere, unfit_line};
+use crate::lanes::{unfit_line, why_elsewhere};
 use crate::session::expect::{Expect, Feed};
 use crate::session::pause::Pause;
 use crate::session::tracking::may_name_target;
@@ -175,7 +175,7 @@ impl Pinned {
         }
         // HELLO and INFO would have told of a node of a cluster. Without them its answer must not leave, whole or in parts.
         let elsewhere = (piece.kind == b'-' && self.stream.facts.hello.is_err())
-            .then(|| sent_elsewhere(&piece.bytes[1..]))
+            .then(|| why_elsewhere(&piece.bytes[1..]))
             .flatten();
         if let Some(why) = elsewhere {
             out.extend_from_slice(&unfit_line(why));

@@ -11,7 +11,7 @@ use crate::clock::now_ns;
 use crate::failure::Failure;
 use crate::front::http::answer::{Answer, AnswerContext, CacheStatus, Framing, encode, status};
 use crate::front::http::conditional::{Conditions, KeptConditions};
-use crate::readthrough::{Answered, Outcome, ReadOptions, ReadOutcome, Stored, Waiting, may_be_newest};
+use crate::readthrough::{Answered, Found, ReadOptions, ReadOutcome, Waiting};
 use crate::session::NodeId;
 
 /// A request whose answer is not in the output yet.
@@ -84,7 +84,7 @@ impl Connection {
                 let Poll::Ready(answered) = Pin::new(waiting).poll(cx) else {
                     break;
                 };
-                if may_be_newest(&answered.outcome, self.front.read.keeps_order()) {
+                if answered.may_be_newest(self.front.read.keeps_order()) {
                     self.seen.note(*key_hash, now_ns());
                 }
                 slot.state = SlotState::Ready(answer_of(answered, *no_cache));
@@ -121,7 +121,7 @@ impl Connection {
         for slot in self.replies.reads_mut() {
             if let SlotState::Waiting { waiting, no_cache, key_hash } = &mut slot.state {
                 let Poll::Ready(answered) = Pin::new(waiting).poll(cx) else { continue };
-                if may_be_newest(&answered.outcome, self.front.read.keeps_order()) {
+                if answered.may_be_newest(self.front.read.keeps_order()) {
                     self.seen.note(*key_hash, now_ns()); // as for an answer
                 }
                 self.front.stats.miss_latency.record(now_ns().saturating_sub(slot.started_ns), 1);
@@ -203,17 +203,14 @@ impl Connection {
 }
 
 fn answer_of(answered: Answered, no_cache: bool) -> Answer {
-    let Answered { outcome, hit, collapsed } = answered;
-    let source = |stored: Stored| match hit {
+    let source = match answered.hit {
         true => CacheStatus::Hit,
-        false => CacheStatus::Fetched { stored: stored.is_kept(), collapsed, no_cache },
+        false => CacheStatus::Fetched { stored: answered.is_kept(), collapsed: answered.collapsed, no_cache },
     };
-    match outcome {
-        Outcome::Found { entry, stored } => Answer::found(entry, source(stored)),
-        Outcome::Missing { stored } => Answer::Missing(source(stored)),
-        Outcome::Failed(failure) => Answer::Failed(failure, source(Stored::No)),
-        Outcome::Abandoned => {
-            Answer::Failed(Failure::Unavailable("the fetch was given up".into()), source(Stored::No))
-        }
+    match answered.found {
+        Found::Answer(answer) => Answer::found(answer, source),
+        Found::Missing => Answer::Missing(source),
+        Found::Failed(failure) => Answer::Failed(failure, source),
+        Found::Abandoned => Answer::Failed(Failure::Unavailable("the fetch was given up".into()), source),
     }
 }
