@@ -8,7 +8,7 @@ use resp::{Arguments, Protocol};
 
 use super::Session;
 use super::answers::{LARGE_VALUE, accepts};
-use super::reads::State;
+use super::pending::State;
 use super::rights::Asking;
 use super::sessions::Sessions;
 use crate::readthrough::{

@@ -9,7 +9,7 @@ use resp::{Arguments, encode_command};
 use super::Session;
 use super::answers::accepts;
 use super::parts::{keys, question};
-use super::reads::{Pending, State};
+use super::pending::{Pending, State};
 use super::rights::UserRights;
 use crate::clock::now_ns;
 use crate::lanes::{Pace, Request};

@@ -3,7 +3,7 @@
 use std::task::{Context, Poll};
 
 use super::Session;
-use super::reads::State;
+use super::pending::State;
 
 /// Fetched values that may wait behind an answer that the client does not take; further ones are asked for at their turn.
 const HELD_BEHIND_BYTES: usize = 8 << 20;
