@@ -155,7 +155,9 @@ fn ten_that_do_not_read(proxy: &Proxy, requests: &[u8]) -> Vec<RawClient> {
 
 #[test]
 fn replies_from_memory_that_nobody_reads_are_not_built() {
-    let (redis, proxy) = start_resp_in("tracking", &[("WORKERS", "1")]);
+    // However much of an output may be large.
+    let settings = [("WORKERS", "1"), ("OUTPUT_BUFFER_BYTES", "16MiB")];
+    let (redis, proxy) = start_resp_in("tracking", &settings);
     let (large, field) = (vec![b'x'; MIB - 1000], "v".repeat(15_000));
     redis.client().set("k", &large);
     redis.client().command(&["HSET", "h", "f", &field]);
