@@ -81,9 +81,21 @@ impl Output {
     pub(crate) fn wrote(&mut self, count: usize) -> bool {
         let of_head = count.min(self.bytes.len() - self.written);
         self.written += of_head;
-        self.tail_written += count - of_head;
+        let is_head_written = self.written == self.bytes.len();
+        if self.tail.is_some() {
+            return self.wrote_of_value(count - of_head, is_head_written);
+        }
+        if is_head_written {
+            self.bytes.clear();
+            self.written = 0;
+        }
+        is_head_written
+    }
+
+    fn wrote_of_value(&mut self, count: usize, is_head_written: bool) -> bool {
+        self.tail_written += count;
         let line = if self.tail_line { 2 } else { 0 };
-        let is_all = self.written == self.bytes.len() && self.tail_written == self.tail_part.len() + line;
+        let is_all = is_head_written && self.tail_written == self.tail_part.len() + line;
         if is_all {
             self.reset();
         }
