@@ -276,6 +276,8 @@ fn who_may_not_see_or_kill_other_clients_does_neither() {
     other.ask("CLIENT KILL USER few", ":1").ask("CLIENT KILL USER few", ":0");
     assert!(client.at_end());
     let mut last = proxy.resp_client();
+    // So that it is on the register.
+    last.ask("PING", "+PONG");
     other
         .send("WATCH k\r\nCLIENT REPLY OFF\r\nCLIENT KILL TYPE normal\r\nCLIENT REPLY ON\r\n")
         .expect("+OK\r\n+OK\r\n");
