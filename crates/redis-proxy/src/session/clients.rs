@@ -13,10 +13,9 @@ use super::busy::{Busy, Heard};
 use super::client_state::ReplyMode;
 use super::registry::Entry;
 use super::reply::{c_text, error, integer, simple};
-use super::words::{client_name, number};
+use super::words::{BAD_NAME, client_name, number};
 use crate::lanes::Request;
 
-const BAD_NAME: &str = "ERR Client names cannot contain spaces, newlines or special characters.";
 /// A client that does not exist.
 const NOBODY: &[u8] = b"9223372036854775807";
 const SYNTAX: &str = "ERR syntax error";

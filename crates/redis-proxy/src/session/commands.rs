@@ -85,9 +85,6 @@ impl Session {
     ) -> bool {
         let silence = self.client.replies;
         self.be_silent();
-        if silence == ReplyMode::SkipNext {
-            self.client.replies = ReplyMode::Skipping;
-        }
         let taken = self.perform(plan, call, request, cx);
         if !taken && silence == ReplyMode::SkipNext {
             self.client.replies = silence;
@@ -180,26 +177,25 @@ impl Session {
 
     /// An empty request, which Redis counts for CLIENT REPLY SKIP. False while an earlier command has no reply yet.
     pub(crate) fn nothing(&mut self) -> bool {
-        let silence = self.client.replies;
-        if silence == ReplyMode::On {
+        if self.client.replies == ReplyMode::On {
             return true;
         }
         if self.waiting() > 0 {
             return false;
         }
         self.be_silent();
-        if silence == ReplyMode::SkipNext {
-            self.client.replies = ReplyMode::Skipping;
-        }
         true
     }
 
-    /// Ends the silence of SKIP that is over, and keeps the one that is not.
+    /// Ends the silence of SKIP that is over, keeps the one that is not, and begins one that was asked for.
     fn be_silent(&mut self) {
-        if self.client.replies == ReplyMode::Skipping {
-            self.client.replies = ReplyMode::On;
-        }
-        self.mailbox.mute(self.client.replies != ReplyMode::On);
+        let replies = match self.client.replies {
+            ReplyMode::Skipping => ReplyMode::On,
+            ReplyMode::SkipNext => ReplyMode::Skipping,
+            replies => replies,
+        };
+        self.client.replies = replies;
+        self.mailbox.mute(replies != ReplyMode::On);
     }
 
     /// Appends a reply of our own.

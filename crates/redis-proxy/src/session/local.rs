@@ -15,11 +15,8 @@ use super::busy::Busy;
 use super::client_state::ReplyMode;
 use super::login::{HelloOptions, Login, Stay};
 use super::reply::{c_text, error, integer, simple};
-use super::words::{client_name, number};
+use super::words::{BAD_NAME, client_name, number};
 use crate::lanes::{Identity, KeptOut, LaneKey, Pace, Request};
-
-/// Redis 7.0, networking.c, `helloCommand`.
-const BAD_NAME: &str = "ERR Client names cannot contain spaces, newlines or special characters.";
 
 impl Session {
     /// Answers a command, or starts what its answer needs. Nothing of this client is on its way. False if it must be tried

@@ -15,6 +15,9 @@ pub(crate) fn number<T: std::str::FromStr>(word: Option<&[u8]>) -> Option<T> {
     plain.then(|| text.parse().ok())?
 }
 
+/// What is said of one that no client may have (Redis 7.0, networking.c).
+pub(crate) const BAD_NAME: &str = "ERR Client names cannot contain spaces, newlines or special characters.";
+
 /// `name`, if a client may have it: printable ASCII without blanks (networking.c, `validateClientName`).
 pub(crate) fn client_name(name: &[u8]) -> Option<Bytes> {
     name.iter().all(|byte| (b'!'..=b'~').contains(byte)).then(|| Bytes::copy_from_slice(name))
