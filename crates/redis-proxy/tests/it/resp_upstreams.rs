@@ -131,6 +131,14 @@ fn a_subcommand_of_client_that_nobody_here_knows_gets_a_connection_of_its_own() 
         };
         let (mut client, mut other) = (proxy.resp_client(), proxy.resp_client());
         other.ask("PING", "+PONG");
+        if tells {
+            let told = || redis.command_calls("command") >= 1;
+            wait_until(Duration::from_secs(20), "the commands of this server", told);
+        }
+        // And has come.
+        for _ in 0..3 {
+            other.ask("PING", "+PONG");
+        }
         client.ask("PING", "+PONG").ask("CLIENT CAPA redirect", "+OK").ask("PING", "+PONG");
         assert_eq!((pins(), capable()), (1.0, 1), "{server:?}");
         assert!(
