@@ -4,7 +4,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use cache::{Cache, Limits, MOST_SENT, Outcome};
+use cache::{Cache, Limits, MOST_SENT};
 use sync::Mutex;
 use sync::shuttle::future::{block_on, yield_now};
 use sync::shuttle::rand::{Rng, thread_rng};
@@ -15,7 +15,7 @@ use tokio::sync::oneshot;
 use upstream::{Address, Backend, Driver, Endpoint, Loss};
 
 use super::super::sink::{LinkSink, LinkTicket};
-use super::super::tend::{Report, try_out};
+use super::super::tend::{Reporter, try_out};
 use super::super::{Link, LinkSettings};
 use super::judge::{How, ObservedRead, OwnWrite, judge};
 use super::mood::{BOUND_NS, Mood};
@@ -23,7 +23,7 @@ use super::redis::{KEYS, Redis};
 use super::wire::lay_wire;
 use super::{Explored, count};
 use crate::clock::{now_ns, start};
-use crate::readthrough::{HttpReads, ReadOptions, ReadOutcome, ReadThrough};
+use crate::readthrough::{Found, HttpReads, ReadOptions, ReadOutcome, ReadThrough};
 
 const READERS: usize = 2;
 const HERD: usize = 5;
@@ -167,16 +167,14 @@ impl World {
                     (false, true) => How::Joined,
                     (false, false) => How::Fetched,
                 };
-                match answered.outcome {
-                    Outcome::Found { entry, stored } => {
-                        if !stored.is_kept() {
-                            *min_sync_ns = now_ns(); // as the front does
-                        }
-                        (Some(number(entry.value())), how)
-                    }
-                    Outcome::Missing { .. } => (None, how),
-                    Outcome::Failed(_) => return None,
-                    Outcome::Abandoned => panic!("a fill was dropped unanswered"),
+                if answered.may_be_newest(true) {
+                    *min_sync_ns = now_ns(); // as the front does
+                }
+                match answered.found {
+                    Found::Answer(answer) => (Some(number(answer.value())), how),
+                    Found::Missing => (None, how),
+                    Found::Failed(_) => return None,
+                    Found::Abandoned => panic!("a fill was dropped unanswered"),
                 }
             }
         };
@@ -274,7 +272,7 @@ impl World {
         let (writer, _unused) = upstream::connect(&Backend::new(endpoint(), 1));
         let (news, mut heard) = unbounded_channel();
         let sink = LinkSink::new(self.link.clone(), news);
-        let mut report = Report::default();
+        let mut reporter = Reporter::default();
         loop {
             let (ours, theirs) = duplex(4096);
             lay_wire(&self.redis, theirs);
@@ -284,7 +282,7 @@ impl World {
                     tokio::select! {
                         biased;
                         loss = &mut serving => panic!("the connection ended by itself: {loss}"),
-                        _ = heard.recv() => drop(try_out(&self.link, &writer, &mut heard, &mut report).await),
+                        _ = heard.recv() => drop(try_out(&self.link, &writer, &mut heard, &mut reporter).await),
                         event = told.recv() => match event {
                             Some(Event::Beat) => self.link.send_beat(),
                             Some(Event::Cut { down }) => break down,
