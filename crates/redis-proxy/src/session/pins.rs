@@ -85,7 +85,7 @@ impl Session {
     pub(crate) fn leave_to_redis(&mut self, untaken: &mut Vec<u8>) -> bool {
         let off = self.client.replies == ReplyMode::Off;
         let blocked = |pinned: &&mut Box<Pinned>| pinned.awaits_block() && !pinned.is_tunnel();
-        let is_open = |pinned: &&mut Box<Pinned>| pinned.transaction.sent().is_some();
+        let is_open = |pinned: &&mut Box<Pinned>| pinned.state.transaction.sent().is_some();
         // Within MULTI Redis would only queue that it is to be silent.
         let Some(pinned) = self.pinned.as_mut().filter(blocked).filter(|pinned| !off || !is_open(pinned))
         else {
@@ -116,7 +116,7 @@ impl Session {
             let (used, learned) = pinned.receive(rest, muted, &mut self.output.bytes).map_err(|_| PinLost)?;
             rest = &rest[used..];
             self.replies.owes(NodeId::FIRST, Via::Pin, pinned.waiting());
-            if let Some(subscriptions) = pinned.subscriptions() {
+            if let Some(subscriptions) = pinned.state.subscriptions() {
                 self.client.note(|details| details.subscriptions = subscriptions);
             }
             self.learn(learned);
@@ -136,7 +136,7 @@ impl Session {
     /// The client's connection is in a state that only its end undoes.
     pub(super) fn keep_pin(&mut self) {
         if let Some(pinned) = self.pinned.as_mut() {
-            pinned.keep();
+            pinned.state.keep();
         }
     }
 

@@ -20,8 +20,10 @@ impl Session {
         };
         // Redis is to be as silent as the client has asked us to be; within MULTI it would only queue that.
         let silence: &[&[u8]] = match self.client.replies {
-            ReplyMode::Off if pinned.transaction.sent().is_none() => &[b"CLIENT", b"REPLY", b"OFF"],
-            ReplyMode::Skipping if pinned.transaction.sent().is_none() => &[b"CLIENT", b"REPLY", b"SKIP"],
+            ReplyMode::Off if pinned.state.transaction.sent().is_none() => &[b"CLIENT", b"REPLY", b"OFF"],
+            ReplyMode::Skipping if pinned.state.transaction.sent().is_none() => {
+                &[b"CLIENT", b"REPLY", b"SKIP"]
+            }
             _ => &[],
         };
         if !silence.is_empty() {

@@ -110,7 +110,7 @@ impl Session {
     }
 
     fn is_in_multi(&self) -> bool {
-        self.pinned.as_ref().is_some_and(|pinned| pinned.transaction.sent().is_some())
+        self.pinned.as_ref().is_some_and(|pinned| pinned.state.transaction.sent().is_some())
     }
 
     /// CLIENT TRACKING OFF with REDIRECT of a client that does not track.
@@ -154,7 +154,7 @@ impl Session {
         let blocked = matches!(awaited, ReplyMeaning::Planned(Expect::Blocked));
         pinned.expect(awaited, duty);
         self.replies.owes(NodeId::FIRST, Via::Pin, pinned.waiting());
-        let multi = pinned.transaction.sent();
+        let multi = pinned.state.transaction.sent();
         self.client.note(|details| (details.multi, details.blocked) = (multi, blocked));
         self.sessions.stats.pinned_commands.add(1);
     }

@@ -2,7 +2,7 @@
 
 use std::task::{Context, Poll};
 
-use super::{Pinned, Usage};
+use super::Pinned;
 
 /// The pin is gone, and whatever its client had there.
 pub(crate) struct PinLost;
@@ -37,7 +37,7 @@ impl Pinned {
         }
         let is_written = self.stream.backlog() == 0;
         if is_written
-            && client_end.is_some_and(|all_sent| self.must_end_with_its_client(all_sent))
+            && client_end.is_some_and(|all_sent| self.awaits_block() || all_sent && self.usage.is_unread())
             // As its client has done: Redis then answers what it can at once, and takes nothing for nobody later.
             && let Poll::Ready(Err(_)) = self.stream.poll_shutdown(cx)
         {
@@ -50,11 +50,5 @@ impl Pinned {
             Poll::Ready(_) if self.stream.is_shut() => Ok(Progress::End),
             Poll::Ready(_) => Err(PinLost),
         }
-    }
-
-    /// Whether Redis must see at once that its client has shut its side; `all_sent` if it has asked for nothing more.
-    fn must_end_with_its_client(&self, all_sent: bool) -> bool {
-        let is_unread = matches!(self.usage, Usage::Tunnel(_) | Usage::Upload);
-        self.awaits_block() || all_sent && is_unread
     }
 }

@@ -4,6 +4,8 @@
 use std::collections::VecDeque;
 use std::rc::Rc;
 
+use command::SubscriptionKind;
+
 use super::later::Later;
 use crate::lanes::{Answer, Discharge, Duty};
 use crate::session::expect::Expect;
@@ -90,8 +92,30 @@ impl Expectations {
         self.expected.front().map(|expected| &expected.awaited)
     }
 
-    pub(super) fn front_mut(&mut self) -> Option<&mut ReplyMeaning> {
+    fn front_mut(&mut self) -> Option<&mut ReplyMeaning> {
         self.expected.front_mut().map(|expected| &mut expected.awaited)
+    }
+
+    /// The next reply stays with us: an error of the probe before it has gone out in its place.
+    pub(super) fn replace_next(&mut self) {
+        if let Some(wait) = self.front_mut() {
+            *wait = ReplyMeaning::Replaced;
+        }
+    }
+
+    /// A subscription is confirmed, or its end, of which so many are `left` of a kind: what awaits the last one is answered.
+    pub(super) fn confirmed(&mut self, left: impl FnOnce(SubscriptionKind) -> i64) {
+        let done = match self.front_mut() {
+            Some(ReplyMeaning::Planned(Expect::Subscribed(awaited))) => {
+                *awaited -= 1;
+                *awaited == 0
+            }
+            Some(ReplyMeaning::Planned(Expect::UnsubscribedAll(kind))) => left(*kind) == 0,
+            _ => false,
+        };
+        if done {
+            self.pop();
+        }
     }
 
     /// What the next reply was planned to mean.
@@ -102,6 +126,11 @@ impl Expectations {
     /// What the last reply was planned to mean.
     pub(super) fn last(&self) -> Option<Expect> {
         self.expected.back().and_then(|expected| expected.awaited.planned())
+    }
+
+    /// Whether confirmations are awaited next.
+    pub(super) fn awaits_confirmation(&self) -> bool {
+        matches!(self.next(), Some(Expect::Subscribed(_) | Expect::UnsubscribedAll(_)))
     }
 
     /// The next reply is whole.

@@ -11,6 +11,7 @@ mod drive;
 mod expectations;
 pub(crate) mod later;
 mod receive;
+mod state;
 mod subscriptions;
 mod tracked;
 mod transaction;
@@ -22,13 +23,10 @@ use std::rc::Rc;
 pub(crate) use self::drive::{PinLost, Progress};
 use self::expectations::Expectations;
 pub(crate) use self::expectations::ReplyMeaning;
-pub(crate) use self::receive::Learned;
 use self::receive::Passing;
-use self::subscriptions::Subscriptions;
-use self::tracked::ClientTracking;
-use self::transaction::Transaction;
+pub(crate) use self::state::{Learned, PinState};
 pub(crate) use self::tunnel::Monitored;
-use self::usage::{Fate, Looks, Passage, Usage};
+use self::usage::{Fate, Looks, Usage};
 use crate::lanes::{Discharge, Duty, LaneKey, PinStream};
 use crate::session::expect::Expect;
 use crate::session::plan::Stage;
@@ -37,13 +35,9 @@ use crate::session::plan::Stage;
 pub(crate) struct Pinned {
     pub(crate) stream: PinStream,
     pub(crate) key: LaneKey,
+    pub(crate) state: PinState,
     expectations: Expectations,
-    pub(crate) transaction: Transaction,
-    /// Once they are in play: only then replies are looked into.
-    subscriptions: Option<Subscriptions>,
-    tracking: ClientTracking,
     usage: Usage,
-    fate: Fate,
     passing: Passing,
 }
 
@@ -53,32 +47,20 @@ impl Pinned {
         Box::new(Pinned {
             stream,
             key,
+            state: PinState::default(),
             expectations: Expectations::new(discharge),
-            transaction: Transaction::default(),
-            subscriptions: None,
-            tracking: ClientTracking::default(),
             usage: Usage::Fresh,
-            fate: Fate::Returned,
             passing: Passing::default(),
         })
     }
 
     /// A command goes out whose reply means this, with what must be done before that reply is passed on.
     pub(crate) fn expect(&mut self, awaited: ReplyMeaning, duty: Option<Duty>) {
-        if self.usage == Usage::Fresh {
-            self.usage = Usage::Followed;
-        }
+        self.usage.begin();
         // The duties of a transaction that is followed are those of its commands.
         let ends = matches!(awaited, ReplyMeaning::Planned(Expect::Exec | Expect::Discard));
-        let duty = duty.filter(|_| !ends || self.transaction.sent().is_none());
-        match awaited {
-            ReplyMeaning::Planned(Expect::Multi) => self.transaction.asks(),
-            ReplyMeaning::Planned(Expect::Exec | Expect::Discard) => self.transaction.asks_for_its_end(),
-            ReplyMeaning::Planned(Expect::Subscribed(_) | Expect::UnsubscribedAll(_)) => {
-                self.subscriptions.get_or_insert_default();
-            }
-            _ => self.transaction.sends(),
-        }
+        let duty = duty.filter(|_| !ends || self.state.transaction.sent().is_none());
+        self.state.sends(&awaited);
         self.expectations.push(awaited, duty);
     }
 
@@ -89,7 +71,7 @@ impl Pinned {
 
     /// Whether the client waits for something that its death would lose.
     pub(crate) fn is_blocked(&self) -> bool {
-        self.is_tunnel() || self.is_subscribed() || self.awaits_block()
+        self.is_tunnel() || self.state.is_subscribed() || self.awaits_block()
     }
 
     /// Whether a blocking command is on its way.
@@ -99,64 +81,35 @@ impl Pinned {
 
     /// What its client has begun on it; `resp3` if that is what the client speaks.
     pub(crate) fn stage(&self, resp3: bool) -> Stage {
-        match () {
-            () if self.stream.is_shut() => Stage::Shut,
-            () if self.transaction.is_asked() => Stage::MultiAsked,
-            () if self.transaction.sent().is_some() => Stage::Multi,
-            () if resp3 || self.subscriptions.is_none() => Stage::Plain,
-            () if self.is_subscribed() => Stage::Subscribed,
-            () => Stage::Subscribing,
-        }
-    }
-
-    fn is_subscribed(&self) -> bool {
-        self.subscriptions.as_ref().is_some_and(Subscriptions::any)
-    }
-
-    /// Subscriptions to channels, patterns and shard channels, once they are in play.
-    pub(crate) fn subscriptions(&self) -> Option<[i64; 3]> {
-        let Subscriptions { channels, patterns, shards } = self.subscriptions?;
-        Some([channels, patterns, shards])
+        if self.stream.is_shut() { Stage::Shut } else { self.state.stage(resp3) }
     }
 
     /// Whether nothing is left on it.
     pub(crate) fn is_free(&self) -> bool {
-        let state = !self.transaction.is_none() || self.is_subscribed() || self.tracking.is_on();
-        self.usage == Usage::Followed && self.expectations.is_empty() && !state && self.fate < Fate::Kept
+        self.usage == Usage::Followed && self.expectations.is_empty() && self.state.is_none()
     }
 
     /// Whether a command is on its way behind which nothing may be sent before it is known what becomes of it: MONITOR and its
     /// kin, behind whose reply come no replies.
     pub(crate) fn awaits_feed(&self) -> bool {
-        self.looks() == Some(Looks::Reset) || matches!(self.expectations.last(), Some(Expect::Feed(_)))
+        self.usage.looks() == Some(Looks::Reset) || matches!(self.expectations.last(), Some(Expect::Feed(_)))
     }
 
     /// Whether an EXEC is on its way that may be its client's end: what stands behind it is for nobody then.
     pub(crate) fn may_end(&self) -> bool {
-        self.expectations.may_end(|| self.transaction.may_kill())
-    }
-
-    /// It is in a state that only its end undoes.
-    pub(crate) fn keep(&mut self) {
-        self.worsen(Fate::Kept);
+        self.expectations.may_end(|| self.state.transaction.may_kill())
     }
 
     /// Another client needs this one to have it, whether it sends anything or not. What comes to it for that may come even
     /// later: it is for nobody else.
     pub(crate) fn set_aside(&mut self) {
-        if self.usage == Usage::Fresh {
-            self.usage = Usage::Followed;
-        }
-        self.worsen(Fate::Dropped);
-    }
-
-    fn worsen(&mut self, fate: Fate) {
-        self.fate = self.fate.max(fate);
+        self.usage.begin();
+        self.state.worsen(Fate::Dropped);
     }
 
     /// What is left of it for another client, once nothing of this one is: none if something may be.
     pub(crate) fn release(self) -> Option<(LaneKey, PinStream)> {
-        let is_clean = self.fate == Fate::Returned && !self.stream.is_shut();
+        let is_clean = self.state.is_clean() && !self.stream.is_shut();
         is_clean.then_some((self.key, self.stream))
     }
 

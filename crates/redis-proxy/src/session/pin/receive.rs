@@ -2,31 +2,13 @@
 
 use resp::{DecodeError, Protocol};
 
-use super::later::Later;
-use super::subscriptions::{Announcement, Confirmation, Glimpse, Subscriptions};
-use super::tracked::ClientTracking;
-use super::{Fate, Looks, Pinned, ReplyMeaning};
+use super::state::{Learned, is_error};
+use super::subscriptions::{Announcement, Glimpse};
+use super::usage::{Fate, Looks};
+use super::{Pinned, ReplyMeaning};
 use crate::lanes::{unfit_line, why_elsewhere};
 use crate::session::expect::{Expect, Feed};
-use crate::session::pause::Pause;
 use crate::session::tracking::may_name_target;
-
-/// What the session is to learn from a reply.
-pub(crate) enum Learned {
-    Nothing,
-    Selected(u32),
-    /// A queued command, from which this follows.
-    CarriedOut(Later),
-    /// It is told of changes, as this client of ours is; itself if 0. No longer if none.
-    Tracks(Option<u64>),
-    Pause(Pause),
-    /// From here on it is fed.
-    Feed(Feed),
-    /// Redis has said RESET, as the last of its replies.
-    Reset,
-    /// Whether Redis has granted what HELLO or AUTH asks for.
-    Granted(bool),
-}
 
 /// The reply or push at hand, as far as it is here.
 #[derive(Default)]
@@ -65,7 +47,7 @@ impl Piece<'_> {
     }
 
     fn is_error(&self) -> bool {
-        matches!(self.kind, b'-' | b'!')
+        is_error(self.kind)
     }
 }
 
@@ -99,7 +81,8 @@ impl Pinned {
         muted: bool,
         out: &mut Vec<u8>,
     ) -> Result<(usize, Learned), DecodeError> {
-        if matches!(self.looks(), Some(Looks::Nothing | Looks::Answers)) && self.expectations.is_empty() {
+        if matches!(self.usage.looks(), Some(Looks::Nothing | Looks::Answers)) && self.expectations.is_empty()
+        {
             self.pass_unread(bytes, out);
             return Ok((bytes.len(), Learned::Nothing));
         }
@@ -110,12 +93,12 @@ impl Pinned {
                 self.expectations.pop();
                 return Ok((0, Learned::Feed(Feed::Replica)));
             }
-            Some(Expect::Exec) if begins && bytes[0] == b'*' && self.transaction.executes() => {
+            Some(Expect::Exec) if begins && bytes[0] == b'*' && self.state.transaction.executes() => {
                 self.expectations.answers(bytes, false, true);
             }
             _ => {}
         }
-        match self.transaction.is_executing() {
+        match self.state.transaction.is_executing() {
             true => self.look_into_exec(bytes, out),
             false => self.pass(bytes, muted, out),
         }
@@ -123,15 +106,15 @@ impl Pinned {
 
     /// Bytes of the reply to an EXEC from which something follows.
     fn look_into_exec(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> Result<(usize, Learned), DecodeError> {
-        let Some(executed) = self.transaction.executed() else { return Ok((0, Learned::Nothing)) };
+        let Some(executed) = self.state.transaction.executed() else { return Ok((0, Learned::Nothing)) };
         let looked = executed.look(bytes, &mut self.stream.scanner, out)?;
         if looked.whole {
             self.expectations.pop();
-            self.transaction.ends();
-            self.settle();
+            self.state.transaction.ends();
+            self.state.transaction.settles(self.expectations.is_empty());
         }
         // A name given to it stays, and more may.
-        self.worsen(Fate::Dropped);
+        self.state.worsen(Fate::Dropped);
         Ok((looked.used, looked.later.map_or(Learned::Nothing, Learned::CarriedOut)))
     }
 
@@ -145,8 +128,8 @@ impl Pinned {
         let scanned = self.stream.scanner.scan(bytes)?;
         let kind = self.stream.scanner.kind().unwrap_or_default();
         let piece = Piece { bytes: &bytes[..scanned.len], kind, whole: scanned.whole };
-        let resets = self.looks() == Some(Looks::Reset);
-        if self.subscriptions.is_some() || self.is_tunnel() {
+        let resets = self.usage.looks() == Some(Looks::Reset);
+        if self.state.has_subscribed() || self.is_tunnel() {
             self.passing.glimpse.add(piece.bytes);
         }
         if self.is_tunnel() && self.expectations.is_empty() {
@@ -154,7 +137,7 @@ impl Pinned {
         }
         self.decide(piece, muted, out);
         if !piece.is_push() {
-            self.expectations.answers(piece.bytes, piece.is_error(), self.transaction.is_open());
+            self.expectations.answers(piece.bytes, piece.is_error(), self.state.transaction.is_open());
         }
         let is_reset = resets && self.passing.glimpse.is(b"+RESET\r\n");
         if self.passing.showing == Showing::Shown && !is_reset {
@@ -187,7 +170,7 @@ impl Pinned {
     fn is_hidden(&self, piece: Piece<'_>, muted: bool) -> bool {
         // In RESP3 they are pushes, and all else is a reply.
         let may_tell = self.key.protocol == Protocol::Resp2
-            && (self.is_subscribed() || self.awaits_confirmation())
+            && (self.state.is_subscribed() || self.expectations.awaits_confirmation())
             && piece.kind == b'*';
         match self.expectations.front() {
             _ if piece.is_push() => false,
@@ -202,7 +185,7 @@ impl Pinned {
 
     /// Passes on a piece of a reply or push; but what names a client is held until it is whole.
     fn give(&mut self, piece: Piece<'_>, out: &mut Vec<u8>) {
-        let redirect = self.tracking.redirect();
+        let redirect = self.state.redirect();
         let holds = match self.expectations.next() {
             Some(Expect::Redirected) if !piece.is_push() => true,
             _ => piece.is_push() && redirect.is_some(),
@@ -224,9 +207,11 @@ impl Pinned {
 
     /// One reply or push is whole.
     fn replied(&mut self, last: Piece<'_>) -> Learned {
-        if let Some(announcement) = self.announcement(last) {
+        let awaited = self.expectations.awaits_confirmation();
+        if let Some(announcement) = self.state.announcement(&self.passing.glimpse, last.is_push(), awaited) {
             if let Announcement::Confirmed(confirmation, left) = announcement {
-                self.confirmed(confirmation, left);
+                let subscriptions = self.state.confirmed(confirmation, left);
+                self.expectations.confirmed(|kind| subscriptions.of(kind));
             }
             return Learned::Nothing;
         }
@@ -234,109 +219,14 @@ impl Pinned {
             return Learned::Nothing;
         }
         let learned = match self.expectations.pop() {
-            Some(awaited) => self.learn(awaited, last),
+            Some(ReplyMeaning::Planned(Expect::Probe)) if last.is_error() => {
+                self.expectations.replace_next();
+                Learned::Nothing
+            }
+            Some(awaited) => self.state.learn(awaited, last.kind),
             None => Learned::Nothing,
         };
-        self.settle();
+        self.state.transaction.settles(self.expectations.is_empty());
         learned
-    }
-
-    /// What a whole reply tells that was awaited so, of which this is the last piece.
-    fn learn(&mut self, awaited: ReplyMeaning, last: Piece<'_>) -> Learned {
-        let is_error = last.is_error();
-        match awaited {
-            ReplyMeaning::Planned(expect) => return self.learn_planned(expect, last),
-            ReplyMeaning::Queued(later) if self.transaction.is_open() => {
-                if last.kind == b'+' {
-                    self.transaction.queues(Some(*later));
-                }
-            }
-            // It was carried out, then; what it has done is not known.
-            ReplyMeaning::Queued(_) if !is_error => self.keep(),
-            ReplyMeaning::Track(to) if !is_error => return self.tracks(ClientTracking::of(to)),
-            ReplyMeaning::Queued(_) | ReplyMeaning::Track(_) | ReplyMeaning::Replaced => {}
-        }
-        Learned::Nothing
-    }
-
-    fn learn_planned(&mut self, expect: Expect, last: Piece<'_>) -> Learned {
-        let is_error = last.is_error();
-        match expect {
-            Expect::Reply if self.transaction.is_open() && last.kind == b'+' => {
-                self.transaction.queues(None);
-            }
-            Expect::Probe if is_error => {
-                if let Some(wait) = self.expectations.front_mut() {
-                    *wait = ReplyMeaning::Replaced;
-                }
-            }
-            Expect::Multi if !is_error => self.transaction.opens(),
-            // EXEC without MULTI leaves the watched keys watched; within it, any error discards all.
-            Expect::Exec if !is_error || self.transaction.is_open() => self.transaction.ends(),
-            Expect::Discard if !is_error => self.transaction.ends(),
-            Expect::Watch if !is_error => self.transaction.watches(),
-            Expect::Unwatch if !is_error => self.transaction.unwatches(),
-            Expect::State if !is_error => self.keep(),
-            Expect::Pause(pause) if !is_error => return Learned::Pause(pause),
-            Expect::Feed(feed) if !is_error => return Learned::Feed(feed),
-            Expect::Tracking(false) if !is_error => return self.tracks(ClientTracking::Off),
-            Expect::Granted => return Learned::Granted(!is_error),
-            Expect::Select(db) if !is_error => {
-                self.key.db = db;
-                return Learned::Selected(db);
-            }
-            _ => {}
-        }
-        Learned::Nothing
-    }
-
-    fn tracks(&mut self, tracking: ClientTracking) -> Learned {
-        self.tracking = tracking;
-        if !self.tracking.is_on() {
-            return Learned::Tracks(None);
-        }
-        // Keys are still noted for the connection: it is not for another client.
-        self.worsen(Fate::Dropped);
-        Learned::Tracks(Some(self.tracking.redirect().map_or(0, |redirect| redirect.own)))
-    }
-
-    /// Once nothing is on its way, what is queued is what Redis has said.
-    fn settle(&mut self) {
-        if self.expectations.is_empty() {
-            self.transaction.settles();
-        }
-    }
-
-    fn awaits_confirmation(&self) -> bool {
-        matches!(self.expectations.next(), Some(Expect::Subscribed(_) | Expect::UnsubscribedAll(_)))
-    }
-
-    /// What is whole now, if it is a message or confirmation and no reply to another command.
-    fn announcement(&self, last: Piece<'_>) -> Option<Announcement> {
-        let subscriptions = self.subscriptions.as_ref()?;
-        let announcement = self.passing.glimpse.read()?;
-        let is_one = match announcement {
-            Announcement::Message => subscriptions.any(),
-            Announcement::Confirmed(..) => self.awaits_confirmation(),
-        };
-        (is_one || last.is_push()).then_some(announcement)
-    }
-
-    fn confirmed(&mut self, confirmation: Confirmation, left: i64) {
-        let subscriptions = self.subscriptions.get_or_insert_default();
-        subscriptions.count(confirmation, left);
-        let done = match self.expectations.front_mut() {
-            Some(ReplyMeaning::Planned(Expect::Subscribed(left))) => {
-                *left -= 1;
-                *left == 0
-            }
-            Some(ReplyMeaning::Planned(Expect::UnsubscribedAll(kind))) => {
-                Subscriptions::of(subscriptions, *kind) == 0
-            }
-            _ => false,
-        };
-        if done {
-            self.expectations.pop();
-        }
     }
 }

@@ -122,8 +122,11 @@ impl Transaction {
         }
     }
 
-    /// Nothing is on its way: what is queued is what Redis has said.
-    pub(super) fn settles(&mut self) {
+    /// A reply is whole. If all is answered, what is queued is what Redis has said.
+    pub(super) fn settles(&mut self, is_answered: bool) {
+        if !is_answered {
+            return;
+        }
         self.sent = match &self.state {
             State::None => None,
             State::Open(queued) => Some(self.sent.unwrap_or(queued.commands)),

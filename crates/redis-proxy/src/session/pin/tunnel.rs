@@ -2,7 +2,8 @@
 
 use resp::{Parsed, RequestLimits, RequestParser};
 
-use super::{Looks, Passage, Passing, Pinned, Usage};
+use super::usage::{Looks, Passage, Usage};
+use super::{Passing, Pinned};
 use crate::session::expect::Feed;
 use crate::session::words::is;
 
@@ -20,7 +21,7 @@ impl Pinned {
     /// From here on its bytes are not looked at, but for what `feed` shows of its end. What is on its way is read as before; the
     /// tunnel begins behind it.
     pub(crate) fn become_tunnel(&mut self, feed: Option<Feed>) {
-        let may_write = self.expectations.goes_unread() | self.may_write();
+        let may_write = self.expectations.goes_unread() | self.usage.may_write();
         let looks = match feed {
             Some(Feed::Monitor) => Looks::Replies,
             // A snapshot and a stream of commands, in which no reply is to be told.
@@ -42,17 +43,12 @@ impl Pinned {
         matches!(self.usage, Usage::Tunnel(_))
     }
 
-    /// Whether what goes through the tunnel may change anything.
-    fn may_write(&self) -> bool {
-        matches!(self.usage, Usage::Tunnel(Passage { may_write: true, .. }))
-    }
-
     /// Passes on what Redis says as it is, behind all that was on its way.
     pub(super) fn pass_unread(&mut self, bytes: &[u8], out: &mut Vec<u8>) {
         let mut rest = bytes;
-        while self.looks() == Some(Looks::Answers) && !rest.is_empty() {
+        while self.usage.looks() == Some(Looks::Answers) && !rest.is_empty() {
             let Ok(scanned) = self.stream.scanner.scan(rest) else {
-                self.look(Looks::Nothing);
+                self.usage.look(Looks::Nothing);
                 break;
             };
             self.passing.glimpse.add(&rest[..scanned.len]);
@@ -62,7 +58,7 @@ impl Pinned {
             }
             rest = &rest[scanned.len..];
         }
-        if !rest.is_empty() && self.may_write() {
+        if !rest.is_empty() && self.usage.may_write() {
             self.expectations.answers_anything();
         }
         out.extend_from_slice(bytes);
@@ -71,27 +67,13 @@ impl Pinned {
     /// More of a reply is about to be passed on, or all of it: it may answer anything that has gone through the tunnel. What comes
     /// unasked answers nothing. It comes as often as others publish, or say a command that MONITOR shows.
     pub(super) fn hear(&mut self, whole: bool) {
-        if self.passing.is_heard || !self.may_write() {
+        if self.passing.is_heard || !self.usage.may_write() {
             return;
         }
         let comes_unasked = self.passing.glimpse.comes_unasked().or(whole.then_some(false));
         self.passing.is_heard = comes_unasked.is_some();
         if comes_unasked == Some(false) {
             self.expectations.answers_anything();
-        }
-    }
-
-    /// What is looked for behind what is on its way; `None` if it is no tunnel.
-    pub(super) fn looks(&self) -> Option<Looks> {
-        match self.usage {
-            Usage::Tunnel(Passage { looks, .. }) => Some(looks),
-            Usage::Fresh | Usage::Followed | Usage::Upload => None,
-        }
-    }
-
-    fn look(&mut self, looks: Looks) {
-        if let Usage::Tunnel(passage) = &mut self.usage {
-            passage.looks = looks;
         }
     }
 
@@ -104,7 +86,7 @@ impl Pinned {
         most: usize,
         may_change: impl FnOnce(&[u8]) -> bool,
     ) -> Monitored {
-        if self.looks() != Some(Looks::Replies) {
+        if self.usage.looks() != Some(Looks::Replies) {
             return Monitored::No;
         }
         let mut parser = RequestParser::new(limits);
@@ -113,7 +95,7 @@ impl Pinned {
             Ok(Parsed::Nothing { len }) => return Monitored::Request(len),
             Ok(Parsed::Partial { .. }) if bytes.len() < most => return Monitored::Half,
             _ => {
-                self.look(Looks::Answers);
+                self.usage.look(Looks::Answers);
                 return Monitored::No;
             }
         };
@@ -121,12 +103,12 @@ impl Pinned {
         let second = arguments.get(1);
         if is(arguments, b"CLIENT") && second.is_some_and(|word| word.eq_ignore_ascii_case(b"REPLY")) {
             // It may silence the answer to RESET.
-            self.look(Looks::Answers);
+            self.usage.look(Looks::Answers);
             return Monitored::No;
         }
         self.send_unread(&bytes[..len], may_change(&bytes[..len]));
         if is(arguments, b"RESET") && arguments.len() == 1 {
-            self.look(Looks::Reset);
+            self.usage.look(Looks::Reset);
         }
         Monitored::Request(len)
     }

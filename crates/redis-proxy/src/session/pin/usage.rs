@@ -33,6 +33,40 @@ pub(super) enum Looks {
     Reset,
 }
 
+impl Usage {
+    /// Something is sent, or somebody else needs it.
+    pub(super) fn begin(&mut self) {
+        if *self == Usage::Fresh {
+            *self = Usage::Followed;
+        }
+    }
+
+    /// Whether bytes that nobody looks at go there.
+    pub(super) fn is_unread(&self) -> bool {
+        matches!(self, Usage::Tunnel(_) | Usage::Upload)
+    }
+
+    /// Whether what goes through the tunnel may change anything.
+    pub(super) fn may_write(&self) -> bool {
+        matches!(self, Usage::Tunnel(Passage { may_write: true, .. }))
+    }
+
+    /// What is looked for behind what is on its way; `None` if it is no tunnel.
+    pub(super) fn looks(&self) -> Option<Looks> {
+        match self {
+            Usage::Tunnel(Passage { looks, .. }) => Some(*looks),
+            Usage::Fresh | Usage::Followed | Usage::Upload => None,
+        }
+    }
+
+    /// From now on, if it is a tunnel.
+    pub(super) fn look(&mut self, looks: Looks) {
+        if let Usage::Tunnel(passage) = self {
+            passage.looks = looks;
+        }
+    }
+}
+
 /// What becomes of a pin; the worst that was ever said of it counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Fate {
