@@ -21,6 +21,8 @@ pub(crate) struct ClientState {
     pub(crate) proven_ns: u64,
     /// As the other clients see it.
     pub(crate) entry: Arc<Entry>,
+    /// Whether it may empty the cache.
+    pub(crate) is_admin: bool,
     /// CLIENT REPLY.
     pub(crate) replies: ReplyMode,
     /// The command that it called last, as `entry` has it.
@@ -39,13 +41,14 @@ pub(crate) enum ReplyMode {
 }
 
 impl ClientState {
-    pub(crate) fn new(identity: Identity, admitted: bool, entry: Arc<Entry>) -> Self {
+    pub(crate) fn new(identity: Identity, admitted: bool, entry: Arc<Entry>, is_admin: bool) -> Self {
         ClientState {
             key: LaneKey { identity, db: 0, protocol: Protocol::Resp2 },
             admitted,
             came_ns: now_ns(),
             proven_ns: now_ns(),
             entry,
+            is_admin,
             replies: ReplyMode::On,
             called: String::new(),
         }
@@ -94,7 +97,7 @@ impl ClientState {
         self.note(|details| details.user = user);
     }
 
-    pub(crate) fn rename(&mut self, name: Bytes) {
+    pub(crate) fn rename(&self, name: Bytes) {
         self.note(|details| details.name = name);
     }
 

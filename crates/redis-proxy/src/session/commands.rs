@@ -2,15 +2,19 @@
 
 use std::task::Context;
 
-use command::{Local, PinReason};
+use command::PinReason;
 use resp::{Arguments, Form, Frame};
 
 use super::Session;
+use super::admission::Entrance;
 use super::busy::Heard;
 use super::client_state::ReplyMode;
-use super::plan::{Ahead, Call, Holding, LoginState, Plan, Standing, plan};
+use super::expect::Expect;
+use super::plan::{Ahead, Call, Holding, LoginState, Plan, Standing, may_stream, plan, plan_again};
+use super::reads::ReadCall;
 use super::replies::{NodeId, Via};
-use super::reply::{error, put, simple};
+use super::reply::{error, simple};
+use super::tracking::redirect_off;
 use crate::lanes::{KeptOut, Pace, Request};
 
 /// What EXEC says of a transaction in which something was wrong.
@@ -25,15 +29,15 @@ impl Session {
         arguments: Arguments<'_>,
         cx: &mut Context<'_>,
     ) -> bool {
-        let sessions = self.sessions.clone();
+        let sessions = self.ways.sessions.clone();
         let commands = sessions.commands.borrow();
         let call = Call::new(&commands, sessions.is_live.get(), arguments);
-        self.client.calls(call.name());
+        self.ways.client.calls(call.name());
         let planned = match plan(&call, self.standing()) {
             Plan::Wait => return false,
-            Plan::Admit => match self.keep_out(KeptOut::text) {
+            Plan::Admit => match self.at_hand.keep_out(KeptOut::text, &mut self.ways) {
                 Some(taken) => return taken,
-                None => self.plan_again(&call),
+                None => plan_again(&call, self.standing()),
             },
             planned => planned,
         };
@@ -41,37 +45,31 @@ impl Session {
             Form::Strict => Request::Raw(raw),
             Form::Loose => Request::Encoded(arguments),
         };
-        match self.client.replies {
+        match self.ways.client.replies {
             ReplyMode::On => self.perform(planned, &call, request, cx),
             _ => self.perform_silently(planned, &call, request, cx),
         }
     }
 
-    /// The client stands elsewhere than a moment ago.
-    #[cold]
-    fn plan_again(&self, call: &Call<'_>) -> Plan {
-        plan(call, self.standing())
-    }
-
     /// Where the client stands, as far as plans depend on it.
     #[inline]
     fn standing(&self) -> Standing {
-        let pinned = self.pinned.as_deref();
-        let ahead = match self.replies.owing(NodeId::FIRST) {
+        let Session { ways, at_hand } = self;
+        let ahead = match ways.out.replies.owing(NodeId::FIRST) {
             None => Ahead::Nothing,
             Some(Via::Cache) => Ahead::Reads,
             Some(Via::Lane(_)) => Ahead::Lane,
             Some(Via::Pin) => Ahead::Pin,
         };
-        let holding = match pinned {
-            _ if self.refused.is_some() => Holding::Refused,
-            Some(pinned) => Holding::Pin(pinned.stage(self.client.resp3())),
-            None if self.doomed.is_some() => Holding::Doomed,
-            None if self.sessions.is_paused() => Holding::Paused,
+        let holding = match ways.pin.stage(ways.client.resp3()) {
+            _ if at_hand.refused.is_some() => Holding::Refused,
+            Some(stage) => Holding::Pin(stage),
+            None if at_hand.doomed.is_some() => Holding::Doomed,
+            None if ways.sessions.is_paused() => Holding::Paused,
             None => Holding::Nothing,
         };
-        let login = if self.client.admitted { LoginState::Done } else { LoginState::Open };
-        Standing { login, replies: self.client.replies, ahead, holding }
+        let login = if ways.client.admitted { LoginState::Done } else { LoginState::Open };
+        Standing { login, replies: ways.client.replies, ahead, holding }
     }
 
     /// Carries out the plan for a command within CLIENT REPLY OFF or SKIP. Nothing is on its way.
@@ -83,11 +81,11 @@ impl Session {
         request: Request<'_>,
         cx: &mut Context<'_>,
     ) -> bool {
-        let silence = self.client.replies;
-        self.be_silent();
+        let silence = self.ways.client.replies;
+        self.ways.be_silent();
         let taken = self.perform(plan, call, request, cx);
         if !taken && silence == ReplyMode::SkipNext {
-            self.client.replies = silence;
+            self.ways.client.replies = silence;
         }
         taken
     }
@@ -96,12 +94,12 @@ impl Session {
     #[inline]
     fn perform(&mut self, plan: Plan, call: &Call<'_>, request: Request<'_>, cx: &mut Context<'_>) -> bool {
         match plan {
-            Plan::Pass(pace) => self.share(request, pace, call.may_repeat(), None, cx),
-            Plan::Read(read) => match self.may_be_cached(read, call.arguments) {
-                Some(reader) => self.read(read, &reader, request, call.arguments, cx),
-                None => self.share_with_duty(call, Pace::Quick, request, cx),
-            },
-            Plan::Change(pace) => self.share_with_duty(call, pace, request, cx),
+            Plan::Pass(pace) => self.ways.share(request, pace, call.may_repeat(), None, cx),
+            Plan::Read(read) => {
+                let read = ReadCall { read, request, arguments: call.arguments };
+                self.ways.read(read, call, cx)
+            }
+            Plan::Change(pace) => self.ways.share_with_duty(call, pace, request, cx),
             plan => self.perform_apart(plan, call, request, cx),
         }
     }
@@ -114,32 +112,41 @@ impl Session {
         request: Request<'_>,
         cx: &mut Context<'_>,
     ) -> bool {
+        let Session { ways, at_hand } = self;
         match plan {
-            Plan::Answer(local) => return self.answer(local, call.arguments, request, cx),
-            Plan::Proxy => self.answer_proxy(call.arguments),
-            Plan::Info => return self.hear(Heard::Info, request, true, cx),
-            Plan::Pause(pause) => return self.hear(Heard::Pause(pause), request, false, cx),
-            Plan::Untrack => return self.untrack(call.arguments, request, cx),
+            Plan::Answer(local) => return at_hand.answer(local, call.arguments, request, ways, cx),
+            Plan::Proxy => ways.say(&ways.sessions.proxy(&ways.client, call.arguments)),
+            Plan::Info => return at_hand.hear(Heard::Info, request, true, ways, cx),
+            Plan::Pause(pause) => return at_hand.hear(Heard::Pause(pause), request, false, ways, cx),
+            Plan::Untrack => {
+                // Of a client that does not track it does nothing.
+                let words = redirect_off(call.arguments, &ways.sessions.registry);
+                let request = words.as_ref().map_or(request, |words| Request::Raw(words));
+                return ways.share(request, Pace::Quick, false, None, cx);
+            }
             Plan::GetPin(reason) => return self.get_pin_for(reason, call, request, cx),
-            Plan::Pin(expect) => return self.send_pinned(expect, call, request),
-            Plan::Probe => return self.send_probed(call, request),
-            Plan::Queue => return self.queue(call, request),
-            Plan::Tunnel => return self.tunnel(request),
+            Plan::Pin(expect) => return at_hand.send_pinned(expect, call, request, ways),
+            Plan::Probe => {
+                ways.pin.probe();
+                return at_hand.send_pinned(Expect::Blocked, call, request, ways);
+            }
+            Plan::Queue => return ways.queue(call, request),
+            Plan::Tunnel => return ways.pin.tunnel(request, ways.client.replies),
             Plan::Refuse => {
-                let text = self.refused.take().or_else(|| self.doomed.clone()).unwrap_or_default();
-                self.say(&Frame::Error(text));
+                let text = at_hand.refused.take().or_else(|| at_hand.doomed.clone()).unwrap_or_default();
+                ways.say(&Frame::Error(text));
             }
             Plan::Doom => {
-                self.doomed = self.refused.take();
-                self.say(&simple("OK"));
+                at_hand.doomed = at_hand.refused.take();
+                ways.say(&simple("OK"));
             }
             Plan::Abort => {
-                self.doomed = None;
-                self.say(&error(ABORTED));
+                at_hand.doomed = None;
+                ways.say(&error(ABORTED));
             }
             Plan::Forgive => {
-                self.doomed = None;
-                self.say(&simple("OK"));
+                at_hand.doomed = None;
+                ways.say(&simple("OK"));
             }
             Plan::Wait | Plan::Admit | Plan::Pass(_) | Plan::Read(_) | Plan::Change(_) => return false,
         }
@@ -155,68 +162,60 @@ impl Session {
         cx: &mut Context<'_>,
     ) -> bool {
         let blocks = reason == PinReason::Blocking;
-        if blocks && self.take_spare_pin() {
-            return self.perform_apart(self.plan_again(call), call, request, cx);
+        if blocks && self.ways.pin.take_spare(&self.ways.client.key) {
+            return self.perform_apart(plan_again(call, self.standing()), call, request, cx);
         }
-        self.get_pin(blocks);
+        self.at_hand.get_pin(blocks, &self.ways);
         false
-    }
-
-    fn answer(
-        &mut self,
-        local: Local,
-        arguments: Arguments<'_>,
-        request: Request<'_>,
-        cx: &mut Context<'_>,
-    ) -> bool {
-        self.sessions.stats.local.add(1);
-        // Of those that a doomed transaction lets through, each ends it.
-        self.doomed = None;
-        self.local(local, arguments, request, cx)
     }
 
     /// An empty request, which Redis counts for CLIENT REPLY SKIP. False while an earlier command has no reply yet.
     pub(crate) fn nothing(&mut self) -> bool {
-        if self.client.replies == ReplyMode::On {
+        if self.ways.client.replies == ReplyMode::On {
             return true;
         }
-        if self.waiting() > 0 {
+        if !self.ways.out.replies.is_empty() {
             return false;
         }
-        self.be_silent();
+        self.ways.be_silent();
         true
     }
 
-    /// Ends the silence of SKIP that is over, keeps the one that is not, and begins one that was asked for.
-    fn be_silent(&mut self) {
-        let replies = match self.client.replies {
-            ReplyMode::Skipping => ReplyMode::On,
-            ReplyMode::SkipNext => ReplyMode::Skipping,
-            replies => replies,
-        };
-        self.client.replies = replies;
-        self.mailbox.mute(replies != ReplyMode::On);
+    /// Whether it may do anything but log in.
+    #[inline]
+    pub(crate) fn is_admitted(&self) -> bool {
+        self.ways.client.admitted
     }
 
-    /// Appends a reply of our own.
-    pub(super) fn say(&mut self, reply: &Frame) {
-        if !self.mailbox.is_muted() {
-            let protocol = self.client.key.protocol;
-            put(self.room_for_ours(), reply, protocol);
+    /// A request is larger than one may be before a login: whether it is known that this holds for it.
+    pub(crate) fn is_too_large(&mut self) -> bool {
+        match self.at_hand.entrance(&mut self.ways) {
+            Entrance::Open | Entrance::Asked => false,
+            Entrance::Shut(KeptOut::Login { .. }) => true,
+            Entrance::Shut(kept_out) => {
+                // Where it ends is not known.
+                self.ways.say(&error(kept_out.text()));
+                self.ways.out.end();
+                false
+            }
         }
     }
 
-    /// Appends bytes that are a reply.
-    pub(super) fn say_bytes(&mut self, bytes: &[u8]) {
-        self.room_for_ours().extend_from_slice(bytes);
-    }
-
-    /// Where a reply of our own goes: behind all that is due. While there is a pin it may be a part of what that says, as
-    /// within the reply to an EXEC.
-    fn room_for_ours(&mut self) -> &mut Vec<u8> {
-        match self.pinned {
-            Some(_) => &mut self.output.bytes,
-            None => self.replies.made(&mut self.output.bytes),
+    /// Whether a request that is not whole may be sent on as it comes. If not yet, the connection for it is on its way.
+    pub(crate) fn may_stream(&mut self, arguments: Arguments<'_>) -> bool {
+        let Session { ways, at_hand } = self;
+        if let Some(text) = at_hand.refused.take() {
+            // Its rest would be taken for other commands.
+            ways.say(&Frame::Error(text));
+            ways.out.end();
+            return false;
         }
+        if !ways.client.admitted || !may_stream(&ways.sessions.commands.borrow(), arguments) {
+            return false;
+        }
+        if !ways.pin.is_held() && ways.out.replies.is_empty() {
+            at_hand.get_pin(false, ways);
+        }
+        ways.pin.is_held()
     }
 }

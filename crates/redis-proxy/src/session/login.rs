@@ -1,7 +1,7 @@
 //! What follows from credentials once Redis has taken them.
 
 use bytes::Bytes;
-use resp::Protocol;
+use resp::{Arguments, Protocol};
 
 use crate::lanes::Identity;
 
@@ -12,6 +12,25 @@ pub(crate) struct Login {
     pub(crate) user: Bytes,
     /// Whether HELLO brought them.
     pub(crate) hello: Option<HelloOptions>,
+}
+
+impl Login {
+    /// Of these credentials; without a user, of the default one.
+    pub(crate) fn new(user: Option<&[u8]>, password: &[u8], hello: Option<HelloOptions>) -> Self {
+        let user = user.map(Bytes::copy_from_slice);
+        let identity = Identity::new(user.clone(), Bytes::copy_from_slice(password));
+        Login { identity, user: user.unwrap_or(Bytes::from_static(b"default")), hello }
+    }
+
+    /// Of `AUTH password` or `AUTH user password`; `None` if it is neither.
+    pub(crate) fn of_auth(arguments: Arguments<'_>) -> Option<Self> {
+        let (user, password) = match (arguments.get(1), arguments.get(2)) {
+            (Some(user), Some(password)) => (Some(user), password),
+            (Some(password), None) => (None, password),
+            _ => return None,
+        };
+        Some(Login::new(user, password, None))
+    }
 }
 
 /// What HELLO asks for beside a login.

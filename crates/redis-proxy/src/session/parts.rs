@@ -1,19 +1,11 @@
 //! What a read is made of: for each of its keys an answer that is here, or on its way.
 
-use std::hash::BuildHasher;
-
 use bytes::BytesMut;
 use command::Read;
 use resp::{Arguments, Protocol};
 
-use super::Session;
-use super::answers::{LARGE_VALUE, accepts};
-use super::pending::State;
-use super::rights::Asking;
-use super::sessions::Sessions;
-use crate::readthrough::{
-    Accepts, Kind, KnownAnswer, Question, ReadOptions, ReadOutcome, ReadThrough, Waiting, Words,
-};
+use super::answers::LARGE_VALUE;
+use crate::readthrough::{Accepts, Kind, KnownAnswer, Question, ReadThrough, Waiting, Words};
 
 /// What is known of one key of a read.
 pub(super) enum Part {
@@ -34,91 +26,6 @@ impl Part {
             Part::Fetched(entry) if entry.value().len() > LARGE_VALUE => entry.value().len(),
             _ => 0,
         }
-    }
-}
-
-/// A read that is taken up.
-pub(super) struct Begun {
-    pub(super) parts: Vec<Part>,
-    pub(super) state: State,
-    /// Since when, if its user's right to this very command is not known.
-    pub(super) asking: Option<Asking>,
-}
-
-impl Session {
-    /// Asks for all keys of a read. What others have brought answers it only once its user is known to have a right to it.
-    pub(super) fn begin(
-        &mut self,
-        reader: &ReadThrough,
-        read: Read,
-        arguments: Arguments<'_>,
-        now_ns: u64,
-    ) -> Begun {
-        let may = self.may(read, now_ns);
-        let asking = if may { None } else { Some(self.rights().asking(now_ns)) };
-        let (parts, state) = match read {
-            Read::Mget if self.rights().is_get_refused(now_ns) => (Vec::new(), State::ToLane),
-            // It is made of GETs, never of what it has brought itself. One of a single key may as well go as it is.
-            Read::Mget if !may => {
-                let is_made = arguments.len() > 2 && keys(read, arguments).all(|key| reader.fetches(key));
-                (Vec::new(), if is_made { State::ToProve } else { State::ToLane })
-            }
-            _ if !may && self.is_told(reader, read, arguments, now_ns) => (Vec::new(), State::ToProve),
-            _ => {
-                let accepts = if may { accepts(read) } else { Accepts::Nothing };
-                let protocol = self.client.key.protocol;
-                let asked = |key: &[u8]| self.asked(key, now_ns);
-                let parts = self.sessions.parts(reader, read, arguments, protocol, accepts, asked);
-                parts.map_or((Vec::new(), State::ToLane), |parts| (parts, State::Asked))
-            }
-        };
-        Begun { parts, state, asking }
-    }
-}
-
-impl Sessions {
-    /// What is known of each key of a read, or will be; `None` if not even that.
-    fn parts(
-        &self,
-        reader: &ReadThrough,
-        read: Read,
-        arguments: Arguments<'_>,
-        protocol: Protocol,
-        accepts: Accepts,
-        asked: impl Fn(&[u8]) -> ReadOptions,
-    ) -> Option<Vec<Part>> {
-        let mut parts = Vec::new();
-        let mut words = self.words.borrow_mut();
-        let mut waits = false;
-        for key in keys(read, arguments) {
-            if waits {
-                let hash = self.hasher.hash_one(key);
-                let is_same = |(at, part): (usize, &Part)| {
-                    matches!(part, Part::Waiting(_, other) if *other == hash)
-                        && arguments.get(at + 1) == Some(key)
-                };
-                if let Some(first) = parts.iter().enumerate().position(is_same) {
-                    parts.push(Part::As(first));
-                    continue;
-                }
-            }
-            let question = match read {
-                Read::Mget => Question::value(key),
-                _ => question(read, arguments, protocol, accepts, &mut words),
-            };
-            let found = match fetches(read, reader) {
-                true => reader.ask_or_pass(question, asked(key)),
-                false => reader.held(question, asked(key)).map(ReadOutcome::Hit),
-            };
-            parts.push(match found? {
-                ReadOutcome::Hit(entry) => Part::Here(entry),
-                ReadOutcome::Wait(waiting) => {
-                    waits = true;
-                    Part::Waiting(Box::new(waiting), self.hasher.hash_one(key))
-                }
-            });
-        }
-        Some(parts)
     }
 }
 

@@ -3,7 +3,7 @@
 use bytes::BytesMut;
 use command::Read;
 
-use super::parts::{Begun, Part};
+use super::parts::Part;
 use super::rights::Asking;
 use crate::lanes::Request;
 
@@ -38,6 +38,14 @@ pub(super) enum State {
     ToLane,
     /// It is on the client's lane, and nothing else is.
     OnLane,
+}
+
+/// A read that is taken up.
+pub(super) struct Begun {
+    pub(super) parts: Vec<Part>,
+    pub(super) state: State,
+    /// Since when, if its user's right to this very command is not known.
+    pub(super) asking: Option<Asking>,
 }
 
 impl Pending {

@@ -206,6 +206,12 @@ pub(crate) fn plan(call: &Call<'_>, standing: Standing) -> Plan {
     }
 }
 
+/// The same, of a client that stands elsewhere than a moment ago.
+#[cold]
+pub(crate) fn plan_again(call: &Call<'_>, standing: Standing) -> Plan {
+    plan(call, standing)
+}
+
 /// Of a client without a connection of its own.
 #[inline]
 fn of_its_own(call: &Call<'_>, ahead: Ahead) -> Plan {

@@ -6,73 +6,45 @@ use bytes::BytesMut;
 use command::Read;
 use resp::{Arguments, encode_command};
 
-use super::Session;
 use super::answers::accepts;
+use super::client_lanes::ClientLanes;
+use super::client_state::ClientState;
+use super::outgoing::Outgoing;
 use super::parts::{keys, question};
-use super::pending::{Pending, State};
-use super::rights::UserRights;
+use super::pending::Pending;
+use super::reading::Reading;
 use crate::clock::now_ns;
 use crate::lanes::{Pace, Request};
 use crate::readthrough::{Question, ReadThrough};
 
-impl Session {
+impl Reading {
     /// Whether what others have brought would answer a read.
     pub(super) fn is_told(
         &self,
         reader: &ReadThrough,
         read: Read,
         arguments: Arguments<'_>,
+        client: &ClientState,
         now_ns: u64,
     ) -> bool {
         let mut words = self.sessions.words.borrow_mut();
-        let question = question(read, arguments, self.client.key.protocol, accepts(read), &mut words);
+        let question = question(read, arguments, client.key.protocol, accepts(read), &mut words);
         let known = reader.knows(question, now_ns);
         known.is_some_and(|entry| entry.words() != question.words)
     }
 
-    /// Whether a read may be answered by what others have brought, as far as that is its user's right.
-    #[inline]
-    pub(super) fn may(&mut self, read: Read, now_ns: u64) -> bool {
-        !read.is_derived() || self.rights().may(read, now_ns)
-    }
-
-    /// What is known of its user's rights.
-    pub(super) fn rights(&mut self) -> &UserRights {
-        let (front, session) = (&self.sessions, &self.client);
-        self.rights.get_or_insert_with(|| front.rights.of(&session.key.identity))
-    }
-
-    /// What comes along the lane, from `start` in the output on, answers the first read of the queue, if that went there.
-    /// Whether it is the client's.
-    pub(super) fn note_said(&mut self, start: usize) -> bool {
-        let Some(pending) = self.replies.read_at_head() else { return true };
-        let bytes = &self.output.bytes[start..];
-        match pending.state {
-            State::OnLane if pending.said.is_empty() => pending.said.extend(bytes.first()),
-            State::Proving => {
-                let is_error = matches!(pending.said.first().or(bytes.first()), Some(b'-'));
-                pending.said.extend_from_slice(if is_error { bytes } else { &bytes[..1.min(bytes.len())] });
-                self.output.bytes.truncate(start);
-                self.mailbox.settle();
-                return false;
-            }
-            _ => {}
-        }
-        true
-    }
-
     /// Redis has answered a read to this client that it might as well have refused to its user.
-    pub(super) fn learn_right(&mut self, pending: &Pending) {
+    pub(super) fn learn_right(&mut self, pending: &Pending, client: &ClientState) {
         if let Some(asking) = pending.asking {
-            self.rights().answered(pending.read, asking);
+            self.rights(client).answered(pending.read, asking);
         }
     }
 
     /// From now on this user's MGETs are made of what GET brings: of these keys first.
-    pub(super) fn fetch_parts(&mut self, read: Read, arguments: Arguments<'_>) {
+    pub(super) fn fetch_parts(&mut self, read: Read, arguments: Arguments<'_>, client: &ClientState) {
         let now_ns = now_ns();
         if read == Read::Mget
-            && let Some(reader) = self.reader()
+            && let Some(reader) = self.reader(client)
         {
             for key in keys(read, arguments) {
                 // Nobody waits for it.
@@ -87,13 +59,16 @@ impl Session {
         &mut self,
         pending: &Pending,
         arguments: Arguments<'_>,
+        client: &ClientState,
+        out: &Outgoing,
+        lanes: &mut ClientLanes,
         cx: &mut Context<'_>,
     ) -> bool {
         // What is heard is told from what is still to be written.
-        if !self.output.is_empty() {
+        if !out.output.is_empty() {
             return false;
         }
-        let (now_ns, reader) = (now_ns(), self.reader());
+        let (now_ns, reader) = (now_ns(), self.reader(client));
         let len_of = |key: &[u8]| {
             let held = reader.as_ref().and_then(|reader| reader.peek(Question::value(key), now_ns));
             held.map_or(usize::MAX, |entry| entry.value().len())
@@ -105,6 +80,6 @@ impl Session {
             encode_command(&mut of_one, &[b"MGET", least]);
         }
         let question = if of_one.is_empty() { &pending.request } else { &of_one };
-        self.send(Request::Raw(question), Pace::Quick, true, None, cx)
+        lanes.send(&client.key, Request::Raw(question), Pace::Quick, true, None, cx)
     }
 }

@@ -7,31 +7,40 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use command::Read;
-use resp::{Arguments, Protocol, RequestLimits, RequestParser};
+use resp::{RequestLimits, RequestParser};
 
-use super::Session;
-use super::answers::{Said, header, write, write_missing};
+use super::answers::Said;
+use super::client_lanes::ClientLanes;
+use super::client_state::ClientState;
+use super::outgoing::Outgoing;
 use super::parts::{Part, is_denial};
 use super::pending::{Pending, State};
+use super::reading::Reading;
 use super::replies::NodeId;
 use super::reply::{error, put};
 use crate::clock::now_ns;
 use crate::failure::Failure;
-use crate::lanes::{LARGE_REPLY, Pace, Request};
-use crate::readthrough::{Answered, Found};
+use crate::lanes::{Pace, Request};
+use crate::readthrough::Found;
 
 /// Values that are not kept and larger than this together send their MGET to Redis.
 const MGET_PASSING_BYTES: usize = 1 << 20;
 
-impl Session {
+impl Reading {
     /// Moves finished answers from the queue to the output, in order. Whether any moved.
-    pub(super) fn poll_reads(&mut self, cx: &mut Context<'_>) -> bool {
+    pub(super) fn poll_reads(
+        &mut self,
+        client: &ClientState,
+        out: &mut Outgoing,
+        lanes: &mut ClientLanes,
+        cx: &mut Context<'_>,
+    ) -> bool {
         let mut moved = false;
-        while !self.output.is_full(self.sessions.settings.output_bytes) {
-            moved |= self.replies.flush(&mut self.output.bytes);
-            let Some(mut pending) = self.replies.take_read() else { break };
-            if !self.poll_pending(&mut pending, cx) {
-                self.replies.put_back(NodeId::FIRST, pending);
+        while !out.is_full() {
+            moved |= out.replies.flush(&mut out.output.bytes);
+            let Some(mut pending) = out.replies.take_read() else { break };
+            if !self.poll_pending(&mut pending, client, out, lanes, cx) {
+                out.replies.put_back(NodeId::FIRST, pending);
                 break;
             }
             moved = true;
@@ -43,41 +52,48 @@ impl Session {
     }
 
     /// Whether the first read of the queue is answered.
-    fn poll_pending(&mut self, pending: &mut Pending, cx: &mut Context<'_>) -> bool {
-        let protocol = self.client.key.protocol;
+    fn poll_pending(
+        &mut self,
+        pending: &mut Pending,
+        client: &ClientState,
+        out: &mut Outgoing,
+        lanes: &mut ClientLanes,
+        cx: &mut Context<'_>,
+    ) -> bool {
+        let protocol = client.key.protocol;
         let mut parser = RequestParser::new(RequestLimits::REDIS);
         let _ = parser.parse(&pending.request); // it was a request before
         while let State::Behind | State::ToProve | State::Proving = pending.state {
             let arguments = parser.arguments(&pending.request);
             match pending.state {
-                State::Behind => match self.reader() {
+                State::Behind => match self.reader(client) {
                     Some(reader) => {
-                        let begun = self.begin(&reader, pending.read, arguments, now_ns());
+                        let begun = self.begin(&reader, pending.read, arguments, client, now_ns());
                         pending.begin(begun);
                     }
                     None => pending.state = State::ToLane,
                 },
-                State::ToProve if self.ask_for_right(pending, arguments, cx) => {
+                State::ToProve if self.ask_for_right(pending, arguments, client, out, lanes, cx) => {
                     pending.state = State::Proving;
                 }
-                State::Proving if self.is_heard() => {
+                State::Proving if out.is_heard() => {
                     if let [] | [b'-', ..] = pending.said[..] {
-                        self.output.bytes.extend_from_slice(&pending.said);
+                        out.output.bytes.extend_from_slice(&pending.said);
                         return true;
                     }
-                    self.learn_right(pending);
+                    self.learn_right(pending, client);
                     (pending.said, pending.state) = (Vec::new(), State::Behind);
                 }
                 _ => return false,
             }
         }
         if pending.state == State::Asked {
-            match self.poll_parts(pending, cx) {
+            match self.poll_parts(pending, client, cx) {
                 Poll::Pending => return false,
-                Poll::Ready(Err(NoAnswer::ToLane)) => self.leave_to_lane(pending),
+                Poll::Ready(Err(NoAnswer::ToLane)) => self.leave_to_lane(pending, out),
                 // Asked again along the lane, Redis would count it twice.
                 Poll::Ready(Err(NoAnswer::Denied(text))) => {
-                    put(&mut self.output.bytes, &error(text), protocol);
+                    put(&mut out.output.bytes, &error(text), protocol);
                     return true;
                 }
                 Poll::Ready(Ok(())) => pending.state = State::Written(0),
@@ -85,8 +101,8 @@ impl Session {
         }
         if let State::Written(first) = pending.state {
             let arguments = parser.arguments(&pending.request);
-            match self.write_parts(pending.read, &mut pending.parts, arguments, protocol, first) {
-                Said::Nothing => self.leave_to_lane(pending),
+            match out.write_parts(pending.read, &mut pending.parts, arguments, protocol, first) {
+                Said::Nothing => self.leave_to_lane(pending, out),
                 Said::Elements(count) => {
                     pending.state = State::Written(count);
                     return false;
@@ -95,31 +111,26 @@ impl Session {
             }
         }
         if pending.state == State::ToLane
-            && self.send(Request::Raw(&pending.request), Pace::Quick, true, None, cx)
+            && lanes.send(&client.key, Request::Raw(&pending.request), Pace::Quick, true, None, cx)
         {
             pending.state = State::OnLane;
         }
         // What came by the lane stands in the output already.
-        let ended = pending.state == State::OnLane && self.is_heard();
+        let ended = pending.state == State::OnLane && out.is_heard();
         if ended && pending.asking.is_some() && !matches!(pending.said[..], [] | [b'-', ..]) {
-            self.learn_right(pending);
-            self.fetch_parts(pending.read, parser.arguments(&pending.request));
+            self.learn_right(pending, client);
+            self.fetch_parts(pending.read, parser.arguments(&pending.request), client);
         }
         ended
     }
 
-    /// Whether all that was asked for along the lane has been taken from it.
-    fn is_heard(&self) -> bool {
-        self.mailbox.waiting() == 0 && self.mailbox.len() == 0
-    }
-
     /// The first read of the queue goes to Redis after all. What those behind it have found may be older than what Redis
     /// will say: they are asked again.
-    fn leave_to_lane(&mut self, pending: &mut Pending) {
+    fn leave_to_lane(&self, pending: &mut Pending, out: &mut Outgoing) {
         pending.state = State::ToLane;
         pending.parts = Vec::new();
         if self.sessions.readers.keeps_order() {
-            for behind in self.replies.reads_mut() {
+            for behind in out.replies.reads_mut() {
                 behind.ask_again();
             }
         }
@@ -128,6 +139,7 @@ impl Session {
     pub(super) fn poll_parts(
         &mut self,
         pending: &mut Pending,
+        client: &ClientState,
         cx: &mut Context<'_>,
     ) -> Poll<Result<(), NoAnswer>> {
         for at in 0..pending.parts.len() {
@@ -152,7 +164,7 @@ impl Session {
             // Of what was held already Redis has answered an earlier one.
             let asking = pending.asking.filter(|_| !answered.hit);
             if let (Some(asking), Found::Answer(_) | Found::Missing) = (asking, &answered.found) {
-                self.rights().answered(pending.read, asking);
+                self.rights(client).answered(pending.read, asking);
             }
             *part = match answered.found {
                 Found::Answer(answer) => {
@@ -170,81 +182,13 @@ impl Session {
                     return Poll::Ready(Err(NoAnswer::Denied(text)));
                 }
                 Found::Failed(Failure::Redis(text)) if text.starts_with("NOPERM ") => {
-                    self.rights().refuse_get(now_ns());
+                    self.rights(client).refuse_get(now_ns());
                     return Poll::Ready(Err(NoAnswer::ToLane));
                 }
                 Found::Failed(_) | Found::Abandoned => return Poll::Ready(Err(NoAnswer::ToLane)),
             };
         }
         Poll::Ready(Ok(()))
-    }
-
-    /// An answer that is not held may be newer than others that are held about its key.
-    fn has_seen(&mut self, answered: &Answered, key_hash: u64) {
-        if answered.may_be_newest(self.sessions.readers.keeps_order()) {
-            self.seen_keys.note(key_hash, now_ns());
-        }
-    }
-
-    /// Writes the answer from its element `first` on, as much as the output takes.
-    fn write_parts(
-        &mut self,
-        read: Read,
-        parts: &mut [Part],
-        arguments: Arguments<'_>,
-        protocol: Protocol,
-        first: usize,
-    ) -> Said {
-        let (now_ns, limit) = (now_ns(), self.sessions.settings.output_bytes);
-        let start = self.output.bytes.len();
-        // Elements are those of MGET or of the reply to one key.
-        let (mut at, from) = if read == Read::Mget { (first, 0) } else { (0, first) };
-        if read == Read::Mget && first == 0 {
-            header(&mut self.output.bytes, b'*', parts.len());
-        }
-        let mut large = first > 0;
-        while let Some(part) = parts.get_mut(at) {
-            if self.output.is_full(limit) {
-                self.window = 1;
-                return Said::Elements(at);
-            }
-            let out = &mut self.output.bytes;
-            let said = match part {
-                Part::Here(entry) | Part::Fetched(entry) => {
-                    write(out, read, arguments, entry, protocol, now_ns, (from, limit))
-                }
-                Part::Missing => write_missing(out, read, arguments, protocol, (from, limit)),
-                Part::Waiting(..) | Part::As(_) => Said::Nothing,
-            };
-            match said {
-                Said::Whole => {}
-                Said::UpToValue { part: range, line } => {
-                    large = true;
-                    self.tail_is_fetched = matches!(part, Part::Fetched(_));
-                    // From here on the output holds it.
-                    if let Part::Here(entry) | Part::Fetched(entry) = std::mem::replace(part, Part::Missing) {
-                        let lent = self.sessions.readers.own().lend(entry);
-                        self.output.attach_part(lent, range, line);
-                    }
-                }
-                Said::Elements(count) => {
-                    self.window = 1;
-                    return Said::Elements(count);
-                }
-                Said::Nothing => {
-                    out.truncate(start);
-                    return Said::Nothing;
-                }
-            }
-            at += 1;
-        }
-        // What waits for a slow reader is memory: one large answer at a time.
-        self.window = match large || self.output.bytes.len() - start > LARGE_REPLY {
-            true => 1,
-            false => (self.window * 2).min(self.sessions.settings.pipeline),
-        };
-        self.sessions.stats.cached.add(1);
-        Said::Whole
     }
 }
 

@@ -4,134 +4,115 @@
 //! answered; meanwhile its key is on its way. What cannot be answered so (an error, a reply too large to hold) goes to Redis
 //! by the client's lane, at its turn, and the client gets Redis' own bytes.
 //!
-//! Lanes and this queue are two ways: commands are on one of them at a time, but for the first read of the queue (see [`super`]).
+//! Lanes and this queue are two ways: commands are on one of them at a time, but for the first read of the queue (see
+//! [`Outgoing`]).
 
 use std::hash::BuildHasher;
 use std::rc::Rc;
-use std::task::Context;
 
 use command::Read;
-use resp::Arguments;
+use resp::{Arguments, Protocol};
 
-use super::Session;
 use super::answers::{Said, accepts, write, write_small};
 use super::client_state::{ClientState, ReplyMode};
+use super::outgoing::Outgoing;
 use super::parts::{Part, fetches, keys, question};
 use super::pending::{Pending, State};
+use super::reading::Reading;
 use super::replies::{NodeId, Via};
-use crate::clock::{nanos, now_ns};
-use crate::lanes::{Pace, Request};
-use crate::readthrough::{ReadOptions, ReadOutcome, ReadThrough};
+use crate::lanes::Request;
+use crate::readthrough::{KnownAnswer, ReadOutcome, ReadThrough};
 
-/// A client for whom nothing is cached is looked at again after so long: others may have gone.
-const NO_READER_NS: u64 = 1_000_000_000;
 /// Keys longer than this are not cached.
 const KEY_MAX_BYTES: usize = 64 * 1024;
 /// Keys of one MGET; a longer one goes to Redis.
 const MGET_MAX_KEYS: usize = 128;
 
-impl Session {
-    /// Whether this read may be answered from memory at all: it is of a client with nothing on its own connection, and of a
-    /// kind that is kept.
-    pub(super) fn may_be_cached(&mut self, read: Read, arguments: Arguments<'_>) -> Option<Rc<ReadThrough>> {
+/// A read as its client asks for it.
+#[derive(Clone, Copy)]
+pub(super) struct ReadCall<'a> {
+    pub(super) read: Read,
+    pub(super) request: Request<'a>,
+    pub(super) arguments: Arguments<'a>,
+}
+
+/// What has become of a read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum TakenRead {
+    /// It is answered, or due.
+    Yes,
+    /// It must wait for commands on a lane.
+    Wait,
+    /// It is Redis' to answer, as one that changes nothing. Nothing is due before it.
+    ToLane,
+}
+
+impl Reading {
+    /// Whether this read may be answered from memory at all, and how: it is of a client with nothing on its own connection, and
+    /// of a kind that is kept.
+    pub(super) fn may_be_cached(
+        &mut self,
+        call: ReadCall<'_>,
+        client: &ClientState,
+    ) -> Option<Rc<ReadThrough>> {
+        let ReadCall { read, arguments, .. } = call;
         let keys = if read == Read::Mget { arguments.len() - 1 } else { 1 };
         let long = arguments.iter().skip(1).take(keys).any(|key| key.len() > KEY_MAX_BYTES);
-        let off = !self.sessions.settings.cache || self.client.replies != ReplyMode::On;
+        let off = !self.sessions.settings.cache || client.replies != ReplyMode::On;
         if off || long || keys > MGET_MAX_KEYS {
             return None;
         }
-        let reader = self.reader()?;
+        let reader = self.reader(client)?;
         (reader.keeps_replies() || read.is_of_string()).then_some(reader)
     }
 
-    /// The way to what this client may see, if anything is cached for it.
-    pub(super) fn reader(&mut self) -> Option<Rc<ReadThrough>> {
-        self.read_ns = self.turn_ns;
-        match &self.reader {
-            Some(Ok(reader)) => return Some(reader.clone()),
-            Some(Err(since_ns)) if self.turn_ns.saturating_sub(*since_ns) < NO_READER_NS => return None,
-            _ => {}
-        }
-        let ClientState { key, proven_ns, .. } = &self.client;
-        let reader = self.sessions.readers.of(key.identity.credentials(), *proven_ns, key.db);
-        self.reader = Some(reader.clone().ok_or(self.turn_ns));
-        // A round that nobody has seen: so it is woken for the next one.
-        self.round = u64::MAX;
-        reader
-    }
-
-    /// Gives the way to what is cached back if nothing was read for RESP_LANE_IDLE; else looks again in the next round.
-    pub(super) fn look_back(&mut self, cx: &mut Context<'_>) {
-        self.round = self.sessions.recall.round();
-        self.recalled = None;
-        let Some(Ok(reader)) = &self.reader else { return };
-        let idle_ns = nanos(self.sessions.settings.lanes.idle);
-        if self.sessions.readers.links_follow_reads()
-            && self.replies.reads().next().is_none()
-            && now_ns().saturating_sub(self.read_ns) >= idle_ns
-        {
-            self.sessions.readers.given_back(reader, self.read_ns);
-            self.reader = None;
-            return;
-        }
-        let mut recalled = self.sessions.recall.told();
-        let _ = recalled.as_mut().poll(cx); // it wakes this task; the round is what is read
-        self.recalled = Some(recalled);
-    }
-
-    /// Takes up a read. False if it must wait for commands on a lane.
+    /// Takes up a read.
     pub(super) fn read(
         &mut self,
-        read: Read,
+        call: ReadCall<'_>,
         reader: &ReadThrough,
-        request: Request<'_>,
-        arguments: Arguments<'_>,
-        cx: &mut Context<'_>,
-    ) -> bool {
-        if !self.replies.may_go(NodeId::FIRST, Via::Cache) {
-            return false;
+        client: &ClientState,
+        out: &mut Outgoing,
+    ) -> TakenRead {
+        if !out.replies.may_go(NodeId::FIRST, Via::Cache) {
+            return TakenRead::Wait;
         }
-        if self.replies.is_empty()
-            && let Some(taken) = self.read_at_once(read, reader, request, arguments, cx)
+        if out.replies.is_empty()
+            && let Some(taken) = self.read_at_once(call, reader, client, out)
         {
             return taken;
         }
+        let ReadCall { read, request, arguments } = call;
         let mut pending = Pending::new(request, read, Vec::new(), State::Asked);
         let hasher = &self.sessions.hasher;
         let is_behind = keys(read, arguments).any(|key| {
             let hash = hasher.hash_one(key);
-            self.replies.reads().any(|before| before.waits_for(hash))
+            out.replies.reads().any(|before| before.waits_for(hash))
         });
         if is_behind && reader.keeps_order() {
             pending.state = State::Behind;
         } else {
-            pending.begin(self.begin(reader, read, arguments, self.turn_ns));
+            pending.begin(self.begin(reader, read, arguments, client, self.turn_ns));
         }
-        self.replies.read(NodeId::FIRST, pending);
-        true
-    }
-
-    #[inline]
-    pub(super) fn asked(&self, key: &[u8], now_ns: u64) -> ReadOptions {
-        let since_ns = self.seen_keys.since_ns(|| self.sessions.hasher.hash_one(key));
-        ReadOptions { now_ns, min_sync_ns: self.steward.min_sync_ns().max(since_ns), no_cache: false }
+        out.replies.read(NodeId::FIRST, pending);
+        TakenRead::Yes
     }
 
     /// A read that is answered from memory with nothing before it. `None` if it is not that simple.
     #[inline]
     fn read_at_once(
         &mut self,
-        read: Read,
+        call: ReadCall<'_>,
         reader: &ReadThrough,
-        request: Request<'_>,
-        arguments: Arguments<'_>,
-        cx: &mut Context<'_>,
-    ) -> Option<bool> {
-        if read == Read::Mget || !self.may(read, self.turn_ns) {
+        client: &ClientState,
+        out: &mut Outgoing,
+    ) -> Option<TakenRead> {
+        let ReadCall { read, request, arguments } = call;
+        if read == Read::Mget || !self.may(read, client, self.turn_ns) {
             return None;
         }
         let asked = self.asked(arguments.get(1).unwrap_or_default(), self.turn_ns);
-        let protocol = self.client.key.protocol;
+        let protocol = client.key.protocol;
         let found = {
             let mut words = self.sessions.words.borrow_mut();
             let question = question(read, arguments, protocol, accepts(read), &mut words);
@@ -140,40 +121,47 @@ impl Session {
                 false => reader.held(question, asked).map(ReadOutcome::Hit),
             }
         };
-        match found {
+        Some(match found {
             // What this mode does not fetch as a reply goes to Redis where it is not known already, and all where a link
             // would bring nothing to keep.
-            None => Some(self.share(request, Pace::Quick, true, None, cx)),
+            None => TakenRead::ToLane,
             Some(ReadOutcome::Hit(entry)) => {
-                let (now_ns, limit) = (self.turn_ns, self.sessions.settings.output_bytes);
-                let out = &mut self.output.bytes;
-                if write_small(out, read, &entry) {
+                if write_small(&mut out.output.bytes, read, &entry) {
                     self.sessions.stats.cached.add(1);
-                    return Some(true);
+                    return Some(TakenRead::Yes);
                 }
-                match write(out, read, arguments, &entry, protocol, now_ns, (0, limit)) {
-                    Said::Whole => {}
-                    Said::UpToValue { part, line } => {
-                        self.output.attach_part(reader.lend(entry), part, line);
-                        self.tail_is_fetched = false;
-                    }
-                    Said::Elements(count) => {
-                        let state = State::Written(count);
-                        let pending = Pending::new(request, read, vec![Part::Here(entry)], state);
-                        self.replies.read(NodeId::FIRST, pending);
-                        return Some(true);
-                    }
-                    Said::Nothing => return Some(self.share(request, Pace::Quick, true, None, cx)),
-                }
-                self.sessions.stats.cached.add(1);
-                Some(true)
+                self.write_hit(call, reader, entry, protocol, out)
             }
             Some(ReadOutcome::Wait(waiting)) => {
                 let hash = self.sessions.hasher.hash_one(arguments.get(1).unwrap_or_default());
                 let parts = vec![Part::Waiting(Box::new(waiting), hash)];
-                self.replies.read(NodeId::FIRST, Pending::new(request, read, parts, State::Asked));
-                Some(true)
+                out.replies.read(NodeId::FIRST, Pending::new(request, read, parts, State::Asked));
+                TakenRead::Yes
             }
+        })
+    }
+    /// The answer to a read of which all is here, as much of it as fits.
+    fn write_hit(
+        &self,
+        call: ReadCall<'_>,
+        reader: &ReadThrough,
+        entry: KnownAnswer,
+        protocol: Protocol,
+        out: &mut Outgoing,
+    ) -> TakenRead {
+        let ReadCall { read, request, arguments } = call;
+        let (now_ns, limit) = (self.turn_ns, self.sessions.settings.output_bytes);
+        match write(&mut out.output.bytes, read, arguments, &entry, protocol, now_ns, (0, limit)) {
+            Said::Whole => {}
+            Said::UpToValue { part, line } => out.attach(reader.lend(entry), part, line, false),
+            Said::Elements(count) => {
+                let pending = Pending::new(request, read, vec![Part::Here(entry)], State::Written(count));
+                out.replies.read(NodeId::FIRST, pending);
+                return TakenRead::Yes;
+            }
+            Said::Nothing => return TakenRead::ToLane,
         }
+        self.sessions.stats.cached.add(1);
+        TakenRead::Yes
     }
 }

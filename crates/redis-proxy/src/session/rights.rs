@@ -10,7 +10,7 @@ use std::sync::atomic::Ordering;
 
 use command::Read;
 
-use super::Registry;
+use super::registry::Registry;
 use crate::lanes::Identity;
 
 /// Users of a worker of whom it is known; beyond, all are asked for anew.

@@ -2,20 +2,19 @@
 
 use std::cell::{Cell, RefCell};
 use std::hash::RandomState;
-use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use command::{Commands, Key};
-use resp::{Frame, RequestLimits};
+use resp::{Arguments, Frame, RequestLimits};
 use tokio::task::spawn_local;
 use tokio::time::sleep;
 
-use super::Session;
-use super::changes::may_change;
+use super::changes::{duty, duty_of_part, may_change};
 use super::pause::Paused;
+use super::plan::Call;
 use super::recall::Recall;
 use super::registry::Registry;
 use super::rights::Rights;
@@ -23,7 +22,7 @@ use super::steward::Effects;
 use crate::buffer_pool::BufferPool;
 use crate::clock::{nanos, now_ns};
 use crate::config::{Mode, Settings};
-use crate::lanes::{Bounds, Identity, LaneSettings, Lanes};
+use crate::lanes::{Bounds, Duty, Identity, LaneSettings, Lanes};
 use crate::readthrough::Readers;
 use crate::stats::LaneStats;
 
@@ -151,12 +150,6 @@ impl Sessions {
         })
     }
 
-    /// A client has come, from an address to one of ours. It is on the register until its session goes.
-    pub(crate) fn enter(self: &Rc<Self>, from: SocketAddr, to: SocketAddr, is_admin: bool) -> Session {
-        let entry = self.registry.enter(from, to, self.settings.user.clone());
-        Session::new(self.clone(), entry, is_admin)
-    }
-
     /// Keeps the table of commands that of the Redis at hand. Never ends.
     pub(crate) async fn learn(&self) {
         loop {
@@ -188,6 +181,16 @@ impl Sessions {
                 self.recall.call();
             }
         }
+    }
+
+    /// What is to be done before the answer to a command is delivered.
+    pub(super) fn duty(&self, call: &Call<'_>) -> Option<Duty> {
+        duty(call.command, call.arguments, &mut self.keys.borrow_mut())
+    }
+
+    /// The same of a request of which only the first arguments are here.
+    pub(super) fn duty_of_part(&self, arguments: Arguments<'_>) -> Option<Duty> {
+        duty_of_part(&self.commands.borrow(), arguments, &mut self.keys.borrow_mut())
     }
 
     /// Whether bytes that go through a tunnel may change anything.

@@ -5,11 +5,10 @@ use std::fmt::Write;
 use bytes::{Bytes, BytesMut};
 use resp::{Arguments, Frame};
 
-use super::Session;
+use super::client_state::ClientState;
 use super::reply::{error, integer, simple};
 use super::sessions::Sessions;
 use crate::clock::now_ns;
-use crate::lanes::{Answer, Discharge, Duty};
 use crate::readthrough::Question;
 
 /// What PROXY HELP says.
@@ -28,46 +27,39 @@ const HELP: &[&str] = &[
 /// What a client is told that may not empty the cache.
 const NOT_ADMIN: &str = "NOPERM proxy: this client may not empty the cache (RESP_PROXY_ADMIN)";
 
-impl Session {
-    /// Answers PROXY.
-    pub(super) fn answer_proxy(&mut self, arguments: Arguments<'_>) {
-        let answer = self.proxy_command(arguments);
-        self.say(&answer);
-    }
-
-    fn proxy_command(&self, arguments: Arguments<'_>) -> Frame {
+impl Sessions {
+    /// The answer to PROXY, to this client.
+    pub(super) fn proxy(&self, client: &ClientState, arguments: Arguments<'_>) -> Frame {
         let is = |at: usize, word: &str| {
             arguments.get(at).is_some_and(|argument| argument.eq_ignore_ascii_case(word.as_bytes()))
         };
         match arguments.len() {
             2 if is(1, "STATS") => {
-                Frame::Verbatim { format: *b"txt", text: self.sessions.section().into_bytes().into() }
+                Frame::Verbatim { format: *b"txt", text: self.section().into_bytes().into() }
             }
             2 if is(1, "HELP") => Frame::Array(HELP.iter().map(|line| simple(line)).collect()),
-            3 | 4 if is(1, "CACHE") && is(2, "FLUSH") && !self.is_admin => error(NOT_ADMIN),
+            3 | 4 if is(1, "CACHE") && is(2, "FLUSH") && !client.is_admin => error(NOT_ADMIN),
             3 if is(1, "CACHE") && is(2, "FLUSH") => {
-                self.steward.discharge(&Duty::Everything, Answer::Other);
+                self.readers.own().everything_written();
                 simple("OK")
             }
             4 if is(1, "CACHE") && is(2, "FLUSH") => {
-                let held = arguments.get(3).is_some_and(|key| self.sessions.readers.own().drop_key(key));
+                let held = arguments.get(3).is_some_and(|key| self.readers.own().drop_key(key));
                 integer(u64::from(held))
             }
-            4 if is(1, "CACHE") && is(2, "GET") => self.cached(arguments.get(3).unwrap_or_default()),
+            4 if is(1, "CACHE") && is(2, "GET") => self.cached(client, arguments.get(3).unwrap_or_default()),
             _ => error("ERR unknown subcommand or wrong number of arguments for 'proxy'. Try PROXY HELP."),
         }
     }
 
     /// What is known of a key's value, as pairs; nil if nothing is.
-    fn cached(&self, key: &[u8]) -> Frame {
+    fn cached(&self, client: &ClientState, key: &[u8]) -> Frame {
         // To ask what is known is no read, for which links would start.
-        if !self.sessions.settings.cache || !self.sessions.readers.is_asked() {
+        if !self.settings.cache || !self.readers.is_asked() {
             return Frame::Null;
         }
         let now_ns = now_ns();
-        let client = &self.client;
-        let reader =
-            self.sessions.readers.of(client.key.identity.credentials(), client.proven_ns, client.key.db);
+        let reader = self.readers.of(client.key.identity.credentials(), client.proven_ns, client.key.db);
         let entry = reader.and_then(|reader| reader.peek(Question::value(key), now_ns));
         let Some(entry) = entry else { return Frame::Null };
         let ms = |since_ns: u64| integer(now_ns.saturating_sub(since_ns) / 1_000_000);
@@ -83,10 +75,26 @@ impl Session {
         Frame::Map(pairs)
     }
 
-    /// The answer to INFO: with a section of ours at its end.
-    pub(super) fn say_info(&mut self, reply: &[u8]) {
-        let told = with_section(reply, &self.sessions.section());
-        self.say_bytes(told.as_deref().unwrap_or(reply));
+    /// INFO's answer as it is told: with a section of ours at its end, if it is one.
+    pub(super) fn info(&self, reply: &[u8]) -> Bytes {
+        with_section(reply, &self.section()).map_or_else(|| Bytes::copy_from_slice(reply), BytesMut::freeze)
+    }
+
+    /// The section of the whole process, in INFO's form.
+    fn section(&self) -> String {
+        let mut text = String::from("# Proxy\r\n");
+        let mut line = |name: &str, value: &dyn std::fmt::Display| {
+            let _ = write!(text, "{name}:{value}\r\n");
+        };
+        line("proxy_version", &env!("CARGO_PKG_VERSION"));
+        line("proxy_clients", &self.registry.len());
+        // Of readers who are promised nothing that takes a proof, the mode is all there is to say.
+        let standing = self.readers.standing(now_ns());
+        line("proxy_redis_clients", &standing.as_deref().unwrap_or(self.settings.coherence));
+        for (name, value) in self.readers.report(now_ns()) {
+            line(name, &value);
+        }
+        text
     }
 }
 
@@ -109,25 +117,6 @@ fn with_section(reply: &[u8], section: &str) -> Option<BytesMut> {
         out.extend_from_slice(piece);
     }
     Some(out)
-}
-
-impl Sessions {
-    /// The section of the whole process, in INFO's form.
-    fn section(&self) -> String {
-        let mut text = String::from("# Proxy\r\n");
-        let mut line = |name: &str, value: &dyn std::fmt::Display| {
-            let _ = write!(text, "{name}:{value}\r\n");
-        };
-        line("proxy_version", &env!("CARGO_PKG_VERSION"));
-        line("proxy_clients", &self.registry.len());
-        // Of readers who are promised nothing that takes a proof, the mode is all there is to say.
-        let standing = self.readers.standing(now_ns());
-        line("proxy_redis_clients", &standing.as_deref().unwrap_or(self.settings.coherence));
-        for (name, value) in self.readers.report(now_ns()) {
-            line(name, &value);
-        }
-        text
-    }
 }
 
 #[cfg(test)]

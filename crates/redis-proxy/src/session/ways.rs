@@ -1,27 +1,69 @@
-//! Onto which way a command goes: a shared lane, or the client's own connection.
+//! The ways that a client's commands go, beside who it is and what is due to it: shared lanes, its own connection, the cache.
+//!
+//! **Order.** What is due is due on one way at a time, so that replies come in the order of the commands
+//! ([`Replies::may_go`](super::replies::Replies::may_go)): what is sent here is sent only if its way is free.
 
+use std::rc::Rc;
+use std::sync::Arc;
 use std::task::Context;
 
 use bytes::BytesMut;
-use resp::{Arguments, encode_command};
+use resp::{Arguments, Frame, encode_command};
 
-use super::Session;
-use super::busy::{Busy, Heard};
-use super::changes::duty;
-use super::client_state::ReplyMode;
-use super::expect::Expect;
+use super::client_lanes::ClientLanes;
+use super::client_state::{ClientState, ReplyMode};
+use super::expect::{Expect, Feed};
+use super::outgoing::{Outgoing, SessionEnd};
+use super::own_pin::OwnPin;
 use super::pin::ReplyMeaning;
 use super::plan::Call;
-use super::replies::{NodeId, Via};
-use super::tracking::{Redirection, redirect, redirect_off};
-use crate::clock::now_ns;
-use crate::lanes::{Duty, Pace, Request};
+use super::reading::Reading;
+use super::reads::{ReadCall, TakenRead};
+use super::registry::Entry;
+use super::replies::{NodeId, Replies, Via};
+use super::sessions::Sessions;
+use super::steward::Steward;
+use crate::lanes::{Duty, Mailbox, MailboxState, Pace, Request};
 
-/// What goes before a WAIT, so that its connection has written (Redis 7.0: WAIT counts the replicas that have what its own
-/// connection wrote last). Nobody listens there.
-const PROBE: &[u8] = b"*3\r\n$7\r\nPUBLISH\r\n$20\r\n__redis_proxy_wait__\r\n$0\r\n\r\n";
+/// Who a client is, the ways that its commands go, and what is due to it. What a command means is not known here.
+pub(crate) struct Ways {
+    pub(super) sessions: Rc<Sessions>,
+    pub(super) client: ClientState,
+    pub(super) out: Outgoing,
+    pub(super) lanes: ClientLanes,
+    pub(super) pin: OwnPin,
+    pub(super) reading: Reading,
+}
 
-impl Session {
+impl Drop for Ways {
+    fn drop(&mut self) {
+        // Whoever has killed it is told that both its connections are closed: the client's own is by now.
+        self.pin.pinned = None;
+        self.out.mailbox.leave();
+        self.sessions.registry.leave(&self.client.entry);
+        // Nobody takes what was fetched for it.
+        self.out.replies = Replies::default();
+        self.sessions.readers.released();
+    }
+}
+
+impl Ways {
+    /// Of a client that has just come, and is on the register.
+    pub(super) fn new(sessions: Rc<Sessions>, entry: Arc<Entry>, is_admin: bool) -> Self {
+        let steward = Steward::new(sessions.effects.clone());
+        let settings = &sessions.settings;
+        let mailbox = Mailbox::new(settings.output_limit_bytes, &sessions.bounds, steward.clone());
+        let mailbox = Rc::new(mailbox);
+        Ways {
+            client: ClientState::new(sessions.identity.clone(), settings.as_proxy, entry.clone(), is_admin),
+            out: Outgoing::new(sessions.clone(), mailbox.clone()),
+            lanes: ClientLanes::new(sessions.clone(), mailbox),
+            pin: OwnPin::new(sessions.clone(), entry, steward.clone()),
+            reading: Reading::new(sessions.clone(), steward),
+            sessions,
+        }
+    }
+
     /// Onto a shared lane, with a duty if it changes anything.
     pub(super) fn share_with_duty(
         &mut self,
@@ -30,14 +72,14 @@ impl Session {
         request: Request<'_>,
         cx: &mut Context<'_>,
     ) -> bool {
-        if !self.replies.may_go(NodeId::FIRST, Via::Lane(pace)) {
+        if !self.out.replies.may_go(NodeId::FIRST, Via::Lane(pace)) {
             return false;
         }
-        let duty = self.duty(call);
+        let duty = self.sessions.duty(call);
         self.share(request, pace, call.may_repeat(), duty, cx)
     }
 
-    /// Onto a shared lane, if no other way owes replies.
+    /// Onto a shared lane, if no other way owes replies. `read` if it may be sent twice.
     #[inline]
     pub(super) fn share(
         &mut self,
@@ -48,121 +90,48 @@ impl Session {
         cx: &mut Context<'_>,
     ) -> bool {
         let via = Via::Lane(pace);
-        let sent = self.replies.may_go(NodeId::FIRST, via) && self.send(request, pace, read, duty, cx);
+        let sent = self.out.replies.may_go(NodeId::FIRST, via)
+            && self.lanes.send(&self.client.key, request, pace, read, duty, cx);
         if sent {
-            self.replies.sent(NodeId::FIRST, via);
+            self.out.replies.sent(NodeId::FIRST, via);
         }
         sent
     }
 
-    /// Onto a shared lane, for what stands in the queue of replies already, or is about to.
-    pub(super) fn send(
+    /// From the cache, if that is a way for this read; else along a shared lane. False if it must wait.
+    #[inline]
+    pub(super) fn read(&mut self, read: ReadCall<'_>, call: &Call<'_>, cx: &mut Context<'_>) -> bool {
+        let Ways { reading, client, out, .. } = self;
+        let Some(reader) = reading.may_be_cached(read, client) else {
+            return self.share_with_duty(call, Pace::Quick, read.request, cx);
+        };
+        match reading.read(read, &reader, client, out) {
+            TakenRead::Yes => true,
+            TakenRead::Wait => false,
+            TakenRead::ToLane => self.share(read.request, Pace::Quick, true, None, cx),
+        }
+    }
+
+    /// Moves the answers of reads that are here to the output, in order. Whether any moved.
+    pub(super) fn poll_reads(&mut self, cx: &mut Context<'_>) -> bool {
+        self.reading.poll_reads(&self.client, &mut self.out, &mut self.lanes, cx)
+    }
+
+    /// Onto the pin, if there is one. Whether there is.
+    pub(super) fn send_pinned(
         &mut self,
         request: Request<'_>,
-        pace: Pace,
-        read: bool,
+        awaited: ReplyMeaning,
         duty: Option<Duty>,
-        cx: &mut Context<'_>,
     ) -> bool {
-        let sessions = &self.sessions;
-        let (index, counter) = match pace {
-            Pace::Quick => (0, &sessions.stats.shared),
-            Pace::Slow => (1, &sessions.stats.slow),
-        };
-        let lane = self.lanes[index]
-            .get_or_insert_with(|| sessions.lanes.shared(&self.client.key, pace, Some(&self.mailbox)));
-        if !lane.send(request, &self.mailbox, read, || duty, &sessions.buffers, cx) {
-            return false;
-        }
-        counter.add(1);
-        true
+        self.pin.send(request, awaited, duty);
+        self.out.pin_owes(self.pin.waiting());
+        self.pin.is_held()
     }
 
-    /// What is to be done before the answer to a command is delivered.
-    fn duty(&self, call: &Call<'_>) -> Option<Duty> {
-        duty(call.command, call.arguments, &mut self.sessions.keys.borrow_mut())
-    }
-
-    /// Onto the client's own connection.
-    pub(super) fn send_pinned(&mut self, expect: Expect, call: &Call<'_>, request: Request<'_>) -> bool {
-        let (words, awaited) = match expect {
-            Expect::Tracking(true) => {
-                match redirect(call.arguments, &self.sessions.registry, || self.target.take()) {
-                    Redirection::None => (None, ReplyMeaning::Track(None)),
-                    Redirection::To(words, target) => (Some(words), ReplyMeaning::Track(target)),
-                    Redirection::NotYet(target) => {
-                        self.wait_for(Busy::Redirect(target));
-                        return false;
-                    }
-                }
-            }
-            Expect::Tracking(false) => (redirect_off(call.arguments, &self.sessions.registry), expect.into()),
-            expect => (None, expect.into()),
-        };
-        let request = words.as_ref().map_or(request, |words| Request::Raw(words));
-        let duty = match expect {
-            // A transaction that began under a name unknown to us.
-            Expect::Exec if !self.is_in_multi() => Some(Duty::Anything),
-            _ => self.duty(call),
-        };
-        self.ask_pin(request, awaited, duty);
-        true
-    }
-
-    fn is_in_multi(&self) -> bool {
-        self.pinned.as_ref().is_some_and(|pinned| pinned.state.transaction.sent().is_some())
-    }
-
-    /// CLIENT TRACKING OFF with REDIRECT of a client that does not track.
-    pub(super) fn untrack(
-        &mut self,
-        arguments: Arguments<'_>,
-        request: Request<'_>,
-        cx: &mut Context<'_>,
-    ) -> bool {
-        let words = redirect_off(arguments, &self.sessions.registry);
-        let request = words.as_ref().map_or(request, |words| Request::Raw(words));
-        self.share(request, Pace::Quick, false, None, cx)
-    }
-
-    /// WAIT, behind something that has its connection write.
-    pub(super) fn send_probed(&mut self, call: &Call<'_>, request: Request<'_>) -> bool {
-        if let Some(pinned) = self.pinned.as_mut() {
-            pinned.stream.outbox().extend_from_slice(PROBE);
-            pinned.expect(Expect::Probe.into(), None);
-        }
-        self.send_pinned(Expect::Blocked, call, request)
-    }
-
-    /// Redis queues what changes the client once EXEC carries it out; what it is not known how, ends in a tunnel.
-    pub(super) fn queue(&mut self, call: &Call<'_>, request: Request<'_>) -> bool {
-        let Some((later, instead)) = self.later(call.lane, call.arguments, &request) else {
-            return self.replies.is_empty() && self.tunnel(request);
-        };
-        let request = instead.as_ref().map_or(request, |instead| Request::Raw(instead));
-        let duty = self.duty(call);
-        self.ask_pin(request, ReplyMeaning::Queued(Box::new(later)), duty);
-        true
-    }
-
-    /// Onto the pin, if there is one.
-    fn ask_pin(&mut self, request: Request<'_>, awaited: ReplyMeaning, duty: Option<Duty>) {
-        let Some(pinned) = self.pinned.as_mut() else {
-            return;
-        };
-        request.write(pinned.stream.outbox());
-        let blocked = matches!(awaited, ReplyMeaning::Planned(Expect::Blocked));
-        pinned.expect(awaited, duty);
-        self.replies.owes(NodeId::FIRST, Via::Pin, pinned.waiting());
-        let multi = pinned.state.transaction.sent();
-        self.client.note(|details| (details.multi, details.blocked) = (multi, blocked));
-        self.sessions.stats.pinned_commands.add(1);
-    }
-
-    /// Onto the pin. False if there is none.
+    /// Onto the pin, as a command whose reply means nothing. Whether there is one.
     pub(super) fn pass_to_pin(&mut self, request: Request<'_>) -> bool {
-        self.ask_pin(request, Expect::Reply.into(), None);
-        self.has_pin()
+        self.send_pinned(request, Expect::Reply.into(), None)
     }
 
     /// A command of which only Redis knows what it answers, although it is about the client. Nothing is on its way.
@@ -170,57 +139,126 @@ impl Session {
         self.pass_to_pin(request) || self.share(request, Pace::Quick, false, None, cx)
     }
 
-    /// Asks on the client's pin whether its user may do something. False if it has none.
-    pub(super) fn ask_pin_for_leave(&mut self, question: &[u8]) -> bool {
-        self.ask_pin(Request::Raw(question), Expect::Granted.into(), None);
-        self.has_pin()
-    }
-
-    /// Has Redis change who the client is, or what it speaks, on the client's own connection.
-    pub(super) fn ask_to_be(&mut self, words: &[&[u8]]) {
+    /// Asks on the client's own connection for what Redis grants or not: to be somebody else, or to do something. False if it
+    /// has none.
+    pub(super) fn ask_grant(&mut self, words: &[&[u8]]) -> bool {
         let mut bytes = BytesMut::new();
         encode_command(&mut bytes, words);
-        self.ask_pin(Request::Raw(&bytes), Expect::Granted.into(), None);
+        self.send_pinned(Request::Raw(&bytes), Expect::Granted.into(), None)
     }
 
-    pub(super) fn has_pin(&self) -> bool {
-        self.pinned.is_some()
+    /// The request at hand goes to the pin as it comes from now on.
+    pub(crate) fn start_upload(&mut self, arguments: Arguments<'_>) {
+        let duty = self.sessions.duty_of_part(arguments);
+        if let Some(pinned) = self.pin.pinned.as_mut() {
+            pinned.start_upload(duty);
+            self.out.pin_owes(pinned.waiting());
+            self.sessions.stats.pinned_commands.add(1);
+        }
     }
 
-    /// Onto a shared lane; the reply is heard before the client gets it. Nothing is on its way.
-    pub(super) fn hear(
-        &mut self,
-        heard: Heard,
-        request: Request<'_>,
-        read: bool,
-        cx: &mut Context<'_>,
-    ) -> bool {
-        let sent = self.share(request, Pace::Quick, read, None, cx);
-        if sent {
-            // Also a client that hears nothing itself.
-            self.mailbox.mute(false);
-            self.wait_for(Busy::Heard(heard, Vec::new()));
+    /// If the client is blocked: from here on Redis itself holds what it sends. Whether that is so now.
+    pub(crate) fn leave_to_redis(&mut self, untaken: &mut Vec<u8>) -> bool {
+        let is_left = self.pin.leave_to_redis(untaken, self.client.replies);
+        if is_left {
+            self.out.mends();
         }
-        sent
+        is_left
     }
 
-    /// The reply is whole.
-    pub(super) fn heard(&mut self, heard: &Heard, reply: &[u8]) {
-        let silent = matches!(self.client.replies, ReplyMode::Off | ReplyMode::Skipping);
-        self.mailbox.mute(silent);
-        match heard {
-            Heard::Pause(pause) if reply.starts_with(b"+") => {
-                self.sessions.registry.pauses.granted(*pause, now_ns());
-            }
-            Heard::Leave(command, request) if !reply.starts_with(b"-") => {
-                return self.go_ahead(*command, request);
-            }
-            _ => {}
+    /// Redis has taken a MONITOR, or a replica.
+    pub(super) fn feed(&mut self, feed: Feed) {
+        // That was the silent one.
+        if self.client.replies == ReplyMode::Skipping {
+            self.client.replies = ReplyMode::On;
+            self.out.mailbox.mute(false);
         }
-        match heard {
-            _ if silent => {}
-            Heard::Info => self.say_info(reply),
-            Heard::Pause(_) | Heard::Leave(..) => self.say_bytes(reply),
+        self.pin.feed(feed);
+    }
+
+    /// The client keeps nothing on its pin any more. A clean one may serve another client.
+    pub(super) fn unpin(&mut self, clean: bool) {
+        self.pin.unpin(clean);
+        self.out.pin_owes(0);
+    }
+
+    /// Takes what has come on a shared lane: to `hearing`, if the client is not to have it yet.
+    pub(super) fn collect(&mut self, hearing: Option<&mut Vec<u8>>) {
+        let Some((mut bytes, whole)) = self.out.mailbox.take() else { return };
+        match hearing {
+            Some(reply) => self.out.replies.came(NodeId::FIRST, &mut bytes, whole, reply),
+            None if self.out.deliver(&mut bytes, whole) => self.reading.has_seen_redis(),
+            None => {}
         }
+        self.sessions.buffers.give_output(bytes);
+    }
+
+    /// The client takes nothing: what is held for it is counted, and let go of if it is too much.
+    pub(crate) fn held_up(&mut self, cx: &mut Context<'_>) -> Option<SessionEnd> {
+        if self.out.mailbox.state() == MailboxState::Lost {
+            return Some(SessionEnd::Full);
+        }
+        self.reading.hold_unread(&self.client, &mut self.out, self.pin.is_held(), cx);
+        self.out.overflow(&self.client.entry.address)
+    }
+
+    /// Appends a reply of our own.
+    pub(super) fn say(&mut self, reply: &Frame) {
+        self.out.say(reply, self.client.key.protocol);
+    }
+
+    /// Ends the silence of SKIP that is over, keeps the one that is not, and begins one that was asked for.
+    pub(super) fn be_silent(&mut self) {
+        let replies = match self.client.replies {
+            ReplyMode::Skipping => ReplyMode::On,
+            ReplyMode::SkipNext => ReplyMode::Skipping,
+            replies => replies,
+        };
+        self.client.replies = replies;
+        self.out.mailbox.mute(replies != ReplyMode::On);
+    }
+
+    /// The client is in another database.
+    pub(super) fn selected(&mut self, db: u32) {
+        self.client.select(db);
+        self.key_changed();
+    }
+
+    /// Who the client is, what it speaks or its database is not what it was.
+    pub(super) fn key_changed(&mut self) {
+        self.pin.follow(&self.client.key);
+        self.lanes.forget();
+        self.reading.forget();
+    }
+
+    /// As of a client that has just come, whatever it was.
+    pub(super) fn become_new(&mut self) {
+        self.unpin(false);
+        self.client.entry.refuse_pin();
+        let settings = &self.sessions.settings;
+        let (identity, admitted, user) =
+            (self.sessions.identity.clone(), settings.as_proxy, settings.user.clone());
+        self.client.reset(identity, admitted, user);
+        self.out.mailbox.mute(false);
+        self.key_changed();
+        self.reading.has_seen_redis();
+    }
+
+    /// Whether others have ended it: it was killed, or thrown out and has no connection to Redis that goes on, which would tell
+    /// by itself when it ends.
+    #[cold]
+    pub(super) fn is_ended_by_others(&self) -> bool {
+        let entry = &self.client.entry;
+        let is_connected = || self.pin.is_held() || self.lanes.is_any_open();
+        entry.is_thrown_out() && !is_connected() || entry.is_killed()
+    }
+
+    /// Whether nothing is due from anywhere but a shared lane, and nobody wants the client to have a pin.
+    #[inline]
+    pub(super) fn is_at_rest(&self) -> bool {
+        !self.pin.is_held()
+            && self.out.replies.is_plain()
+            && self.client.entry.is_let_alone()
+            && self.out.mailbox.state() == MailboxState::Open
     }
 }

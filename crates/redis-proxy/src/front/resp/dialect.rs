@@ -21,7 +21,8 @@ pub(crate) async fn serve(stream: TcpStream, front: Rc<RespFront>) {
     let (Ok(address), Ok(local_address)) = (stream.peer_addr(), stream.local_addr()) else {
         return;
     };
-    let session = front.sessions.enter(address, local_address, front.settings.admin.allows(address.ip()));
+    let is_admin = front.settings.admin.allows(address.ip());
+    let session = Session::new(front.sessions.clone(), address, local_address, is_admin);
     let mut client = Client::new(stream, RespDialect::new(front.clone(), session));
     if client.serve().await != Ending::Answered {
         return;
@@ -81,7 +82,7 @@ impl Dialect for RespDialect {
     }
 
     fn output(&mut self) -> &mut Output {
-        self.session.output()
+        self.session.outgoing().output()
     }
 
     fn start(&mut self, cx: &mut Context<'_>) {
@@ -97,11 +98,11 @@ impl Dialect for RespDialect {
     }
 
     fn written(&mut self, _was_blocked: bool) {
-        self.session.written();
+        self.session.outgoing().written();
     }
 
     fn held_up(&mut self, cx: &mut Context<'_>) -> Option<Ending> {
-        self.session.held_up(cx).map(Ending::from)
+        self.session.ways().held_up(cx).map(Ending::from)
     }
 
     fn poll_answers(&mut self, input: &mut Input, cx: &mut Context<'_>) -> Result<bool, Ending> {
@@ -133,20 +134,20 @@ impl Dialect for RespDialect {
     }
 
     fn next(&mut self, input: &mut Input) -> Next {
-        if input.is_used_up() && self.session.is_open() {
+        if input.is_used_up() && self.session.outgoing().is_open() {
             return Next::Read;
         }
         if let Some(end) = self.session.ended(input.is_last) {
             return Next::End(end.into());
         }
-        if !self.session.output().is_empty() {
+        if !self.session.outgoing().output().is_empty() {
             return Next::Again;
         }
         let ahead = input.bytes.len() >= self.read_limit();
-        if !input.is_last && ahead && self.session.leave_to_redis(&mut input.bytes) {
+        if !input.is_last && ahead && self.session.ways().leave_to_redis(&mut input.bytes) {
             return Next::Again;
         }
-        if input.is_last || ahead || self.session.is_ending() { Next::Wait } else { Next::Read }
+        if input.is_last || ahead || self.session.outgoing().is_ending() { Next::Wait } else { Next::Read }
     }
 
     fn due(&mut self, _stream: &Stream, _input: &Input, cx: &mut Context<'_>) -> Result<u64, Ending> {
@@ -156,7 +157,7 @@ impl Dialect for RespDialect {
             // It was not idle while it waited.
             self.active_ns = now_ns();
         }
-        if self.front.drain.since_ns().is_some() && (!owed || self.session.is_blocked()) {
+        if self.front.drain.since_ns().is_some() && (!owed || self.session.pin().is_blocked()) {
             return Err(Ending::Answered);
         }
         Ok(match self.session.is_idle() {
@@ -179,8 +180,8 @@ impl RespDialect {
     /// Takes up what `bytes` begin with; how many of them that used, which may be none. `None` if they must wait.
     fn request(&mut self, bytes: &[u8], cx: &mut Context<'_>) -> Option<usize> {
         let RespDialect { parser, session, .. } = self;
-        if session.is_unparsed() {
-            return session.pass_unparsed(bytes);
+        if session.pin().is_tunnel() {
+            return session.pin().pass_unparsed(bytes);
         }
         parser.set_auth_required(!session.is_admitted());
         match parser.parse(bytes) {
@@ -189,7 +190,7 @@ impl RespDialect {
             }
             Ok(Parsed::Nothing { len }) => session.nothing().then_some(len),
             Ok(Parsed::Part { len, last, .. }) => {
-                session.part(&bytes[..len], last);
+                session.pin().part(&bytes[..len], last);
                 Some(len)
             }
             Ok(Parsed::Partial { .. }) => self.half(bytes),
@@ -201,7 +202,7 @@ impl RespDialect {
                         return Some(0);
                     }
                 }
-                session.breaks(error);
+                session.outgoing().breaks(error);
                 Some(0)
             }
         }
@@ -212,13 +213,17 @@ impl RespDialect {
         let RespDialect { front, parser, session, .. } = self;
         let announced = parser.open_bulk().map_or(0, |bulk| bulk.announced);
         let big = bytes.len().max(announced) >= front.settings.session.big_request_bytes;
-        if big && !session.is_uploading() && session.may_stream(parser.arguments(bytes)) && parser.stream() {
-            session.start_upload(parser.arguments(bytes));
+        if big
+            && !session.pin().is_uploading()
+            && session.may_stream(parser.arguments(bytes))
+            && parser.stream()
+        {
+            session.ways().start_upload(parser.arguments(bytes));
             return Some(0);
         }
         // Redis closes without a word, too.
         if bytes.len() >= front.settings.query_buffer_bytes {
-            session.end();
+            session.outgoing().end();
         }
         None
     }

@@ -144,7 +144,7 @@ impl PinState {
     pub(super) fn stage(&self, resp3: bool) -> Stage {
         match () {
             () if self.transaction.is_asked() => Stage::MultiAsked,
-            () if self.transaction.sent().is_some() => Stage::Multi,
+            () if self.is_in_multi() => Stage::Multi,
             () if resp3 || !self.has_subscribed() => Stage::Plain,
             () if self.is_subscribed() => Stage::Subscribed,
             () => Stage::Subscribing,
@@ -164,6 +164,11 @@ impl PinState {
     pub(crate) fn subscriptions(&self) -> Option<[i64; 3]> {
         let Subscriptions { channels, patterns, shards } = self.subscriptions?;
         Some([channels, patterns, shards])
+    }
+
+    /// Whether Redis is to queue the next command.
+    pub(crate) fn is_in_multi(&self) -> bool {
+        self.transaction.sent().is_some()
     }
 
     /// Whether the client could do without the connection.

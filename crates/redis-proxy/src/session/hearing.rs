@@ -1,0 +1,50 @@
+//! Replies of a shared lane that are heard before the client gets them, because they are about more than that client.
+
+use std::task::Context;
+
+use super::at_hand::AtHand;
+use super::busy::{Busy, Heard};
+use super::client_state::ReplyMode;
+use super::ways::Ways;
+use crate::clock::now_ns;
+use crate::lanes::{Pace, Request};
+
+impl AtHand {
+    /// Onto a shared lane; the reply is heard before the client gets it. Nothing is on its way. `read` if it may be sent twice.
+    pub(super) fn hear(
+        &mut self,
+        heard: Heard,
+        request: Request<'_>,
+        read: bool,
+        ways: &mut Ways,
+        cx: &mut Context<'_>,
+    ) -> bool {
+        let sent = ways.share(request, Pace::Quick, read, None, cx);
+        if sent {
+            // Also a client that hears nothing itself.
+            ways.out.mailbox.mute(false);
+            self.wait_for(Busy::Heard(heard, Vec::new()));
+        }
+        sent
+    }
+
+    /// The reply is whole.
+    pub(super) fn heard(&mut self, heard: &Heard, reply: &[u8], ways: &mut Ways) {
+        let silent = matches!(ways.client.replies, ReplyMode::Off | ReplyMode::Skipping);
+        ways.out.mailbox.mute(silent);
+        match heard {
+            Heard::Pause(pause) if reply.starts_with(b"+") => {
+                ways.sessions.registry.pauses.granted(*pause, now_ns());
+            }
+            Heard::Leave(command, request) if !reply.starts_with(b"-") => {
+                return self.go_ahead(*command, request, ways);
+            }
+            _ => {}
+        }
+        match heard {
+            _ if silent => {}
+            Heard::Info => ways.out.say_bytes(&ways.sessions.info(reply)),
+            Heard::Pause(_) | Heard::Leave(..) => ways.out.say_bytes(reply),
+        }
+    }
+}
