@@ -1,5 +1,6 @@
 //! The layers inside the crates, which Cargo cannot see: who names whom (`ARCHITECTURE.md`, invariants).
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -148,4 +149,79 @@ fn the_load_generator_knows_nothing_of_the_server() {
         let is_top = path.ends_with("main.rs") || path.to_string_lossy().contains("/config/");
         assert!(is_top || !code.contains("loadgen"), "{} names loadgen", path.display());
     }
+}
+
+/// Methods that a type may have: more, and nobody holds it in the head.
+const MOST_METHODS: usize = 30;
+
+/// The type whose own methods an `impl` block has; none if the block is a trait's.
+fn type_of_impl(line: &str) -> Option<&str> {
+    let rest = line.strip_prefix("impl")?;
+    let rest = match rest.strip_prefix('<') {
+        // Its parameters may have some of their own.
+        Some(_) => {
+            let mut depth = 0;
+            let end = rest.find(|part| {
+                depth += i32::from(part == '<') - i32::from(part == '>');
+                depth == 0
+            })?;
+            &rest[end + 1..]
+        }
+        None => rest,
+    };
+    let name = rest.trim_start();
+    let end = name.find(|part: char| !part.is_alphanumeric() && part != '_')?;
+    (!line.contains(" for ")).then_some(&name[..end])
+}
+
+/// Whether a line begins a method of an `impl` block that stands at the margin.
+fn is_method(line: &str) -> bool {
+    let Some(words) = line.strip_prefix("    ").filter(|words| !words.starts_with(' ')) else { return false };
+    let before = words.split_once("fn ").map(|(before, _)| before.trim_end());
+    before.is_some_and(|before| {
+        before
+            .split(' ')
+            .all(|word| word.is_empty() || word.starts_with("pub") || word == "const" || word == "async")
+    })
+}
+
+/// How many methods each type has, over all of its `impl` blocks but those of traits: by its folder and its name.
+fn count_methods<'a>(folder: &str, code: &'a str, methods: &mut BTreeMap<(String, String), usize>) {
+    let mut of: Option<&'a str> = None;
+    for line in code.lines() {
+        match () {
+            () if line.starts_with("impl") => of = type_of_impl(line),
+            () if line.starts_with('}') => of = None,
+            () if is_method(line) => {
+                if let Some(name) = of {
+                    *methods.entry((folder.to_owned(), name.to_owned())).or_default() += 1;
+                }
+            }
+            () => {}
+        }
+    }
+}
+
+#[test]
+fn no_type_has_more_methods_than_a_reader_holds_in_the_head() {
+    let mut methods = BTreeMap::new();
+    for (path, code) in sources("crates/redis-proxy/src") {
+        let path = path.to_string_lossy();
+        let folder =
+            path.rsplit_once("/src/").and_then(|(_, path)| path.split('/').next()).unwrap_or_default();
+        count_methods(folder, &code, &mut methods);
+    }
+    assert!(methods.len() > 150, "types were not found: {}", methods.len());
+    methods.retain(|_, count| *count > MOST_METHODS);
+    assert!(methods.is_empty(), "more than {MOST_METHODS} methods: {methods:?}");
+}
+
+#[test]
+fn methods_of_a_type_are_counted_wherever_they_stand() {
+    let code = "impl<'a, R: Into<Vec<u8>>> Queue<'a, R> {\n    pub(crate) fn one(&self) {\n        fn inner() {}\n    }\n\n    \
+                async fn two() {}\n}\n\nimpl<R> Drop for Queue<R> {\n    fn drop(&mut self) {}\n}\n\n\
+                impl Queue<u8> {\n    const fn three() {}\n    const FN: u8 = 0;\n}\n\nfn free() {\n    fn inner() {}\n}\n";
+    let mut methods = BTreeMap::new();
+    count_methods("lanes", code, &mut methods);
+    assert_eq!(methods, BTreeMap::from([(("lanes".to_owned(), "Queue".to_owned()), 3)]));
 }
