@@ -6,7 +6,7 @@ use std::task::Context;
 
 use bytes::BytesMut;
 use command::Local;
-use resp::{Arguments, Frame, RequestLimits, RequestParser, encode_command};
+use resp::{Arguments, Frame, encode_command};
 
 use super::at_hand::AtHand;
 use super::busy::{Busy, Heard};
@@ -15,7 +15,7 @@ use super::clients::{NOBODY, client_reply, kill_nobody, reply_mode, unblock, vic
 use super::registry::Entry;
 use super::reply::{integer, simple};
 use super::ways::Ways;
-use super::words::number;
+use super::words::{number, parsed};
 use crate::lanes::Request;
 
 impl AtHand {
@@ -69,8 +69,7 @@ impl AtHand {
 
     /// Redis has nothing against it.
     pub(super) fn go_ahead(&mut self, command: Local, request: &[u8], ways: &mut Ways) {
-        let mut parser = RequestParser::new(RequestLimits::REDIS);
-        let _ = parser.parse(request); // it was a request before
+        let parser = parsed(request);
         let arguments = parser.arguments(request);
         let reply = match command {
             Local::ClientKill => match ways.kill(arguments) {

@@ -2,7 +2,7 @@
 
 use bytes::{Bytes, BytesMut};
 use command::{Lane, Local, PinReason};
-use resp::{Protocol, RequestLimits, RequestParser, encode_command};
+use resp::{Protocol, encode_command};
 
 use super::clients::{client_reply, kill_nobody, unblock};
 use super::hello::{hello_wanted, mistake_alone};
@@ -15,7 +15,7 @@ use super::registry::Registry;
 use super::reply::c_text;
 use super::tracking::names_target;
 use super::ways::Ways;
-use super::words::number;
+use super::words::{number, parsed};
 use crate::clock::now_ns;
 use crate::lanes::Request;
 
@@ -43,8 +43,7 @@ impl Later {
             Later::Pause(pause) => ways.sessions.registry.pauses.granted(pause, now_ns()),
             Later::Nothing => {}
             Later::Local(local, request) => {
-                let mut parser = RequestParser::new(RequestLimits::REDIS);
-                let _ = parser.parse(&request); // it was a request before
+                let parser = parsed(&request);
                 let arguments = parser.arguments(&request);
                 let reply = match local {
                     // That they are gone is not waited for: the reply goes on behind it.

@@ -13,6 +13,7 @@ use super::outgoing::Outgoing;
 use super::parts::{keys, question};
 use super::pending::Pending;
 use super::reading::Reading;
+use super::words::parsed;
 use crate::clock::now_ns;
 use crate::lanes::{Pace, Request};
 use crate::readthrough::{Question, ReadThrough};
@@ -58,7 +59,6 @@ impl Reading {
     pub(super) fn ask_for_right(
         &mut self,
         pending: &Pending,
-        arguments: Arguments<'_>,
         client: &ClientState,
         out: &Outgoing,
         lanes: &mut ClientLanes,
@@ -69,6 +69,8 @@ impl Reading {
             return false;
         }
         let (now_ns, reader) = (now_ns(), self.reader(client));
+        let parser = parsed(&pending.request);
+        let arguments = parser.arguments(&pending.request);
         let len_of = |key: &[u8]| {
             let held = reader.as_ref().and_then(|reader| reader.peek(Question::value(key), now_ns));
             held.map_or(usize::MAX, |entry| entry.value().len())

@@ -7,7 +7,6 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use command::Read;
-use resp::{RequestLimits, RequestParser};
 
 use super::answers::Said;
 use super::client_lanes::ClientLanes;
@@ -18,6 +17,7 @@ use super::pending::{Pending, State};
 use super::reading::Reading;
 use super::replies::NodeId;
 use super::reply::{error, put};
+use super::words::parsed;
 use crate::clock::now_ns;
 use crate::failure::Failure;
 use crate::lanes::{Pace, Request};
@@ -60,56 +60,97 @@ impl Reading {
         lanes: &mut ClientLanes,
         cx: &mut Context<'_>,
     ) -> bool {
-        let protocol = client.key.protocol;
-        let mut parser = RequestParser::new(RequestLimits::REDIS);
-        let _ = parser.parse(&pending.request); // it was a request before
+        if let Some(is_answered) = self.poll_begun(pending, client, out, lanes, cx) {
+            return is_answered;
+        }
+        if let Some(is_answered) = self.write_found(pending, client, out, cx) {
+            return is_answered;
+        }
+        self.poll_on_lane(pending, client, out, lanes, cx)
+    }
+
+    /// Asks for what it is made of if that is still to be done, and proves that its user may ask. `None` once that is so; else
+    /// whether it is answered.
+    fn poll_begun(
+        &mut self,
+        pending: &mut Pending,
+        client: &ClientState,
+        out: &mut Outgoing,
+        lanes: &mut ClientLanes,
+        cx: &mut Context<'_>,
+    ) -> Option<bool> {
         while let State::Behind | State::ToProve | State::Proving = pending.state {
-            let arguments = parser.arguments(&pending.request);
             match pending.state {
                 State::Behind => match self.reader(client) {
                     Some(reader) => {
+                        let parser = parsed(&pending.request);
+                        let arguments = parser.arguments(&pending.request);
                         let begun = self.begin(&reader, pending.read, arguments, client, now_ns());
                         pending.begin(begun);
                     }
                     None => pending.state = State::ToLane,
                 },
-                State::ToProve if self.ask_for_right(pending, arguments, client, out, lanes, cx) => {
+                State::ToProve if self.ask_for_right(pending, client, out, lanes, cx) => {
                     pending.state = State::Proving;
                 }
                 State::Proving if out.is_heard() => {
                     if let [] | [b'-', ..] = pending.said[..] {
                         out.output.bytes.extend_from_slice(&pending.said);
-                        return true;
+                        return Some(true);
                     }
                     self.learn_right(pending, client);
                     (pending.said, pending.state) = (Vec::new(), State::Behind);
                 }
-                _ => return false,
+                _ => return Some(false),
             }
         }
+        None
+    }
+
+    /// Writes what it has found. `None` if it goes to Redis; else whether it is answered.
+    fn write_found(
+        &mut self,
+        pending: &mut Pending,
+        client: &ClientState,
+        out: &mut Outgoing,
+        cx: &mut Context<'_>,
+    ) -> Option<bool> {
+        let protocol = client.key.protocol;
         if pending.state == State::Asked {
             match self.poll_parts(pending, client, cx) {
-                Poll::Pending => return false,
+                Poll::Pending => return Some(false),
                 Poll::Ready(Err(NoAnswer::ToLane)) => self.leave_to_lane(pending, out),
                 // Asked again along the lane, Redis would count it twice.
                 Poll::Ready(Err(NoAnswer::Denied(text))) => {
                     put(&mut out.output.bytes, &error(text), protocol);
-                    return true;
+                    return Some(true);
                 }
                 Poll::Ready(Ok(())) => pending.state = State::Written(0),
             }
         }
-        if let State::Written(first) = pending.state {
-            let arguments = parser.arguments(&pending.request);
-            match out.write_parts(pending.read, &mut pending.parts, arguments, protocol, first) {
-                Said::Nothing => self.leave_to_lane(pending, out),
-                Said::Elements(count) => {
-                    pending.state = State::Written(count);
-                    return false;
-                }
-                _ => return true,
+        let State::Written(first) = pending.state else { return None };
+        let parser = parsed(&pending.request);
+        let arguments = parser.arguments(&pending.request);
+        match out.write_parts(pending.read, &mut pending.parts, arguments, protocol, first) {
+            Said::Nothing => self.leave_to_lane(pending, out),
+            Said::Elements(count) => {
+                pending.state = State::Written(count);
+                return Some(false);
             }
+            Said::Whole | Said::UpToValue { .. } => return Some(true),
         }
+        None
+    }
+
+    /// Sends it along the client's lane. Whether all of Redis' answer has been taken from there.
+    fn poll_on_lane(
+        &mut self,
+        pending: &mut Pending,
+        client: &ClientState,
+        out: &Outgoing,
+        lanes: &mut ClientLanes,
+        cx: &mut Context<'_>,
+    ) -> bool {
         if pending.state == State::ToLane
             && lanes.send(&client.key, Request::Raw(&pending.request), Pace::Quick, true, None, cx)
         {
@@ -119,6 +160,7 @@ impl Reading {
         let ended = pending.state == State::OnLane && out.is_heard();
         if ended && pending.asking.is_some() && !matches!(pending.said[..], [] | [b'-', ..]) {
             self.learn_right(pending, client);
+            let parser = parsed(&pending.request);
             self.fetch_parts(pending.read, parser.arguments(&pending.request), client);
         }
         ended

@@ -1,7 +1,14 @@
 //! Words of a request, as Redis reads them.
 
 use bytes::Bytes;
-use resp::Arguments;
+use resp::{Arguments, RequestLimits, RequestParser};
+
+/// Where the words are of what was a request before.
+pub(super) fn parsed(request: &[u8]) -> RequestParser {
+    let mut parser = RequestParser::new(RequestLimits::REDIS);
+    let _ = parser.parse(request); // it was one
+    parser
+}
 
 /// Whether the command has this name.
 pub(crate) fn is(arguments: Arguments<'_>, name: &[u8]) -> bool {
