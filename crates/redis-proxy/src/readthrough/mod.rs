@@ -74,11 +74,14 @@ enum Way {
 /// What a client asks of an answer.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ReadOptions {
-    /// The one clock reading of the request, taken after its last byte was read.
+    /// The clock, for what expires.
     pub(crate) now_ns: u64,
+    /// A clock reading after the last byte of the request was read, the same for all that were read together: where an answer
+    /// must not be older than its request, it is none older than this.
+    pub(crate) arrived_ns: u64,
     /// What its connection has seen of Redis already: it is shown nothing older. 0 without such knowledge.
     pub(crate) min_sync_ns: u64,
-    /// It takes nothing that was true only before it asked.
+    /// It takes nothing that was true only before it arrived.
     pub(crate) no_cache: bool,
 }
 
@@ -176,7 +179,7 @@ impl ReadThrough {
         asked: ReadOptions,
     ) -> ReadOutcome {
         let need = match (asked.no_cache, asked.min_sync_ns) {
-            (true, _) => Need::since(asked.now_ns),
+            (true, _) => Need::since(asked.arrived_ns),
             (false, 0) => Need::NOTHING,
             (false, min_sync_ns) => Need::since(min_sync_ns),
         };

@@ -62,9 +62,9 @@ impl Waiting {
         Waiting(State::Fill { waiter, collapsed: true, again: Some(Box::new(again)) })
     }
 
-    /// For the next proof on the key's link.
+    /// For the first proof on the key's link that is late enough.
     pub(super) fn for_proof(again: Again, question: Question<'_>, partition: Partition) -> Self {
-        let round = again.link.prove();
+        let round = again.link.prove(again.need.since_ns);
         let (key, words) = (question.key.into(), question.view(partition).question.into());
         Waiting(State::Proof(Box::new(Proof { again, key, words, partition, round })))
     }

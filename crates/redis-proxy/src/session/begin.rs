@@ -10,7 +10,7 @@ use super::client_state::ClientState;
 use super::parts::{Part, fetches, keys, question};
 use super::pending::{Begun, State};
 use super::reading::Reading;
-use crate::readthrough::{Accepts, Question, ReadOutcome, ReadThrough};
+use crate::readthrough::{Accepts, Question, ReadOptions, ReadOutcome, ReadThrough};
 
 impl Reading {
     /// Asks for all keys of a read. What others have brought answers it only once its user is known to have a right to it.
@@ -20,6 +20,7 @@ impl Reading {
         read: Read,
         arguments: Arguments<'_>,
         client: &ClientState,
+        arrived_ns: u64,
         now_ns: u64,
     ) -> Begun {
         let may = self.may(read, client, now_ns);
@@ -37,7 +38,8 @@ impl Reading {
             _ => {
                 let accepts = if may { accepts(read) } else { Accepts::Nothing };
                 let protocol = client.key.protocol;
-                let parts = self.parts(reader, read, arguments, protocol, accepts, now_ns);
+                let asked = |key: &[u8]| self.asked(key, arrived_ns, now_ns);
+                let parts = self.parts(reader, read, arguments, protocol, accepts, asked);
                 parts.map_or((Vec::new(), State::ToLane), |parts| (parts, State::Asked))
             }
         };
@@ -52,7 +54,7 @@ impl Reading {
         arguments: Arguments<'_>,
         protocol: Protocol,
         accepts: Accepts,
-        now_ns: u64,
+        asked: impl Fn(&[u8]) -> ReadOptions,
     ) -> Option<Vec<Part>> {
         let mut parts = Vec::new();
         let mut words = self.sessions.words.borrow_mut();
@@ -74,8 +76,8 @@ impl Reading {
                 _ => question(read, arguments, protocol, accepts, &mut words),
             };
             let found = match fetches(read, reader) {
-                true => reader.ask_or_pass(question, self.asked(key, now_ns)),
-                false => reader.held(question, self.asked(key, now_ns)).map(ReadOutcome::Hit),
+                true => reader.ask_or_pass(question, asked(key)),
+                false => reader.held(question, asked(key)).map(ReadOutcome::Hit),
             };
             parts.push(match found? {
                 ReadOutcome::Hit(entry) => Part::Here(entry),

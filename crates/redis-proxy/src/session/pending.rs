@@ -14,6 +14,8 @@ pub(super) struct Pending {
     pub(super) read: Read,
     pub(super) parts: Vec<Part>,
     pub(super) state: State,
+    /// A clock reading after all of it had come: an answer that was true then will do, however late it is asked for.
+    pub(super) arrived_ns: u64,
     /// Bytes of its values that are not kept.
     pub(super) passing: usize,
     /// Since when Redis is asked while its user's right to this very command is not known: an answer shows it.
@@ -49,10 +51,16 @@ pub(super) struct Begun {
 }
 
 impl Pending {
-    pub(super) fn new(request: Request<'_>, read: Read, parts: Vec<Part>, state: State) -> Self {
+    pub(super) fn new(
+        request: Request<'_>,
+        read: Read,
+        parts: Vec<Part>,
+        state: State,
+        arrived_ns: u64,
+    ) -> Self {
         let mut bytes = BytesMut::new();
         request.write(&mut bytes);
-        Pending { request: bytes, read, parts, state, passing: 0, asking: None, said: Vec::new() }
+        Pending { request: bytes, read, parts, state, arrived_ns, passing: 0, asking: None, said: Vec::new() }
     }
 
     pub(super) fn begin(&mut self, begun: Begun) {

@@ -49,7 +49,7 @@ impl Reading {
         {
             for key in keys(read, arguments) {
                 // Nobody waits for it.
-                drop(reader.ask_or_pass(Question::value(key), self.asked(key, now_ns)));
+                drop(reader.ask_or_pass(Question::value(key), self.asked(key, now_ns, now_ns)));
             }
         }
     }

@@ -85,7 +85,14 @@ impl Reading {
                     Some(reader) => {
                         let parser = parsed(&pending.request);
                         let arguments = parser.arguments(&pending.request);
-                        let begun = self.begin(&reader, pending.read, arguments, client, now_ns());
+                        let begun = self.begin(
+                            &reader,
+                            pending.read,
+                            arguments,
+                            client,
+                            pending.arrived_ns,
+                            now_ns(),
+                        );
                         pending.begin(begun);
                     }
                     None => pending.state = State::ToLane,

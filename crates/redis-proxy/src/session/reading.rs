@@ -114,9 +114,10 @@ impl Reading {
 
     /// What is asked of an answer about a key: nothing older than what the client has seen.
     #[inline]
-    pub(super) fn asked(&self, key: &[u8], now_ns: u64) -> ReadOptions {
+    pub(super) fn asked(&self, key: &[u8], arrived_ns: u64, now_ns: u64) -> ReadOptions {
         let since_ns = self.seen_keys.since_ns(|| self.sessions.hasher.hash_one(key));
-        ReadOptions { now_ns, min_sync_ns: self.steward.min_sync_ns().max(since_ns), no_cache: false }
+        let min_sync_ns = self.steward.min_sync_ns().max(since_ns);
+        ReadOptions { now_ns, arrived_ns, min_sync_ns, no_cache: false }
     }
 
     /// An answer of Redis is about to be delivered: from now on this client is shown nothing older. In mode `ttl` that is

@@ -83,7 +83,7 @@ impl Reading {
             return taken;
         }
         let ReadCall { read, request, arguments } = call;
-        let mut pending = Pending::new(request, read, Vec::new(), State::Asked);
+        let mut pending = Pending::new(request, read, Vec::new(), State::Asked, self.turn_ns);
         let hasher = &self.sessions.hasher;
         let is_behind = keys(read, arguments).any(|key| {
             let hash = hasher.hash_one(key);
@@ -92,7 +92,7 @@ impl Reading {
         if is_behind && reader.keeps_order() {
             pending.state = State::Behind;
         } else {
-            pending.begin(self.begin(reader, read, arguments, client, self.turn_ns));
+            pending.begin(self.begin(reader, read, arguments, client, self.turn_ns, self.turn_ns));
         }
         out.replies.read(NodeId::FIRST, pending);
         TakenRead::Yes
@@ -111,7 +111,7 @@ impl Reading {
         if read == Read::Mget || !self.may(read, client, self.turn_ns) {
             return None;
         }
-        let asked = self.asked(arguments.get(1).unwrap_or_default(), self.turn_ns);
+        let asked = self.asked(arguments.get(1).unwrap_or_default(), self.turn_ns, self.turn_ns);
         let protocol = client.key.protocol;
         let found = {
             let mut words = self.sessions.words.borrow_mut();
@@ -135,11 +135,13 @@ impl Reading {
             Some(ReadOutcome::Wait(waiting)) => {
                 let hash = self.sessions.hasher.hash_one(arguments.get(1).unwrap_or_default());
                 let parts = vec![Part::Waiting(Box::new(waiting), hash)];
-                out.replies.read(NodeId::FIRST, Pending::new(request, read, parts, State::Asked));
+                let pending = Pending::new(request, read, parts, State::Asked, self.turn_ns);
+                out.replies.read(NodeId::FIRST, pending);
                 TakenRead::Yes
             }
         })
     }
+
     /// The answer to a read of which all is here, as much of it as fits.
     fn write_hit(
         &self,
@@ -155,7 +157,8 @@ impl Reading {
             Said::Whole => {}
             Said::UpToValue { part, line } => out.attach(reader.lend(entry), part, line, false),
             Said::Elements(count) => {
-                let pending = Pending::new(request, read, vec![Part::Here(entry)], State::Written(count));
+                let pending =
+                    Pending::new(request, read, vec![Part::Here(entry)], State::Written(count), now_ns);
                 out.replies.read(NodeId::FIRST, pending);
                 return TakenRead::Yes;
             }

@@ -309,6 +309,44 @@ fn three_links_share_the_keys_and_a_key_stays_with_one_of_them() {
     assert_eq!(redis.command_calls("client|tracking"), 3);
 }
 
+/// Whoever reads by the packet waits for one round trip, of the same key and of others.
+#[test]
+fn strict_reads_of_one_packet_share_a_ping() {
+    let (redis, proxy) =
+        start_with(&[("RESP_PORT", "0"), ("COHERENCE", "strict"), ("RESP_COHERENCE", "strict")]);
+    wait_in_force(&proxy);
+    let keys = ["a", "b", "a", "c", "a", "b", "a", "a"];
+    for key in keys {
+        redis.client().set(key, key);
+    }
+    let mut http = proxy.client();
+    let packet: String = keys.iter().map(|key| format!("GET /{key} HTTP/1.1\r\nHost: x\r\n\r\n")).collect();
+    let mut by_http = || {
+        http.send(&packet);
+        for key in keys {
+            assert_eq!(http.read_response().text(), key);
+        }
+    };
+    let mut resp = proxy.resp_client();
+    let packet: String = keys.iter().map(|key| format!("GET {key}\r\n")).collect();
+    let mut by_resp = || {
+        resp.send(&packet);
+        for key in keys {
+            resp.expect(&format!("$1\r\n{key}\r\n"));
+        }
+    };
+    // All are held, and both clients are known to be quick.
+    for _ in 0..5 {
+        by_http();
+        by_resp();
+    }
+    let before = barriers(&proxy);
+    by_http();
+    assert_eq!(barriers(&proxy) - before, 1.0, "by HTTP");
+    by_resp();
+    assert_eq!(barriers(&proxy) - before, 2.0, "by RESP");
+}
+
 #[test]
 fn no_cache_asks_for_proof_where_it_is_honoured() {
     for (mode, honor, proofs) in [

@@ -292,7 +292,8 @@ impl Connection {
                 let logged = front.sample(key);
                 let no_cache = head.no_cache && front.settings.honor_no_cache;
                 let min_sync_ns = self.seen.since_ns(|| front.hash(key));
-                let options = ReadOptions { now_ns: self.tick_ns, min_sync_ns, no_cache };
+                let options =
+                    ReadOptions { now_ns: self.tick_ns, arrived_ns: self.turn_ns, min_sync_ns, no_cache };
                 let state = if front.read.keeps_order() && self.is_behind(key) {
                     SlotState::Behind { key: key.into(), no_cache, key_hash: front.hash(key) }
                 } else {

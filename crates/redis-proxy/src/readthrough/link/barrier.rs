@@ -1,7 +1,8 @@
 //! The shared barrier: readers that need a proof from now on wait for one PING between them.
 //!
-//! At most one PING is under way. Whoever comes while it is waits for the next one, which is sent when it returns: so
-//! each PING leaves after all who wait for it have asked, and their number costs Redis nothing.
+//! At most one PING is under way. Whoever comes while it is waits for the next one, which is sent when it returns, unless it
+//! asked before the one under way was sent, as with the requests of one packet: so each PING leaves after all who wait for it
+//! have asked, and their number costs Redis nothing.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -21,10 +22,17 @@ pub(super) struct Barrier {
 
 #[derive(Default)]
 struct Rounds {
-    /// Those who wait for the PING that is under way.
-    under_way: Option<Arc<Notify>>,
+    /// The PING that is under way, and those who wait for it.
+    under_way: Option<(Ping, Arc<Notify>)>,
     /// Those who wait for the one after it.
     next: Option<Arc<Notify>>,
+}
+
+/// One that the caller must send now.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Ping {
+    /// Not after it leaves: what its reply proves is proven from then on.
+    pub(super) sent_ns: u64,
 }
 
 /// The wait for one PING's end, well or badly: what has become of the proof is for the next lookup to say.
@@ -46,28 +54,32 @@ impl Future for Round {
 }
 
 impl Barrier {
-    /// Joins the next PING that is not sent yet; `true` if it must be sent now, by the caller.
-    pub(super) fn join(&self) -> (Round, bool) {
+    /// Joins the first PING that is sent at `since_ns` or later. With it the one to be sent now, if there is one; `clock` says when.
+    pub(super) fn join(&self, since_ns: u64, clock: impl FnOnce() -> u64) -> (Round, Option<Ping>) {
         let mut rounds = self.rounds.lock();
-        let (bell, send) = match &mut rounds.under_way {
-            Some(_) => (rounds.next.get_or_insert_default(), false),
-            none => (none.insert(Arc::default()), true),
-        };
-        (Round::of(bell), send)
+        let rounds = &mut *rounds;
+        match &rounds.under_way {
+            Some((ping, bell)) if ping.sent_ns >= since_ns => (Round::of(bell), None),
+            Some(_) => (Round::of(rounds.next.get_or_insert_default()), None),
+            None => {
+                let (ping, bell) = rounds.under_way.insert((Ping { sent_ns: clock() }, Arc::default()));
+                (Round::of(bell), Some(*ping))
+            }
+        }
     }
 
-    /// The PING under way has ended: wakes those who waited for it. `true` if the next one must be sent now.
-    pub(super) fn ended(&self) -> bool {
-        let (ended, send) = {
+    /// The PING under way has ended: wakes those who waited for it. The next one, if it must be sent now.
+    pub(super) fn ended(&self, clock: impl FnOnce() -> u64) -> Option<Ping> {
+        let (ended, next) = {
             let mut rounds = self.rounds.lock();
-            let next = rounds.next.take();
-            let send = next.is_some();
-            (std::mem::replace(&mut rounds.under_way, next), send)
+            let next = rounds.next.take().map(|bell| (Ping { sent_ns: clock() }, bell));
+            let ping = next.as_ref().map(|(ping, _)| *ping);
+            (std::mem::replace(&mut rounds.under_way, next), ping)
         };
-        if let Some(bell) = ended {
+        if let Some((_, bell)) = ended {
             bell.notify_waiters();
         }
-        send
+        next
     }
 }
 
@@ -83,15 +95,28 @@ mod tests {
     #[test]
     fn those_who_come_while_a_ping_is_under_way_wait_for_the_next() {
         let barrier = Barrier::default();
-        let (mut first, send) = barrier.join();
-        assert!(send);
-        let (mut second, send) = barrier.join();
-        let (mut third, again) = barrier.join();
-        assert!(!send && !again && !is_over(&mut first));
-        assert!(barrier.ended(), "two wait for the next");
+        let (mut first, ping) = barrier.join(10, || 11);
+        assert_eq!(ping.map(|ping| ping.sent_ns), Some(11));
+        let (mut second, ping) = barrier.join(12, || 13);
+        let (mut third, another) = barrier.join(14, || 15);
+        assert!(ping.is_none() && another.is_none() && !is_over(&mut first));
+        assert_eq!(barrier.ended(|| 16).map(|ping| ping.sent_ns), Some(16), "two wait for the next");
         assert!(is_over(&mut first) && !is_over(&mut second));
-        assert!(!barrier.ended());
+        assert!(barrier.ended(|| 17).is_none());
         assert!(is_over(&mut second) && is_over(&mut third));
-        assert!(barrier.join().1, "nothing is under way");
+        assert!(barrier.join(18, || 19).1.is_some(), "nothing is under way");
+    }
+
+    #[test]
+    fn those_who_asked_before_it_was_sent_share_the_ping_under_way() {
+        let barrier = Barrier::default();
+        let (_first, ping) = barrier.join(10, || 12);
+        assert!(ping.is_some());
+        let (mut second, ping) = barrier.join(10, || 13);
+        let (mut third, another) = barrier.join(12, || 14);
+        let (mut too_late, none) = barrier.join(13, || 15);
+        assert!(ping.is_none() && another.is_none() && none.is_none());
+        assert!(barrier.ended(|| 16).is_some(), "one was too late");
+        assert!(is_over(&mut second) && is_over(&mut third) && !is_over(&mut too_late));
     }
 }

@@ -35,8 +35,8 @@ use sync::atomic::{AtomicBool, AtomicUsize};
 use tokio::sync::{Notify, oneshot};
 use upstream::{Loss, Sendable, Upstream};
 
-use self::barrier::Barrier;
 pub(super) use self::barrier::Round;
+use self::barrier::{Barrier, Ping};
 pub(crate) use self::delivery::Delivery;
 use self::large::Large;
 use self::promise::{LinkState, Promise};
@@ -203,7 +203,7 @@ impl Link {
     pub(super) fn need(&self, asked: ReadOptions, strict: bool) -> Need {
         let bound = asked.now_ns.saturating_sub(self.settings.max_staleness_ns);
         if (strict || asked.no_cache) && !mutant::is_on(Mutant::NoBarrier) {
-            Need::proven_since(asked.now_ns)
+            Need::proven_since(asked.arrived_ns.max(asked.min_sync_ns))
         } else if asked.min_sync_ns > bound {
             Need::proven_since(asked.min_sync_ns)
         } else {
@@ -320,23 +320,25 @@ impl Link {
         }
     }
 
-    /// Joins the next PING; when that has ended, the lease of this link is renewed from now on, or lost.
-    pub(super) fn prove(&self) -> Round {
-        let (round, send) = self.barrier.join();
-        if send {
-            self.send_barrier();
-        }
+    /// Joins the first PING that is sent after `since_ns`; when that has ended, the lease of this link is renewed from then on,
+    /// or lost.
+    pub(super) fn prove(&self, since_ns: u64) -> Round {
+        let (round, to_send) = self.barrier.join(since_ns, now_ns);
+        self.send_barrier(to_send);
         round
     }
 
-    fn send_barrier(&self) {
-        loop {
+    /// The PING under way has ended, well or badly.
+    fn barrier_ended(&self) {
+        self.send_barrier(self.barrier.ended(now_ns));
+    }
+
+    fn send_barrier(&self, mut to_send: Option<Ping>) {
+        while let Some(ping) = to_send {
             count(&self.counts.barriers, 1);
-            let sent = self.upstream.send(&[b"PING"], LinkTicket::Barrier { sent_ns: now_ns() });
+            let sent = self.upstream.send(&[b"PING"], LinkTicket::Barrier { sent_ns: ping.sent_ns });
             // A link that is down proves nothing: those who wait look again, and fetch.
-            if sent.is_ok() || !self.barrier.ended() {
-                return;
-            }
+            to_send = if sent.is_ok() { None } else { self.barrier.ended(now_ns) };
         }
     }
 

@@ -350,9 +350,7 @@ impl Sink for LinkSink {
                 if doubt.is_ok() {
                     self.proves(sent_ns);
                 }
-                if self.link.barrier.ended() {
-                    self.link.send_barrier();
-                }
+                self.link.barrier_ended();
                 doubt
             }
             LinkTicket::Audit { entry, sent_ns } => {
@@ -416,9 +414,7 @@ impl Sink for LinkSink {
                 link.give_up(fill, errand, Failure::from_loss(loss), &link.stats);
             }
             LinkTicket::Barrier { .. } => {
-                if link.barrier.ended() {
-                    link.send_barrier();
-                }
+                link.barrier_ended();
             }
             LinkTicket::Probe { sender, .. } => {
                 let _ = sender.send(Err(Failure::from_loss(loss)));

@@ -148,9 +148,9 @@ impl Connection {
     fn ask_behind(&mut self) {
         let Some(slot) = self.replies.read_at_head() else { return };
         let SlotState::Behind { key, no_cache, key_hash } = &slot.state else { return };
-        let (no_cache, key_hash) = (*no_cache, *key_hash);
+        let (no_cache, key_hash, arrived_ns) = (*no_cache, *key_hash, slot.started_ns);
         let min_sync_ns = self.seen.since_ns(|| key_hash);
-        let options = ReadOptions { now_ns: now_ns(), min_sync_ns, no_cache };
+        let options = ReadOptions { now_ns: now_ns(), arrived_ns, min_sync_ns, no_cache };
         slot.state = match self.front.read.get(key, options) {
             ReadOutcome::Hit(entry) => SlotState::Ready(Answer::found(entry, CacheStatus::Hit)),
             ReadOutcome::Wait(waiting) => SlotState::Waiting { waiting, no_cache, key_hash },

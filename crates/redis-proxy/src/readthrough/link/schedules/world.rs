@@ -152,7 +152,8 @@ impl World {
     /// A GET of a client. None if it failed.
     fn read(&self, key: &'static str, no_cache: bool, min_sync_ns: &mut u64) -> Option<ObservedRead> {
         let start_ns = now_ns();
-        let asked = ReadOptions { now_ns: start_ns, min_sync_ns: *min_sync_ns, no_cache };
+        let asked =
+            ReadOptions { now_ns: start_ns, arrived_ns: start_ns, min_sync_ns: *min_sync_ns, no_cache };
         let got = self.reads.get(key.as_bytes(), asked);
         let fetches = self.link.store.stats(now_ns()).fills_in_flight;
         let most = KEYS.len() * (MOST_SENT + 1);
@@ -238,7 +239,7 @@ impl World {
         block_on(rested).expect("the link's thread answers");
         // Whatever is still on its way is answered before this is.
         let asked_ns = now_ns();
-        block_on(self.link.prove());
+        block_on(self.link.prove(now_ns()));
         for key in KEYS {
             let held = self.link.store.peek(key.as_bytes(), now_ns());
             if let Some(entry) = held.filter(|entry| entry.proven_ns() >= asked_ns) {
@@ -257,7 +258,7 @@ impl World {
             assert_eq!(read.value, truth, "the last word on {key}: {read:?}");
         }
         // The last of them may have had an entry fetched anew behind it.
-        block_on(self.link.prove());
+        block_on(self.link.prove(now_ns()));
         let refills = self.link.refills.load(std::sync::atomic::Ordering::Relaxed);
         assert_eq!(
             (self.link.store.stats(now_ns()).fills_in_flight, refills),
