@@ -246,6 +246,13 @@ fn the_link_of_redis_clients_starts_with_their_first_read() {
     assert_eq!(proxy.wait_log("coherence is in force", SOON).field("mode"), Some("tracking"));
 }
 
+/// Tracking shows as a flag.
+fn tracked_connections(redis: &RedisServer) -> usize {
+    let listed = redis.client().command(&["CLIENT", "LIST"]);
+    let Reply::Bulk(listed) = listed else { panic!("no list") };
+    String::from_utf8_lossy(&listed).lines().filter(|line| line.contains("flags=t")).count()
+}
+
 #[test]
 fn the_link_of_redis_clients_ends_with_their_last_read_and_http_keeps_what_it_holds() {
     let (redis, proxy) = start_resp(&[("RESP_LANE_IDLE", "300ms"), ("WORKERS", "1")]);
@@ -261,12 +268,7 @@ fn the_link_of_redis_clients_ends_with_their_last_read_and_http_keeps_what_it_ho
         wait_kept(&proxy, &mut client, "GET k", "$3\r\nold");
         let clients = stays.then_some((client, other));
         wait_until(SOON, "the end of the links", || standing(&proxy).0 == "not asked yet");
-        let listed = redis.client().command(&["CLIENT", "LIST"]);
-        let Reply::Bulk(listed) = listed else { panic!("no list") };
-        // Tracking shows as a flag.
-        let tracked =
-            String::from_utf8_lossy(&listed).lines().filter(|line| line.contains("flags=t")).count();
-        assert_eq!(tracked, 0, "{}", String::from_utf8_lossy(&listed));
+        wait_until(SOON, "no tracked connection", || tracked_connections(&redis) == 0);
         let answer = proxy.get("/k");
         assert_eq!((answer.text(), answer.header("cache-status")), ("old", Some("redis-proxy; hit")));
         // It begins again with the next read.
