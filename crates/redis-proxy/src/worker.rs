@@ -13,7 +13,7 @@ use std::thread::JoinHandle;
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::spawn_local;
-use tracing::{Instrument, error_span};
+use tracing::error_span;
 use upstream::Endpoint;
 
 use crate::budget::Budget;
@@ -178,7 +178,7 @@ async fn work(
     mut inbox: UnboundedReceiver<Order>,
 ) {
     if let Some(connection) = own {
-        let driving = connection.run().instrument(error_span!("worker", number));
+        let driving = connection.run(error_span!("worker", number));
         spawn_local(vital::task("a worker's connection to redis", driving));
     }
     let running = fronts.clone();

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
-use tracing::{debug, info, warn};
+use tracing::{Instrument, Span, debug, info, warn};
 
 use crate::backend::Backend;
 use crate::backoff::Backoff;
@@ -43,8 +43,11 @@ pub struct Driver<T> {
 }
 
 impl<T> Driver<T> {
-    /// Drives the connection for ever. Dropping the future closes the socket and leaves what was sent unanswered.
-    pub async fn run<S: Sink<Ticket = T>>(self, sink: S) {
+    /// Drives the connection for ever; what is logged of it stands in `span`. Dropping the future closes the socket and leaves what
+    /// was sent unanswered.
+    ///
+    /// The span is not entered while a connection serves: nothing is logged there, and each poll would cost 200 instructions more.
+    pub async fn run<S: Sink<Ticket = T>>(self, span: Span, sink: S) {
         let endpoint = &self.backend.endpoint;
         let mut backoff = Backoff::new();
         let mut returns = self.backend.returns.subscribe();
@@ -53,13 +56,13 @@ impl<T> Driver<T> {
         let mut useless = 0;
         loop {
             returns.mark_unchanged();
-            let loss = match self.attempt(&sink, std::mem::take(&mut silent)).await {
+            let loss = match self.attempt(&sink, std::mem::take(&mut silent)).instrument(span.clone()).await {
                 Ok((stream, tracking)) => {
                     reported = None;
                     let since = Instant::now();
-                    let (loss, useful) = self.serve(&sink, stream, &tracking).await;
+                    let (loss, useful) = self.serve(&span, &sink, stream, &tracking).await;
                     if let Some(slots) = self.shared.drain_renewed() {
-                        info!(redis = %endpoint.address, "connection to redis made anew");
+                        info!(parent: &span, redis = %endpoint.address, "connection to redis made anew");
                         sink.disconnected(&loss);
                         self.tell_lost(&sink, slots, &loss);
                         continue;
@@ -68,7 +71,7 @@ impl<T> Driver<T> {
                     // and closes is not, nor one that does so on every command.
                     useless = if useful || since.elapsed() >= SETTLED { 0 } else { useless + 1 };
                     if useless <= 1 {
-                        warn!(redis = %endpoint.address, reason = %loss, "connection to redis lost");
+                        warn!(parent: &span, redis = %endpoint.address, reason = %loss, "connection to redis lost");
                         backoff.reset();
                         silent = loss == Loss::Silent;
                         self.lose(&sink, ConnectionState::Connecting, &loss);
@@ -80,9 +83,9 @@ impl<T> Driver<T> {
             };
             // The same reason is told once, not at each attempt.
             if reported.as_ref() == Some(&loss) {
-                debug!(redis = %endpoint.address, reason = %loss, "redis still unavailable");
+                debug!(parent: &span, redis = %endpoint.address, reason = %loss, "redis still unavailable");
             } else {
-                warn!(redis = %endpoint.address, reason = %loss, "redis unavailable");
+                warn!(parent: &span, redis = %endpoint.address, reason = %loss, "redis unavailable");
                 reported = Some(loss.clone());
             }
             self.lose(&sink, ConnectionState::Down(loss.clone()), &loss);
@@ -163,13 +166,14 @@ impl<T> Driver<T> {
     /// answered.
     async fn serve<S: Sink<Ticket = T>>(
         &self,
+        span: &Span,
         sink: &S,
         stream: Box<dyn Duplex>,
         tracking: &Tracking,
     ) -> (Loss, bool) {
         let endpoint = &self.backend.endpoint;
         let incarnation = INCARNATIONS.fetch_add(1, Ordering::Relaxed);
-        info!(redis = %endpoint.address, incarnation, "connected to redis");
+        info!(parent: span, redis = %endpoint.address, incarnation, "connected to redis");
         self.backend.returns.send_modify(|count| *count += 1);
         sink.connected(incarnation, tracking);
         self.shared.queue.lock().state = ConnectionState::Up;
@@ -232,7 +236,7 @@ impl<T> Driver<T> {
         sink: &S,
         stream: impl tokio::io::AsyncRead + tokio::io::AsyncWrite + Send + Unpin + 'static,
     ) -> Loss {
-        self.serve(sink, Box::new(stream), &Tracking::On { fields_expire: false }).await.0
+        self.serve(&Span::none(), sink, Box::new(stream), &Tracking::On { fields_expire: false }).await.0
     }
 
     /// Notes that the connection ended. With `down` the attempt after it is taken for failed, and commands are refused.

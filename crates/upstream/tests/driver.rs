@@ -218,7 +218,7 @@ fn incarnations_are_never_used_twice() {
         let mut handles = Vec::new();
         for _ in 0..2 {
             let (upstream, driver) = upstream::connect(&backend);
-            tokio::task::spawn_local(driver.run(Numbers(seen.clone())));
+            tokio::task::spawn_local(driver.run(tracing::Span::none(), Numbers(seen.clone())));
             handles.push(upstream);
         }
         let wait = async {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use cache::Partition;
+use tracing::Span;
 use upstream::{Backend, Driver};
 
 use super::aging::{FillSink, PlainTicket};
@@ -27,9 +28,9 @@ pub(crate) struct OwnConnection {
 }
 
 impl OwnConnection {
-    /// Never ends.
-    pub(crate) async fn run(self) {
-        self.driver.run(self.sink).await;
+    /// Never ends. What is logged of it stands in `span`.
+    pub(crate) async fn run(self, span: Span) {
+        self.driver.run(span, self.sink).await;
     }
 }
 

@@ -19,7 +19,7 @@ use sync::Mutex;
 use tokio::sync::{Notify, oneshot};
 use tokio::task::{spawn_local, yield_now};
 use tokio::time::{MissedTickBehavior, interval};
-use tracing::{Instrument, error, error_span, info, warn};
+use tracing::{error, error_span, info, warn};
 use upstream::{Backend, Credentials, Endpoint, Proven, Secret, Upstream};
 
 use super::Way;
@@ -324,7 +324,7 @@ impl PartitionTable {
     ) -> (Upstream<PlainTicket>, oneshot::Sender<()>) {
         let (upstream, driver) = upstream::connect(backend);
         let sink = FillSink::new(&upstream, stats, self.budget.clone());
-        let driving = driver.run(sink).instrument(error_span!("reader", partition = partition.number()));
+        let driving = driver.run(error_span!("reader", partition = partition.number()), sink);
         let (stop, stopped) = oneshot::channel::<()>();
         spawn_local(vital::task("a reader's connection to redis", async move {
             let _part = part;

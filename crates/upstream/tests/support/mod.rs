@@ -82,7 +82,7 @@ impl Link {
     pub(crate) fn start(backend: &Arc<Backend>) -> Link {
         let (upstream, driver) = upstream::connect(backend);
         let (sender, told) = unbounded_channel();
-        tokio::task::spawn_local(driver.run(Recorder(sender)));
+        tokio::task::spawn_local(driver.run(tracing::Span::none(), Recorder(sender)));
         Link { upstream, told }
     }
 

@@ -98,7 +98,7 @@ impl LinkThread {
 fn spawn_detour(runtime: &LocalRuntime, number: usize, link: Arc<Link>, driver: Driver<PlainTicket>) {
     runtime.spawn_local(vital::task("a link's way for large replies", async move {
         link.detour_wanted.notified().await;
-        driver.run(link.detour_sink()).instrument(error_span!("detour", number)).await;
+        driver.run(error_span!("detour", number), link.detour_sink()).await;
     }));
 }
 
@@ -112,10 +112,10 @@ async fn live(
 ) {
     let span = error_span!("link", number);
     let (news, told) = mpsc::unbounded_channel();
-    let driving = driver.run(LinkSink::new(link.clone(), news)).instrument(span.clone());
+    let driving = driver.run(span.clone(), LinkSink::new(link.clone(), news));
     spawn_local(vital::task("a link's connection to redis", driving));
     if link.settings.canary_key.is_some() {
-        let writing = writer_driver.run(WriterSink).instrument(error_span!("canary", number));
+        let writing = writer_driver.run(error_span!("canary", number), WriterSink);
         spawn_local(vital::task("a canary's connection to redis", writing));
     }
     spawn_local(vital::task("the heartbeat of a link", beat(link.clone())));
