@@ -170,6 +170,13 @@ impl Entry {
         self.view() == view
     }
 
+    /// Whether it is a value, and in this partition.
+    #[inline]
+    pub(crate) fn is_value_in(&self, partition: Partition) -> bool {
+        let told = self.0.header.header.key_len_flags & (REPLY | MISSING | PARTITION_MASK);
+        told == partition.bits() << PARTITION_SHIFT
+    }
+
     /// In whose eyes.
     pub fn partition(&self) -> Partition {
         Partition::from_bits((self.0.header.header.key_len_flags & PARTITION_MASK) >> PARTITION_SHIFT)

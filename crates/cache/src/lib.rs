@@ -212,6 +212,15 @@ impl<E> Cache<E> {
         loop {
             let mut shard = inner.lock(hash);
             let at = inner.moment(now_ns);
+            // As nearly all are, and so with nothing else to look at.
+            if view.is_value()
+                && !mutant::is_on(Mutant::LookupBeforeSync)
+                && let Some(entry) =
+                    shard.hit(key, view.partition, hash, &at, |entry| inner.satisfies(entry, need))
+            {
+                shard.stats.hits += 1;
+                return Lookup::Hit(entry);
+            }
             match shard.touch(key, view, &or, hash, &at) {
                 Probed::Live(entry) => {
                     if mutant::is_on(Mutant::LookupBeforeSync) && need.since_ns > 0 {

@@ -113,6 +113,7 @@ impl List {
     }
 
     /// Marks a use.
+    #[inline]
     pub(crate) fn promote(&mut self, slot: u32, tick: u64) {
         self.unlink(slot);
         self.link_front(slot, tick);

@@ -17,7 +17,7 @@ use crate::others::Others;
 use crate::stats::Stats;
 use crate::sweep::SweepRound;
 use crate::totals::Totals;
-use crate::view::View;
+use crate::view::{Partition, View};
 
 /// The entries and fills of some of the keys.
 pub(crate) struct Shard<E> {
@@ -119,6 +119,26 @@ impl<E> Shard<E> {
                 Probed::Dead(entry, self.totals() - before)
             }
         }
+    }
+
+    /// The common case of [`touch`](Self::touch): a live value that `satisfies`.
+    #[inline]
+    pub(crate) fn hit(
+        &mut self,
+        key: &[u8],
+        partition: Partition,
+        hash: u64,
+        at: &Moment,
+        satisfies: impl FnOnce(&Entry) -> bool,
+    ) -> Option<Entry> {
+        let (slot, first) = self.find(key, hash)?;
+        if !first.is_value_in(partition) || at.death(first).is_some() || !satisfies(first) {
+            return None;
+        }
+        let entry = first.clone();
+        let tick = self.tick(at);
+        self.list.promote(slot, tick);
+        Some(entry)
     }
 
     /// Looks an answer about a key up and changes nothing.
@@ -312,6 +332,7 @@ impl<E> Shard<E> {
         self.others.len()
     }
 
+    #[inline]
     fn find(&self, key: &[u8], hash: u64) -> Option<(u32, &Entry)> {
         let hash = short(hash);
         let slot = self.index.find(hash, |slot| {

@@ -71,6 +71,11 @@ impl View<'_> {
     pub const fn value(partition: Partition) -> View<'static> {
         View { partition, question: b"" }
     }
+
+    #[inline]
+    pub(crate) fn is_value(&self) -> bool {
+        self.question.is_empty()
+    }
 }
 
 impl fmt::Debug for View<'_> {

@@ -81,6 +81,12 @@ impl LiveReader {
         &self.seen
     }
 
+    /// How often the value had been changed at the last look: what was concluded from it is good while this is the same.
+    #[inline]
+    pub(crate) fn generation(&self) -> u32 {
+        self.seen_changes
+    }
+
     #[cold]
     fn look(&mut self, changes: u32) {
         self.seen_changes = changes;

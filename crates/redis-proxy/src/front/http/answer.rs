@@ -168,19 +168,13 @@ fn value(
         }
         Precondition::Unmodified => out.extend_from_slice(b"HTTP/1.1 304 Not Modified"),
         Precondition::Send => {
-            out.extend_from_slice(if entry.is_utf8() {
-                b"HTTP/1.1 200 OK\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: ".as_slice()
-            } else {
-                b"HTTP/1.1 200 OK\r\nContent-Type: application/octet-stream\r\nContent-Length: ".as_slice()
-            });
+            out.extend_from_slice(status_lines(entry));
             out.extend_from_slice(digits.format(body.len()).as_bytes());
         }
     }
     out.extend_from_slice(&tag);
-    // What was proven a moment ago is as fresh as if it had been fetched then (RFC 9111, section 4.2.3: validation).
     let is_hit = source == CacheStatus::Hit;
-    let true_ns = if is_hit && context.detail.in_force { entry.proven_ns() } else { entry.sent_ns() };
-    let age = context.now_ns.saturating_sub(true_ns) / 1_000_000_000;
+    let age = age(entry, is_hit, context.detail, context.now_ns);
     out.extend_from_slice(digits.format(age).as_bytes());
     if is_hit {
         out.extend_from_slice(context.caching.hit);
@@ -198,6 +192,71 @@ fn value(
     }
     out.extend_from_slice(body);
     None
+}
+
+/// Appends a hit that is sent whole on a connection that stays; `tail` as [`Tail::of_hits`] has it. False, and nothing is appended,
+/// if the value is too large to copy.
+#[inline]
+pub(super) fn encode_hit(
+    out: &mut Vec<u8>,
+    entry: &KnownAnswer,
+    detail: Detail,
+    tail: &[u8],
+    now_ns: u64,
+) -> bool {
+    let body = entry.value();
+    if body.len() > INLINE_BYTES {
+        return false;
+    }
+    let mut head = [0; HIT_HEAD_BYTES];
+    let mut at = put(&mut head, 0, status_lines(entry));
+    at = put_decimal(&mut head, at, body.len() as u64);
+    at = put(&mut head, at, &tag_lines(entry));
+    at = put_decimal(&mut head, at, age(entry, true, detail, now_ns));
+    out.reserve(at + tail.len() + body.len());
+    out.extend_from_slice(&head[..at]);
+    out.extend_from_slice(tail);
+    out.extend_from_slice(body);
+    true
+}
+
+/// Up to where a value's length is told.
+#[inline]
+fn status_lines(entry: &KnownAnswer) -> &'static [u8] {
+    match entry.is_utf8() {
+        true => b"HTTP/1.1 200 OK\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: ",
+        false => b"HTTP/1.1 200 OK\r\nContent-Type: application/octet-stream\r\nContent-Length: ",
+    }
+}
+
+/// Seconds since it was true.
+#[inline]
+fn age(entry: &KnownAnswer, is_hit: bool, detail: Detail, now_ns: u64) -> u64 {
+    // What was proven a moment ago is as fresh as if it had been fetched then (RFC 9111, section 4.2.3: validation).
+    let true_ns = if is_hit && detail.in_force { entry.proven_ns() } else { entry.sent_ns() };
+    now_ns.saturating_sub(true_ns) / 1_000_000_000
+}
+
+/// Room for a hit's head up to its age, with two numbers of 20 digits.
+const HIT_HEAD_BYTES: usize = 168;
+
+#[inline]
+fn put(out: &mut [u8; HIT_HEAD_BYTES], at: usize, bytes: &[u8]) -> usize {
+    let end = at + bytes.len();
+    out[at..end].copy_from_slice(bytes);
+    end
+}
+
+/// Appends a number; most have one digit, or a few.
+#[inline]
+fn put_decimal(out: &mut [u8; HIT_HEAD_BYTES], at: usize, number: u64) -> usize {
+    match u8::try_from(number) {
+        Ok(digit @ 0..=9) => {
+            out[at] = b'0' + digit;
+            at + 1
+        }
+        _ => put(out, at, itoa::Buffer::new().format(number).as_bytes()),
+    }
 }
 
 /// What ends every header section.
@@ -220,8 +279,8 @@ const TAG_AT: usize = 8;
 
 fn tag_lines(entry: &KnownAnswer) -> [u8; TAG_LINES.len()] {
     let mut lines = TAG_LINES;
-    for (pair, byte) in lines[TAG_AT + 1..][..32].chunks_exact_mut(2).zip(entry.etag()) {
-        pair.copy_from_slice(&HEX[usize::from(*byte)]);
+    for (pair, byte) in lines[TAG_AT + 1..][..32].as_chunks_mut::<2>().0.iter_mut().zip(entry.etag()) {
+        *pair = [hex_digit(byte >> 4), hex_digit(byte & 15)];
     }
     lines
 }
@@ -230,17 +289,11 @@ fn tag_of(lines: &[u8; TAG_LINES.len()]) -> &[u8] {
     &lines[TAG_AT..TAG_AT + ETAG_LENGTH]
 }
 
-/// Each byte as two hex digits.
-const HEX: [[u8; 2]; 256] = {
-    let digits = b"0123456789abcdef";
-    let mut table = [[0; 2]; 256];
-    let mut byte = 0;
-    while byte < 256 {
-        table[byte] = [digits[byte >> 4], digits[byte & 15]];
-        byte += 1;
-    }
-    table
-};
+/// By arithmetic and not from a table: so all of them are made side by side.
+#[inline]
+fn hex_digit(nibble: u8) -> u8 {
+    nibble + if nibble > 9 { b'a' - 10 } else { b'0' }
+}
 
 /// An answer that carries a sentence instead of a value.
 struct Text {

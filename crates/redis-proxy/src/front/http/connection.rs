@@ -15,7 +15,8 @@ use self::answers::{Slot, SlotState};
 use super::HttpFront;
 use super::answer::{Answer, CacheStatus, Framing};
 use super::conditional::Conditions;
-use super::head::{Beginning, Body, Head, Method, find_end, parse};
+use super::head::{Beginning, Body, Head, Method, find_end, parse, parse_first};
+use super::known::{Habit, KnownRequest};
 use super::target::{Asked, key_of};
 use crate::buffer_pool::BufferPool;
 use crate::clock::now_ns;
@@ -65,6 +66,7 @@ struct Connection {
     body_left: u64,
     /// Whether the empty line that may precede a request was seen.
     blank_skipped: bool,
+    habit: Habit,
     /// No more requests are taken; the connection ends when all is answered.
     closing: bool,
     /// The clock when the requests at hand were taken up: after the read, or after what held them up since.
@@ -104,6 +106,7 @@ impl Connection {
             let_go: false,
             body_left: 0,
             blank_skipped: false,
+            habit: Habit::default(),
             closing: false,
             turn_ns: now_ns,
             tick_ns: now_ns,
@@ -224,11 +227,19 @@ impl Connection {
                 used += 2;
                 continue;
             }
-            let known = self.scanned;
+            let scanned = self.scanned;
+            if scanned == 0
+                && let Some(length) = self.fresh_request(rest)
+            {
+                self.blank_skipped = false;
+                used += length;
+                self.request_ended();
+                continue;
+            }
             match find_end(rest, &mut self.scanned, &self.front.settings.head) {
                 Ok(Some(length)) => {
                     self.scanned = 0;
-                    if known > 0 {
+                    if scanned > 0 {
                         self.beginning = None;
                     }
                     self.blank_skipped = false;
@@ -237,7 +248,7 @@ impl Connection {
                     self.request_ended();
                 }
                 Ok(None) => {
-                    partial = self.may_begin(rest, known == 0);
+                    partial = self.may_begin(rest, scanned == 0);
                     break;
                 }
                 Err(refusal) => self.refuse(Answer::Refused(refusal)),
@@ -269,51 +280,107 @@ impl Connection {
         }
     }
 
+    /// A request that is here as a whole and has nothing wrong with it, as nearly all are: takes it up, and says how long its head is.
+    #[inline]
+    fn fresh_request(&mut self, bytes: &[u8]) -> Option<usize> {
+        let front = self.front.clone();
+        if self.habit.may_be_known()
+            && let Some(known) = front.known.find(bytes)
+        {
+            self.known_request(&front, known);
+            return Some(known.length);
+        }
+        let (head, length) = parse_first(bytes, &front.settings.head)?;
+        self.understood(&front, &bytes[..length], &head);
+        Some(length)
+    }
+
+    /// A request whose head but for the key was understood before.
+    #[inline]
+    fn known_request(&mut self, front: &HttpFront, known: KnownRequest<'_>) {
+        let no_cache = known.no_cache && front.settings.honor_no_cache;
+        let close = front.drain.since_ns().is_some();
+        self.tick_ns += 1;
+        self.served_any = true;
+        let framing = Framing { head_only: false, http10: false, close };
+        if no_cache || close || front.access_log.get() > 0 || !self.replies.is_empty() {
+            self.closing = close;
+            return self.asked(front, known.key, no_cache, framing, Conditions::default());
+        }
+        match front.read.get(known.key, self.options(front, known.key, false)) {
+            ReadOutcome::Hit(entry) if !entry.is_missing() => self.say_hit(front, entry),
+            outcome => {
+                let state = self.state_of(front, outcome, known.key, false);
+                self.push(state, framing, Conditions::default(), None);
+            }
+        }
+    }
+
     /// One whole head: the answer goes to the output at once where it can, else to the queue.
     fn request(&mut self, bytes: &[u8]) {
         let front = self.front.clone();
-        let head = match parse(bytes, &front.settings.head) {
-            Ok(head) => head,
-            Err(refusal) => return self.refuse(Answer::Refused(refusal)),
-        };
+        match parse(bytes, &front.settings.head) {
+            Ok(head) => self.understood(&front, bytes, &head),
+            Err(refusal) => self.refuse(Answer::Refused(refusal)),
+        }
+    }
+
+    fn understood(&mut self, front: &HttpFront, bytes: &[u8], head: &Head<'_>) {
+        self.habit.met(&front.known, bytes, head, |end| front.hash(end));
         self.tick_ns += 1;
         self.served_any = true;
-        let framing = self.framing_of(&head);
+        let framing = self.framing_of(head);
         self.closing = framing.close;
         if head.expects_continue && self.body_left > 0 {
             self.push(SlotState::Ready(Answer::Continue), framing, Conditions::default(), None);
         }
         if !matches!(head.method, Method::Get | Method::Head) {
-            return self.answer_verb(&head, framing);
+            return self.answer_verb(head, framing);
         }
         let mut scratch = front.spare_key.take();
         match key_of(head.target, front.settings.max_key_bytes, &mut scratch) {
             Ok(Asked::Key(key)) => {
-                let logged = front.sample(key);
                 let no_cache = head.no_cache && front.settings.honor_no_cache;
-                let min_sync_ns = self.seen.since_ns(|| front.hash(key));
-                let options =
-                    ReadOptions { now_ns: self.tick_ns, arrived_ns: self.turn_ns, min_sync_ns, no_cache };
-                let state = if front.read.keeps_order() && self.is_behind(key) {
-                    SlotState::Behind { key: key.into(), no_cache, key_hash: front.hash(key) }
-                } else {
-                    match front.read.get(key, options) {
-                        ReadOutcome::Hit(entry) => {
-                            self.hits += 1;
-                            SlotState::Ready(Answer::found(entry, CacheStatus::Hit))
-                        }
-                        ReadOutcome::Wait(waiting) => {
-                            SlotState::Waiting { waiting, no_cache, key_hash: front.hash(key) }
-                        }
-                    }
-                };
                 let conditions = Conditions::of(head.if_match.as_deref(), head.if_none_match.as_ref());
-                self.push(state, framing, conditions, logged);
+                self.asked(front, key, no_cache, framing, conditions);
             }
             Ok(Asked::Nothing) => self.reject(Answer::NoKey, framing),
             Err(refusal) => self.reject(Answer::Refused(refusal), framing),
         }
         front.spare_key.set(scratch);
+    }
+
+    fn asked(
+        &mut self,
+        front: &HttpFront,
+        key: &[u8],
+        no_cache: bool,
+        framing: Framing,
+        conditions: Conditions<'_>,
+    ) {
+        let logged = front.sample(key);
+        let state = if front.read.keeps_order() && self.is_behind(key) {
+            SlotState::Behind { key: key.into(), no_cache, key_hash: front.hash(key) }
+        } else {
+            self.state_of(front, front.read.get(key, self.options(front, key, no_cache)), key, no_cache)
+        };
+        self.push(state, framing, conditions, logged);
+    }
+
+    fn state_of(&mut self, front: &HttpFront, outcome: ReadOutcome, key: &[u8], no_cache: bool) -> SlotState {
+        match outcome {
+            ReadOutcome::Hit(entry) => {
+                self.hits += 1;
+                SlotState::Ready(Answer::found(entry, CacheStatus::Hit))
+            }
+            ReadOutcome::Wait(waiting) => SlotState::Waiting { waiting, no_cache, key_hash: front.hash(key) },
+        }
+    }
+
+    #[inline]
+    fn options(&self, front: &HttpFront, key: &[u8], no_cache: bool) -> ReadOptions {
+        let min_sync_ns = self.seen.since_ns(|| front.hash(key));
+        ReadOptions { now_ns: self.tick_ns, arrived_ns: self.turn_ns, min_sync_ns, no_cache }
     }
 
     /// To a verb that reads nothing.

@@ -84,7 +84,7 @@ pub enum Body {
 }
 
 /// A request's head, borrowed from the bytes it was read from.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 pub struct Head<'a> {
     /// The verb.
     pub method: Method,
@@ -204,6 +204,33 @@ pub fn parse<'a>(head: &'a [u8], limits: &HeadLimits) -> Result<Head<'a>, Refusa
     };
     let line = RequestLine { method: method.as_bytes(), target: target.as_bytes(), http10: version == 0 };
     understand(head.len(), line, grammar.headers, limits)
+}
+
+/// Understands the head at the beginning of `bytes` in one pass, and says how many bytes it has. `None` if it is not here as a whole, or
+/// if anything is wrong with it: [`find_end`] and [`parse`] say what.
+#[inline]
+pub fn parse_first<'a>(bytes: &'a [u8], limits: &HeadLimits) -> Option<(Head<'a>, usize)> {
+    // The grammar would pass over empty lines.
+    if matches!(bytes, [b'\r' | b'\n', ..]) {
+        return None;
+    }
+    let mut room = [const { MaybeUninit::<Header<'_>>::uninit() }; MOST_HEADERS];
+    let mut grammar = Grammar::new(&mut []);
+    let parsed = grammar.parse_with_uninit_headers(bytes, &mut room[..limits.headers.min(MOST_HEADERS)]);
+    let Ok(Status::Complete(length)) = parsed else { return None };
+    let (method, target, version) = (grammar.method?, grammar.path?, grammar.version?);
+    let head = &bytes[..length];
+    // It lets a line end with LF alone: each field must begin behind a CR LF, and so must what follows the head.
+    let begins_well = |field: &Header<'_>| {
+        let at = field.name.as_ptr().addr().checked_sub(bytes.as_ptr().addr());
+        at.and_then(|at| head.get(..at)).is_some_and(|before| before.ends_with(b"\r\n"))
+    };
+    if !head.ends_with(b"\r\n\r\n") || !grammar.headers.iter().all(begins_well) {
+        return None;
+    }
+    let line = RequestLine { method: method.as_bytes(), target: target.as_bytes(), http10: version == 0 };
+    let head = understand(length, line, grammar.headers, limits).ok()?;
+    Some((head, length))
 }
 
 /// A head whose version the grammar does not know.

@@ -1,12 +1,13 @@
 //! The HTTP front: `GET /{key}` on the data port. The contract is `docs/http.md`.
 //!
-//! [`head`] finds and checks a request's head, [`target`] reads the key, [`connection`] joins them
+//! [`head`] finds and checks a request's head, [`target`] reads the key, [`known`] remembers what was checked, [`connection`] joins them
 //! to readthrough, [`answer`] makes the bytes of the response, [`refuse`] turns a connection away.
 
 mod answer;
 mod conditional;
 mod connection;
 pub mod head;
+mod known;
 mod refuse;
 mod tail;
 pub mod target;
@@ -23,6 +24,7 @@ pub(crate) use connection::serve;
 pub(crate) use refuse::refuse;
 
 use self::answer::Caching;
+use self::known::KnownEnds;
 use self::tail::Tail;
 use crate::buffer_pool::BufferPool;
 use crate::clock::{Notice, nanos};
@@ -102,6 +104,9 @@ pub(crate) struct HttpFront {
     /// Buffers lent to the connection whose turn it is; taken and given back within one poll.
     buffers: Rc<BufferPool>,
     spare_key: Cell<Vec<u8>>,
+    known: KnownEnds,
+    /// The settings by which `known` was learnt.
+    generation: Cell<u32>,
     drain: Drain,
     /// Requests since the last one that was logged.
     unlogged: Cell<u32>,
@@ -116,6 +121,8 @@ impl HttpFront {
         buffers: Rc<BufferPool>,
     ) -> Rc<Self> {
         Rc::new(HttpFront {
+            known: KnownEnds::new(&settings),
+            generation: Cell::new(live.generation()),
             access_log: Cell::new(0),
             read,
             stats,
@@ -138,7 +145,11 @@ impl HttpFront {
     #[inline]
     fn refresh(&self, now_ns: u64) {
         self.tail.borrow_mut().refresh(now_ns);
-        self.access_log.set(self.live.borrow_mut().now().access_log);
+        let mut live = self.live.borrow_mut();
+        self.access_log.set(live.now().access_log);
+        if self.generation.replace(live.generation()) != live.generation() {
+            self.known.forget();
+        }
     }
 
     /// The key's hash where this request is one that is logged.

@@ -12,6 +12,9 @@ pub(super) struct Tail {
     bytes: Vec<u8>,
     /// Of `bytes`: up to the end of `Date`.
     date_end: usize,
+    hits: Vec<u8>,
+    /// What `hits` says of the mode.
+    hits_detail: &'static [u8],
 }
 
 impl Tail {
@@ -26,6 +29,8 @@ impl Tail {
             keep_alive: keep_alive.into_bytes().into(),
             bytes: Vec::new(),
             date_end: 0,
+            hits: Vec::new(),
+            hits_detail: b"",
         }
     }
 
@@ -40,6 +45,7 @@ impl Tail {
     #[cold]
     fn make(&mut self, now_ns: u64) {
         let (date, crowded) = self.date.make(now_ns);
+        self.hits.clear();
         self.bytes.clear();
         self.bytes.extend_from_slice(b"\r\nX-Content-Type-Options: nosniff\r\nDate: ");
         self.bytes.extend_from_slice(date.as_bytes());
@@ -53,6 +59,24 @@ impl Tail {
     /// Of a connection that stays.
     pub(super) fn stays(&self) -> &[u8] {
         &self.bytes
+    }
+
+    /// Of a hit on a connection that stays, all that stands behind its age: `caching` (what is said of a hit) and `detail` first.
+    #[inline]
+    pub(super) fn of_hits(&mut self, caching: &[u8], detail: &'static [u8]) -> &[u8] {
+        if self.hits.is_empty() || !std::ptr::eq(self.hits_detail, detail) {
+            self.make_hits(caching, detail);
+        }
+        &self.hits
+    }
+
+    #[cold]
+    fn make_hits(&mut self, caching: &[u8], detail: &'static [u8]) {
+        self.hits.clear();
+        self.hits_detail = detail;
+        for part in [caching, detail, &self.bytes] {
+            self.hits.extend_from_slice(part);
+        }
     }
 
     /// Of one that stays where that must be said, in three pieces.

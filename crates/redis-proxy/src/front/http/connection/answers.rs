@@ -9,9 +9,10 @@ use tracing::info;
 use super::{Connection, HELD_BEHIND_BYTES, LARGE_VALUE, MOST_WAITING};
 use crate::clock::now_ns;
 use crate::failure::Failure;
-use crate::front::http::answer::{Answer, AnswerContext, CacheStatus, Framing, encode, status};
+use crate::front::http::HttpFront;
+use crate::front::http::answer::{Answer, AnswerContext, CacheStatus, Framing, encode, encode_hit, status};
 use crate::front::http::conditional::{Conditions, KeptConditions};
-use crate::readthrough::{Answered, Found, ReadOptions, ReadOutcome, Waiting};
+use crate::readthrough::{Answered, Found, KnownAnswer, ReadOptions, ReadOutcome, Waiting};
 use crate::session::NodeId;
 
 /// A request whose answer is not in the output yet.
@@ -155,6 +156,32 @@ impl Connection {
             ReadOutcome::Hit(entry) => SlotState::Ready(Answer::found(entry, CacheStatus::Hit)),
             ReadOutcome::Wait(waiting) => SlotState::Waiting { waiting, no_cache, key_hash },
         };
+    }
+
+    /// A hit on a connection that stays, with nothing before it and nothing asked beside.
+    #[inline]
+    pub(super) fn say_hit(&mut self, front: &HttpFront, entry: KnownAnswer) {
+        self.hits += 1;
+        let detail = front.read.detail();
+        let is_said = {
+            let mut tail = front.tail.borrow_mut();
+            let tail = tail.of_hits(front.settings.caching().hit, detail.text);
+            encode_hit(&mut self.output.bytes, &entry, detail, tail, self.turn_ns)
+        };
+        if !is_said {
+            self.say_large(entry);
+        }
+    }
+
+    #[cold]
+    fn say_large(&mut self, entry: KnownAnswer) {
+        let framing = Framing { head_only: false, http10: false, close: false };
+        self.push(
+            SlotState::Ready(Answer::found(entry, CacheStatus::Hit)),
+            framing,
+            Conditions::default(),
+            None,
+        );
     }
 
     fn encode(

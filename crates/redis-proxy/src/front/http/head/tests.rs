@@ -5,8 +5,26 @@ use super::*;
 
 const LIMITS: HeadLimits = HeadLimits { method_bytes: 8, target_bytes: 40, head_bytes: 120, headers: 4 };
 
-/// What becomes of `bytes` as the connection treats them, given to [`find_end`] in steps of `step` bytes.
+/// What becomes of `bytes` as the connection treats them, given to [`find_end`] in steps of `step` bytes. What comes at once is
+/// understood alike in one pass.
 fn judge(bytes: &[u8], step: usize) -> Result<Option<Head<'_>>, Refusal> {
+    let judged = judge_in_steps(bytes, step);
+    let at_once = parse_first(bytes, &LIMITS).map(|(head, _)| head);
+    // Of a later version that is left to the other way.
+    let is_later =
+        (b'2'..=b'9').any(|digit| bytes.windows(8).any(|part| part == [b"HTTP/1.", &[digit][..]].concat()));
+    if at_once.is_some() || !is_later {
+        assert_eq!(
+            at_once.as_ref(),
+            judged.as_ref().ok().and_then(Option::as_ref),
+            "{}",
+            bytes.escape_ascii()
+        );
+    }
+    judged
+}
+
+fn judge_in_steps(bytes: &[u8], step: usize) -> Result<Option<Head<'_>>, Refusal> {
     let mut scanned = 0;
     let mut known = 0;
     while known < bytes.len() {
