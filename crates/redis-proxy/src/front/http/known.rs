@@ -170,9 +170,9 @@ fn is_plain(head: &Head<'_>) -> bool {
 /// Bytes that in a target stand for themselves in the key, and end neither.
 const STANDS_FOR_ITSELF: [bool; 256] = {
     let mut table = [false; 256];
-    let mut byte = 0x21_usize;
+    let mut byte = 0x21_u8;
     while byte < 0x7f {
-        table[byte] = !matches!(byte as u8, b'#' | b'?' | b'%');
+        table[byte as usize] = !matches!(byte, b'#' | b'?' | b'%');
         byte += 1;
     }
     table
