@@ -332,7 +332,7 @@ fn strict_reads_of_one_packet_share_a_ping() {
     let mut by_resp = || {
         resp.send(&packet);
         for key in keys {
-            resp.expect(&format!("$1\r\n{key}\r\n"));
+            resp.expect(format!("$1\r\n{key}\r\n"));
         }
     };
     // All are held, and both clients are known to be quick.
