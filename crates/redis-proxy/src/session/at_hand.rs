@@ -17,18 +17,23 @@ use crate::lanes::{Duty, KeptOut, Request};
 const NO_TARGET: &str = "ERR proxy: no connection for the client to redirect to";
 
 /// What the command at hand waits for, which the next ones wait for as well; and what was found out for it, once it is planned
-/// again.
+/// again. Few clients have any of this at a time, so that it is small where there is none.
 #[derive(Default)]
 pub(super) struct AtHand {
     busy: Option<Box<Busy>>,
+    found_out: Option<Box<FoundOut>>,
+    /// Why the transaction that the client has begun will not be.
+    pub(super) doomed: Option<Box<Bytes>>,
+}
+
+/// What came of what was waited for.
+pub(super) enum FoundOut {
     /// Why the client is not let in.
-    pub(super) kept_out: Option<KeptOut>,
-    /// Why the client gets no pin.
-    pub(super) refused: Option<Bytes>,
-    /// Why the transaction that it has begun will not be.
-    pub(super) doomed: Option<Bytes>,
+    KeptOut(KeptOut),
+    /// Why it gets no pin, or not the one that it needs.
+    Refused(Bytes),
     /// The client that it names has a connection, for now.
-    target: Option<Target>,
+    Target(Target),
 }
 
 impl AtHand {
@@ -45,6 +50,33 @@ impl AtHand {
     /// Nothing will come of it.
     pub(super) fn give_up(&mut self) {
         self.busy = None;
+    }
+
+    /// The command at hand asks again, and is told this.
+    pub(super) fn find_out(&mut self, found_out: FoundOut) {
+        self.found_out = Some(Box::new(found_out));
+    }
+
+    /// What was found out, for the command that asks again.
+    pub(super) fn take_found_out(&mut self) -> Option<FoundOut> {
+        self.found_out.take().map(|found_out| *found_out)
+    }
+
+    /// Whether the client got no pin.
+    #[inline]
+    pub(super) fn is_refused(&self) -> bool {
+        matches!(self.found_out.as_deref(), Some(FoundOut::Refused(_)))
+    }
+
+    /// Why it got none, told once.
+    pub(super) fn take_refusal(&mut self) -> Option<Bytes> {
+        match self.take_found_out() {
+            Some(FoundOut::Refused(text)) => Some(text),
+            found_out => {
+                self.found_out = found_out.map(Box::new);
+                None
+            }
+        }
     }
 
     /// Where what comes on a shared lane goes first, if its client is not to have it yet.
@@ -93,7 +125,7 @@ impl AtHand {
                 Ok(stream) => ways.pin.hold(stream, key.clone()),
                 // The command at hand, if there is one, asks again.
                 Err(_) if ways.client.entry.is_pin_wanted() => ways.client.entry.refuse_pin(),
-                Err(why) => self.refused = Some(why.text()),
+                Err(why) => self.find_out(FoundOut::Refused(why.text())),
             }),
             Busy::Login(key, opening, login) => {
                 opening.as_mut().poll(cx).map(|outcome| self.logged_in(key, outcome, login, ways))
@@ -147,12 +179,8 @@ impl AtHand {
         let polled = target.entry().poll_pin(cx);
         match polled {
             Poll::Pending => self.wait_for(Busy::Redirect(target)),
-            Poll::Ready(has_pin) => {
-                if !has_pin {
-                    self.refused = Some(NO_TARGET.into());
-                }
-                self.target = Some(target);
-            }
+            Poll::Ready(true) => self.find_out(FoundOut::Target(target)),
+            Poll::Ready(false) => self.find_out(FoundOut::Refused(NO_TARGET.into())),
         }
         polled.is_ready()
     }
@@ -167,6 +195,14 @@ impl AtHand {
         }
     }
 
+    /// The client that was waited for.
+    fn take_target(&mut self) -> Option<Target> {
+        match self.take_found_out() {
+            Some(FoundOut::Target(target)) => Some(target),
+            _ => None,
+        }
+    }
+
     /// Onto the client's own connection. False if another client must have one first.
     pub(super) fn send_pinned(
         &mut self,
@@ -177,7 +213,7 @@ impl AtHand {
     ) -> bool {
         let registry = &ways.sessions.registry;
         let (words, awaited) = match expect {
-            Expect::Tracking(true) => match redirect(call.arguments, registry, || self.target.take()) {
+            Expect::Tracking(true) => match redirect(call.arguments, registry, || self.take_target()) {
                 Redirection::None => (None, ReplyMeaning::Track(None)),
                 Redirection::To(words, target) => (Some(words), ReplyMeaning::Track(target)),
                 Redirection::NotYet(target) => {

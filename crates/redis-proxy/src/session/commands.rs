@@ -62,7 +62,7 @@ impl Session {
             Some(Via::Pin) => Ahead::Pin,
         };
         let holding = match ways.pin.stage(ways.client.resp3()) {
-            _ if at_hand.refused.is_some() => Holding::Refused,
+            _ if at_hand.is_refused() => Holding::Refused,
             Some(stage) => Holding::Pin(stage),
             None if at_hand.doomed.is_some() => Holding::Doomed,
             None if ways.sessions.is_paused() => Holding::Paused,
@@ -133,11 +133,11 @@ impl Session {
             Plan::Queue => return ways.queue(call, request),
             Plan::Tunnel => return ways.pin.tunnel(request, ways.client.replies),
             Plan::Refuse => {
-                let text = at_hand.refused.take().or_else(|| at_hand.doomed.clone()).unwrap_or_default();
-                ways.say(&Frame::Error(text));
+                let text = at_hand.take_refusal().or_else(|| at_hand.doomed.as_deref().cloned());
+                ways.say(&Frame::Error(text.unwrap_or_default()));
             }
             Plan::Doom => {
-                at_hand.doomed = at_hand.refused.take();
+                at_hand.doomed = at_hand.take_refusal().map(Box::new);
                 ways.say(&simple("OK"));
             }
             Plan::Abort => {
@@ -204,7 +204,7 @@ impl Session {
     /// Whether a request that is not whole may be sent on as it comes. If not yet, the connection for it is on its way.
     pub(crate) fn may_stream(&mut self, arguments: Arguments<'_>) -> bool {
         let Session { ways, at_hand } = self;
-        if let Some(text) = at_hand.refused.take() {
+        if let Some(text) = at_hand.take_refusal() {
             // Its rest would be taken for other commands.
             ways.say(&Frame::Error(text));
             ways.out.end();

@@ -111,3 +111,17 @@ fn a_target_keeps_its_connection_for_as_long_as_somebody_redirects_to_it() {
     wait_until(SOON, "the pins are given back", || pins(&proxy) == 0.0);
     target.ask("PING", "+PONG");
 }
+
+#[test]
+fn a_client_that_could_not_be_redirected_to_is_asked_for_anew() {
+    let (redis, proxy) = start_resp(&[("MAX_PINNED", "2")]);
+    let (mut source, mut target, mut other) = (proxy.resp_client(), proxy.resp_client(), proxy.resp_client());
+    let redirects = format!("CLIENT TRACKING ON REDIRECT {}", id(&mut target));
+    other.send("BLPOP list 0\r\n");
+    wait_until(SOON, "a client is blocked", || pins(&proxy) == 1.0);
+    source.ask(&redirects, "-ERR proxy: no connection for the client to redirect to");
+    redis.client().command(&["RPUSH", "list", "v"]);
+    other.expect("*2\r\n$4\r\nlist\r\n$1\r\nv\r\n").ask("PING", "+PONG");
+    wait_until(SOON, "its pin is given back", || pins(&proxy) == 1.0);
+    source.ask(&redirects, "+OK");
+}
