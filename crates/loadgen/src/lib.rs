@@ -40,6 +40,7 @@ pub use options::{Options, command};
 pub use report::Report;
 use schedule::Schedule;
 use tally::Tally;
+pub use zipf::Zipf;
 
 /// From the last connection made to the first request: all threads have begun by then.
 const HEAD_START: Duration = Duration::from_millis(20);

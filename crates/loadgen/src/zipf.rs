@@ -8,7 +8,7 @@ use fastrand::Rng;
 
 /// Ranks from 0 to `keys - 1`, the smallest the likeliest; all alike where the exponent is 0.
 #[derive(Clone, Debug)]
-pub(crate) struct Zipf {
+pub struct Zipf {
     keys: u64,
     exponent: f64,
     /// The integral at the left end of the first step, and at the right end of the last.
@@ -20,7 +20,7 @@ pub(crate) struct Zipf {
 
 impl Zipf {
     /// `keys` from 1 to 2^53; `exponent` is 0 or more.
-    pub(crate) fn new(keys: u64, exponent: f64) -> Self {
+    pub fn new(keys: u64, exponent: f64) -> Self {
         let mut zipf = Zipf { keys, exponent, first: 0.0, last: 0.0, near: 0.0 };
         zipf.first = zipf.integral(1.5) - 1.0;
         zipf.last = zipf.integral(keys as f64 + 0.5);
@@ -29,7 +29,7 @@ impl Zipf {
     }
 
     /// The next rank.
-    pub(crate) fn sample(&self, random: &mut Rng) -> u64 {
+    pub fn sample(&self, random: &mut Rng) -> u64 {
         if self.exponent == 0.0 {
             return random.u64(..self.keys);
         }
