@@ -74,7 +74,7 @@ test-compose: ## black-box tests of the container stack; ends by itself, with th
 	@status=0; $(TEST_STACK) up --exit-code-from proxy-test || status=$$?; \
 	$(TEST_STACK) down --volumes --remove-orphans; exit $$status
 
-bench: ## measure the program beside its peers, about 25 minutes; BENCH=--quick takes three
+bench: ## measure the program beside its peers, about 20 minutes; BENCH=--quick takes three
 	@scripts/deps bench
 	$(CARGO) build --release --locked -p redis-proxy -p bench
 	@python3 bench/run.py $(BENCH)

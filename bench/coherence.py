@@ -18,19 +18,16 @@ import tempfile
 import time
 
 from contenders import PROGRAM, BenchError, Redis, free_port, get, wait_for
-from load import fill
-
-TICK = os.sysconf("SC_CLK_TCK")
-
+from load import fill, set_all
+from measure import resident_bytes, times
+from workloads import Load
 
 def cpu_seconds(pid):
-    fields = pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
-    return (int(fields[11]) + int(fields[12])) / TICK
+    return times([pid]).ran / 1e9
 
 
 def resident_mib(pid):
-    pages = int(pathlib.Path(f"/proc/{pid}/statm").read_text().split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
+    return resident_bytes([pid]) / 2**20
 
 
 class Proxy:
@@ -63,7 +60,7 @@ def fills(redis, mode, keys):
     proxy = Proxy(redis, mode)
     try:
         before = cpu_seconds(redis.process.pid)
-        fill(proxy.port, keys)
+        fill(proxy.port, Load(space=keys), pinned=False)
         return (cpu_seconds(redis.process.pid) - before) / keys * 1e6
     finally:
         proxy.end()
@@ -73,12 +70,12 @@ def storm(redis, keys):
     """Keys a second that are invalidated, microseconds of the program's CPU a key, resident MiB before and after."""
     proxy = Proxy(redis, "tracking")
     try:
-        fill(proxy.port, keys)
+        fill(proxy.port, Load(space=keys), pinned=False)
         pid = proxy.process.pid
         counted = "redis_proxy_link_invalidations_total"
         before, cpu, resident = proxy.metric(counted), cpu_seconds(pid), resident_mib(pid)
         began = time.monotonic()
-        redis.command("eval", f"for i = 0, {keys - 1} do redis.call('SET', 'key:' .. i, 'changed') end", "0")
+        redis.command("eval", f"for i = 0, {keys - 1} do redis.call('SET', string.format('key:%012d', i), 'changed') end", "0")
         while proxy.metric(counted) < before + keys:
             if time.monotonic() - began > 30:
                 raise BenchError(f"{proxy.metric(counted) - before:.0f} of {keys} keys were invalidated")
@@ -97,8 +94,9 @@ def main():
     options = parser.parse_args()
     lines = [f"# python3 bench/coherence.py --keys {options.keys} --rounds {options.rounds}"]
     with tempfile.TemporaryDirectory() as work:
-        redis = Redis(work, options.keys, pinned=False)
+        redis = Redis(work, pinned=False)
         try:
+            set_all(redis.port, Load(space=options.keys), pinned=False)
             for _ in range(options.rounds):
                 for mode in ("ttl", "tracking"):
                     cost = fills(redis, mode, options.keys)

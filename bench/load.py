@@ -1,36 +1,59 @@
-"""The load: wrk as a closed loop, `redis-proxy bench` as an open one, and keys filled in beforehand."""
+"""The load: our own closed loop (bench/src/load), `redis-proxy bench` as an open one, and keys put in beforehand."""
 
+import dataclasses
 import json
-import re
-import socket
 import subprocess
-import threading
 
-from contenders import HERE, LOAD_CORE, PROGRAM, BenchError, program, target_of
+from contenders import BUILT, LOAD_CORE, PROGRAM, BenchError
+from workloads import RESP
 
 QUANTILES = ("p50", "p99", "p99.9")
-# Requests that a filling connection has sent and not been answered yet.
-FILL_BATCH = 512
-FILL_CONNECTIONS = 8
+# Before a round is measured: buffers and windows have their size.
+WARM_MS = 20
+# Filling is no measurement; few connections with much to do take the least time.
+FILL = {"connections": 8, "depth": 128}
 
 
-def closed_loop(server, port, load, seconds):
-    """Runs wrk; the number of requests answered, and in how many seconds."""
-    command = [*_pinned(server), program("wrk"), "-t1", f"-c{load.connections}", f"-d{seconds}s"]
-    url = f"http://127.0.0.1:{port}{target_of(load.value)}"
-    if load.depth > 1 or load.choice != "one":
-        command += ["-s", str(HERE / "keys.lua"), url, "--", load.choice, str(load.depth), str(load.space)]
-    else:
-        command.append(url)
-    printed = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-    return answered(printed)
+class ClosedLoop:
+    """The load on a server, connected: `run` asks for a while. Its connections end with the `with` block."""
+
+    def __init__(self, port, load, pinned=True, command="get"):
+        arguments = [
+            str(port), "--protocol", load.protocol, "--command", command, "--fields", load.fields, "--connections",
+            str(load.connections), "--depth", str(load.depth), "--choice", load.choice, "--keys", str(load.space),
+            "--key", load.key(), "--value-bytes", str(load.value),
+        ]
+        self.process = subprocess.Popen([*_pin(pinned), BUILT / "load", *arguments], stdin=subprocess.PIPE,
+                                        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        self._line()
+
+    def run(self, milliseconds):
+        """Requests answered, and in how many seconds; keeps how long an answer was."""
+        self.process.stdin.write(f"{milliseconds}\n")
+        self.process.stdin.flush()
+        outcome = json.loads(self._line())
+        self.answer_bytes = outcome["bytes"] / max(1, outcome["answers"])
+        return outcome["answers"], outcome["seconds"]
+
+    def _line(self):
+        line = self.process.stdout.readline()
+        if not line:
+            raise BenchError(f"the load: {self.process.stderr.read().strip()}")
+        return line
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.process.communicate()
 
 
-def open_loop(server, port, load, seconds, rate):
-    """Runs our own generator at `rate`; answers, seconds, and the quantiles of latency in milliseconds."""
+def open_loop(port, load, seconds, rate, pinned=True):
+    """Runs our other generator at `rate`; answers, seconds, and the quantiles of latency in milliseconds."""
     command = [
-        *_pinned(server), PROGRAM, "bench", f"http://127.0.0.1:{port}", "--rate", str(int(rate)), "--warmup", "0s",
-        "--duration", f"{seconds}s", "--connections", str(load.connections), "--keys", str(load.space), "--json",
+        *_pin(pinned), PROGRAM, "bench", f"http://127.0.0.1:{port}", "--rate", str(int(rate)), "--warmup", "0s",
+        "--duration", f"{seconds}s", "--connections", str(load.connections), "--keys", str(load.space),
+        "--key-prefix", load.key(), "--key-digits", "12", "--json",
     ]
     report = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
     if report["errors"] or set(report["statuses"]) != {"200"}:
@@ -39,54 +62,25 @@ def open_loop(server, port, load, seconds, rate):
     return report["answers"], seconds, {**quantiles, "warnings": report["warnings"]}
 
 
-def _pinned(server):
-    return ["taskset", "-c", LOAD_CORE] if server.pinned else []
+def _pin(pinned):
+    return ["taskset", "-c", LOAD_CORE] if pinned else []
 
 
-def answered(printed):
-    """What wrk printed, as requests and seconds. A load with failures measures something else."""
-    found = re.search(r"(\d+) requests in ([\d.]+)(m?s|m)", printed)
-    errors = re.search(r"Socket errors: connect (\d+), read \d+, write \d+, timeout (\d+)", printed)
-    if not found or "Non-2xx" in printed or (errors and any(map(int, errors.groups()))):
-        raise BenchError(f"wrk printed:\n{printed}")
-    unit = {"ms": 0.001, "s": 1.0, "m": 60.0}[found.group(3)]
-    return int(found.group(1)), float(found.group(2)) * unit
+def fill(port, load, pinned=True):
+    """Asks once for each key that the load may ask for, so that a cache that reads through holds them all."""
+    _each_key(port, load, pinned, "get")
 
 
-def fill(port, keys):
-    """Asks for `key:0` to `key:N` once, so that they are in the cache."""
-    failures = []
-
-    def part(first):
-        try:
-            _fill_part(port, range(first, keys, FILL_CONNECTIONS))
-        except (OSError, BenchError) as error:
-            failures.append(error)
-
-    threads = [threading.Thread(target=part, args=(first,)) for first in range(FILL_CONNECTIONS)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    if failures:
-        raise BenchError(f"filling the cache: {failures[0]}")
+def set_all(port, load, pinned=True):
+    """Writes each of these keys to a Redis."""
+    _each_key(port, load, pinned, "set")
 
 
-def _fill_part(port, numbers):
-    head_end = b"\r\n\r\n"
-    with socket.create_connection(("127.0.0.1", port), 30) as client:
-        for begin in range(0, len(numbers), FILL_BATCH):
-            batch = numbers[begin : begin + FILL_BATCH]
-            client.sendall(b"".join(b"HEAD /key:%d HTTP/1.1\r\nHost: bench\r\n\r\n" % number for number in batch))
-            answers, rest = 0, b""
-            while answers < len(batch):
-                chunk = client.recv(1 << 18)
-                if not chunk:
-                    raise BenchError("the connection was closed")
-                whole, _, rest = (rest + chunk).rpartition(head_end)
-                if not whole:
-                    continue
-                ends = whole.count(head_end) + 1
-                if whole.count(b"HTTP/1.1 200") != ends:
-                    raise BenchError(f"not all answers were 200: {whole[:200]!r}")
-                answers += ends
+def _each_key(port, load, pinned, command):
+    once = dataclasses.replace(load, choice="once", **FILL)
+    if command == "set":
+        once = dataclasses.replace(once, protocol=RESP)
+    with ClosedLoop(port, once, pinned, command) as clients:
+        answers, _ = clients.run(0)
+    if answers != load.space:
+        raise BenchError(f"{answers} of {load.space} keys were put in")

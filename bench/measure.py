@@ -1,33 +1,38 @@
 """What a server cost: its processes' CPU time and memory, read from /proc, and redis-proxy's own counters."""
 
-import os
 import pathlib
 import resource
+from typing import NamedTuple
 
 import contenders
 
-TICK = os.sysconf("SC_CLK_TCK")
+
+class Times(NamedTuple):
+    """Of threads, in nanoseconds: on a core, and ready to run while another had it (schedstat: the kernel's own clock, no
+    ticks)."""
+
+    ran: int
+    waited: int
+
+    def since(self, before):
+        return Times(self.ran - before.ran, self.waited - before.waited)
 
 
-def cpu_seconds(pids):
-    """User and system time of the processes, threads included (proc(5), stat, fields 14 and 15)."""
-    return sum(_times(pathlib.Path(f"/proc/{pid}/stat")) for pid in pids)
+def _times(task):
+    ran, waited, _ = (task / "schedstat").read_text().split()
+    return Times(int(ran), int(waited))
 
 
-def worker_seconds(pid):
-    """The same of each of redis-proxy's worker threads, by name."""
-    seconds = {}
-    for task in pathlib.Path(f"/proc/{pid}/task").iterdir():
-        name = (task / "comm").read_text().strip()
-        if name.startswith("worker-"):
-            seconds[name] = _times(task / "stat")
-    return seconds
+def times(pids):
+    """All threads of these processes."""
+    every = [_times(task) for pid in pids for task in pathlib.Path(f"/proc/{pid}/task").iterdir()]
+    return Times(sum(one.ran for one in every), sum(one.waited for one in every))
 
 
-def _times(stat):
-    # The name may hold blanks and parentheses; what follows its last one does not.
-    fields = stat.read_text().rsplit(")", 1)[1].split()
-    return (int(fields[11]) + int(fields[12])) / TICK
+def worker_ns(pid):
+    """CPU of each of redis-proxy's worker threads, by name."""
+    tasks = {(task / "comm").read_text().strip(): task for task in pathlib.Path(f"/proc/{pid}/task").iterdir()}
+    return {name: _times(task).ran for name, task in tasks.items() if name.startswith("worker-")}
 
 
 def resident_bytes(pids):
@@ -50,24 +55,29 @@ class Meter:
 
     def __init__(self, contender):
         self.contender = contender
-        self.before = self._read()
-
-    def _read(self):
-        pids, admin_port = self.contender.pids, self.contender.admin_port
-        if admin_port is None:
-            return cpu_seconds(pids), {}, (0, 0)
-        return cpu_seconds(pids), worker_seconds(pids[0]), lookups(admin_port)
+        # Its answer costs the server CPU, so it is asked for before the clocks are read, and after.
+        self.lookups = self._lookups()
+        self.workers = self._workers()
+        self.times = times(contender.pids)
 
     def figures(self, requests, seconds):
         """Of the load since: `requests` answered in `seconds`."""
-        cpu, workers, (hits, all_lookups) = self._read()
-        spent = cpu - self.before[0]
-        figures = {"requests": requests, "rate": requests / seconds, "cpu_us": spent / requests * 1e6,
-                   "cpu_share": spent / seconds, "resident": resident_bytes(self.contender.pids)}
-        if workers:
-            each = {name: seconds - self.before[1][name] for name, seconds in sorted(workers.items())}
+        spent = times(self.contender.pids).since(self.times)
+        figures = {"requests": requests, "rate": requests / seconds, "cpu_us": spent.ran / requests / 1e3,
+                   "cpu_share": spent.ran / 1e9 / seconds, "waited": spent.waited / 1e9 / seconds,
+                   "resident": resident_bytes(self.contender.pids)}
+        if self.workers:
+            each = {name: ns - self.workers[name] for name, ns in sorted(self._workers().items())}
             total = sum(each.values())
             figures["workers"] = {name: value / total for name, value in each.items()} if total else {}
             figures["busiest"] = max(figures["workers"].values(), default=0.0)
-            figures["hits"] = (hits - self.before[2][0]) / max(1, all_lookups - self.before[2][1])
+        if self.lookups:
+            hits, every = self._lookups()
+            figures["hits"] = (hits - self.lookups[0]) / max(1, every - self.lookups[1])
         return figures
+
+    def _workers(self):
+        return worker_ns(self.contender.pids[0]) if self.contender.admin_port else {}
+
+    def _lookups(self):
+        return lookups(self.contender.admin_port) if self.contender.admin_port else None

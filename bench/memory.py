@@ -17,10 +17,13 @@ import socket
 import statistics
 import subprocess
 import tempfile
+import threading
 import time
 
-from contenders import PROGRAM, free_port, get, wait_for
+from contenders import PROGRAM, free_port, get, redis_command, wait_for
+from load import ClosedLoop, set_all
 from measure import resident_bytes
+from workloads import Load
 
 MIB = 1024 * 1024
 
@@ -106,10 +109,8 @@ def slow_readers(redis_port, distinct, **settings):
     return most - before
 
 
-def shifting_sizes(redis_port, work, budget):
+def shifting_sizes(redis_port, budget):
     """The largest resident size while values of one size after the other fill the cache, over budget + baseline."""
-    cli = ["redis-cli", "-p", str(redis_port)]
-    script = work / "walk.lua"
     worst = 0.0
     with Proxy(redis_port, CAPACITY=10_000_000, CAPACITY_BYTES=budget) as proxy:
         wait_for(proxy.port)
@@ -118,16 +119,15 @@ def shifting_sizes(redis_port, work, budget):
         baseline = proxy.resident()
         for phase, size in enumerate((500, 8_000, 100, 60_000, 1_500, 300_000, 300)):
             count = min(600_000, int(1.3 * budget / (size + 80)))
-            fill = f"for i = 1, {count} do redis.call('SET', 'p{phase}:' .. i, string.rep('v', {size})) end"
-            subprocess.run([*cli, "flushall"], check=True, stdout=subprocess.DEVNULL)
-            subprocess.run([*cli, "eval", fill, "0"], check=True, stdout=subprocess.DEVNULL)
-            script.write_text(f"local n = 0\nrequest = function() n = n % {count} + 1 "
-                              f"return wrk.format('GET', '/p{phase}:' .. n) end\n")
-            load = subprocess.Popen(["wrk", "-t1", "-c16", "-d8s", "-s", str(script),
-                                     f"http://127.0.0.1:{proxy.port}/"], stdout=subprocess.DEVNULL)
-            while load.poll() is None:
-                worst = max(worst, (proxy.resident() - baseline) / budget)
-                time.sleep(0.02)
+            walk = Load(connections=16, choice="walk", space=count, value=size, prefix=f"p{phase}:")
+            redis_command(redis_port, "flushall")
+            set_all(redis_port, walk, pinned=False)
+            with ClosedLoop(proxy.port, walk, pinned=False) as clients:
+                asking = threading.Thread(target=clients.run, args=(8_000,))
+                asking.start()
+                while asking.is_alive():
+                    worst = max(worst, (proxy.resident() - baseline) / budget)
+                    time.sleep(0.02)
     return worst
 
 
@@ -167,7 +167,7 @@ def main():
             f"+{slow_readers(redis_port, True, CAPACITY=50) / MIB:.1f} MiB (at most 64)")
         for budget in (64, 256):
             say(f"value sizes shift between 100 B and 300 kB under CAPACITY_BYTES={budget}MiB: at most "
-                f"{shifting_sizes(redis_port, work, budget * MIB):.3f} of the budget above the baseline (at most 1.10)")
+                f"{shifting_sizes(redis_port, budget * MIB):.3f} of the budget above the baseline (at most 1.10)")
     finally:
         redis.terminate()
         redis.wait()

@@ -1,14 +1,15 @@
-"""The record as a picture: a row a case, its median and spread of server CPU a request on one logarithmic axis."""
+"""The record as a picture: a row a case, its median and quartiles of server CPU a request on one logarithmic axis."""
 
 import math
-import statistics
 from xml.sax.saxutils import escape
 
-from workloads import FLASK, LUA, NGINX, NOOP, OURS
+from targets import spread
+from workloads import FLASK, HAPROXY, HYPER, LUA, NGINX, NOOP, OURS, REDIS, VALKEY
 
 # Told apart also by those who see few colours (the palette of Okabe and Ito).
-COLOURS = {OURS: "#d55e00", NOOP: "#000000", NGINX: "#009e73", LUA: "#0072b2", FLASK: "#cc79a7"}
-LEFT, RIGHT, AXIS_WIDTH = 270, 110, 620
+COLOURS = {OURS: "#d55e00", NOOP: "#000000", NGINX: "#009e73", LUA: "#0072b2", FLASK: "#cc79a7",
+           HYPER: "#56b4e9", HAPROXY: "#e69f00", REDIS: "#7a0000", VALKEY: "#5b3a8c"}
+LEFT, RIGHT, AXIS_WIDTH = 300, 110, 620
 ROW, HEADING, TOP = 17, 34, 64
 
 
@@ -27,7 +28,7 @@ def svg(results):
             y += ROW
     width, height = LEFT + AXIS_WIDTH + RIGHT, y + 16
     machine = results["machine"]
-    title = f"Server CPU a request, us (log): median, least to most. {machine['date']}, {machine['cores']} cores"
+    title = f"Server CPU a request, us (log): median and quartiles. {machine['date']}, {machine['cores']} cores"
     return "\n".join([
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" viewBox="0 0 {width} {height}" '
         'font-family="sans-serif" font-size="12">',
@@ -56,16 +57,15 @@ class _Axis:
 
 
 def _row(axis, y, label, case):
-    costs = [figures["cpu_us"] for figures in case["rounds"]]
+    median, low, high = spread([figures["cpu_us"] for figures in case["rounds"]])
     colour = COLOURS[case["contender"]]
     middle = y + ROW / 2
-    median = statistics.median(costs)
     return [
         _text(LEFT - 10, middle + 4, label, anchor="end"),
-        f'<line x1="{axis.x(min(costs)):.1f}" y1="{middle}" x2="{axis.x(max(costs)):.1f}" y2="{middle}" '
+        f'<line x1="{axis.x(low):.1f}" y1="{middle}" x2="{axis.x(high):.1f}" y2="{middle}" '
         f'stroke="{colour}" stroke-width="3" stroke-opacity="0.45"/>',
         f'<circle cx="{axis.x(median):.1f}" cy="{middle}" r="4.5" fill="{colour}"/>',
-        _text(axis.x(max(costs)) + 9, middle + 4, f"{median:,.2f}", size=11, colour=colour),
+        _text(axis.x(high) + 9, middle + 4, f"{median:,.2f}", size=11, colour=colour),
     ]
 
 

