@@ -2,8 +2,6 @@
 
 use std::sync::Arc;
 
-use mutant::Mutant;
-
 use crate::Cache;
 use crate::budget::charge;
 use crate::entry::{Entry, Facts, Keep, Provenance};
@@ -114,7 +112,7 @@ impl<E> Cache<E> {
 impl<E> Shard<E> {
     /// Takes a fill off the register and tells why its answer is worth less than what may be held by now, if so.
     fn overtaken(&mut self, flight: &Arc<Flight<E>>, entry: &Entry, at: &Moment) -> Option<Unkept> {
-        if !self.unregister(flight) && !mutant::is_on(Mutant::InsertInWaiter) {
+        if mutant::overtaken(!self.unregister(flight)) {
             Some(Unkept::Invalidated)
         } else if flight.epoch() != at.epoch {
             Some(Unkept::Flushed)

@@ -47,6 +47,11 @@ impl<E> Registered<E> {
         }
     }
 
+    /// When its fetch was sent, if it was.
+    pub(crate) fn sent_ns(&self) -> Option<u64> {
+        mutant::sent(self.flight.sent_ns(), self.is_held().then_some(self.flight.registered_ns))
+    }
+
     pub(crate) fn is_like(&self, flight: &Flight<E>) -> bool {
         self.flight.hash == flight.hash
             && self.flight.key == flight.key

@@ -55,7 +55,6 @@ use std::thread::available_parallelism;
 use std::time::Duration;
 use sync::atomic::{AtomicU64, Ordering};
 
-use mutant::Mutant;
 use siphasher::sip::SipHasher13;
 use sync::Mutex;
 
@@ -213,8 +212,7 @@ impl<E> Cache<E> {
             let mut shard = inner.lock(hash);
             let at = inner.moment(now_ns);
             // As nearly all are, and so with nothing else to look at.
-            if view.is_value()
-                && !mutant::is_on(Mutant::LookupBeforeSync)
+            if mutant::in_one_look(view.is_value())
                 && let Some(entry) =
                     shard.hit(key, view.partition, hash, &at, |entry| inner.satisfies(entry, need))
             {
@@ -223,14 +221,7 @@ impl<E> Cache<E> {
             }
             match shard.touch(key, view, &or, hash, &at) {
                 Probed::Live(entry) => {
-                    if mutant::is_on(Mutant::LookupBeforeSync) && need.since_ns > 0 {
-                        drop(shard);
-                        sync::pause();
-                        if entry.proven_ns() >= need.since_ns {
-                            return Lookup::Hit(entry);
-                        }
-                        shard = inner.lock(hash);
-                    }
+                    shard = mutant::still_locked(shard, || inner.lock(hash));
                     if inner.satisfies(&entry, need) {
                         shard.stats.hits += 1;
                         return Lookup::Hit(entry);
@@ -389,9 +380,7 @@ impl<E> Cache<E> {
         let mut shard = self.0.lock(hash);
         let at = self.0.moment(0); // age does not matter here
         let before = shard.totals();
-        if !mutant::is_on(Mutant::PushKeepsFills) {
-            unregister(&mut shard, key, hash);
-        }
+        mutant::unregistered(|| unregister(&mut shard, key, hash));
         let gone = take(&mut shard, hash, &at);
         let change = shard.totals() - before;
         drop(shard);
@@ -462,13 +451,9 @@ impl<E> Inner<E> {
     /// Whether an entry is proven as late as the reader needs. To be called while its shard is locked: then an
     /// invalidation that is not applied yet has not renewed the lease either.
     fn satisfies(&self, entry: &Entry, need: Need) -> bool {
-        if mutant::is_on(Mutant::FlushBeforeSync) && need.since_ns > 0 {
-            sync::pause();
-            return entry.proven_ns() >= need.since_ns;
-        }
-        let proven = entry.proven_ns() >= need.since_ns || mutant::is_on(Mutant::NoLease);
+        let proven = mutant::proven(|| entry.proven_ns() >= need.since_ns);
         // After a look at the lease, and never before it: a flush that came with the renewal has been seen then.
-        proven && (entry.lease().is_none() || entry.epoch() == self.epoch_now())
+        proven && mutant::after_flushes(entry.lease().is_none() || entry.epoch() == self.epoch_now())
     }
 
     /// What is alive now. To be called while the shard is locked: then the epoch in a shard never goes back, and the

@@ -2,8 +2,6 @@
 
 use std::sync::Arc;
 
-use mutant::Mutant;
-
 use crate::MOST_SENT;
 use crate::flight::Flight;
 use crate::held::{FillState, Registered, Released, Send};
@@ -22,13 +20,13 @@ impl<E> Shard<E> {
         since_ns: u64,
         at: &Moment,
     ) -> Option<Arc<Flight<E>>> {
-        let since_ns = if mutant::is_on(Mutant::JoinWithoutSent) { 0 } else { since_ns };
+        let since_ns = mutant::joined_since(since_ns);
         let is_late = |sent: u64| sent >= since_ns && !at.is_over(sent);
         let fills = self.fills.iter_hash(hash).filter(|fill| {
             is_of(&fill.flight, key, hash)
                 && fill.flight.view() == view
                 && fill.is_joined(at.epoch)
-                && fill.flight.sent_ns().is_none_or(is_late)
+                && fill.sent_ns().is_none_or(is_late)
         });
         let newest = fills.max_by_key(|fill| (!fill.is_held(), fill.flight.registered_ns));
         newest.map(|fill| fill.flight.clone())
@@ -46,9 +44,6 @@ impl<E> Shard<E> {
             FillState::Registered
         } else {
             self.alike(&flight).for_each(|fill| fill.flight.set_followed());
-            if mutant::is_on(Mutant::HeldStampedEarly) {
-                flight.stamp_sent(flight.registered_ns);
-            }
             FillState::Held(None)
         };
         let fill = Registered { flight, standing };
@@ -66,9 +61,7 @@ impl<E> Shard<E> {
         let FillState::Held(send) = std::mem::replace(&mut fill.standing, FillState::Registered) else {
             return None;
         };
-        if !mutant::is_on(Mutant::HeldStampedEarly) {
-            fill.flight.set_epoch(at.epoch);
-        }
+        fill.flight.set_epoch(at.epoch);
         Some((fill.flight.clone(), send))
     }
 

@@ -1,107 +1,186 @@
 //! Faults that a test can switch on in a running program, to see that the checker of coherence catches them.
 //!
 //! A checker that never failed proves nothing. Each variant of [`Mutant`] breaks one rule of the coherent modes, at the
-//! place in the code that keeps it. They exist in builds with debug assertions alone: in a release build [`is_on`] is
-//! `false` at compile time and nothing of them is left.
+//! place in the code that keeps it: a call of a hook, which does nothing there but for its mutant. They exist in builds with
+//! debug assertions alone: in a release build no mutant is on at compile time and nothing of the hooks is left.
+//!
+//! A line that calls a hook says what is meant: read it as if the call were not there. A hook gives back what it is given, or does
+//! it, unless its mutant is on. Its name is the rule that the line keeps; what becomes of that is the mutant's own doc.
 
-use std::sync::atomic::{AtomicU8, Ordering};
+mod switch;
 
-macro_rules! mutants {
-    ($($(#[$doc:meta])* $variant:ident = $name:literal,)*) => {
-        /// A rule that is broken while this is on.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-        pub enum Mutant {
-            $($(#[$doc])* $variant,)*
-        }
+use std::sync::atomic::{AtomicU64, Ordering};
 
-        impl Mutant {
-            /// All of them.
-            pub const ALL: &[Mutant] = &[$(Mutant::$variant),*];
+pub use switch::{Mutant, switch_on};
 
-            /// The name by which a test asks for it.
-            pub fn name(self) -> &'static str {
-                match self {
-                    $(Mutant::$variant => $name,)*
-                }
-            }
-        }
-    };
-}
+use switch::is_on;
 
-mutants! {
-    /// Values are stored by a task that waits for the reply, some time after the reader has gone on.
-    InsertInWaiter = "insert-in-waiter",
-    /// `invalidate` without keys, which means all keys, is passed over.
-    IgnoreNullPush = "ignore-null-push",
-    /// An invalidation, by a push or by a write, removes the entry and leaves the key's fills registered.
-    PushKeepsFills = "push-keeps-fills",
-    /// An entry is served whether its lease proves it or not.
-    NoLease = "no-lease",
-    /// A strict read is answered like any other.
-    NoBarrier = "no-barrier",
-    /// A key's deadline counts from the reply, not from the command.
-    DeadlineFromReceive = "deadline-from-receive",
-    /// PTTL is sent behind GET, so that GET's reply is stored with what the PTTL before it said.
-    PttlAfterGet = "pttl-after-get",
-    /// A reader joins a fill however long ago that was sent.
-    JoinWithoutSent = "join-without-sent",
-    /// A reply proves what was true when it came, not when its command was sent.
-    SentAfterWrite = "sent-after-write",
-    /// The lease is looked at after the shard is unlocked.
-    LookupBeforeSync = "lookup-before-sync",
-    /// The flush epoch is looked at before the lease.
-    FlushBeforeSync = "flush-before-sync",
-    /// A new connection renews the lease of the one that was lost.
-    LeaseNotRenewed = "lease-not-renewed",
-    /// A key uses whichever link comes next.
-    TwoLinksAKey = "two-links-a-key",
-    /// Nothing is asked of the role that a heartbeat tells.
-    RoleIgnored = "role-ignored",
-    /// A write through the proxy leaves what is held of its keys.
-    WriteKeepsEntry = "write-keeps-entry",
-    /// What a connection has seen of Redis does not count for its next reads.
-    NoMinSync = "no-min-sync",
-    /// A fetch that is held takes its stamp and its epoch when it is registered, not when it is sent.
-    HeldStampedEarly = "held-stamped-early",
-    /// All users share what was read by one.
-    UserIgnored = "user-ignored",
-    /// All databases share what was read in one.
-    DbIgnored = "db-ignored",
-    /// The number of a reader that has gone is given to the next one while answers of the former are still held.
-    EarlyNumber = "early-number",
-}
-
-/// One more than the place in [`Mutant::ALL`]; 0 is none.
-static ON: AtomicU8 = AtomicU8::new(0);
-
-/// Whether `mutant` is on.
+/// From when on a fill must have been sent that a reader may join. [`Mutant::JoinWithoutSent`].
 #[inline]
-pub fn is_on(mutant: Mutant) -> bool {
-    cfg!(debug_assertions) && ON.load(Ordering::Relaxed) == mutant as u8 + 1
+#[must_use]
+pub fn joined_since(since_ns: u64) -> u64 {
+    if is_on(Mutant::JoinWithoutSent) { 0 } else { since_ns }
 }
 
-/// Switches on the mutant of this name, for as long as the process lives. Returns whether there is one, and whether this
-/// build has mutants at all.
-pub fn switch_on(name: &str) -> bool {
-    let Some(mutant) = Mutant::ALL.iter().find(|mutant| mutant.name() == name) else {
-        return false;
-    };
-    ON.store(*mutant as u8 + 1, Ordering::Relaxed);
-    cfg!(debug_assertions)
+/// When a fetch was sent, which one that is held was not; `held_since_ns` of such. [`Mutant::HeldStampedEarly`].
+#[inline]
+#[must_use]
+pub fn sent(sent_ns: Option<u64>, held_since_ns: Option<u64>) -> Option<u64> {
+    if is_on(Mutant::HeldStampedEarly) { sent_ns.or(held_since_ns) } else { sent_ns }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+/// A key's fills leave the register with its entry. [`Mutant::PushKeepsFills`].
+#[inline]
+pub fn unregistered(unregister: impl FnOnce()) {
+    if !is_on(Mutant::PushKeepsFills) {
+        unregister();
+    }
+}
 
-    #[test]
-    fn one_is_on_at_a_time_and_none_by_an_unknown_name() {
-        assert!(!Mutant::ALL.iter().any(|mutant| is_on(*mutant)));
-        assert!(!switch_on("no-such-mutant"));
-        for mutant in Mutant::ALL {
-            assert_eq!(switch_on(mutant.name()), cfg!(debug_assertions));
-            let on: Vec<_> = Mutant::ALL.iter().filter(|mutant| is_on(**mutant)).collect();
-            assert_eq!(on, if cfg!(debug_assertions) { vec![mutant] } else { vec![] });
-        }
+/// Whether a fill has been overtaken, so that its answer is not kept. [`Mutant::InsertInWaiter`].
+#[inline]
+#[must_use]
+pub fn overtaken(is_overtaken: bool) -> bool {
+    is_overtaken && !is_on(Mutant::InsertInWaiter)
+}
+
+/// An answer is stored before the next reply is looked at. [`Mutant::InsertInWaiter`].
+#[inline]
+pub fn stored_at_once(store: impl FnOnce() + Send + 'static) {
+    if is_on(Mutant::InsertInWaiter) { sync::later(store) } else { store() }
+}
+
+/// Whether an entry and its lease are looked at in one step. [`Mutant::LookupBeforeSync`] takes the two of [`still_locked`].
+#[inline]
+#[must_use]
+pub fn in_one_look(is_one: bool) -> bool {
+    is_one && !is_on(Mutant::LookupBeforeSync)
+}
+
+/// A shard that stays locked until the lease has been looked at. [`Mutant::LookupBeforeSync`].
+#[inline]
+#[must_use]
+pub fn still_locked<L>(locked: L, lock: impl FnOnce() -> L) -> L {
+    if !is_on(Mutant::LookupBeforeSync) {
+        return locked;
+    }
+    drop(locked);
+    sync::pause();
+    lock()
+}
+
+/// Whether the lease of an entry proves it. [`Mutant::NoLease`], and [`Mutant::FlushBeforeSync`] together with [`after_flushes`].
+#[inline]
+#[must_use]
+pub fn proven(is_proven: impl FnOnce() -> bool) -> bool {
+    if is_on(Mutant::FlushBeforeSync) {
+        sync::pause();
+    }
+    is_proven() || is_on(Mutant::NoLease)
+}
+
+/// Whether no flush has come since an entry was stored, as of now. [`Mutant::FlushBeforeSync`].
+#[inline]
+#[must_use]
+pub fn after_flushes(is_after: bool) -> bool {
+    is_after || is_on(Mutant::FlushBeforeSync)
+}
+
+/// Whether a read waits for a proof of its own. [`Mutant::NoBarrier`].
+#[inline]
+#[must_use]
+pub fn needs_barrier(is_strict: bool) -> bool {
+    is_strict && !is_on(Mutant::NoBarrier)
+}
+
+/// The instant as of which a reply proves something: that of its command. [`Mutant::SentAfterWrite`].
+#[inline]
+#[must_use]
+pub fn proves_as_of(sent_ns: u64, now_ns: impl FnOnce() -> u64) -> u64 {
+    if is_on(Mutant::SentAfterWrite) { now_ns() } else { sent_ns }
+}
+
+/// The instant from which a key's time to live counts: that of its command. [`Mutant::DeadlineFromReceive`].
+#[inline]
+#[must_use]
+pub fn lives_from(sent_ns: u64, now_ns: impl FnOnce() -> u64) -> u64 {
+    if is_on(Mutant::DeadlineFromReceive) { now_ns() } else { sent_ns }
+}
+
+/// What is sent first and what behind it: PTTL, if it is sent, in front of what a fill asks. [`Mutant::PttlAfterGet`].
+#[inline]
+#[must_use]
+pub fn pttl_first<C>(pttl: Option<C>, asked: C) -> (Option<C>, C) {
+    match pttl {
+        Some(pttl) if is_on(Mutant::PttlAfterGet) => (Some(asked), pttl),
+        pttl => (pttl, asked),
+    }
+}
+
+/// All that Redis has flushed is forgotten. [`Mutant::IgnoreNullPush`].
+#[inline]
+pub fn flushed(forget: impl FnOnce()) {
+    if !is_on(Mutant::IgnoreNullPush) {
+        forget();
+    }
+}
+
+/// Whether a server must be a primary. [`Mutant::RoleIgnored`].
+#[inline]
+#[must_use]
+pub fn wants_primary(is_wanted: bool) -> bool {
+    is_wanted && !is_on(Mutant::RoleIgnored)
+}
+
+/// A lease ends with its connection. [`Mutant::LeaseNotRenewed`].
+#[inline]
+pub fn ended(end: impl FnOnce()) {
+    if !is_on(Mutant::LeaseNotRenewed) {
+        end();
+    }
+}
+
+/// The hash of a key, which chooses its link. [`Mutant::TwoLinksAKey`].
+#[inline]
+#[must_use]
+pub fn chooses_link(hash: u64) -> u64 {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    if is_on(Mutant::TwoLinksAKey) { NEXT.fetch_add(1, Ordering::Relaxed) } else { hash }
+}
+
+/// What a write has changed leaves the cache. [`Mutant::WriteKeepsEntry`].
+#[inline]
+pub fn written<R>(remove: impl FnOnce() -> R) {
+    if !is_on(Mutant::WriteKeepsEntry) {
+        remove();
+    }
+}
+
+/// The instant as of which a client has seen Redis. [`Mutant::NoMinSync`].
+#[inline]
+#[must_use]
+pub fn seen(now_ns: u64) -> u64 {
+    if is_on(Mutant::NoMinSync) { 0 } else { now_ns }
+}
+
+/// The user for whom an answer is held; `own` is that of the HTTP front. [`Mutant::UserIgnored`].
+#[inline]
+#[must_use]
+pub fn held_for(user: String, own: &str) -> String {
+    if is_on(Mutant::UserIgnored) { own.to_owned() } else { user }
+}
+
+/// The database of which an answer is held; `own` is that of the HTTP front. [`Mutant::DbIgnored`].
+#[inline]
+#[must_use]
+pub fn held_of(db: u32, own: u32) -> u32 {
+    if is_on(Mutant::DbIgnored) { own } else { db }
+}
+
+/// The number of a reader that has gone stays its own until nothing is held under it. [`Mutant::EarlyNumber`].
+#[inline]
+pub fn number_kept(keep: impl FnOnce()) {
+    if !is_on(Mutant::EarlyNumber) {
+        keep();
     }
 }

@@ -142,6 +142,15 @@ pub enum Sendable<'a> {
     Encoded(&'a [u8]),
 }
 
+impl Sendable<'_> {
+    fn encode(self, out: &mut BytesMut) {
+        match self {
+            Sendable::Arguments(arguments) => resp::encode_command(out, arguments),
+            Sendable::Encoded(bytes) => out.extend_from_slice(bytes),
+        }
+    }
+}
+
 /// A handle to one connection; clones are the same connection. Usable from any thread.
 pub struct Upstream<T> {
     pub(crate) shared: Arc<Shared<T>>,
@@ -171,7 +180,7 @@ impl<T> Upstream<T> {
     /// As [`send`](Upstream::send); the first ticket is dropped.
     pub fn send_after(
         &self,
-        prelude: Option<(&[&[u8]], T)>,
+        prelude: Option<(Sendable<'_>, T)>,
         command: Sendable<'_>,
         ticket: T,
     ) -> Result<(), Unsent<T>> {
@@ -186,14 +195,11 @@ impl<T> Upstream<T> {
             return Err(Unsent { ticket, loss: Loss::Full });
         }
         let sent = Instant::now();
-        if let Some((arguments, ticket)) = prelude {
-            resp::encode_command(&mut queue.out, arguments);
+        if let Some((command, ticket)) = prelude {
+            command.encode(&mut queue.out);
             queue.slots.push_back(Outstanding { awaited: Awaited::Prelude(ticket), sent });
         }
-        match command {
-            Sendable::Arguments(arguments) => resp::encode_command(&mut queue.out, arguments),
-            Sendable::Encoded(bytes) => queue.out.extend_from_slice(bytes),
-        }
+        command.encode(&mut queue.out);
         queue.slots.push_back(Outstanding { awaited: Awaited::Reply(ticket), sent });
         let driver = queue.driver.take();
         drop(queue);

@@ -9,7 +9,8 @@ use std::thread;
 use resp::Frame;
 use support::{Link, Told, bulk, endpoint, run};
 use testkit::{Action, RedisServer, Reply, ScriptedRedis, ScriptedRedisBuilder, wait_until};
-use upstream::{Backend, Endpoint, Hello, Loss, Secret, Sendable, Tracking};
+use upstream::Sendable::Arguments;
+use upstream::{Backend, Endpoint, Hello, Loss, Secret, Tracking};
 
 /// Of a Redis 7.0, whose fields do not expire.
 const ON: Tracking = Tracking::On { fields_expire: false };
@@ -261,8 +262,8 @@ fn a_pair_is_adjacent_whoever_else_sends() {
                         let prelude: &[&[u8]] = &[b"PING", key.as_bytes()];
                         upstream
                             .send_after(
-                                Some((prelude, ticket)),
-                                Sendable::Arguments(&[b"GET", key.as_bytes()]),
+                                Some((Arguments(prelude), ticket)),
+                                Arguments(&[b"GET", key.as_bytes()]),
                                 ticket + 1,
                             )
                             .unwrap();
@@ -293,7 +294,7 @@ fn a_pair_counts_once_in_flight_and_gives_its_place_back() {
         assert!(matches!(link.next().await, Told::Connected(_)));
         let upstream = link.upstream.clone();
         let pair = |ticket| {
-            upstream.send_after(Some((&[b"PING"], ticket)), Sendable::Arguments(&[b"GET", b"k"]), ticket + 1)
+            upstream.send_after(Some((Arguments(&[b"PING"]), ticket)), Arguments(&[b"GET", b"k"]), ticket + 1)
         };
         for round in 0..3 {
             assert!(pair(1).is_ok() && pair(3).is_ok(), "round {round}");
@@ -320,9 +321,11 @@ fn a_pair_is_lost_together_and_its_place_given_back() {
         assert!(matches!(link.next().await, Told::Connected(_)));
         for _ in 0..4 {
             link.upstream
-                .send_after(Some((&[b"PING"], 1)), Sendable::Arguments(&[b"GET", b"fatal"]), 2)
+                .send_after(Some((Arguments(&[b"PING"]), 1)), Arguments(&[b"GET", b"fatal"]), 2)
                 .unwrap();
-            link.upstream.send_after(Some((&[b"PING"], 3)), Sendable::Arguments(&[b"GET", b"k"]), 4).unwrap();
+            link.upstream
+                .send_after(Some((Arguments(&[b"PING"]), 3)), Arguments(&[b"GET", b"k"]), 4)
+                .unwrap();
             assert_eq!(link.next().await, Told::Reply(1, Frame::Simple("PONG".into())));
             assert!(matches!(link.next().await, Told::Disconnected(_)));
             for ticket in [2, 3, 4] {

@@ -14,7 +14,6 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use cache::{Cleared, Cursor, Partition};
-use mutant::Mutant;
 use sync::Mutex;
 use tokio::sync::{Notify, oneshot};
 use tokio::task::{spawn_local, yield_now};
@@ -403,10 +402,9 @@ impl PartitionTable {
                     "a reader has gone"
                 );
             }
-            if !mutant::is_on(Mutant::EarlyNumber) {
-                let parts = Arc::downgrade(&slot.parts);
-                known.leaving.push(Leaving { partition, parts, threads, cleared: Cursor::default() });
-            }
+            let parts = Arc::downgrade(&slot.parts);
+            let leaving = Leaving { partition, parts, threads, cleared: Cursor::default() };
+            mutant::number_kept(|| known.leaving.push(leaving));
             gone.push(slot);
         }
         gone

@@ -6,7 +6,6 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use mutant::Mutant;
 use upstream::{Credentials, Proven};
 
 use super::ReadThrough;
@@ -41,14 +40,13 @@ impl Readers {
     /// The way of whoever has logged in so at `proven_ns`; none if nothing is cached for that reader. It is the caller's for
     /// as long as it is held.
     pub(crate) fn of(&self, login: &Credentials, proven_ns: u64, db: u32) -> Option<Rc<ReadThrough>> {
-        let mut reader = PartitionKey::of_credentials(login, db)?;
+        let reader = PartitionKey::of_credentials(login, db)?;
         let password = password_of(login)?;
         let own = self.partitions.own();
-        if mutant::is_on(Mutant::UserIgnored) {
-            reader.user.clone_from(&own.user);
-        } else if mutant::is_on(Mutant::DbIgnored) {
-            reader.db = own.db;
-        }
+        let reader = PartitionKey {
+            user: mutant::held_for(reader.user, &own.user),
+            db: mutant::held_of(reader.db, own.db),
+        };
         let reads = &self.partitions.reads;
         if reads.shared && reader == *own {
             return Some(self.shared.clone());

@@ -3,22 +3,16 @@
 //! A fill that was sent before the command ran may bring the old value after it. So the keys' fills are unregistered too,
 //! and only now, when the answer is here: a fill sent from now on reads what the command has left.
 
-use mutant::Mutant;
-
 use super::ReadThrough;
 
 impl ReadThrough {
     /// The answer to a command that may have changed this key is here, or will never come. For all who read it.
     pub(crate) fn written(&self, key: &[u8]) {
-        if !mutant::is_on(Mutant::WriteKeepsEntry) {
-            self.store.invalidate(key);
-        }
+        mutant::written(|| self.store.invalidate(key));
     }
 
     /// The same of a command that may have changed everything.
     pub(crate) fn everything_written(&self) {
-        if !mutant::is_on(Mutant::WriteKeepsEntry) {
-            self.store.flush();
-        }
+        mutant::written(|| self.store.flush());
     }
 }

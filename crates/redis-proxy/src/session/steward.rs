@@ -6,8 +6,6 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use mutant::Mutant;
-
 use crate::clock::now_ns;
 use crate::lanes::{Answer, Discharge, Duty, Lanes};
 use crate::readthrough::ReadThrough;
@@ -47,9 +45,7 @@ impl Steward {
 
     /// An answer of Redis is about to be delivered.
     pub(crate) fn sees_redis(&self) {
-        if !mutant::is_on(Mutant::NoMinSync) {
-            self.seen_ns.set(now_ns());
-        }
+        self.seen_ns.set(mutant::seen(now_ns()));
     }
 
     pub(crate) fn min_sync_ns(&self) -> u64 {

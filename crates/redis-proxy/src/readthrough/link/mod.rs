@@ -28,7 +28,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use cache::{Entry, Fill, Held, Lease, Need};
-use mutant::Mutant;
 use siphasher::sip::SipHasher13;
 use sync::Mutex;
 use sync::atomic::{AtomicBool, AtomicUsize};
@@ -163,13 +162,9 @@ fn number_of_key(links: usize, key: &[u8]) -> usize {
     if links == 1 {
         return 0;
     }
-    if mutant::is_on(Mutant::TwoLinksAKey) {
-        static NEXT: AtomicU64 = AtomicU64::new(0);
-        return usize::try_from(NEXT.fetch_add(1, Ordering::Relaxed)).unwrap_or(0) % links;
-    }
     let mut hasher = SipHasher13::new();
     hasher.write(key);
-    usize::try_from(hasher.finish() % links as u64).unwrap_or(0)
+    usize::try_from(mutant::chooses_link(hasher.finish()) % links as u64).unwrap_or(0)
 }
 
 impl Link {
@@ -202,7 +197,7 @@ impl Link {
     /// How late an answer must be proven for what is asked.
     pub(super) fn need(&self, asked: ReadOptions, strict: bool) -> Need {
         let bound = asked.now_ns.saturating_sub(self.settings.max_staleness_ns);
-        if (strict || asked.no_cache) && !mutant::is_on(Mutant::NoBarrier) {
+        if mutant::needs_barrier(strict || asked.no_cache) {
             Need::proven_since(asked.arrived_ns.max(asked.min_sync_ns))
         } else if asked.min_sync_ns > bound {
             Need::proven_since(asked.min_sync_ns)
@@ -275,16 +270,12 @@ impl Link {
         let command = Words::of(fill.view()).command().map(Box::<[u8]>::from);
         let (pttl, get): (&[&[u8]], &[&[u8]]) = (&[b"PTTL", &key], &[b"GET", &key]);
         let asked = command.as_deref().map_or(Sendable::Arguments(get), Sendable::Encoded);
+        // What is not kept: nobody asks how long it might be.
+        let is_kept = !self.standing.is_refused();
+        let prelude = is_kept.then_some((Sendable::Arguments(pttl), LinkTicket::Deadline));
         let ticket = LinkTicket::Get { fill, lease, errand };
-        let sent = if mutant::is_on(Mutant::PttlAfterGet) && command.is_none() {
-            self.upstream.send_after(Some((get, ticket)), Sendable::Arguments(pttl), LinkTicket::Deadline)
-        } else {
-            // What is not kept: nobody asks how long it might be.
-            let is_kept = !self.standing.is_refused();
-            let prelude = is_kept.then_some((pttl, LinkTicket::Deadline));
-            self.upstream.send_after(prelude, asked, ticket)
-        };
-        if let Err(unsent) = sent
+        let (prelude, (asked, ticket)) = mutant::pttl_first(prelude, (asked, ticket));
+        if let Err(unsent) = self.upstream.send_after(prelude, asked, ticket)
             && let LinkTicket::Get { fill, errand, .. } = unsent.ticket
         {
             self.give_up(fill, errand, Failure::from_unsent(&unsent.loss), stats);
@@ -442,6 +433,13 @@ impl Link {
         if self.standing.found(incarnation, Promise::Distrusted(why)) {
             self.forget_all();
         }
+    }
+
+    /// The connection is lost: nothing will tell of changes to what it brought.
+    fn end_lease(&self) {
+        let mut lease = self.lease.lock();
+        lease.end();
+        *lease = Arc::default();
     }
 
     /// What was brought so far is the past, all of it.

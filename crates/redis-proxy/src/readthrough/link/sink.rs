@@ -8,7 +8,6 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use cache::{Entry, Fill, Keep, Lease};
-use mutant::Mutant;
 use resp::{Frame, Protocol};
 use tokio::sync::{mpsc, oneshot};
 use tracing::error;
@@ -130,8 +129,7 @@ impl LinkSink {
     fn proves(&self, sent_ns: u64) {
         // Until the promise is in force nothing is proven; the next reply will do.
         if self.link.is_in_force() {
-            let sent_ns = if mutant::is_on(Mutant::SentAfterWrite) { now_ns() } else { sent_ns };
-            self.link.renew(sent_ns);
+            self.link.renew(mutant::proves_as_of(sent_ns, now_ns));
         }
     }
 
@@ -146,12 +144,11 @@ impl LinkSink {
         if !same_connection || !self.link.standing.keeps() {
             return Keep::Not;
         }
-        let from_ns = if mutant::is_on(Mutant::DeadlineFromReceive) { now_ns() } else { sent_ns };
+        let from_ns = mutant::lives_from(sent_ns, now_ns);
         let deadline_ns = match (deadline, missing) {
             (Deadline::Never, false) | (Deadline::Missing, true) => None,
             (Deadline::In(ms), false) => Some(deadline_ns(from_ns, ms)),
             // The key came or went between the two commands.
-            _ if mutant::is_on(Mutant::PttlAfterGet) => None,
             _ => return Keep::Not,
         };
         Keep::Leased { lease, deadline_ns }
@@ -187,15 +184,10 @@ impl LinkSink {
             Fetched::Value(value) => {
                 link.large.note(fill.key(), Words::VALUE, Some(value.len()), now_ns);
                 let keep = self.keep(lease, sent_ns, deadline, false);
-                if mutant::is_on(Mutant::InsertInWaiter) {
-                    sync::later(move || fill.found(&value, facts(&value), keep, now_ns));
-                    self.proves(sent_ns);
-                    return Ok(());
-                }
-                fill.found(&value, facts(&value), keep, now_ns);
                 if let Some(budget) = &link.budget {
                     budget.fetched(value.len());
                 }
+                mutant::stored_at_once(move || fill.found(&value, facts(&value), keep, now_ns));
                 self.proves(sent_ns);
                 return Ok(());
             }
@@ -282,7 +274,7 @@ impl LinkSink {
             return if matches!(frame, Frame::Error(_)) { Ok(()) } else { Err(Doubt::WRONG_TYPE) };
         };
         match (self.link.standing.promise(), hello.is_primary()) {
-            (promise, false) if promise.is_tracked() && !mutant::is_on(Mutant::RoleIgnored) => {
+            (promise, false) if mutant::wants_primary(promise.is_tracked()) => {
                 return Err(Doubt("the server is no primary any more"));
             }
             (Promise::Replica, true) => return Err(Doubt("the server has become a primary")),
@@ -301,6 +293,12 @@ impl LinkSink {
         {
             self.link.standing.found(incarnation, Promise::Distrusted(why));
         }
+    }
+
+    fn flushed(&self) {
+        self.link.forget_all();
+        count(&self.link.counts.flushes, 1);
+        self.tell(News::CanaryPushed { at_ns: now_ns() });
     }
 
     /// A hit was read again: what is still held must be what Redis holds.
@@ -394,12 +392,7 @@ impl Sink for LinkSink {
                 }
             }
             // Without keys it means all: FLUSHALL, FLUSHDB, a reload.
-            Frame::Null if mutant::is_on(Mutant::IgnoreNullPush) => {}
-            _ => {
-                self.link.forget_all();
-                count(&self.link.counts.flushes, 1);
-                self.tell(News::CanaryPushed { at_ns: now_ns() });
-            }
+            _ => mutant::flushed(|| self.flushed()),
         }
     }
 
@@ -463,11 +456,7 @@ impl Sink for LinkSink {
         link.standing.changed(None, Promise::Lost(loss.to_string()));
         // It may lead to a primary that is none any more, and nothing on it would tell.
         link.detour.renew();
-        if !mutant::is_on(Mutant::LeaseNotRenewed) {
-            let mut lease = link.lease.lock();
-            lease.end();
-            *lease = Arc::default();
-        }
+        mutant::ended(|| link.end_lease());
         self.tell(News::Lost);
     }
 }
