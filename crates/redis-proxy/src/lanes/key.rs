@@ -33,10 +33,6 @@ impl Identity {
             Credentials::User(user, password) => Some((Some(user), &password.0)),
         }
     }
-
-    pub(crate) fn credentials(&self) -> &Credentials {
-        &self.0
-    }
 }
 
 /// A class of connections to Redis.
@@ -49,7 +45,7 @@ pub(crate) struct LaneKey {
 
 impl LaneKey {
     pub(super) fn greeting(&self) -> Greeting {
-        Greeting { login: self.identity.credentials().clone(), db: self.db, protocol: self.protocol }
+        Greeting { login: (*self.identity.0).clone(), db: self.db, protocol: self.protocol }
     }
 }
 

@@ -26,7 +26,10 @@ pub(crate) const KEPT_PINS: usize = 16;
 
 /// Why there is no pin.
 #[derive(Debug)]
-pub(crate) enum NoPin {
+pub(crate) struct NoPin(Obstacle);
+
+#[derive(Debug)]
+enum Obstacle {
     /// MAX_PINNED are in use.
     TooMany,
     /// No connection, or Redis turns it down.
@@ -34,18 +37,28 @@ pub(crate) enum NoPin {
 }
 
 impl NoPin {
+    const TOO_MANY: NoPin = NoPin(Obstacle::TooMany);
+
+    fn unreachable(why: &str) -> Self {
+        NoPin::open(OpenError::Unreachable(why.into()))
+    }
+
+    fn open(error: OpenError) -> Self {
+        NoPin(Obstacle::Open(error))
+    }
+
     /// Whether its user may not be in the database that it would have been for.
     pub(crate) fn is_about_database(&self) -> bool {
-        matches!(self, NoPin::Open(OpenError::Refused(Step::Select, _)))
+        matches!(self.0, Obstacle::Open(OpenError::Refused(Step::Select, _)))
     }
 
     /// In words for a client, its code first.
     pub(crate) fn text(&self) -> Bytes {
-        match self {
-            NoPin::TooMany => Bytes::from_static(b"ERR proxy: too many pinned connections"),
-            NoPin::Open(OpenError::Unreachable(_)) => Bytes::from_static(UNREACHABLE),
-            NoPin::Open(OpenError::Unfit(why)) => unfit(why),
-            NoPin::Open(OpenError::Refused(_, text)) => text.clone(),
+        match &self.0 {
+            Obstacle::TooMany => Bytes::from_static(b"ERR proxy: too many pinned connections"),
+            Obstacle::Open(OpenError::Unreachable(_)) => Bytes::from_static(UNREACHABLE),
+            Obstacle::Open(OpenError::Unfit(why)) => unfit(why),
+            Obstacle::Open(OpenError::Refused(_, text)) => text.clone(),
         }
     }
 }
@@ -71,7 +84,7 @@ pub(crate) struct Pinning(JoinHandle<Result<PinStream, NoPin>>);
 impl Pinning {
     /// Ready with the pin, or why there is none.
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<PinStream, NoPin>> {
-        let lost = |_| Err(NoPin::Open(OpenError::Unreachable("the runtime has ended".into())));
+        let lost = |_| Err(NoPin::unreachable("the runtime has ended"));
         Pin::new(&mut self.0).poll(cx).map(|ended| ended.unwrap_or_else(lost))
     }
 }
@@ -114,7 +127,7 @@ impl Lanes {
                 // level-triggered). An answer comes behind what was sent before it on the other.
                 let answered = timeout(lanes.endpoint.connect_timeout, stream.is_answered());
                 if !answered.await.unwrap_or(false) {
-                    return Err(NoPin::Open(OpenError::Unreachable("no answer to PING".into())));
+                    return Err(NoPin::unreachable("no answer to PING"));
                 }
             }
             Ok(stream)
@@ -122,7 +135,7 @@ impl Lanes {
     }
 
     async fn find_pin(self: Rc<Self>, key: LaneKey) -> Result<PinStream, NoPin> {
-        let permit = self.bounds.pins.take().ok_or(NoPin::TooMany)?;
+        let permit = self.bounds.pins.take().ok_or(NoPin::TOO_MANY)?;
         while let Some(mut stream) = self.left_over(&key) {
             // What Redis has closed by now is seen once the runtime has looked at its sockets.
             yield_now().await;
@@ -139,12 +152,12 @@ impl Lanes {
     /// # Errors
     /// As [`pin`](Self::pin); what Redis says of the credentials is in it.
     pub(crate) async fn prove(self: Rc<Self>, key: LaneKey) -> Result<PinStream, NoPin> {
-        let permit = self.bounds.pins.take().ok_or(NoPin::TooMany)?;
+        let permit = self.bounds.pins.take().ok_or(NoPin::TOO_MANY)?;
         self.open_pin(permit, key.greeting()).await
     }
 
     async fn open_pin(&self, permit: Permit, greeting: Greeting) -> Result<PinStream, NoPin> {
-        let connection = self.open(&greeting).await.map_err(NoPin::Open)?;
+        let connection = self.open(&greeting).await.map_err(NoPin::open)?;
         self.stats.pin_opens.add(1);
         Ok(PinStream::new(connection, permit))
     }

@@ -14,7 +14,7 @@ use crate::failure::Failure;
 use crate::stats::WorkerStats;
 
 /// What travels with a command to Redis and comes back with its reply.
-pub(crate) enum PlainTicket {
+pub(super) enum PlainTicket {
     /// A GET.
     Get {
         /// The duty to answer those who wait.
@@ -95,7 +95,7 @@ pub(super) fn probe(upstream: &Upstream<PlainTicket>) -> oneshot::Receiver<Resul
 }
 
 /// Commits fills in the order of the wire.
-pub(crate) struct FillSink {
+pub(super) struct FillSink {
     pub(super) upstream: Upstream<PlainTicket>,
     pub(super) stats: Arc<WorkerStats>,
     pub(super) budget: Option<Arc<Budget>>,

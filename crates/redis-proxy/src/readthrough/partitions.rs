@@ -19,7 +19,7 @@ use tokio::sync::{Notify, oneshot};
 use tokio::task::{spawn_local, yield_now};
 use tokio::time::{MissedTickBehavior, interval};
 use tracing::{error, error_span, info, warn};
-use upstream::{Backend, Credentials, Endpoint, Proven, Secret, Upstream};
+use upstream::{Backend, Endpoint, Proven, Secret, Upstream};
 
 use super::Way;
 use super::aging::{FillSink, PlainTicket};
@@ -34,6 +34,9 @@ const DEFAULT_USER: &str = "default";
 
 /// Slots of the cache that are cleared under one lock, and before others have a turn.
 const SLOTS_A_STEP: usize = 64;
+
+/// As whom a reader has logged in: the user's name, if it gave one, and the password. None of one that has not.
+pub(super) type AuthArguments<'a> = Option<(Option<&'a [u8]>, &'a [u8])>;
 
 /// Who reads, and in which database, by whatever password that was proven.
 #[derive(Clone, PartialEq, Eq, Hash)]
@@ -51,22 +54,20 @@ impl PartitionKey {
     }
 
     /// None if the words are no text: such a reader is not cached for.
-    pub(super) fn of_credentials(login: &Credentials, db: u32) -> Option<PartitionKey> {
+    pub(super) fn of_login(login: AuthArguments<'_>, db: u32) -> Option<PartitionKey> {
         let user = match login {
-            Credentials::None | Credentials::Password(_) => DEFAULT_USER.into(),
-            Credentials::User(user, _) => String::from_utf8(user.to_vec()).ok()?,
+            Some((Some(user), _)) => String::from_utf8(user.to_vec()).ok()?,
+            Some((None, _)) | None => DEFAULT_USER.into(),
         };
         Some(PartitionKey { user, db })
     }
 }
 
 /// The password of a login, if it needed one; none at all if that is no text.
-pub(super) fn password_of(login: &Credentials) -> Option<Option<Secret>> {
+pub(super) fn password_of(login: AuthArguments<'_>) -> Option<Option<Secret>> {
     match login {
-        Credentials::None => Some(None),
-        Credentials::Password(password) | Credentials::User(_, password) => {
-            String::from_utf8(password.0.to_vec()).ok().map(|text| Some(Secret::new(text)))
-        }
+        None => Some(None),
+        Some((_, password)) => String::from_utf8(password.to_vec()).ok().map(|text| Some(Secret::new(text))),
     }
 }
 

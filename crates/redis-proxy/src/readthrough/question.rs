@@ -48,7 +48,7 @@ impl<'a> Words<'a> {
     pub(crate) const VALUE: Words<'static> = Words(b"");
 
     /// Those that an answer was cached or is fetched with.
-    pub(crate) fn of(view: View<'a>) -> Self {
+    pub(super) fn of(view: View<'a>) -> Self {
         Words(view.question)
     }
 

@@ -6,10 +6,10 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use upstream::{Credentials, Proven};
+use upstream::Proven;
 
 use super::ReadThrough;
-use super::partitions::{PartitionKey, PartitionTable, password_of};
+use super::partitions::{AuthArguments, PartitionKey, PartitionTable, password_of};
 
 /// The ways of one worker to what each reader may see.
 pub(crate) struct Readers {
@@ -39,8 +39,8 @@ impl Readers {
 
     /// The way of whoever has logged in so at `proven_ns`; none if nothing is cached for that reader. It is the caller's for
     /// as long as it is held.
-    pub(crate) fn of(&self, login: &Credentials, proven_ns: u64, db: u32) -> Option<Rc<ReadThrough>> {
-        let reader = PartitionKey::of_credentials(login, db)?;
+    pub(crate) fn of(&self, login: AuthArguments<'_>, proven_ns: u64, db: u32) -> Option<Rc<ReadThrough>> {
+        let reader = PartitionKey::of_login(login, db)?;
         let password = password_of(login)?;
         let own = self.partitions.own();
         let reader = PartitionKey {

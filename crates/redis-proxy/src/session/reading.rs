@@ -66,7 +66,7 @@ impl Reading {
             _ => {}
         }
         let ClientState { key, proven_ns, .. } = client;
-        let reader = self.sessions.readers.of(key.identity.credentials(), *proven_ns, key.db);
+        let reader = self.sessions.readers.of(key.identity.login(), *proven_ns, key.db);
         self.reader = Some(reader.clone().ok_or(self.turn_ns));
         // A round that nobody has seen: so it is woken for the next one.
         self.round = u64::MAX;

@@ -59,7 +59,7 @@ impl Sessions {
             return Frame::Null;
         }
         let now_ns = now_ns();
-        let reader = self.readers.of(client.key.identity.credentials(), client.proven_ns, client.key.db);
+        let reader = self.readers.of(client.key.identity.login(), client.proven_ns, client.key.db);
         let entry = reader.and_then(|reader| reader.peek(Question::value(key), now_ns));
         let Some(entry) = entry else { return Frame::Null };
         let ms = |since_ns: u64| integer(now_ns.saturating_sub(since_ns) / 1_000_000);

@@ -90,8 +90,68 @@ fn sessions_know_no_socket_no_http_and_no_front() {
 #[test]
 fn readthrough_and_lanes_hand_on_nothing_of_the_cache_or_of_redis() {
     let handed_on = ["pub(crate) use cache", "pub(crate) use upstream", "pub use cache", "pub use upstream"];
-    none_names("crates/redis-proxy/src/readthrough", &handed_on);
-    none_names("crates/redis-proxy/src/lanes", &handed_on);
+    for folder in ["crates/redis-proxy/src/readthrough", "crates/redis-proxy/src/lanes"] {
+        none_names(folder, &handed_on);
+        for (path, code) in sources(folder) {
+            for shown in shown_to_the_crate(&code) {
+                let foreign = foreign_words(shown, &code);
+                assert!(foreign.is_empty(), "{}: {foreign:?} in\n{shown}", path.display());
+            }
+        }
+    }
+}
+
+/// What the program builds, and gives what only it knows.
+const BUILT: [&str; 3] = ["fn new(", "fn start(", "enum HttpReads {"];
+
+/// What a crate-visible item shows of its types: the signature of a function, the variants of an enum, a field.
+fn shown_to_the_crate(code: &str) -> Vec<&str> {
+    let visible = code.match_indices("pub(crate) ").map(|(at, mark)| &code[at + mark.len()..]);
+    let shown = visible.filter_map(|item| {
+        let line = item.lines().next().unwrap_or_default();
+        let is_hidden = ["use ", "mod ", "struct "].iter().any(|kind| item.starts_with(kind));
+        if is_hidden || BUILT.iter().any(|built| line.starts_with(built)) {
+            None
+        } else if line.contains("fn ") {
+            item.split(['{', ';']).next()
+        } else if line.ends_with('{') {
+            item.split("\n}").next()
+        } else {
+            Some(line)
+        }
+    });
+    shown.collect()
+}
+
+/// The types of the cache and of Redis' connections that stand in a piece of `code`.
+fn foreign_words<'a>(piece: &'a str, code: &str) -> Vec<&'a str> {
+    let words = |text: &'a str| text.split(|c: char| !c.is_alphanumeric() && c != '_');
+    let imports = code.split("\nuse ").skip(1).filter_map(|import| import.split(';').next());
+    let foreign: Vec<&str> =
+        imports.filter(|import| import.starts_with("cache::") || import.starts_with("upstream::")).collect();
+    let is_foreign = |word: &&str| {
+        *word == "cache"
+            || *word == "upstream"
+            || word.starts_with(char::is_uppercase) && foreign.iter().any(|import| names(import, word))
+    };
+    words(piece).filter(is_foreign).collect()
+}
+
+fn names(import: &str, word: &str) -> bool {
+    import.split(|c: char| !c.is_alphanumeric() && c != '_').any(|name| name == word)
+}
+
+#[test]
+fn a_shown_type_of_the_cache_or_of_redis_is_found() {
+    let code = "\nuse cache::{Entry, Need};\nuse upstream::Endpoint;\n\
+        pub(crate) struct Own(Entry);\npub(crate) enum Known {\n    Value(Entry),\n}\n\
+        pub(crate) struct Lent {\n    pub(crate) need: Need,\n    entry: Entry,\n}\n\
+        pub(crate) fn new(endpoint: Endpoint) -> Own {}\n\
+        pub(crate) fn of(\n    endpoint: &Endpoint,\n) -> Own {\n    Entry::default()\n}\n\
+        fn hidden(need: Need) -> Entry {}\n";
+    let found: Vec<_> =
+        shown_to_the_crate(code).into_iter().map(|shown| foreign_words(shown, code)).collect();
+    assert_eq!(found, [vec!["Entry"], vec!["Need"], vec!["Endpoint"]]);
 }
 
 #[test]

@@ -24,7 +24,7 @@ use crate::readthrough::question::{Kind, Words};
 pub(super) const MS: u64 = 1_000_000;
 
 /// What travels with a command on a link and comes back with its reply.
-pub(crate) enum LinkTicket {
+pub(super) enum LinkTicket {
     /// The PTTL in front of a GET.
     Deadline,
     /// A GET.
