@@ -191,13 +191,8 @@ async fn work(
                 // A socket that cannot be registered is closed; the client sees that.
                 let presence = present.name(&stream);
                 if let Ok(stream) = tokio::net::TcpStream::from_std(stream) {
-                    let (fronts, inode) = (fronts.clone(), presence.inode());
-                    // The place is given back when the task ends, also by a panic.
-                    let task = spawn_local(async move {
-                        let _presence = presence;
-                        fronts.serve(stream, speaks, place).await;
-                    });
-                    present.enter(inode, task.abort_handle(), speaks);
+                    let inode = presence.inode();
+                    present.enter(inode, fronts.serve(stream, speaks, place, presence), speaks);
                 }
             }
         }

@@ -10,6 +10,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use tokio::net::TcpStream;
+use tokio::task::{AbortHandle, spawn_local};
 
 use self::http::{HttpFront, HttpSettings};
 use self::resp::RespFront;
@@ -30,15 +31,22 @@ pub(crate) struct Fronts {
 }
 
 impl Fronts {
-    /// Serves one client until either side ends it.
-    pub(crate) async fn serve(&self, stream: TcpStream, speaks: Speaks, place: Place) {
-        match speaks {
-            Speaks::Http => http::serve(stream, self.http.clone(), place).await,
-            Speaks::Resp => {
-                resp::serve(stream, self.resp.clone()).await;
-                drop(place);
-            }
-        }
+    /// Starts a task that serves one client until either side ends it. What it holds, its place with it, is given back then, also by
+    /// a panic.
+    ///
+    /// Cost: a task of one front has no room for what a client of the other is.
+    pub(crate) fn serve(
+        &self,
+        stream: TcpStream,
+        speaks: Speaks,
+        place: Place,
+        holds: impl Sized + 'static,
+    ) -> AbortHandle {
+        let task = match speaks {
+            Speaks::Http => spawn_local(http::serve(stream, self.http.clone(), place, holds)),
+            Speaks::Resp => spawn_local(resp::serve(stream, self.resp.clone(), (place, holds))),
+        };
+        task.abort_handle()
     }
 
     /// What the fronts do beside serving clients. Never ends.

@@ -6,7 +6,11 @@ const MOST_KEYS: usize = 16;
 /// Since when a connection is shown nothing older of some keys, by their hashes, or of all. Two keys that share a hash share
 /// the instant, which costs one of them a fetch.
 #[derive(Default)]
-pub(crate) struct SeenKeys {
+pub(crate) struct SeenKeys(Option<Box<Instants>>);
+
+/// Made once there is one: most connections are shown nothing that is not held.
+#[derive(Default)]
+struct Instants {
     all_ns: u64,
     some: Vec<(u64, u64)>,
 }
@@ -15,12 +19,13 @@ impl SeenKeys {
     /// An answer about a key is about to be shown. One key too many, and the instant counts for all of them.
     pub(crate) fn note(&mut self, key_hash: u64, now_ns: u64) {
         let now_ns = mutant::seen(now_ns);
-        match self.some.iter().position(|(hash, _)| *hash == key_hash) {
-            Some(at) => self.some[at].1 = now_ns,
-            None if self.some.len() < MOST_KEYS => self.some.push((key_hash, now_ns)),
+        let Instants { all_ns, some } = &mut **self.0.get_or_insert_default();
+        match some.iter().position(|(hash, _)| *hash == key_hash) {
+            Some(at) => some[at].1 = now_ns,
+            None if some.len() < MOST_KEYS => some.push((key_hash, now_ns)),
             None => {
-                self.some.clear();
-                self.all_ns = now_ns;
+                some.clear();
+                *all_ns = now_ns;
             }
         }
     }
@@ -28,13 +33,13 @@ impl SeenKeys {
     /// How late what is shown of a key must be true. The hash is asked for where some keys are remembered.
     #[inline]
     pub(crate) fn since_ns(&self, key_hash: impl FnOnce() -> u64) -> u64 {
-        if self.some.is_empty() {
-            return self.all_ns;
+        let Some(Instants { all_ns, some }) = self.0.as_deref() else { return 0 };
+        if some.is_empty() {
+            return *all_ns;
         }
         let key_hash = key_hash();
-        let since_ns =
-            self.some.iter().find(|(hash, _)| *hash == key_hash).map_or(0, |(_, since_ns)| *since_ns);
-        since_ns.max(self.all_ns)
+        let since_ns = some.iter().find(|(hash, _)| *hash == key_hash).map_or(0, |(_, since_ns)| *since_ns);
+        since_ns.max(*all_ns)
     }
 }
 

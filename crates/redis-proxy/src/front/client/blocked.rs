@@ -18,7 +18,7 @@ const LOOKS: u64 = 4;
 
 /// Since when a client takes nothing; none while it is not being written to, or takes all.
 #[derive(Debug, Default)]
-pub(super) struct Blocked(Option<Wait>);
+pub(super) struct Blocked(Option<Box<Wait>>);
 
 #[derive(Debug)]
 struct Wait {
@@ -37,7 +37,7 @@ impl Blocked {
         if moved || self.0.is_none() {
             let since_ns = now_ns();
             let look_ns = since_ns.saturating_add(FIRST_LOOK_NS.min(timeout_ns / LOOKS));
-            self.0 = Some(Wait { since_ns, look_ns, unacked: None });
+            self.0 = Some(Box::new(Wait { since_ns, look_ns, unacked: None }));
         }
     }
 

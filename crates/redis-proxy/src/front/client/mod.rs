@@ -58,8 +58,8 @@ impl<D: Dialect> Client<D> {
     }
 
     /// Serves it until either side ends it. The caller says goodbye, or drops it.
-    pub(super) async fn serve(&mut self) -> Ending {
-        poll_fn(|cx| self.poll(cx)).await
+    pub(super) fn serve(&mut self) -> impl Future<Output = Ending> {
+        poll_fn(|cx| self.poll(cx))
     }
 
     pub(super) fn dialect(&self) -> &D {
@@ -67,9 +67,9 @@ impl<D: Dialect> Client<D> {
     }
 
     /// Sees it off: see [`linger`].
-    pub(super) async fn linger(&mut self) {
+    pub(super) fn linger(&mut self) -> Pin<Box<impl Future<Output = ()>>> {
         // On the heap: an idle client does not carry the room for its end.
-        Box::pin(linger(&mut self.stream)).await;
+        Box::pin(linger(&mut self.stream))
     }
 
     /// What is left of it once all that it was asked is answered.

@@ -16,28 +16,45 @@ use crate::session::{Output, READ_AHEAD, Session, SessionEnd, Untaken};
 /// Clients of a worker that are waited for although they have no place any more.
 const FAREWELLS: usize = 64;
 
-/// Serves one client until either side ends it.
-pub(crate) async fn serve(stream: TcpStream, front: Rc<RespFront>) {
-    let (Ok(address), Ok(local_address)) = (stream.peer_addr(), stream.local_addr()) else {
-        return;
-    };
+/// Serves one client until either side ends it; then what it holds is let go of, once the socket is closed.
+///
+/// Cost: the client is made before its task, since an `async fn` has room for its arguments beside what they become.
+pub(crate) fn serve(stream: TcpStream, front: Rc<RespFront>, holds: impl Sized) -> impl Future<Output = ()> {
+    // Dropped in this order.
+    let mut served = (meet(stream, &front), holds);
+    async move {
+        let _ = &served; // all of it is this task's
+        let ending = match &mut served.0 {
+            Some(client) => client.serve().await,
+            None => Ending::Gone,
+        };
+        if ending != Ending::Answered {
+            return;
+        }
+        // It has left, as it would have in Redis: its place is free.
+        let stream = served.0.take().map(Client::into_stream);
+        let farewell = Box::pin(async move {
+            if let Some(mut stream) = stream {
+                linger(&mut stream).await;
+            }
+        });
+        if front.farewells.get() >= FAREWELLS || front.drain.since_ns().is_some() {
+            return farewell.await;
+        }
+        front.farewells.set(front.farewells.get() + 1);
+        spawn_local(async move {
+            farewell.await;
+            front.farewells.set(front.farewells.get() - 1);
+        });
+    }
+}
+
+/// The client with a session of its own. None if it has gone already.
+fn meet(stream: TcpStream, front: &Rc<RespFront>) -> Option<Client<RespDialect>> {
+    let (address, local_address) = (stream.peer_addr().ok()?, stream.local_addr().ok()?);
     let is_admin = front.settings.admin.allows(address.ip());
     let session = Session::new(front.sessions.clone(), address, local_address, is_admin);
-    let mut client = Client::new(stream, RespDialect::new(front.clone(), session));
-    if client.serve().await != Ending::Answered {
-        return;
-    }
-    // It has left, as it would have in Redis: its place is free.
-    let mut stream = client.into_stream();
-    let farewell = Box::pin(async move { linger(&mut stream).await });
-    if front.farewells.get() >= FAREWELLS || front.drain.since_ns().is_some() {
-        return farewell.await;
-    }
-    front.farewells.set(front.farewells.get() + 1);
-    spawn_local(async move {
-        farewell.await;
-        front.farewells.set(front.farewells.get() - 1);
-    });
+    Some(Client::new(stream, RespDialect::new(front.clone(), session)))
 }
 
 /// RESP, as one client speaks it.

@@ -88,11 +88,11 @@ impl Connection {
     fn is_taking(&mut self, stream: &Stream) -> bool {
         let left = stream.unacknowledged().unwrap_or(0);
         // Of another answer nothing is known yet.
-        let before = if self.left_to_take.1 == self.turn_ns { self.left_to_take.0 } else { u32::MAX };
+        let before = if self.left_turn_ns == self.turn_ns { self.left_to_take } else { u32::MAX };
         let is_taking = left > 0 && left < before;
         if is_taking {
             self.turn_ns = now_ns();
-            self.left_to_take = (left, self.turn_ns);
+            (self.left_to_take, self.left_turn_ns) = (left, self.turn_ns);
         }
         is_taking
     }
