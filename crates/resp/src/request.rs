@@ -215,6 +215,12 @@ impl RequestParser {
         if self.delivered {
             self.forget();
         }
+        if self.stage == Stage::Start
+            && !self.streaming
+            && let Some(len) = self.small(input)
+        {
+            return Ok(self.deliver(Parsed::Request { len, form: Form::Strict }));
+        }
         loop {
             let more = match self.stage {
                 Stage::Start => match input.first() {
@@ -285,6 +291,29 @@ impl RequestParser {
     pub fn stream(&mut self) -> bool {
         self.streaming = self.strict && matches!(self.stage, Stage::Length | Stage::Bulk { .. });
         self.streaming
+    }
+
+    /// The length of the request at the beginning of `input`, and its arguments, if it is strict, whole and small, as nearly all
+    /// are: read in one pass, without a state to be kept. None says nothing.
+    #[inline]
+    fn small(&mut self, input: &[u8]) -> Option<usize> {
+        let [b'*', count @ b'1'..=b'9', b'\r', b'\n', ..] = input else { return None };
+        let count = usize::from(count - b'0');
+        if count > self.limits.max_arguments {
+            return None;
+        }
+        let mut at = 4;
+        for _ in 0..count {
+            let Some(argument) =
+                small_bulk(input, at).filter(|bulk| bulk.len() <= self.limits.max_bulk_bytes)
+            else {
+                self.arguments.clear();
+                return None;
+            };
+            at = argument.end + 2;
+            self.arguments.push(argument);
+        }
+        Some(at)
     }
 
     fn enter(&mut self, stage: Stage, at: usize) -> Option<usize> {
@@ -443,6 +472,22 @@ impl RequestParser {
         self.index += 1;
         Ok(self.enter(Stage::Length, self.at + 2))
     }
+}
+
+/// Where the bulk string at `at` lies, if it is whole, strict and of less than 1,000 bytes.
+#[inline]
+fn small_bulk(input: &[u8], at: usize) -> Option<Range<usize>> {
+    let digit = |byte: u8| usize::from(byte - b'0');
+    let (length, line) = match input.get(at..)? {
+        [b'$', a @ b'0'..=b'9', b'\r', b'\n', ..] => (digit(*a), 4),
+        [b'$', a @ b'1'..=b'9', b @ b'0'..=b'9', b'\r', b'\n', ..] => (digit(*a) * 10 + digit(*b), 5),
+        [b'$', a @ b'1'..=b'9', b @ b'0'..=b'9', c @ b'0'..=b'9', b'\r', b'\n', ..] => {
+            (digit(*a) * 100 + digit(*b) * 10 + digit(*c), 6)
+        }
+        _ => return None,
+    };
+    let (start, end) = (at + line, at + line + length);
+    (input.get(end..end + 2)? == b"\r\n").then_some(start..end)
 }
 
 /// Room for arguments that a parser keeps between requests, in case its next request is like its last.

@@ -62,6 +62,30 @@ fn to_vecs(requests: &[Words<'_>]) -> Vec<Vec<Vec<u8>>> {
     requests.iter().map(|request| request.iter().map(|argument| argument.to_vec()).collect()).collect()
 }
 
+/// In one piece it is read in one pass, in pieces as it comes.
+#[test]
+fn a_request_is_the_same_in_one_piece_and_byte_by_byte() {
+    let long = format!("*2\r\n$3\r\nGET\r\n${}\r\n{}\r\n", 999, "k".repeat(999));
+    let longer = format!("*2\r\n$3\r\nGET\r\n${}\r\n{}\r\n", 1000, "k".repeat(1000));
+    for input in [
+        "*1\r\n$4\r\nPING\r\n",
+        "*2\r\n$3\r\nGET\r\n$0\r\n\r\n*2\r\n$3\r\nGET\r\n$10\r\n0123456789\r\n",
+        "*2\r\n$3\r\nGET\r\n$2\r\nk\r\n\r\n*1\r\n$4\r\nPING\r\n",
+        "*9\r\n$1\r\na\r\n$1\r\nb\r\n$1\r\nc\r\n$1\r\nd\r\n$1\r\ne\r\n$1\r\nf\r\n$1\r\ng\r\n$1\r\nh\r\n$1\r\ni\r\n",
+        "*10\r\n$1\r\na\r\n$1\r\nb\r\n$1\r\nc\r\n$1\r\nd\r\n$1\r\ne\r\n$1\r\nf\r\n$1\r\ng\r\n$1\r\nh\r\n$1\r\ni\r\n$1\r\nj\r\n",
+        "*2\r\n$3\r\nGET\r\n$1\r\nkxyGET a\r\n",
+        "*2\r\n$3\r\nGET\r\n$01\r\nk\r\n",
+        "*2\r\n$3\r\nGET\r\n$-1\r\n",
+        "*2\r\n$3\r\nGET\r\n*1\r\n",
+        "*2\rx$3\r\nGET\r\n$1\r\nk\r\n",
+        &long,
+        &longer,
+    ] {
+        let input = input.as_bytes();
+        assert_eq!(requests(input, input.len()), requests(input, 1), "{}", input.escape_ascii());
+    }
+}
+
 #[test]
 fn what_redis_refuses_is_refused_with_its_words() {
     let long = |start: &str| [start.as_bytes(), &[b'1'; MAX_LINE_BYTES + 1]].concat();
