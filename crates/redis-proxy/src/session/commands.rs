@@ -2,7 +2,7 @@
 
 use std::task::Context;
 
-use command::PinReason;
+use command::{PinReason, Read};
 use resp::{Arguments, Form, Frame};
 
 use super::Session;
@@ -10,11 +10,14 @@ use super::admission::Entrance;
 use super::busy::Heard;
 use super::client_state::ReplyMode;
 use super::expect::Expect;
-use super::plan::{Ahead, Call, Holding, LoginState, Plan, Standing, may_stream, plan, plan_again};
+use super::plan::{
+    Ahead, Call, Holding, LoginState, Plan, Standing, may_stream, plan, plan_again, reads_at_once,
+};
 use super::reads::ReadCall;
 use super::replies::{NodeId, Via};
 use super::reply::{error, simple};
 use super::tracking::redirect_off;
+use super::words::is;
 use crate::lanes::{KeptOut, Pace, Request};
 
 /// What EXEC says of a transaction in which something was wrong.
@@ -30,6 +33,18 @@ impl Session {
         cx: &mut Context<'_>,
     ) -> bool {
         let sessions = self.ways.sessions.clone();
+        let request = match form {
+            Form::Strict => Request::Raw(raw),
+            Form::Loose => Request::Encoded(arguments),
+        };
+        if arguments.len() == 2
+            && is(arguments, b"GET")
+            && sessions.gets_are_reads.get()
+            && reads_at_once(self.standing())
+            && let Some(taken) = self.ways.get(ReadCall { read: Read::Get, request, arguments })
+        {
+            return taken;
+        }
         let commands = sessions.commands.borrow();
         let call = Call::new(&commands, sessions.is_live.get(), arguments);
         self.ways.client.calls(call.name());
@@ -40,10 +55,6 @@ impl Session {
                 None => plan_again(&call, self.standing()),
             },
             planned => planned,
-        };
-        let request = match form {
-            Form::Strict => Request::Raw(raw),
-            Form::Loose => Request::Encoded(arguments),
         };
         match self.ways.client.replies {
             ReplyMode::On => self.perform(planned, &call, request, cx),

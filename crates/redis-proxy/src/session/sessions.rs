@@ -14,7 +14,7 @@ use tokio::time::sleep;
 
 use super::changes::{duty, duty_of_part, may_change};
 use super::pause::Paused;
-use super::plan::Call;
+use super::plan::{Call, gets_are_reads};
 use super::recall::Recall;
 use super::registry::Registry;
 use super::rights::Rights;
@@ -104,6 +104,8 @@ pub(crate) struct Sessions {
     pub(crate) stats: Arc<LaneStats>,
     pub(super) recall: Recall,
     pub(super) commands: RefCell<Commands>,
+    /// See [`gets_are_reads`](super::plan::gets_are_reads).
+    pub(super) gets_are_reads: Cell<bool>,
     /// Whether Redis has said what commands it has.
     pub(super) is_live: Cell<bool>,
     pub(super) rights: Rights,
@@ -129,6 +131,7 @@ impl Sessions {
     ) -> Rc<Self> {
         let effects = Effects::new(readers.own().clone(), lanes.clone(), registry.rights_changed.clone());
         let identity = settings.login.clone();
+        let gets_are_reads = Cell::new(gets_are_reads(&Commands::built_in(), false));
         let (commands, is_live) = (RefCell::new(Commands::built_in()), Cell::new(false));
         Rc::new(Sessions {
             lanes,
@@ -142,6 +145,7 @@ impl Sessions {
             stats,
             recall: Recall::default(),
             commands,
+            gets_are_reads,
             is_live,
             readers,
             words: RefCell::default(),
@@ -158,6 +162,7 @@ impl Sessions {
             };
             let mut commands = self.commands.borrow().clone();
             if commands.merge(&reply).is_ok() {
+                self.gets_are_reads.set(gets_are_reads(&commands, true));
                 self.commands.replace(commands);
                 self.is_live.set(true);
             }

@@ -98,6 +98,19 @@ impl Ways {
         sent
     }
 
+    /// A GET of a client that may read at once. None if it is Redis' to answer, as any command is; else whether it is taken up.
+    #[inline]
+    pub(super) fn get(&mut self, read: ReadCall<'_>) -> Option<bool> {
+        let Ways { reading, client, out, .. } = self;
+        let reader = reading.may_be_cached(read, client)?;
+        client.calls("get");
+        match reading.read(read, &reader, client, out) {
+            TakenRead::Yes => Some(true),
+            TakenRead::Wait => Some(false),
+            TakenRead::ToLane => None,
+        }
+    }
+
     /// From the cache, if that is a way for this read; else along a shared lane. False if it must wait.
     #[inline]
     pub(super) fn read(&mut self, read: ReadCall<'_>, call: &Call<'_>, cx: &mut Context<'_>) -> bool {

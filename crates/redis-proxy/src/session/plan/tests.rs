@@ -44,6 +44,23 @@ const REQUESTS: [&str; 33] = [
     "zrank k m withscore",
 ];
 
+#[test]
+fn a_get_is_read_at_once_where_its_plan_is_to_read() {
+    let commands = Commands::built_in();
+    assert!(gets_are_reads(&commands, false) && gets_are_reads(&commands, true));
+    let request = b"*2\r\n$3\r\nGET\r\n$1\r\nk\r\n";
+    let mut parser = RequestParser::new(RequestLimits::REDIS);
+    parser.parse(request).expect("a request");
+    let call = Call::new(&commands, true, parser.arguments(request));
+    let mut reads = 0;
+    for (name, standing) in LISTED {
+        let plan = plan(&call, standing);
+        assert_eq!(plan == Plan::Read(Read::Get), reads_at_once(standing), "{name}: {plan:?}");
+        reads += usize::from(reads_at_once(standing));
+    }
+    assert_eq!(reads, 3);
+}
+
 /// The standings of the listing. All others are as one of them: [`as_listed`].
 const LISTED: [(&str, Standing); 22] = {
     use Ahead::{Lane, Nothing, Pin, Reads};
