@@ -86,7 +86,7 @@ def _noise(workloads):
     """How quiet the machine was."""
     waited = statistics.median(median(case, "waited") for workload in workloads.values() for case in workload["cases"].values())
     said = f"The median server waited for its core in {waited:.1%} of the time"
-    return said + (": **noisy**. Ratios within a round hold, microseconds do not." if waited > MOST_WAITED else ".")
+    return said + (": **noisy**. Look at ratios and their quartiles, not at microseconds." if waited > MOST_WAITED else ".")
 
 
 def _said(middle, low, high):
