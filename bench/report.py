@@ -57,6 +57,8 @@ def _remarks(case):
         remarks.append("CPU of the workers " + " / ".join(f"{share:.0%}" for share in shares))
     if "entry_bytes" in case:
         remarks.append(f"{case['entry_bytes']:.0f} bytes an entry beside key and value")
+    if (waited := median(case, "load_waited") or 0) > MOST_WAITED:
+        remarks.append(f"the load waited {waited:.0%}")
     if "p99.9" in last:
         remarks.append(", ".join(f"{name} {median(case, name):.3f}" for name in QUANTILES) + " ms")
         late = sum(bool(figures["warnings"]) for figures in case["rounds"])

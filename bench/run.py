@@ -31,7 +31,7 @@ import machine
 import plot
 import report
 from contenders import BenchError
-from measure import Meter, resident_bytes
+from measure import Meter, resident_bytes, times
 from targets import FLOOR
 from workloads import NOOP, OURS, REDIS, VALKEY, WORKLOADS, Load
 
@@ -178,9 +178,11 @@ def one_round(case, contender, saturated):
             return _open_round(case, contender, saturated)
         with load.ClosedLoop(contender.port, case.load, case.server.pinned) as clients:
             clients.run(load.WARM_MS)
-            meter = Meter(contender)
-            figures = meter.figures(*clients.run(ROUND_MS))
-            return {**figures, "answer_bytes": clients.answer_bytes}
+            meter, own = Meter(contender), times([clients.process.pid])
+            answers, seconds = clients.run(ROUND_MS)
+            figures = meter.figures(answers, seconds)
+            own = times([clients.process.pid]).since(own)
+            return {**figures, "answer_bytes": clients.answer_bytes, "load_waited": own.waited / 1e9 / seconds}
     except BenchError as error:
         raise BenchError(f"{case.label}: {error}") from error
 

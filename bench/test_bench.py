@@ -91,6 +91,8 @@ class Figures(unittest.TestCase):
     def test_a_machine_that_is_not_quiet_is_told(self):
         self.assertIn("in 0.0% of the time.", report.table(record(ours=case(1, 2))))
         self.assertIn("in 2.0% of the time: **noisy**", report.table(record(ours=case(1, 2, waited=0.02))))
+        self.assertIn("the load waited 30%", report.table(record(ours=case(1, 2, load_waited=0.3))))
+        self.assertNotIn("the load waited", report.table(record(ours=case(1, 2, load_waited=0.001))))
 
     def test_the_plot_has_a_row_a_case(self):
         drawn = plot.svg(record(**{OURS: case(1, 2, 30), "a < b": case(0.5, 0.6, 0.7, contender=NOOP)}))
