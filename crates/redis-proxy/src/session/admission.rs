@@ -7,8 +7,9 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use tokio::sync::futures::OwnedNotified;
 
-use super::at_hand::{AtHand, FoundOut};
+use super::at_hand::AtHand;
 use super::busy::Busy;
+use super::findings::FoundOut;
 use super::reply::error;
 use super::ways::Ways;
 use crate::lanes::{Admission, KeptOut};
@@ -40,7 +41,7 @@ impl AtHand {
         if ways.client.admitted {
             return Entrance::Open;
         }
-        if let Some(FoundOut::KeptOut(kept_out)) = self.take_found_out() {
+        if let Some(kept_out) = self.findings.take_kept_out() {
             return Entrance::Shut(kept_out);
         }
         match ways.sessions.lanes.admission(ways.client.came_ns) {
@@ -67,7 +68,7 @@ impl AtHand {
             std::task::ready!(asked.as_mut().poll(cx));
             match ways.sessions.lanes.admission(ways.client.came_ns) {
                 Admission::Decided(Ok(())) => ways.client.admitted = true,
-                Admission::Decided(Err(kept_out)) => self.find_out(FoundOut::KeptOut(kept_out)),
+                Admission::Decided(Err(kept_out)) => self.findings.put(FoundOut::KeptOut(kept_out)),
                 Admission::Asked(again) => {
                     asked.set(again);
                     continue;

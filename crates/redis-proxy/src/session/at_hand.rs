@@ -6,12 +6,13 @@ use bytes::Bytes;
 
 use super::busy::Busy;
 use super::expect::Expect;
+use super::findings::{Findings, FoundOut};
 use super::pin::ReplyMeaning;
 use super::plan::Call;
 use super::reply::{error, simple};
 use super::tracking::{Redirection, Target, redirect, redirect_off};
 use super::ways::Ways;
-use crate::lanes::{Duty, KeptOut, Request};
+use crate::lanes::{Duty, Request};
 
 /// A client that is to hear of invalidations, and cannot have a connection.
 const NO_TARGET: &str = "ERR proxy: no connection for the client to redirect to";
@@ -21,19 +22,9 @@ const NO_TARGET: &str = "ERR proxy: no connection for the client to redirect to"
 #[derive(Default)]
 pub(super) struct AtHand {
     busy: Option<Box<Busy>>,
-    found_out: Option<Box<FoundOut>>,
+    pub(super) findings: Findings,
     /// Why the transaction that the client has begun will not be.
     pub(super) doomed: Option<Box<Bytes>>,
-}
-
-/// What came of what was waited for.
-pub(super) enum FoundOut {
-    /// Why the client is not let in.
-    KeptOut(KeptOut),
-    /// Why it gets no pin, or not the one that it needs.
-    Refused(Bytes),
-    /// The client that it names has a connection, for now.
-    Target(Target),
 }
 
 impl AtHand {
@@ -50,33 +41,6 @@ impl AtHand {
     /// Nothing will come of it.
     pub(super) fn give_up(&mut self) {
         self.busy = None;
-    }
-
-    /// The command at hand asks again, and is told this.
-    pub(super) fn find_out(&mut self, found_out: FoundOut) {
-        self.found_out = Some(Box::new(found_out));
-    }
-
-    /// What was found out, for the command that asks again.
-    pub(super) fn take_found_out(&mut self) -> Option<FoundOut> {
-        self.found_out.take().map(|found_out| *found_out)
-    }
-
-    /// Whether the client got no pin.
-    #[inline]
-    pub(super) fn is_refused(&self) -> bool {
-        matches!(self.found_out.as_deref(), Some(FoundOut::Refused(_)))
-    }
-
-    /// Why it got none, told once.
-    pub(super) fn take_refusal(&mut self) -> Option<Bytes> {
-        match self.take_found_out() {
-            Some(FoundOut::Refused(text)) => Some(text),
-            found_out => {
-                self.found_out = found_out.map(Box::new);
-                None
-            }
-        }
     }
 
     /// Where what comes on a shared lane goes first, if its client is not to have it yet.
@@ -125,7 +89,7 @@ impl AtHand {
                 Ok(stream) => ways.pin.hold(stream, key.clone()),
                 // The command at hand, if there is one, asks again.
                 Err(_) if ways.client.entry.is_pin_wanted() => ways.client.entry.refuse_pin(),
-                Err(why) => self.find_out(FoundOut::Refused(why.text())),
+                Err(why) => self.findings.put(FoundOut::Refused(why.text())),
             }),
             Busy::Login(key, opening, login) => {
                 opening.as_mut().poll(cx).map(|outcome| self.logged_in(key, outcome, login, ways))
@@ -179,8 +143,8 @@ impl AtHand {
         let polled = target.entry().poll_pin(cx);
         match polled {
             Poll::Pending => self.wait_for(Busy::Redirect(target)),
-            Poll::Ready(true) => self.find_out(FoundOut::Target(target)),
-            Poll::Ready(false) => self.find_out(FoundOut::Refused(NO_TARGET.into())),
+            Poll::Ready(true) => self.findings.put(FoundOut::Target(target)),
+            Poll::Ready(false) => self.findings.put(FoundOut::Refused(NO_TARGET.into())),
         }
         polled.is_ready()
     }
@@ -195,14 +159,6 @@ impl AtHand {
         }
     }
 
-    /// The client that was waited for.
-    fn take_target(&mut self) -> Option<Target> {
-        match self.take_found_out() {
-            Some(FoundOut::Target(target)) => Some(target),
-            _ => None,
-        }
-    }
-
     /// Onto the client's own connection. False if another client must have one first.
     pub(super) fn send_pinned(
         &mut self,
@@ -213,14 +169,16 @@ impl AtHand {
     ) -> bool {
         let registry = &ways.sessions.registry;
         let (words, awaited) = match expect {
-            Expect::Tracking(true) => match redirect(call.arguments, registry, || self.take_target()) {
-                Redirection::None => (None, ReplyMeaning::Track(None)),
-                Redirection::To(words, target) => (Some(words), ReplyMeaning::Track(target)),
-                Redirection::NotYet(target) => {
-                    self.wait_for(Busy::Redirect(target));
-                    return false;
+            Expect::Tracking(true) => {
+                match redirect(call.arguments, registry, || self.findings.take_target()) {
+                    Redirection::None => (None, ReplyMeaning::Track(None)),
+                    Redirection::To(words, target) => (Some(words), ReplyMeaning::Track(target)),
+                    Redirection::NotYet(target) => {
+                        self.wait_for(Busy::Redirect(target));
+                        return false;
+                    }
                 }
-            },
+            }
             Expect::Tracking(false) => (redirect_off(call.arguments, registry), expect.into()),
             expect => (None, expect.into()),
         };

@@ -73,7 +73,7 @@ impl Session {
             Some(Via::Pin) => Ahead::Pin,
         };
         let holding = match ways.pin.stage(ways.client.resp3()) {
-            _ if at_hand.is_refused() => Holding::Refused,
+            _ if at_hand.findings.is_refused() => Holding::Refused,
             Some(stage) => Holding::Pin(stage),
             None if at_hand.doomed.is_some() => Holding::Doomed,
             None if ways.sessions.is_paused() => Holding::Paused,
@@ -144,11 +144,11 @@ impl Session {
             Plan::Queue => return ways.queue(call, request),
             Plan::Tunnel => return ways.pin.tunnel(request, ways.client.replies),
             Plan::Refuse => {
-                let text = at_hand.take_refusal().or_else(|| at_hand.doomed.as_deref().cloned());
+                let text = at_hand.findings.take_refusal().or_else(|| at_hand.doomed.as_deref().cloned());
                 ways.say(&Frame::Error(text.unwrap_or_default()));
             }
             Plan::Doom => {
-                at_hand.doomed = at_hand.take_refusal().map(Box::new);
+                at_hand.doomed = at_hand.findings.take_refusal().map(Box::new);
                 ways.say(&simple("OK"));
             }
             Plan::Abort => {
@@ -215,7 +215,7 @@ impl Session {
     /// Whether a request that is not whole may be sent on as it comes. If not yet, the connection for it is on its way.
     pub(crate) fn may_stream(&mut self, arguments: Arguments<'_>) -> bool {
         let Session { ways, at_hand } = self;
-        if let Some(text) = at_hand.take_refusal() {
+        if let Some(text) = at_hand.findings.take_refusal() {
             // Its rest would be taken for other commands.
             ways.say(&Frame::Error(text));
             ways.out.end();

@@ -37,6 +37,7 @@ mod clients;
 mod commands;
 mod exec;
 mod expect;
+mod findings;
 mod hearing;
 mod hello;
 mod local;
