@@ -187,7 +187,7 @@ impl OwnPin {
     }
 
     /// Whether what the client sends goes on as it comes.
-    #[inline]
+    #[inline(never)]
     pub(super) fn is_unread(&self) -> bool {
         self.pinned.as_ref().is_some_and(|pinned| pinned.is_uploading() || pinned.is_tunnel())
     }
@@ -212,8 +212,9 @@ impl OwnPin {
         self.pinned.as_ref().map_or(0, |pinned| pinned.waiting())
     }
 
-    /// Whether no command may be taken up, because of what is on its way there, or because much of it has not left.
-    #[inline]
+    /// Whether no command may be taken up, because of what is on its way there, or because more than this has not left. Apart, so
+    /// that the question costs little where there is no pin.
+    #[inline(never)]
     pub(super) fn must_wait(&self, backlog: usize) -> bool {
         self.pinned.as_ref().is_some_and(|pinned| {
             pinned.awaits_feed() || pinned.may_end() || pinned.stream.backlog() > backlog

@@ -141,12 +141,15 @@ impl Session {
     #[inline]
     pub(crate) fn must_wait(&self) -> bool {
         let Session { ways, at_hand } = self;
+        let of_pin = || match ways.pin.is_held() {
+            true => ways.pin.must_wait(READ_AHEAD),
+            false => ways.client.entry.is_pin_wanted(),
+        };
         !ways.out.takes_more()
             || at_hand.is_busy()
-            || !ways.pin.is_held() && ways.client.entry.is_pin_wanted()
             || ways.out.is_full()
             || ways.out.is_window_full() && !ways.pin.is_unread()
-            || ways.pin.must_wait(READ_AHEAD)
+            || of_pin()
     }
 
     /// Whether it ends with what is in the output.
