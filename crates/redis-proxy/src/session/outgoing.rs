@@ -12,12 +12,12 @@ use command::Read;
 use resp::{Arguments, Frame, Protocol, RequestError};
 use tracing::info;
 
-use super::answers::{Said, header, write, write_missing};
+use super::answers::{Said, write, write_missing};
 use super::output::Output;
 use super::parts::Part;
 use super::pending::{Pending, State};
 use super::replies::{NodeId, Replies, Via};
-use super::reply::put;
+use super::reply::{header, put};
 use super::sessions::Sessions;
 use crate::clock::now_ns;
 use crate::lanes::{LARGE_REPLY, Mailbox, MailboxState};

@@ -5,8 +5,12 @@
 //!
 //! Once a client's bytes go through a tunnel they are no commands any more, and nothing is planned.
 
+mod at_once;
+
 use command::{Command, Commands, Flags, Lane, Local, PinReason, Read};
-use resp::{Arguments, RequestLimits, RequestParser};
+use resp::Arguments;
+
+pub(crate) use self::at_once::{gets_are_reads, reads_at_once};
 
 use super::client_state::ReplyMode;
 use super::expect::{Expect, Feed};
@@ -183,24 +187,6 @@ impl<'a> Call<'a> {
 /// is remembered of its client.
 pub(crate) fn may_stream(commands: &Commands, arguments: Arguments<'_>) -> bool {
     !arguments.is_empty() && matches!(commands.route(arguments).1, Lane::Shared | Lane::Slow)
-}
-
-/// Whether a GET is what it is in Redis by the commands at hand: then [`reads_at_once`] says what its plan is.
-pub(crate) fn gets_are_reads(commands: &Commands, is_live: bool) -> bool {
-    let request = b"*2\r\n$3\r\nGET\r\n$1\r\nk\r\n";
-    let mut parser = RequestParser::new(RequestLimits::REDIS);
-    let _ = parser.parse(request);
-    let call = Call::new(commands, is_live, parser.arguments(request));
-    let (login, replies) = (LoginState::Done, ReplyMode::On);
-    let standing = Standing { login, replies, ahead: Ahead::Nothing, holding: Holding::Nothing };
-    plan(&call, standing) == Plan::Read(Read::Get)
-}
-
-/// Whether the plan for a read of a client that stands so is to read, as it is of nearly all.
-#[inline]
-pub(crate) fn reads_at_once(standing: Standing) -> bool {
-    let Standing { login, replies, ahead: _, holding } = standing;
-    login == LoginState::Done && replies == ReplyMode::On && holding == Holding::Nothing
 }
 
 /// What becomes of a command of a client that stands so.

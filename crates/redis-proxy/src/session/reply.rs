@@ -38,3 +38,29 @@ pub(crate) fn put(out: &mut Vec<u8>, frame: &Frame, protocol: Protocol) {
         }
     }
 }
+
+#[expect(clippy::cast_possible_truncation, reason = "below ten")]
+fn digit(digit: u16) -> u8 {
+    b'0' + digit as u8
+}
+
+/// The line of an array, a map, a set or a bulk string.
+pub(crate) fn header(out: &mut Vec<u8>, kind: u8, count: usize) -> Option<()> {
+    // As most are.
+    match u16::try_from(count) {
+        Ok(few @ 0..=9) => out.extend_from_slice(&[kind, digit(few), b'\r', b'\n']),
+        Ok(few @ 10..=99) => {
+            out.extend_from_slice(&[kind, digit(few / 10), digit(few % 10), b'\r', b'\n']);
+        }
+        Ok(few @ 100..=999) => {
+            let digits = [few / 100, few / 10 % 10, few % 10].map(digit);
+            out.extend_from_slice(&[kind, digits[0], digits[1], digits[2], b'\r', b'\n']);
+        }
+        _ => {
+            out.push(kind);
+            out.extend_from_slice(itoa::Buffer::new().format(count).as_bytes());
+            out.extend_from_slice(b"\r\n");
+        }
+    }
+    Some(())
+}
