@@ -59,8 +59,7 @@ pub type Explain = fn(&[u8], &[u8], &[u8]) -> Option<&'static str>;
 /// When a server does not answer or end within 10 s.
 pub fn compare(sides: [Side<'_>; 2], seed: u64, cases: usize, explain: Explain) -> Differences {
     let mut random = Random::new(seed);
-    let mut pair =
-        Pair { addresses: sides.map(|side| side.address), control: sides.map(|side| side.redis.client()) };
+    let mut pair = Pair { sides, control: sides.map(|side| side.redis.client()) };
     let mut found = Differences::default();
     while found.cases < cases && found.unexplained.len() < 10 {
         found.cases += 1;
@@ -70,7 +69,11 @@ pub fn compare(sides: [Side<'_>; 2], seed: u64, cases: usize, explain: Explain) 
         if differ(&answers[0], &answers[1]) {
             match explain(&case, &answers[0], &answers[1]) {
                 Some(reason) => *found.explained.entry(reason).or_default() += 1,
-                None => found.unexplained.push(pair.smallest(case, answers, explain)),
+                None => {
+                    // Before anything is asked again, which may fail.
+                    eprintln!("SEED={seed}, case {}: {}", found.cases, case.escape_ascii());
+                    found.unexplained.push(pair.smallest(case, answers, explain));
+                }
             }
         }
     }
@@ -78,18 +81,22 @@ pub fn compare(sides: [Side<'_>; 2], seed: u64, cases: usize, explain: Explain) 
 }
 
 /// Both servers.
-struct Pair {
-    addresses: [SocketAddr; 2],
+struct Pair<'a> {
+    sides: [Side<'a>; 2],
     control: [RedisClient; 2],
 }
 
-impl Pair {
+impl Pair<'_> {
     /// What both answer to a case, normalised.
     fn ask(&mut self, case: &[u8]) -> [Vec<u8>; 2] {
-        for control in &mut self.control {
-            control.command(&["FLUSHALL"]);
+        for (control, side) in self.control.iter_mut().zip(self.sides) {
+            // A case may have killed all clients.
+            if control.try_command(&["FLUSHALL"]).is_err() {
+                *control = side.redis.client();
+                control.command(&["FLUSHALL"]);
+            }
         }
-        let streams = self.addresses.map(|address| send(address, case));
+        let streams = self.sides.map(|side| send(side.address, case));
         streams.map(|stream| normal(&receive(stream, case)))
     }
 
