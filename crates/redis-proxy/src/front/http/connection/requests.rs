@@ -1,0 +1,167 @@
+//! From a head to what is asked: a key, or an answer that needs none.
+
+use super::Connection;
+use super::answers::SlotState;
+use crate::front::http::HttpFront;
+use crate::front::http::answer::{Answer, CacheStatus, Framing};
+use crate::front::http::conditional::Conditions;
+use crate::front::http::head::{Body, Head, Method, parse, parse_first};
+use crate::front::http::known::KnownRequest;
+use crate::front::http::target::{Asked, key_of};
+use crate::readthrough::{ReadOptions, ReadOutcome};
+
+impl Connection {
+    /// A request that is here as a whole and has nothing wrong with it, as nearly all are: takes it up, and says how long its head is.
+    #[inline]
+    pub(super) fn fresh_request(&mut self, bytes: &[u8]) -> Option<usize> {
+        let front = self.front.clone();
+        if self.habit.may_be_known()
+            && let Some(known) = front.known.find(bytes)
+        {
+            self.known_request(&front, known);
+            return Some(known.length);
+        }
+        let (head, length) = parse_first(bytes, &front.settings.head)?;
+        self.understood(&front, &bytes[..length], &head);
+        Some(length)
+    }
+
+    /// A request whose head but for the key was understood before.
+    #[inline]
+    fn known_request(&mut self, front: &HttpFront, known: KnownRequest<'_>) {
+        let no_cache = known.no_cache && front.settings.honor_no_cache;
+        let close = front.drain.since_ns().is_some();
+        self.tick_ns += 1;
+        self.served_any = true;
+        let framing = Framing { head_only: false, http10: false, close };
+        if no_cache || close || front.access_log.get() > 0 || !self.replies.is_empty() {
+            self.closing = close;
+            return self.asked(front, known.key, no_cache, framing, Conditions::default());
+        }
+        match front.read.get(known.key, self.options(front, known.key, false)) {
+            ReadOutcome::Hit(entry) if !entry.is_missing() => self.say_hit(front, entry),
+            outcome => {
+                let state = self.state_of(front, outcome, known.key, false);
+                self.push(state, framing, Conditions::default(), None);
+            }
+        }
+    }
+
+    /// One whole head: the answer goes to the output at once where it can, else to the queue.
+    pub(super) fn request(&mut self, bytes: &[u8]) {
+        let front = self.front.clone();
+        match parse(bytes, &front.settings.head) {
+            Ok(head) => self.understood(&front, bytes, &head),
+            Err(refusal) => self.refuse(Answer::Refused(refusal)),
+        }
+    }
+
+    fn understood(&mut self, front: &HttpFront, bytes: &[u8], head: &Head<'_>) {
+        self.habit.met(&front.known, bytes, head, |end| front.hash(end));
+        self.tick_ns += 1;
+        self.served_any = true;
+        let framing = self.framing_of(head);
+        self.closing = framing.close;
+        if head.expects_continue && self.body_left > 0 {
+            self.push(SlotState::Ready(Answer::Continue), framing, Conditions::default(), None);
+        }
+        if !matches!(head.method, Method::Get | Method::Head) {
+            return self.answer_verb(head, framing);
+        }
+        let mut scratch = front.spare_key.take();
+        match key_of(head.target, front.settings.max_key_bytes, &mut scratch) {
+            Ok(Asked::Key(key)) => {
+                let no_cache = head.no_cache && front.settings.honor_no_cache;
+                let conditions = Conditions::of(head.if_match.as_deref(), head.if_none_match.as_ref());
+                self.asked(front, key, no_cache, framing, conditions);
+            }
+            Ok(Asked::Nothing) => self.reject(Answer::NoKey, framing),
+            Err(refusal) => self.reject(Answer::Refused(refusal), framing),
+        }
+        front.spare_key.set(scratch);
+    }
+
+    fn asked(
+        &mut self,
+        front: &HttpFront,
+        key: &[u8],
+        no_cache: bool,
+        framing: Framing,
+        conditions: Conditions<'_>,
+    ) {
+        let logged = front.sample(key);
+        let state = if front.read.keeps_order() && self.is_behind(key) {
+            SlotState::Behind { key: key.into(), no_cache, key_hash: front.hash(key) }
+        } else {
+            self.state_of(front, front.read.get(key, self.options(front, key, no_cache)), key, no_cache)
+        };
+        self.push(state, framing, conditions, logged);
+    }
+
+    fn state_of(&mut self, front: &HttpFront, outcome: ReadOutcome, key: &[u8], no_cache: bool) -> SlotState {
+        match outcome {
+            ReadOutcome::Hit(entry) => {
+                self.hits += 1;
+                SlotState::Ready(Answer::found(entry, CacheStatus::Hit))
+            }
+            ReadOutcome::Wait(waiting) => SlotState::Waiting { waiting, no_cache, key_hash: front.hash(key) },
+        }
+    }
+
+    #[inline]
+    fn options(&self, front: &HttpFront, key: &[u8], no_cache: bool) -> ReadOptions {
+        let min_sync_ns = self.seen.since_ns(|| front.hash(key));
+        ReadOptions { now_ns: self.tick_ns, arrived_ns: self.turn_ns, min_sync_ns, no_cache }
+    }
+
+    /// To a verb that reads nothing.
+    #[cold]
+    fn answer_verb(&mut self, head: &Head<'_>, framing: Framing) {
+        let answer = match head.method {
+            Method::Options if head.target == b"*" => Answer::Verbs,
+            Method::Options => {
+                let key = key_of(head.target, self.front.settings.max_key_bytes, &mut Vec::new()).map(drop);
+                key.map_or_else(Answer::Refused, |()| Answer::Verbs)
+            }
+            _ => Answer::MethodNotAllowed,
+        };
+        self.reject(answer, framing);
+    }
+
+    /// Whether a request before waits for the same key.
+    fn is_behind(&self, key: &[u8]) -> bool {
+        !self.replies.is_empty() && {
+            let key_hash = self.front.hash(key);
+            self.replies.reads().any(|slot| slot.is_before(key_hash))
+        }
+    }
+
+    /// Decides whether the connection survives the request, and how many bytes of body are to be dropped.
+    fn framing_of(&mut self, head: &Head<'_>) -> Framing {
+        let body_fits = match head.body {
+            Body::Length(length) if length <= self.front.settings.max_body_bytes => {
+                self.body_left = length;
+                true
+            }
+            Body::Length(_) | Body::Chunked => false,
+        };
+        let draining = self.front.drain.since_ns().is_some();
+        Framing {
+            head_only: head.method == Method::Head,
+            http10: head.http10,
+            close: !head.keep_alive || !body_fits || draining,
+        }
+    }
+
+    /// An answer after which nobody can say where the next request begins.
+    pub(super) fn refuse(&mut self, answer: Answer) {
+        self.closing = true;
+        self.served_any = true;
+        self.reject(answer, Framing { head_only: false, http10: false, close: true });
+    }
+
+    fn reject(&mut self, answer: Answer, framing: Framing) {
+        self.front.stats.rejected.add(1);
+        self.push(SlotState::Ready(answer), framing, Conditions::default(), None);
+    }
+}
