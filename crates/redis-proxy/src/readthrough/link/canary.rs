@@ -82,7 +82,7 @@ pub(super) async fn try_delivery(
     }
     match on_link(&[b"GET", key]).await {
         None => return CanaryVerdict::Unfinished,
-        Some(Frame::Error(text)) => return CanaryVerdict::not_written(&text),
+        Some(Frame::Error(text)) => return CanaryVerdict::refused(&text),
         Some(_) => {}
     }
     // A push of an earlier try, or of another program's canary, says nothing of the write to come; but the read above
@@ -122,7 +122,7 @@ async fn write(writer: &CanaryWriter, key: &[u8]) -> Result<(), CanaryVerdict> {
                 // Where EXEC is refused the connection is still within the transaction.
                 let (sender, _unread) = oneshot::channel();
                 let _ = writer.send(&[b"DISCARD"], sender);
-                return Err(CanaryVerdict::not_written(&text));
+                return Err(CanaryVerdict::refused(&text));
             }
         }
     }
@@ -149,7 +149,32 @@ async fn refusal(writer: &CanaryWriter, steps: &[&[&[u8]]]) -> Option<Option<Byt
 }
 
 impl CanaryVerdict {
-    fn not_written(text: &[u8]) -> CanaryVerdict {
-        CanaryVerdict::NotWritten(String::from_utf8_lossy(text).into_owned())
+    /// Redis would not write it. While a script runs too long, or its data is being loaded, it takes nothing from anybody, which says
+    /// nothing of the canary's rights and passes.
+    fn refused(text: &[u8]) -> CanaryVerdict {
+        let passes = text.starts_with(b"BUSY ") || text.starts_with(b"LOADING ");
+        match passes {
+            true => CanaryVerdict::Unfinished,
+            false => CanaryVerdict::NotWritten(String::from_utf8_lossy(text).into_owned()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_that_takes_nothing_for_now_is_asked_again() {
+        for text in ["BUSY Redis is busy running a script.", "LOADING Redis is loading the dataset in memory"]
+        {
+            assert!(matches!(CanaryVerdict::refused(text.as_bytes()), CanaryVerdict::Unfinished), "{text}");
+        }
+        for text in ["NOPERM no permissions", "READONLY You can't write", "BUSYKEY there is one"] {
+            assert!(
+                matches!(CanaryVerdict::refused(text.as_bytes()), CanaryVerdict::NotWritten(_)),
+                "{text}"
+            );
+        }
     }
 }
