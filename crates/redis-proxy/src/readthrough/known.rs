@@ -74,37 +74,6 @@ impl KnownAnswer {
     }
 }
 
-/// Which answers to other questions will do.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Accepts {
-    Nothing,
-    /// That there is no such key.
-    Missing,
-    /// The key's value.
-    Value,
-    /// Any that came with the key's deadline: what is held under a lease did.
-    Deadline,
-    /// That there is no such key, or the whole of a hash in so many bytes.
-    WholeHash {
-        most_bytes: usize,
-    },
-}
-
-impl Accepts {
-    pub(super) fn fits(self, entry: &Entry) -> bool {
-        match self {
-            Accepts::Nothing => false,
-            Accepts::Missing => entry.is_missing(),
-            Accepts::Value => Words::of(entry.view()).is_value(),
-            Accepts::Deadline => entry.lease().is_some(),
-            Accepts::WholeHash { most_bytes } => {
-                entry.is_missing()
-                    || Words::of(entry.view()).is_whole_hash() && entry.value().len() <= most_bytes
-            }
-        }
-    }
-}
-
 /// How a wait ended.
 pub(crate) struct Answered {
     pub(crate) found: Found,

@@ -29,12 +29,12 @@ use upstream::Upstream;
 
 use self::aging::{FillSink, PlainTicket};
 pub(crate) use self::http_reads::{HttpReads, OwnConnection};
-pub(crate) use self::known::{Accepts, Answered, Found, KnownAnswer};
+pub(crate) use self::known::{Answered, Found, KnownAnswer};
 pub(crate) use self::lent::Lent;
 pub(crate) use self::link::{Delivery, Link, LinkCounts, LinkSettings, LinkThread};
 use self::partitions::Hold;
 pub(crate) use self::partitions::{ClientReads, PartitionTable};
-pub(crate) use self::question::{Kind, Question, Words};
+pub(crate) use self::question::{Accepts, Kind, Question, Words};
 pub(crate) use self::readers::Readers;
 use self::waiting::Again;
 pub(crate) use self::waiting::Waiting;

@@ -1,9 +1,7 @@
 //! What is asked of a key.
 
-use cache::{Partition, View};
+use cache::{Entry, Partition, View};
 use resp::{Protocol, encode_command};
-
-use super::known::Accepts;
 
 /// A question about a key.
 #[derive(Clone, Copy)]
@@ -21,6 +19,37 @@ impl<'a> Question<'a> {
 
     pub(super) fn view(&self, partition: Partition) -> View<'a> {
         View { partition, question: self.words.0 }
+    }
+}
+
+/// Which answers to other questions will do.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Accepts {
+    Nothing,
+    /// That there is no such key.
+    Missing,
+    /// The key's value.
+    Value,
+    /// Any that came with the key's deadline: what is held under a lease did.
+    Deadline,
+    /// That there is no such key, or the whole of a hash in so many bytes.
+    WholeHash {
+        most_bytes: usize,
+    },
+}
+
+impl Accepts {
+    pub(super) fn fits(self, entry: &Entry) -> bool {
+        match self {
+            Accepts::Nothing => false,
+            Accepts::Missing => entry.is_missing(),
+            Accepts::Value => Words::of(entry.view()).is_value(),
+            Accepts::Deadline => entry.lease().is_some(),
+            Accepts::WholeHash { most_bytes } => {
+                entry.is_missing()
+                    || Words::of(entry.view()).is_whole_hash() && entry.value().len() <= most_bytes
+            }
+        }
     }
 }
 

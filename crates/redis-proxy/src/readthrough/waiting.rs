@@ -7,9 +7,9 @@ use std::task::{Context, Poll, ready};
 
 use cache::{Entry, Lookup, Need, Outcome, Partition, View, Waiter};
 
-use super::known::{Accepts, Answered};
+use super::known::Answered;
 use super::link::{Link, Round};
-use super::question::Question;
+use super::question::{Accepts, Question};
 use crate::clock::now_ns;
 use crate::failure::Failure;
 use crate::stats::WorkerStats;
