@@ -15,7 +15,7 @@ pub type Reread = fn() -> Result<Settings, ConfigError>;
 
 /// Redis' credentials are read from their file at each attempt to connect, so that they need no reload; it says that they
 /// have changed, and whether they can be read.
-const CREDENTIALS: [&str; 2] = ["REDIS_PASSWORD_FILE", "REDIS_URL_FILE"];
+const CREDENTIALS: [&str; 3] = ["REDIS_PASSWORD_FILE", "REDIS_URL_FILE", "REDIS_SENTINEL_PASSWORD_FILE"];
 
 /// Reading the settings takes at most so long: three pipes that are slow, and some more.
 const PATIENCE: Duration = Duration::from_secs(100);

@@ -198,7 +198,7 @@ fn tell(settings: &Settings, ports: &Ports) {
         http = address_of(ports.http.as_ref()),
         resp = address_of(ports.resp.as_ref()),
         admin = address_of(ports.admin.as_ref()),
-        redis = %settings.redis.address,
+        redis = settings.nodes.place(&settings.redis),
         capacity = settings.capacity,
         coherence = settings.coherence.mode.name(),
         resp_coherence = client_mode(settings).map_or("off", Mode::name),

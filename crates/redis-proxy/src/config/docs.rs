@@ -44,16 +44,30 @@ The address is given in parts (`REDIS_HOST`, `REDIS_PORT`, `REDIS_USERNAME`, `RE
 - `WITH_REDIS=on`, or `--with-redis`, starts a Redis of our own: an address, a login or TLS beside it is an error that names both.
   `auto`, which `make run` uses, starts one only where none of these is set.
 
+### Sentinels
+
+Where Redis stands behind Sentinel, `REDIS_SENTINELS=h1:26379,h2` and `REDIS_MASTER_NAME=mymaster` take the place of host and port, or
+in one `REDIS_URL=redis+sentinel://user:password@h1:26379,h2/mymaster/0`; `rediss+sentinel://` is TLS to Redis. One or two
+sentinels suffice: they tell of the others.
+
+- `REDIS_USERNAME`, `REDIS_PASSWORD`, `REDIS_DB`, `REDIS_TLS` and all `REDIS_TLS_` settings are Redis' own, and so are user, password
+  and database of the URL. What sentinels want to know is in `REDIS_SENTINEL_USERNAME`, `REDIS_SENTINEL_PASSWORD` and
+  `REDIS_SENTINEL_TLS`; none of it is taken from Redis' own. Without sentinels these are an error.
+- `REDIS_SENTINELS` with `REDIS_URL`, `REDIS_HOST`, `REDIS_PORT` or `WITH_REDIS=on` ends the program, and the line names both.
+  `REDIS_MASTER_NAME` and `REDIS_SENTINELS` go together.
+- `REDIS_ADDRESS_MAP=10.0.0.1:6379=db.example:7001` says where a node is reached that announces itself as `10.0.0.1:6379`: behind a NAT, or
+  from outside of a container network.
+
 ### Secrets
 
-`REDIS_PASSWORD` and `REDIS_URL` are never printed or logged; of a URL the part before the `@` is masked. Better than in the
-environment they are in a file, named by `REDIS_PASSWORD_FILE` or `REDIS_URL_FILE`: one line end at its end is not part of
+`REDIS_PASSWORD`, `REDIS_SENTINEL_PASSWORD` and `REDIS_URL` are never printed or logged; of a URL the part before the `@` is masked. Better
+than in the environment they are in a file, named by the same name with `_FILE`: one line end at its end is not part of
 the secret. The secret and its file together are an error. A flag is the worst place: everybody on the machine can read it.
 
 ### Kubernetes
 
 Beside a service named `redis`, Kubernetes sets `REDIS_PORT=tcp://10.0.0.1:6379` in every pod. Host and port are taken
-from it; where `REDIS_HOST` is set, the port only. As it is nobody's choice it never conflicts: `REDIS_URL` and `WITH_REDIS=on` win
+from it; where `REDIS_HOST` is set, the port only. As it is nobody's choice it never conflicts: `REDIS_URL`, `REDIS_SENTINELS` and `WITH_REDIS=on` win
 over it silently, `WITH_REDIS=auto` takes it for an address. Beside services named `admin` or `resp` it sets `ADMIN_PORT` and
 `RESP_PORT` likewise, which are ports of ours: such a text is ignored there, with a line in the log.
 
@@ -88,6 +102,7 @@ fn table_row(setting: &Setting) -> String {
     };
     let accepts = match setting.accepts {
         SettingKind::Url => "a URL, as below".to_owned(),
+        SettingKind::Addresses { .. } | SettingKind::AddressMap => setting.accepts.unit().to_lowercase(),
         // What a time and a size look like is said once, above.
         SettingKind::Time { .. } | SettingKind::Bytes { .. } => without_example(&setting.accepts.expected()),
         _ => setting.accepts.expected(),

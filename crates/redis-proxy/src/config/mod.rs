@@ -1,8 +1,9 @@
 //! The settings: read once at start from flags, the environment and a file, checked, then plain data.
 //!
 //! `table` holds the settings; `flags`, `file` and `sources` gather the texts; `value` understands them; `redis`
-//! and `redis_url` settle which Redis is meant; `render` prints the result; `docs` makes the reference page.
+//! and `redis_url` settle which Redis is meant, `nodes` how it may move; `render` prints the result; `docs` makes the reference page.
 
+mod address_map;
 #[cfg(test)]
 mod docs;
 mod error;
@@ -10,6 +11,7 @@ mod file;
 mod flags;
 mod given;
 mod host;
+mod nodes;
 mod read;
 mod redis;
 mod redis_url;
@@ -18,6 +20,7 @@ mod sources;
 mod table;
 #[cfg(test)]
 mod tests;
+mod tls;
 mod value;
 
 use std::ffi::OsString;
@@ -29,6 +32,7 @@ use upstream::Endpoint;
 
 pub use error::ConfigError;
 use given::Given;
+pub(crate) use nodes::NodesSettings;
 use sources::Values;
 use table::Setting;
 use value::Value;
@@ -62,8 +66,11 @@ pub struct Settings {
     pub log_format: LogFormat,
     /// One request in this many is logged; 0 logs none.
     pub access_log: u32,
-    /// The backing Redis. With `with_redis` its address is a placeholder: take that of [`crate::with_redis`].
+    /// The backing Redis. With `with_redis` its address is a placeholder: take that of [`crate::with_redis`]; and so it is with
+    /// sentinels, which say it.
     pub redis: Endpoint,
+    /// How it may move from node to node.
+    pub(crate) nodes: NodesSettings,
     /// Start a Redis of our own and use that.
     pub with_redis: bool,
     /// The most fetches in flight; above it a miss is answered 503.
@@ -168,7 +175,7 @@ impl Named {
             values.given_text("REDIS_URL").filter(|_| values.given("REDIS_URL_FILE").is_some())
             && let Ok(url) = redis_url::parse(text)
         {
-            let place = format!("{} {} {}", url.address, url.db, url.tls);
+            let place = format!("{:?} {} {}", url.place, url.db, url.tls);
             named.push(("the address in REDIS_URL_FILE", Value::Text(place)));
         }
         Named(named)
@@ -332,7 +339,7 @@ impl Default for Settings {
 }
 
 fn settle(values: &Values) -> Result<Settings, ConfigError> {
-    let (redis, with_redis) = redis::resolve(values)?;
+    let backing = redis::resolve(values)?;
     let port = |name| values.optional_number(name).and_then(|port| u16::try_from(port).ok());
     let settings = Settings {
         host: values.text("HOST"),
@@ -348,8 +355,9 @@ fn settle(values: &Values) -> Result<Settings, ConfigError> {
         log: values.text("LOG"),
         log_format: if values.text("LOG_FORMAT") == "json" { LogFormat::Json } else { LogFormat::Text },
         access_log: u32::try_from(values.number("ACCESS_LOG")).unwrap_or(u32::MAX),
-        redis,
-        with_redis,
+        redis: backing.endpoint,
+        nodes: backing.nodes,
+        with_redis: backing.is_own,
         max_inflight: values.number("MAX_INFLIGHT"),
         max_clients: values.number("MAX_CLIENTS"),
         client_wait: values.time("CLIENT_WAIT"),

@@ -1,31 +1,45 @@
 //! Which Redis: from the address in parts, in a URL, as injected by Kubernetes, or a Redis of our own.
 
-use std::path::PathBuf;
+use upstream::{Address, Endpoint, Secret, Source, Who};
 
-use upstream::{Address, Endpoint, Secret, Source, Tls, Who};
-
-use super::error::{ConfigError, quoted};
+use super::error::ConfigError;
 use super::given::{Given, Origin};
-use super::redis_url::{self, RedisUrl};
-use super::sources::{self, Values};
+use super::nodes::{self, NodesSettings};
+use super::redis_url::{self, RedisUrl, Where};
+use super::sources::Values;
+use super::tls;
 use super::value::{SettingKind, Value};
 
-const TLS_PARTS: [&str; 4] = ["REDIS_TLS_CA", "REDIS_TLS_CERT", "REDIS_TLS_KEY", "REDIS_TLS_SERVER_NAME"];
+/// The address of a primary before sentinels have told it: a name that no resolver knows (RFC 6761, section 6.4).
+const UNKNOWN_PRIMARY: &str = "primary.invalid";
 
-/// The backing Redis, and whether it is one of our own (its address is then a placeholder).
+/// The backing Redis as the settings have it.
+pub(super) struct Backing {
+    /// Its address is a placeholder where it is one of our own, or sentinels say where it is.
+    pub(super) endpoint: Endpoint,
+    pub(super) nodes: NodesSettings,
+    /// Whether it is one of our own.
+    pub(super) is_own: bool,
+}
+
+/// Settles which Redis is meant.
 ///
 /// # Errors
 /// Settings that exclude each other, a bad URL, a TLS file that cannot be read.
-pub(super) fn resolve(values: &Values) -> Result<(Endpoint, bool), ConfigError> {
-    let with_redis = with_redis(values)?;
+pub(super) fn resolve(values: &Values) -> Result<Backing, ConfigError> {
+    let is_own = with_redis(values)?;
     let place = match url(values)? {
         Some(url) => url,
         None => parts(values)?,
     };
+    let nodes = nodes::resolve(values, &place.place)?;
     let endpoint = Endpoint {
-        address: place.address,
-        tls: place.tls.then(|| tls(values)),
-        source: source(values, &place.username, &place.password),
+        address: match place.place {
+            Where::Known(address) => address,
+            Where::Named { .. } => Address::Tcp { host: UNKNOWN_PRIMARY.into(), port: 6379 },
+        },
+        tls: place.tls.then(|| tls::REDIS.tls(values)),
+        source: source(values, &["REDIS_PASSWORD_FILE", "REDIS_URL_FILE"], &place.username, &place.password),
         username: place.username,
         password: place.password,
         proven: None,
@@ -35,14 +49,19 @@ pub(super) fn resolve(values: &Values) -> Result<(Endpoint, bool), ConfigError> 
         ping_interval: values.time("REDIS_PING_INTERVAL"),
         max_reply_bytes: values.number("MAX_REPLY_BYTES"),
     };
-    check_tls(values)?;
-    Ok((endpoint, with_redis))
+    tls::REDIS.check(values)?;
+    Ok(Backing { endpoint, nodes, is_own })
 }
 
-/// Where credentials that are in a file are read anew. A pipe is read once, and stays what it was.
-fn source(values: &Values, username: &Option<String>, password: &Option<Secret>) -> Option<Source> {
+/// Where credentials that are in one of these files are read anew. A pipe is read once, and stays what it was.
+pub(super) fn source(
+    values: &Values,
+    files: &[&str],
+    username: &Option<String>,
+    password: &Option<Secret>,
+) -> Option<Source> {
     let first = Who { username: username.clone(), password: password.clone() };
-    let file = values.secret_file("REDIS_PASSWORD_FILE").or_else(|| values.secret_file("REDIS_URL_FILE"))?;
+    let file = files.iter().find_map(|name| values.secret_file(name))?;
     let is_url = file.name == "REDIS_URL_FILE";
     let user = username.clone();
     let read = move || {
@@ -59,10 +78,11 @@ fn source(values: &Values, username: &Option<String>, password: &Option<Secret>)
 
 /// WITH_REDIS excludes everything that says where another Redis is or how to log in there.
 fn with_redis(values: &Values) -> Result<bool, ConfigError> {
-    let mut names =
-        vec!["REDIS_URL", "REDIS_HOST", "REDIS_PORT", "REDIS_USERNAME", "REDIS_PASSWORD", "REDIS_TLS"];
-    names.extend(TLS_PARTS);
-    let mut address = names.iter().filter_map(|name| values.given(name)).filter(|given| !is(given, "off"));
+    let mut names = vec!["REDIS_URL", "REDIS_SENTINELS", "REDIS_HOST", "REDIS_PORT", "REDIS_USERNAME"];
+    names.extend(["REDIS_PASSWORD", tls::REDIS.switch]);
+    names.extend(tls::REDIS.parts());
+    let is_off = |given: &Given| given.name == tls::REDIS.switch && tls::is_off(given);
+    let mut address = names.iter().filter_map(|name| values.given(name)).filter(|given| !is_off(given));
     match (values.text("WITH_REDIS").as_str(), values.given("WITH_REDIS")) {
         ("on", Some(own)) => match address.find(|given| !is_injected(given)) {
             Some(other) => {
@@ -80,16 +100,13 @@ fn is_injected(given: &Given) -> bool {
     given.origin == Origin::Environment && matches!(given.value, Value::Address { .. })
 }
 
-fn is(given: &Given, word: &str) -> bool {
-    matches!(&given.value, Value::Text(text) if text == word && given.name == "REDIS_TLS")
-}
-
 /// The address from REDIS_URL, where that is set.
 fn url(values: &Values) -> Result<Option<RedisUrl>, ConfigError> {
     let (Some(given), Some(text)) = (values.given("REDIS_URL"), values.given_text("REDIS_URL")) else {
         return Ok(None);
     };
-    let parts = ["REDIS_HOST", "REDIS_PORT", "REDIS_USERNAME", "REDIS_PASSWORD", "REDIS_DB"];
+    let mut parts = vec!["REDIS_HOST", "REDIS_PORT", "REDIS_USERNAME", "REDIS_PASSWORD", "REDIS_DB"];
+    parts.extend(["REDIS_SENTINELS", "REDIS_MASTER_NAME"]);
     if let Some(part) = parts.iter().filter_map(|name| values.given(name)).find(|part| !is_injected(part)) {
         return Err(ConfigError::conflict(given, part, "give the address as a URL or in parts"));
     }
@@ -97,14 +114,12 @@ fn url(values: &Values) -> Result<Option<RedisUrl>, ConfigError> {
         let expected = format!("{}; {why}", SettingKind::Url.expected());
         ConfigError::bad_value(given.name, &redis_url::masked(text), &given.origin, &expected)
     })?;
-    let switch = values.given("REDIS_TLS");
-    let wish = TLS_PARTS
-        .iter()
-        .filter_map(|name| values.given(name))
-        .chain(switch.filter(|tls| !is(tls, "off")))
-        .next();
-    let clash = if url.tls { switch.filter(|tls| is(tls, "off")) } else { wish };
-    match clash {
+    let switch = values.given(tls::REDIS.switch);
+    let parts = tls::REDIS.parts();
+    let mut wishes = parts.iter().filter_map(|name| values.given(name));
+    let off = switch.filter(|tls| tls::is_off(tls));
+    let wish = wishes.next().or(switch.filter(|tls| !tls::is_off(tls)));
+    match if url.tls { off } else { wish } {
         Some(tls) if url.tls => {
             Err(ConfigError::conflict(given, tls, "rediss:// is TLS; without it, redis://"))
         }
@@ -113,8 +128,49 @@ fn url(values: &Values) -> Result<Option<RedisUrl>, ConfigError> {
     }
 }
 
-/// The address from REDIS_HOST, REDIS_PORT and so on.
+/// Where it is and who we are, from REDIS_SENTINELS or REDIS_HOST, REDIS_PORT and so on.
 fn parts(values: &Values) -> Result<RedisUrl, ConfigError> {
+    let place = match sentinels(values)? {
+        Some(place) => place,
+        None => Where::Known(address(values)),
+    };
+    check_login(values, "REDIS_USERNAME", "REDIS_PASSWORD")?;
+    Ok(RedisUrl {
+        place,
+        tls: tls::REDIS.is_wanted(values)?,
+        username: values.given_text("REDIS_USERNAME").map(String::from),
+        password: values.given_text("REDIS_PASSWORD").map(Secret::new),
+        db: u32::try_from(values.number("REDIS_DB")).unwrap_or(u32::MAX),
+    })
+}
+
+/// The sentinels and the name of the primary, where they are set.
+fn sentinels(values: &Values) -> Result<Option<Where>, ConfigError> {
+    let (sentinels, name) = ("REDIS_SENTINELS", "REDIS_MASTER_NAME");
+    let alone = |given: &Given, other: &str| {
+        let (name, origin) = (given.name, &given.origin);
+        Err(ConfigError::other(format!("{name} ({origin}) is set without {other}")))
+    };
+    let given = match (values.given(sentinels), values.given(name)) {
+        (None, None) => return Ok(None),
+        (Some(given), None) => return alone(given, name),
+        (None, Some(given)) => return alone(given, sentinels),
+        (Some(given), Some(_)) => given,
+    };
+    let mut hosts = ["REDIS_HOST", "REDIS_PORT"].iter().filter_map(|name| values.given(name));
+    if let Some(host) = hosts.find(|host| !is_injected(host)) {
+        return Err(ConfigError::conflict(given, host, "sentinels say where Redis is, or an address does"));
+    }
+    Ok(match &given.value {
+        Value::Addresses(addresses) => {
+            Some(Where::Named { sentinels: addresses.clone(), master_name: values.text(name) })
+        }
+        _ => None,
+    })
+}
+
+/// The address of REDIS_HOST and REDIS_PORT.
+fn address(values: &Values) -> Address {
     let (injected_host, port) = match values.value("REDIS_PORT") {
         Value::Address { host, port } => (Some(host), port),
         other => (None, if let Value::Number(port) = other { u16::try_from(port).unwrap_or(0) } else { 0 }),
@@ -123,53 +179,16 @@ fn parts(values: &Values) -> Result<RedisUrl, ConfigError> {
         (None, Some(host)) => host,
         _ => values.text("REDIS_HOST"),
     };
-    if let (Some(user), None) = (values.given("REDIS_USERNAME"), values.given("REDIS_PASSWORD")) {
-        let origin = &user.origin;
-        return Err(ConfigError::other(format!("REDIS_USERNAME ({origin}) is set without REDIS_PASSWORD")));
-    }
-    let wish = TLS_PARTS.iter().find_map(|name| values.given(name));
-    let tls = match (values.given("REDIS_TLS"), wish) {
-        (Some(off), Some(part)) if is(off, "off") => {
-            return Err(ConfigError::conflict(off, part, "leave one of them out"));
-        }
-        (Some(switch), _) => !is(switch, "off"),
-        (None, wish) => wish.is_some(),
-    };
-    Ok(RedisUrl {
-        address: Address::Tcp { host, port },
-        tls,
-        username: values.given_text("REDIS_USERNAME").map(String::from),
-        password: values.given_text("REDIS_PASSWORD").map(Secret::new),
-        db: u32::try_from(values.number("REDIS_DB")).unwrap_or(u32::MAX),
-    })
+    Address::Tcp { host, port }
 }
 
-fn tls(values: &Values) -> Tls {
-    let path = |name| values.given_text(name).map(PathBuf::from);
-    Tls {
-        ca: path("REDIS_TLS_CA"),
-        cert: path("REDIS_TLS_CERT"),
-        key: path("REDIS_TLS_KEY"),
-        server_name: values.given_text("REDIS_TLS_SERVER_NAME").map(String::from),
-    }
-}
-
-/// Certificate and key go together, and every file can be read.
-fn check_tls(values: &Values) -> Result<(), ConfigError> {
-    for (one, other) in [("REDIS_TLS_CERT", "REDIS_TLS_KEY"), ("REDIS_TLS_KEY", "REDIS_TLS_CERT")] {
-        if let (Some(given), None) = (values.given(one), values.given(other)) {
-            return Err(ConfigError::other(format!("{one} ({}) is set without {other}", given.origin)));
+/// A user has a password, since no AUTH could be sent for it else.
+pub(super) fn check_login(values: &Values, username: &str, password: &str) -> Result<(), ConfigError> {
+    match (values.given(username), values.given(password)) {
+        (Some(user), None) => {
+            let (name, origin) = (user.name, &user.origin);
+            Err(ConfigError::other(format!("{name} ({origin}) is set without {password}")))
         }
+        _ => Ok(()),
     }
-    for name in &TLS_PARTS[..3] {
-        let (Some(given), Some(path)) = (values.given(name), values.given_text(name)) else { continue };
-        sources::check_file(path).map_err(|why| {
-            let origin = &given.origin;
-            ConfigError::other(format!(
-                "{name}={} ({origin}): expected a file that can be read: {why}",
-                quoted(path)
-            ))
-        })?;
-    }
-    Ok(())
 }

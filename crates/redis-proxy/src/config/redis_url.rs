@@ -10,11 +10,23 @@ use url::Url;
 
 use super::host;
 
+/// Where a Redis is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Where {
+    /// There.
+    Known(Address),
+    /// Where these sentinels say that the primary of this name is.
+    Named { sentinels: Vec<Address>, master_name: String },
+}
+
+/// The port of a sentinel.
+pub(super) const SENTINEL_PORT: u16 = 26_379;
+
 /// What a `REDIS_URL` says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct RedisUrl {
-    pub(super) address: Address,
-    /// `rediss://`.
+    pub(super) place: Where,
+    /// `rediss://`, `rediss+sentinel://`.
     pub(super) tls: bool,
     pub(super) username: Option<String>,
     pub(super) password: Option<Secret>,
@@ -22,7 +34,9 @@ pub(super) struct RedisUrl {
 }
 
 /// The schemes that may be shown of a text that is not understood.
-const SCHEMES: [&str; 3] = ["redis", "rediss", "unix"];
+const SCHEMES: [&str; 5] = ["redis", "rediss", "unix", "redis+sentinel", "rediss+sentinel"];
+
+const NO_URL: &str = "it is not a URL; are all of @ : / ? # % in the password percent-encoded?";
 
 /// Understands a `REDIS_URL`.
 ///
@@ -30,9 +44,14 @@ const SCHEMES: [&str; 3] = ["redis", "rediss", "unix"];
 /// Says what is wrong with it, without repeating any of it.
 pub(super) fn parse(text: &str) -> Result<RedisUrl, &'static str> {
     let (scheme, rest) = text.split_once("://").ok_or("it has no scheme such as redis://")?;
+    let mut named = None;
     let url = match scheme {
-        "redis" | "rediss" => Url::parse(text)
-            .map_err(|_| "it is not a URL; are all of @ : / ? # % in the password percent-encoded?")?,
+        "redis" | "rediss" => Url::parse(text).map_err(|_| NO_URL)?,
+        "redis+sentinel" | "rediss+sentinel" => {
+            let (place, url) = sentinels(rest)?;
+            named = Some(place);
+            url
+        }
         "unix" => {
             // The parser allows a user only before a host: give it one to chew on.
             let (user, path) =
@@ -42,12 +61,16 @@ pub(super) fn parse(text: &str) -> Result<RedisUrl, &'static str> {
             }
             Url::parse(&format!("unix://{user}socket/{path}")).map_err(|_| "it is not a URL")?
         }
-        _ => return Err("its scheme is none of redis://, rediss:// and unix://"),
+        _ => return Err("its scheme is none of redis://, rediss://, unix:// and redis+sentinel://"),
     };
     if url.fragment().is_some() {
         return Err("it has a #, which is written %23 in a password");
     }
-    let address = if scheme == "unix" { unix_address(&url)? } else { network_address(&url)? };
+    let place = match named {
+        Some(place) => place,
+        None if scheme == "unix" => Where::Known(unix_address(&url)?),
+        None => Where::Known(network_address(&url)?),
+    };
     let path_db = if scheme == "unix" { None } else { db_of_path(url.path())? };
     let db = match (path_db, db_of_query(&url)?) {
         (Some(one), Some(other)) if one != other => return Err("it names two databases"),
@@ -58,7 +81,27 @@ pub(super) fn parse(text: &str) -> Result<RedisUrl, &'static str> {
     if username.is_some() && password.is_none() {
         return Err("it has a user and no password; without a user it is redis://:password@host");
     }
-    Ok(RedisUrl { address, tls: scheme == "rediss", username, password, db })
+    Ok(RedisUrl { place, tls: scheme.starts_with("rediss"), username, password, db })
+}
+
+/// `user:password@h1:26379,h2/mymaster/0`: where the primary is, and the rest of it as the URL of one host.
+fn sentinels(rest: &str) -> Result<(Where, Url), &'static str> {
+    let (authority, path) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
+    let (login, hosts) = authority.rsplit_once('@').unwrap_or(("", authority));
+    let path =
+        path.strip_prefix('/').ok_or("it has no name of a primary, which stands behind the sentinels")?;
+    let (name, db) = path.split_at(path.find(['/', '?', '#']).unwrap_or(path.len()));
+    let sentinels =
+        hosts.split(',').map(|one| host::parse_with_port(&decoded(one).ok()?, Some(SENTINEL_PORT)));
+    let sentinels = sentinels
+        .collect::<Option<_>>()
+        .ok_or("its sentinels are not host[:port] with commas between them")?;
+    let master_name = decoded(name)?;
+    if master_name.is_empty() || master_name.contains(char::is_control) {
+        return Err("it has no name of a primary, which stands behind the sentinels");
+    }
+    let url = Url::parse(&format!("redis://{login}@sentinels{db}")).map_err(|_| NO_URL)?;
+    Ok((Where::Named { sentinels, master_name }, url))
 }
 
 /// Host and port of `tcp://10.0.0.1:6379`.
@@ -93,10 +136,16 @@ pub(super) fn masked(text: &str) -> String {
     };
     // `redis://user:password` has no @ at all; what follows the colon is a port or it is masked.
     let authority = place.split('/').next().unwrap_or(place);
-    let after_colon = authority.rsplit(']').next().and_then(|tail| tail.split_once(':'));
-    if scheme != "unix"
-        && after_colon.is_some_and(|(_, port)| !port.bytes().all(|byte| byte.is_ascii_digit()))
-    {
+    let has_other_than_port = |host: &str| {
+        let after_colon = host.rsplit(']').next().and_then(|tail| tail.split_once(':'));
+        after_colon.is_some_and(|(_, port)| !port.bytes().all(|byte| byte.is_ascii_digit()))
+    };
+    let is_masked = match scheme {
+        "unix" => false,
+        "redis" | "rediss" => has_other_than_port(authority),
+        _ => authority.split(',').any(has_other_than_port),
+    };
+    if is_masked {
         return format!("{scheme}://***");
     }
     format!("{scheme}://{user}{place}{query}")
@@ -204,13 +253,74 @@ mod tests {
         ];
         for (text, address, tls, username, password, db) in cases {
             let expected = RedisUrl {
-                address,
+                place: Where::Known(address),
                 tls,
                 username: username.map(String::from),
                 password: password.map(Secret::new),
                 db,
             };
             assert_eq!(parse(text), Ok(expected), "{text}");
+        }
+    }
+
+    #[test]
+    fn urls_of_sentinels_are_understood() {
+        type Case =
+            (&'static str, &'static [(&'static str, u16)], &'static str, bool, Option<&'static str>, u32);
+        let cases: [Case; 8] = [
+            ("redis+sentinel://h1/mymaster", &[("h1", 26_379)], "mymaster", false, None, 0),
+            ("redis+sentinel://h1:7,h2/m/0", &[("h1", 7), ("h2", 26_379)], "m", false, None, 0),
+            ("rediss+sentinel://[::1]:7,[::2]/m/3", &[("::1", 7), ("::2", 26_379)], "m", true, None, 3),
+            (
+                "redis+sentinel://:pass@h1,h2:8/m?db=4",
+                &[("h1", 26_379), ("h2", 8)],
+                "m",
+                false,
+                Some("pass"),
+                4,
+            ),
+            ("redis+sentinel://h1/m/2?db=2", &[("h1", 26_379)], "m", false, None, 2),
+            ("redis+sentinel://h1/my%2Fmaster%20one/2", &[("h1", 26_379)], "my/master one", false, None, 2),
+            ("redis+sentinel://:p%3A%2C%2F%40%25s@h1/m/", &[("h1", 26_379)], "m", false, Some("p:,/@%s"), 0),
+            ("redis+sentinel://:p,w@h1/m", &[("h1", 26_379)], "m", false, Some("p,w"), 0),
+        ];
+        for (text, sentinels, master_name, tls, password, db) in cases {
+            let sentinels = sentinels.iter().map(|(host, port)| tcp(host, *port)).collect();
+            let place = Where::Named { sentinels, master_name: master_name.into() };
+            let password = password.map(Secret::new);
+            assert_eq!(parse(text), Ok(RedisUrl { place, tls, username: None, password, db }), "{text}");
+        }
+        let user = parse("redis+sentinel://us%40er:pw@h1/m").unwrap();
+        assert_eq!((user.username.as_deref(), user.password), (Some("us@er"), Some(Secret::new("pw"))));
+    }
+
+    #[test]
+    fn bad_urls_of_sentinels_are_refused() {
+        for text in [
+            "redis+sentinel://",
+            "redis+sentinel://h1",
+            "redis+sentinel://h1/",
+            "redis+sentinel://h1//0",
+            "redis+sentinel:///m",
+            "redis+sentinel://h1,/m",
+            "redis+sentinel://,h1/m",
+            "redis+sentinel://h1;h2/m",
+            "redis+sentinel://h1:0/m",
+            "redis+sentinel://h1:port/m",
+            "redis+sentinel://::1/m",
+            "redis+sentinel://h1/m/x",
+            "redis+sentinel://h1/m/1/2",
+            "redis+sentinel://h1/m/1?db=2",
+            "redis+sentinel://h1/m?name=x",
+            "redis+sentinel://h1/m#1",
+            "redis+sentinel://h1/m%0a",
+            "redis+sentinel://h1/%ff",
+            "redis+sentinel://user@h1/m",
+            "redis+sentinel://:p/w@h1/m",
+            "unix+sentinel://h1/m",
+            "sentinel://h1/m",
+        ] {
+            assert!(parse(text).is_err(), "{text} is {:?}", parse(text));
         }
     }
 
@@ -268,6 +378,11 @@ mod tests {
             ("redis://cache?password=SECRET", "redis://cache?***"),
             ("redis://cache/0#SECRET", "redis://cache/0?***"),
             ("unix://u:SECRET@/r.sock?db=1", "unix://***@/r.sock?db=1"),
+            ("redis+sentinel://h1:7,[::1]:8,h2/m/0", "redis+sentinel://h1:7,[::1]:8,h2/m/0"),
+            ("redis+sentinel://u:SECRET@h1:7,h2/m/0?db=1", "redis+sentinel://***@h1:7,h2/m/0?db=1"),
+            ("rediss+sentinel://:SEC/RET@h1/m", "rediss+sentinel://***@h1/m"),
+            ("redis+sentinel://h1:7,user:SECRET/m", "redis+sentinel://***"),
+            ("redis://user:7,SECRET", "redis://***"),
             ("SECRET", "***"),
             ("SECRET://cache", "***"),
             ("", "***"),

@@ -52,7 +52,7 @@ fn place(settings: &Settings) -> String {
         (_, Some(_)) => "with a password".into(),
         _ => "without login".into(),
     };
-    format!("{}, database {}, {tls}, {login}", redis.address, redis.db)
+    format!("{}, database {}, {tls}, {login}", settings.nodes.place(redis), redis.db)
 }
 
 /// A number as it is, anything else in quotes.

@@ -21,8 +21,11 @@ pub(super) struct Values {
 }
 
 /// The settings that can be read from a file of their own, and the setting that names the file.
-const SECRETS: [(&str, &str); 2] =
-    [("REDIS_PASSWORD", "REDIS_PASSWORD_FILE"), ("REDIS_URL", "REDIS_URL_FILE")];
+const SECRETS: [(&str, &str); 3] = [
+    ("REDIS_PASSWORD", "REDIS_PASSWORD_FILE"),
+    ("REDIS_URL", "REDIS_URL_FILE"),
+    ("REDIS_SENTINEL_PASSWORD", "REDIS_SENTINEL_PASSWORD_FILE"),
+];
 
 /// The largest file of a secret.
 const SECRET_BYTES: u64 = 64 << 10;
@@ -94,7 +97,7 @@ impl Values {
         usize::try_from(self.optional_number(name).unwrap_or(0)).unwrap_or(usize::MAX)
     }
 
-    /// A span of time.
+    /// A span of time; `off` is zero.
     pub(super) fn time(&self, name: &str) -> Duration {
         match self.value(name) {
             Value::Time(time) => time,

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use super::value::SettingKind;
 
+mod nodes;
+
 /// One setting.
 pub(super) struct Setting {
     /// The environment variable; the flag and the key of the file are made from it.
@@ -66,7 +68,7 @@ const fn bytes(min: u64, max: u64) -> SettingKind {
 }
 
 const fn time(min: Duration, max: Duration) -> SettingKind {
-    SettingKind::Time { min, max }
+    SettingKind::Time { min, max, word: None }
 }
 
 /// The table.
@@ -176,7 +178,7 @@ pub(super) const SECTIONS: &[Section] = &[
                 SettingKind::Url,
                 "",
                 "All of the above in one: `redis://user:password@host:6379/0`, `rediss://` for TLS, \
-                 `unix:///path/redis.sock?db=0`.",
+                 `unix:///path/redis.sock?db=0`, `redis+sentinel://user:password@h1:26379,h2/name/0`.",
             ),
             row("REDIS_URL_FILE", SettingKind::File, "", "A file that holds REDIS_URL."),
             row(
@@ -232,6 +234,7 @@ pub(super) const SECTIONS: &[Section] = &[
             ),
         ],
     },
+    nodes::SECTION,
     Section {
         title: "Limits",
         settings: &[

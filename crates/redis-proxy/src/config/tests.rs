@@ -8,6 +8,8 @@ use upstream::{Address, Secret, Tls};
 
 use super::*;
 
+mod nodes;
+
 type Pairs<'a> = &'a [(&'a str, &'a str)];
 
 fn load_with(args: &[&str], env: Pairs<'_>) -> Result<Invocation, ConfigError> {
@@ -412,10 +414,8 @@ fn every_default_is_accepted_and_reads_as_written() {
 }
 
 /// Texts that come near to what some setting accepts, and texts that do not.
-const NEARLY: &str =
-    "\\PC*|[0-9.]{0,30}[a-zA-Zµ ]{0,5}[0-9]{0,25}[smhdwKiB]{0,3}|(redis|rediss|unix|tcp)://.*";
-const NEARLY_URL: &str =
-    "(redis|rediss|unix)://[a-z]{0,3}:XSECRETX[/?#:.%a-z0-9]{0,4}@[a-z:/?#@\\[\\]0-9%]{0,12}";
+const NEARLY: &str = "\\PC*|[0-9.]{0,30}[a-zA-Zµ ]{0,5}[0-9]{0,25}[smhdwKiB]{0,3}|(redis|rediss|unix|tcp|redis\\+sentinel)://.*|[a-z0-9.,:=\\[\\]]{0,30}";
+const NEARLY_URL: &str = "(redis|rediss|unix|rediss?\\+sentinel)://[a-z]{0,3}:XSECRETX[/?#:.%a-z0-9]{0,4}@[a-z:/?#@\\[\\]0-9%]{0,12}";
 
 fn any_setting() -> impl Strategy<Value = &'static str> {
     let names: Vec<&str> = table::all().map(|setting| setting.name).collect();

@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use bytesize::ByteSize;
+use upstream::Address;
 
+use super::address_map::AddressMap;
 use super::host;
 use super::redis_url;
 
@@ -13,8 +15,8 @@ pub(super) enum SettingKind {
     Count { min: u64, max: u64, word: Option<&'static str> },
     /// A size in bytes, or `word`.
     Bytes { min: u64, max: u64, word: Option<&'static str> },
-    /// A span of time.
-    Time { min: Duration, max: Duration },
+    /// A span of time, or `word`.
+    Time { min: Duration, max: Duration, word: Option<&'static str> },
     /// A port to listen on; 0 is any, `off` none.
     Port,
     /// A port to connect to, or `tcp://host:port`.
@@ -37,6 +39,10 @@ pub(super) enum SettingKind {
     Password,
     /// The address of a Redis, perhaps with a password in it.
     Url,
+    /// Hosts with or without their ports, the first of which is tried first.
+    Addresses { default_port: u16 },
+    /// Pairs of addresses: as it is announced, and as it is reached.
+    AddressMap,
 }
 
 /// A setting's value.
@@ -52,13 +58,19 @@ pub(super) enum Value {
     Word(&'static str),
     /// Host and port in one, as Kubernetes writes them.
     Address { host: String, port: u16 },
+    /// One address or more.
+    Addresses(Vec<Address>),
+    /// Which address is reached at which.
+    AddressMap(AddressMap),
 }
 
 impl SettingKind {
     /// Understands `text`; `None` is a text that is not accepted.
     pub(super) fn parse(&self, text: &str) -> Option<Value> {
         match *self {
-            SettingKind::Count { word: Some(word), .. } | SettingKind::Bytes { word: Some(word), .. }
+            SettingKind::Count { word: Some(word), .. }
+            | SettingKind::Bytes { word: Some(word), .. }
+            | SettingKind::Time { word: Some(word), .. }
                 if text == word =>
             {
                 Some(Value::Word(word))
@@ -67,7 +79,9 @@ impl SettingKind {
             SettingKind::Bytes { min, max, .. } => {
                 size(text).filter(|n| (min..=max).contains(n)).map(Value::Number)
             }
-            SettingKind::Time { min, max } => span(text).filter(|t| (min..=max).contains(t)).map(Value::Time),
+            SettingKind::Time { min, max, .. } => {
+                span(text).filter(|t| (min..=max).contains(t)).map(Value::Time)
+            }
             SettingKind::Port if text == "off" => Some(Value::Word("off")),
             SettingKind::Port => number(text, 0, 65_535),
             SettingKind::RedisPort => match redis_url::tcp_address(text) {
@@ -86,6 +100,8 @@ impl SettingKind {
             SettingKind::File | SettingKind::Password | SettingKind::Url => {
                 (!text.is_empty()).then(|| Value::Text(text.into()))
             }
+            SettingKind::Addresses { default_port } => addresses(text, default_port).map(Value::Addresses),
+            SettingKind::AddressMap => AddressMap::parse(text).map(Value::AddressMap),
         }
     }
 
@@ -105,11 +121,13 @@ impl SettingKind {
                     or(*word)
                 )
             }
-            SettingKind::Time { min, max } => {
+            SettingKind::Time { min, max, word } => {
                 format!(
-                    "a time from {} to {}, such as 5s, 500ms or 1m30s; a bare number is seconds",
+                    "a time from {} to {}, such as 5s, 500ms or 1m30s; a bare number is seconds{}{}",
                     show_span(*min),
-                    show_span(*max)
+                    show_span(*max),
+                    word.map_or("", |_| ","),
+                    or(*word)
                 )
             }
             SettingKind::Port => "a port from 0 (any free one) to 65535 or \"off\"".into(),
@@ -128,7 +146,15 @@ impl SettingKind {
             SettingKind::File => "the path of a readable file".into(),
             SettingKind::Password => "a text that is not empty".into(),
             SettingKind::Url => {
-                "redis://[user:password@]host[:port][/db], rediss://... or unix:///path[?db=n]".into()
+                "redis://[user:password@]host[:port][/db], rediss://..., unix:///path[?db=n] or \
+                 redis+sentinel://[user:password@]host[:port],.../name[/db]"
+                    .into()
+            }
+            SettingKind::Addresses { default_port } => format!(
+                "hosts with commas between them, each with its port or that of {default_port}, IPv6 addresses in brackets"
+            ),
+            SettingKind::AddressMap => {
+                "host:port=host:port pairs with commas between them, nothing on the left of two".into()
             }
         }
     }
@@ -149,6 +175,8 @@ impl SettingKind {
             SettingKind::File => "FILE",
             SettingKind::Password => "PASSWORD",
             SettingKind::Url => "URL",
+            SettingKind::Addresses { .. } => "HOST:PORT,...",
+            SettingKind::AddressMap => "HOST:PORT=HOST:PORT,...",
         }
     }
 
@@ -170,10 +198,21 @@ impl SettingKind {
             (_, Value::Text(text)) => self.masked(text),
             (_, Value::Word(word)) => (*word).into(),
             (_, Value::Address { host, port }) => {
-                upstream::Address::Tcp { host: host.clone(), port: *port }.to_string()
+                Address::Tcp { host: host.clone(), port: *port }.to_string()
             }
+            (_, Value::Addresses(addresses)) => list(addresses),
+            (_, Value::AddressMap(map)) => map.to_string(),
         }
     }
+}
+
+fn addresses(text: &str, default_port: u16) -> Option<Vec<Address>> {
+    text.split(',').map(|one| host::parse_with_port(one.trim(), Some(default_port))).collect()
+}
+
+/// Addresses with commas between them.
+pub(super) fn list(addresses: &[Address]) -> String {
+    addresses.iter().map(Address::to_string).collect::<Vec<_>>().join(",")
 }
 
 fn number(text: &str, min: u64, max: u64) -> Option<Value> {
