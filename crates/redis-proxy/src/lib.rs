@@ -41,7 +41,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use tokio::runtime::Builder;
 use tracing::{info, warn};
 
-use crate::config::Settings;
+use crate::config::{Settings, end_password_command};
 pub use crate::error::{Ended, Error};
 pub use crate::health::check_health;
 use crate::live::{Live, LiveSettings};
@@ -92,6 +92,7 @@ fn start(mut settings: Settings, reread: Reread) -> Result<Ended, Error> {
     runtime.spawn(vital::task("the log's filter", logging::follow(reader.clone())));
     runtime.spawn(vital::task("signals", attend(others, as_read, reread, live)));
     let ended = runtime.block_on(serve(&settings, reader, most_readers, ports, signals));
+    end_password_command();
     // A reload that waits for a file would hold us.
     runtime.shutdown_background();
     ended

@@ -6,16 +6,17 @@ use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 use tracing::{info, warn};
 
-use crate::config::{ConfigError, Named, Settings};
+use crate::config::{ConfigError, Named, PASSWORD_OF_COMMAND, Settings};
 use crate::live::{Live, LiveSettings};
 use crate::shutdown::{OtherSignal, OtherSignals};
 
 /// Reads the settings as at the start: the same flags and environment, the files as they are now.
 pub type Reread = fn() -> Result<Settings, ConfigError>;
 
-/// Redis' credentials are read from their file at each attempt to connect, so that they need no reload; it says that they
-/// have changed, and whether they can be read.
-const CREDENTIALS: [&str; 3] = ["REDIS_PASSWORD_FILE", "REDIS_URL_FILE", "REDIS_SENTINEL_PASSWORD_FILE"];
+/// Credentials are read from their file, or asked of their command, at each attempt to connect, so that they need no reload; it
+/// says that they have changed, and whether they can be read.
+const CREDENTIALS: [&str; 4] =
+    ["REDIS_PASSWORD_FILE", PASSWORD_OF_COMMAND, "REDIS_URL_FILE", "REDIS_SENTINEL_PASSWORD_FILE"];
 
 /// Reading the settings takes at most so long: three pipes that are slow, and some more.
 const PATIENCE: Duration = Duration::from_secs(100);

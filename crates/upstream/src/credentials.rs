@@ -18,10 +18,14 @@ use crate::endpoint::{Endpoint, Secret};
 const PAUSE: Duration = Duration::from_millis(50);
 /// Redis and the file are not changed in one moment: so long an attempt to connect bears that they disagree.
 const DISAGREEMENT: Duration = Duration::from_millis(500);
-/// A read that takes longer is not waited for: the last credentials are used.
+/// A read of a file that takes longer is not waited for: the last credentials are used.
 const READ: Duration = Duration::from_millis(250);
-/// Threads that may hang in a read.
+/// The same of a command, and never more than half of an attempt.
+const RUN: Duration = Duration::from_secs(5);
+/// Threads that may hang in a read of a file.
 const MOST_READS: usize = 64;
+/// So long what a command has said is good for all who ask.
+const SHARED: Duration = Duration::from_secs(1);
 
 /// A user and its password.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,57 +50,114 @@ struct Shared {
     told: AtomicBool,
     /// Reads that are under way: on a disk that is away they do not end.
     turns: Arc<Semaphore>,
+    cost: Cost,
+}
+
+/// What it costs to read credentials.
+enum Cost {
+    /// Nothing: everybody reads for himself.
+    File,
+    /// A process: one at a time, and many share what it has said, which is kept here with the time.
+    Command(Mutex<Option<(Instant, Result<Who, String>)>>),
 }
 
 impl Source {
     /// `first` is what `read` gave at the start. It may block, as files do; its error is for the operator and names no secret.
     pub fn new(first: Who, read: impl Fn() -> Result<Who, String> + Send + Sync + 'static) -> Self {
-        let (read, last) = (Box::new(read), Mutex::new(first.clone()));
-        let turns = Arc::new(Semaphore::new(MOST_READS));
-        Source(Arc::new(Shared { read, first, last, told: AtomicBool::new(false), turns }))
+        Source::with(first, Box::new(read), MOST_READS, Cost::File)
     }
 
-    async fn read(&self) -> Result<Who, String> {
+    /// The same of a command, which takes longer than a file: one run at a time, and who asks meanwhile or within a second is given what
+    /// it says. A run that nobody waits for any more is ended by `run` itself, and what it says is taken.
+    pub fn of_command(first: Who, run: impl Fn() -> Result<Who, String> + Send + Sync + 'static) -> Self {
+        Source::with(first, Box::new(run), 1, Cost::Command(Mutex::new(None)))
+    }
+
+    fn with(
+        first: Who,
+        read: Box<dyn Fn() -> Result<Who, String> + Send + Sync>,
+        most_reads: usize,
+        cost: Cost,
+    ) -> Self {
+        let (last, turns) = (Mutex::new(first.clone()), Arc::new(Semaphore::new(most_reads)));
+        Source(Arc::new(Shared { read, first, last, told: AtomicBool::new(false), turns, cost }))
+    }
+
+    /// What is read now, within `patience`.
+    async fn read(&self, patience: Duration) -> Result<Who, String> {
+        match timeout(patience, self.read_in_turn()).await {
+            Ok(read) => read,
+            Err(_) => Err(format!("they are not read after {patience:?}")),
+        }
+    }
+
+    async fn read_in_turn(&self) -> Result<Who, String> {
         let shared = self.0.clone();
-        let Ok(turn) = shared.turns.clone().try_acquire_owned() else {
-            return Err("earlier attempts to read them have not ended".into());
+        let turn = match &shared.cost {
+            Cost::File => shared.turns.clone().try_acquire_owned().ok(),
+            Cost::Command(_) => shared.turns.clone().acquire_owned().await.ok(),
         };
+        let Some(turn) = turn else { return Err("earlier attempts to read them have not ended".into()) };
+        if let Cost::Command(said) = &shared.cost
+            && let Some((at, read)) = &*said.lock()
+            && at.elapsed() < SHARED
+        {
+            return read.clone();
+        }
         let read = spawn_blocking(move || {
             let _turn = turn;
-            (shared.read)()
+            shared.read()
         });
-        match timeout(READ, read).await {
-            Ok(Ok(read)) => read,
-            Ok(Err(_)) => Err("reading them panicked".into()),
-            Err(_) => Err(format!("they are not read after {READ:?}")),
-        }
+        read.await.unwrap_or_else(|_| Err("reading them panicked".into()))
     }
 
-    /// What it says now, or said last where it cannot be read.
-    async fn now(&self) -> Who {
-        let mut read = self.read().await;
+    /// What it says now, or said last where it cannot be read. An attempt to connect may take `attempt`.
+    async fn now(&self, attempt: Duration) -> Who {
+        let (patience, retry) = match self.0.cost {
+            // It may be just being written.
+            Cost::File => (READ, DISAGREEMENT / 2),
+            Cost::Command(_) => (RUN.min(attempt / 2), Duration::ZERO),
+        };
+        let mut read = self.read(patience).await;
         let start = Instant::now();
-        // It may be just being written.
-        while read.is_err() && !self.0.told.load(Ordering::Relaxed) && start.elapsed() < DISAGREEMENT / 2 {
+        while read.is_err() && !self.0.told.load(Ordering::Relaxed) && start.elapsed() < retry {
             sleep(PAUSE).await;
-            read = self.read().await;
+            read = self.read(patience).await;
         }
-        let mut last = self.0.last.lock();
         match read {
-            Ok(who) => {
-                self.0.told.store(false, Ordering::Relaxed);
-                if *last != who {
-                    info!("the credentials for redis have changed");
-                    *last = who;
-                }
-            }
+            Ok(_) => self.0.told.store(false, Ordering::Relaxed),
             Err(reason) => {
                 if !self.0.told.swap(true, Ordering::Relaxed) {
                     warn!(reason, "the credentials for redis cannot be read: the last ones are used");
                 }
             }
         }
-        last.clone()
+        self.0.last.lock().clone()
+    }
+
+    /// What a command has said was turned down: the next one to ask has it run.
+    fn forget(&self) {
+        if let Cost::Command(said) = &self.0.cost {
+            *said.lock() = None;
+        }
+    }
+}
+
+impl Shared {
+    /// Reads, and keeps what is read, whether or not anybody still waits for it. Blocks.
+    fn read(&self) -> Result<Who, String> {
+        let read = (self.read)();
+        if let Ok(who) = &read {
+            let mut last = self.last.lock();
+            if *last != *who {
+                info!("the credentials for redis have changed");
+                *last = who.clone();
+            }
+        }
+        if let Cost::Command(said) = &self.cost {
+            *said.lock() = Some((Instant::now(), read.clone()));
+        }
+        read
     }
 }
 
@@ -118,7 +179,7 @@ impl Endpoint {
         }
         match &self.source {
             Some(source) if source.0.first == self.who() => {
-                let Who { username, password } = source.now().await;
+                let Who { username, password } = source.now(self.connect_timeout).await;
                 Cow::Owned(Endpoint { username, password, ..self.clone() })
             }
             _ => Cow::Borrowed(self),
@@ -135,10 +196,115 @@ impl Endpoint {
     /// for a moment if so.
     pub(crate) async fn may_disagree(&self, start: Instant) -> bool {
         let patience = DISAGREEMENT.min(self.connect_timeout / 2);
-        let again = self.source.is_some() && start.elapsed() < patience;
-        if again {
+        let source = self.source.as_ref().filter(|_| start.elapsed() < patience);
+        if let Some(source) = source {
             sleep(PAUSE).await;
+            source.forget();
         }
-        again
+        source.is_some()
+    }
+}
+
+#[cfg(all(test, not(feature = "shuttle")))]
+mod tests {
+    use std::sync::atomic::AtomicUsize;
+    use std::thread;
+
+    use tokio::time::advance;
+
+    use super::*;
+
+    const ATTEMPT: Duration = Duration::from_secs(2);
+
+    fn who(run: usize) -> Who {
+        Who { username: None, password: Some(Secret::new(format!("password-{run}"))) }
+    }
+
+    /// A command whose runs are counted, and under way one at a time; `then` is what a run does, by its number from 1.
+    fn command(
+        then: impl Fn(usize) -> Result<Who, String> + Send + Sync + 'static,
+    ) -> (Source, Arc<AtomicUsize>) {
+        let runs = Arc::new(AtomicUsize::new(0));
+        let (counted, under_way) = (runs.clone(), AtomicBool::new(false));
+        let source = Source::of_command(who(0), move || {
+            assert!(!under_way.swap(true, Ordering::SeqCst), "one run at a time");
+            let said = then(counted.fetch_add(1, Ordering::SeqCst) + 1);
+            under_way.store(false, Ordering::SeqCst);
+            said
+        });
+        (source, runs)
+    }
+
+    /// Gives time to threads; that of tokio stands still.
+    fn pass(time: Duration) {
+        thread::sleep(time);
+    }
+
+    #[tokio::test]
+    async fn many_who_ask_at_once_share_a_run() {
+        let (source, runs) = command(|run| {
+            pass(Duration::from_millis(50));
+            Ok(who(run))
+        });
+        let asking: Vec<_> = (0..50)
+            .map(|_| {
+                tokio::spawn({
+                    let source = source.clone();
+                    async move { source.now(ATTEMPT).await }
+                })
+            })
+            .collect();
+        for asked in asking {
+            assert_eq!(asked.await.expect("no panic"), who(1));
+        }
+        assert_eq!(runs.load(Ordering::SeqCst), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_a_command_says_is_good_for_a_second() {
+        let (source, _) = command(|run| Ok(who(run)));
+        assert_eq!(source.now(ATTEMPT).await, who(1));
+        advance(SHARED - Duration::from_millis(1)).await;
+        assert_eq!(source.now(ATTEMPT).await, who(1));
+        advance(Duration::from_millis(1)).await;
+        assert_eq!(source.now(ATTEMPT).await, who(2));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_was_turned_down_is_asked_for_anew() {
+        let (source, _) = command(|run| Ok(who(run)));
+        assert_eq!(source.now(ATTEMPT).await, who(1));
+        source.forget();
+        assert_eq!(source.now(ATTEMPT).await, who(2));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_command_that_fails_leaves_the_last_password_and_is_not_run_again_at_once() {
+        let (source, runs) = command(|run| match run {
+            2 => Err("ended with exit status: 1".into()),
+            _ => Ok(who(run)),
+        });
+        assert_eq!(source.now(ATTEMPT).await, who(1));
+        advance(SHARED).await;
+        assert_eq!(source.now(ATTEMPT).await, who(1));
+        assert_eq!(source.now(ATTEMPT).await, who(1));
+        assert_eq!((runs.load(Ordering::SeqCst), source.0.told.load(Ordering::SeqCst)), (2, true));
+        advance(SHARED).await;
+        assert_eq!(source.now(ATTEMPT).await, who(3));
+        assert!(!source.0.told.load(Ordering::SeqCst));
+    }
+
+    #[tokio::test]
+    async fn a_slow_command_holds_nobody_up_and_what_it_says_in_the_end_is_taken() {
+        let (source, runs) = command(|run| {
+            pass(Duration::from_millis(300));
+            Ok(who(run))
+        });
+        let start = Instant::now();
+        let attempt = Duration::from_millis(100);
+        assert_eq!((source.now(attempt).await, source.now(attempt).await), (who(0), who(0)));
+        assert!(start.elapsed() < Duration::from_millis(290), "{:?}", start.elapsed());
+        assert_eq!(source.now(ATTEMPT).await, who(1));
+        assert_eq!(runs.load(Ordering::SeqCst), 1);
     }
 }

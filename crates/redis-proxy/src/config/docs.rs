@@ -40,7 +40,7 @@ The address is given in parts (`REDIS_HOST`, `REDIS_PORT`, `REDIS_USERNAME`, `RE
   `/` is `%2F`, `#` is `%23`.
 - TLS: `rediss://`; or, with parts, `REDIS_TLS=on` or any of `REDIS_TLS_CA`, `_CERT`, `_KEY`, `_SERVER_NAME`. These go with
   `rediss://` too, and not with `redis://` or `unix://`. `REDIS_TLS_CERT` and `REDIS_TLS_KEY` go together.
-- A user without a password is an error, since no AUTH could be sent for it.
+- A user without a password is an error, since no AUTH could be sent for it, unless a command prints one.
 - `WITH_REDIS=on`, or `--with-redis`, starts a Redis of our own: an address, a login or TLS beside it is an error that names both.
   `auto`, which `make run` uses, starts one only where none of these is set.
 
@@ -63,6 +63,15 @@ sentinels suffice: they tell of the others.
 `REDIS_PASSWORD`, `REDIS_SENTINEL_PASSWORD` and `REDIS_URL` are never printed or logged; of a URL the part before the `@` is masked. Better
 than in the environment they are in a file, named by the same name with `_FILE`: one line end at its end is not part of
 the secret. The secret and its file together are an error. A flag is the worst place: everybody on the machine can read it.
+
+`REDIS_PASSWORD_COMMAND=get-token --user cache` is a program that prints the password as its first line: one that asks a vault, or makes a
+token that ends. It is split into words as a shell does it, with quotes and backslashes, and run without a shell, with the environment of
+this program and nothing to read; what it writes to standard error is passed over. It has 5s, then it is killed with all that it has started; one
+that fails, or prints more than 64KiB, gives no password. It is run at the start, where that is an error with code 2, and for each attempt to
+connect, one run at a time; attempts within a second share one. While it runs for more than half of `REDIS_CONNECT_TIMEOUT`, or
+fails, the last password is used, which is logged once. `--check-config` and `--print-config` run it, `--check-health` does not. With
+`REDIS_PASSWORD`, its file, or a password in the URL it is an error; a user may stand in the URL alone then: `redis://user@host`. Of its
+words none but the first is shown.
 
 ### Kubernetes
 

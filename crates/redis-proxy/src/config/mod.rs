@@ -12,6 +12,7 @@ mod flags;
 mod given;
 mod host;
 mod nodes;
+mod password_command;
 mod read;
 mod redis;
 mod redis_url;
@@ -33,6 +34,7 @@ use upstream::Endpoint;
 pub use error::ConfigError;
 use given::Given;
 pub(crate) use nodes::NodesSettings;
+pub(crate) use password_command::end_password_command;
 use sources::Values;
 use table::Setting;
 use value::Value;
@@ -163,8 +165,12 @@ pub(crate) struct Named(Vec<(&'static str, Value)>);
 
 impl Named {
     fn new(values: &Values) -> Named {
-        // A secret from a file goes by the name of the setting that names the file.
-        let name = |setting: &Setting, given: Option<&Given>| given.map_or(setting.name, |given| given.name);
+        // A secret from a file goes by the name of the setting that names the file. Another command is no other password.
+        let name =
+            |setting: &Setting, given: Option<&Given>| match given.map_or(setting.name, |given| given.name) {
+                PASSWORD_COMMAND if setting.name != PASSWORD_COMMAND => PASSWORD_OF_COMMAND,
+                name => name,
+            };
         let has_value =
             |setting: &Setting, given: Option<&Given>| given.is_some() || !setting.default.is_empty();
         let given = values.iter().filter(|(setting, given)| has_value(setting, *given));
@@ -173,7 +179,7 @@ impl Named {
         // Of that file only user and password are read again: where Redis is does not change.
         if let Some(text) =
             values.given_text("REDIS_URL").filter(|_| values.given("REDIS_URL_FILE").is_some())
-            && let Ok(url) = redis_url::parse(text)
+            && let Ok(url) = redis_url::parse_with_password_elsewhere(text)
         {
             let place = format!("{:?} {} {}", url.place, url.db, url.tls);
             named.push(("the address in REDIS_URL_FILE", Value::Text(place)));
@@ -209,6 +215,10 @@ impl fmt::Debug for Named {
         f.write_str("Named")
     }
 }
+
+/// The setting of a program that prints Redis' password, and what that goes by.
+const PASSWORD_COMMAND: &str = "REDIS_PASSWORD_COMMAND";
+pub(crate) const PASSWORD_OF_COMMAND: &str = "the password of REDIS_PASSWORD_COMMAND";
 
 /// Which Redis clients may empty the cache.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -314,8 +324,12 @@ pub fn load(
         flags::CommandLine::Bench(options) => return Ok(Invocation::Bench(options)),
         flags::CommandLine::Text(text) => return Ok(Invocation::Done(text)),
     };
-    let values = Values::collect(&flags, &env)?;
-    let settings = settle(&values)?;
+    let mut values = Values::collect(&flags, &env)?;
+    let mut settings = settle(&values)?;
+    // Who asks for health needs no password. For all others it is asked for once the rest is known to be right.
+    if !flags.check_health() && values.ask_password()? {
+        settings = settle(&values)?;
+    }
     if flags.print_config() {
         return Ok(Invocation::Done(render::values(&values, &settings)));
     }

@@ -6,7 +6,7 @@ use upstream::{Address, Endpoint, Secret, Source, Tls};
 
 use super::address_map::AddressMap;
 use super::error::ConfigError;
-use super::redis::{check_login, source};
+use super::redis::{check_login, file_source};
 use super::redis_url::Where;
 use super::sources::Values;
 use super::tls;
@@ -92,7 +92,7 @@ fn sentinel(
     addresses: &[Address],
     master_name: &str,
 ) -> Result<SentinelSettings, ConfigError> {
-    check_login(values, "REDIS_SENTINEL_USERNAME", "REDIS_SENTINEL_PASSWORD")?;
+    check_login(values, "REDIS_SENTINEL_USERNAME", &["REDIS_SENTINEL_PASSWORD"])?;
     let tls = tls::SENTINEL.is_wanted(values)?.then(|| tls::SENTINEL.tls(values));
     tls::SENTINEL.check(values)?;
     let username = values.given_text("REDIS_SENTINEL_USERNAME").map(String::from);
@@ -100,7 +100,7 @@ fn sentinel(
     Ok(SentinelSettings {
         addresses: addresses.to_vec(),
         master_name: master_name.to_owned(),
-        source: source(values, &["REDIS_SENTINEL_PASSWORD_FILE"], &username, &password),
+        source: file_source(values, &["REDIS_SENTINEL_PASSWORD_FILE"], &username, &password),
         username,
         password,
         tls,

@@ -2,6 +2,7 @@
 
 use upstream::{Address, Endpoint, Secret, Source, Who};
 
+use super::PASSWORD_COMMAND;
 use super::error::ConfigError;
 use super::given::{Given, Origin};
 use super::nodes::{self, NodesSettings};
@@ -39,7 +40,7 @@ pub(super) fn resolve(values: &Values) -> Result<Backing, ConfigError> {
             Where::Named { .. } => Address::Tcp { host: UNKNOWN_PRIMARY.into(), port: 6379 },
         },
         tls: place.tls.then(|| tls::REDIS.tls(values)),
-        source: source(values, &["REDIS_PASSWORD_FILE", "REDIS_URL_FILE"], &place.username, &place.password),
+        source: source(values, &place.username, &place.password),
         username: place.username,
         password: place.password,
         proven: None,
@@ -53,8 +54,22 @@ pub(super) fn resolve(values: &Values) -> Result<Backing, ConfigError> {
     Ok(Backing { endpoint, nodes, is_own })
 }
 
+/// Where Redis' credentials are read anew, or asked for.
+fn source(values: &Values, username: &Option<String>, password: &Option<Secret>) -> Option<Source> {
+    let Some((given, command)) = values.password_command() else {
+        return file_source(values, &["REDIS_PASSWORD_FILE", "REDIS_URL_FILE"], username, password);
+    };
+    let (name, user) = (given.name, username.clone());
+    let run = move || {
+        let password = command.run().map_err(|why| format!("{name} {why}"))?;
+        Ok(Who { username: user.clone(), password: Some(Secret::new(password)) })
+    };
+    let first = Who { username: username.clone(), password: password.clone() };
+    Some(Source::of_command(first, run))
+}
+
 /// Where credentials that are in one of these files are read anew. A pipe is read once, and stays what it was.
-pub(super) fn source(
+pub(super) fn file_source(
     values: &Values,
     files: &[&str],
     username: &Option<String>,
@@ -79,7 +94,7 @@ pub(super) fn source(
 /// WITH_REDIS excludes everything that says where another Redis is or how to log in there.
 fn with_redis(values: &Values) -> Result<bool, ConfigError> {
     let mut names = vec!["REDIS_URL", "REDIS_SENTINELS", "REDIS_HOST", "REDIS_PORT", "REDIS_USERNAME"];
-    names.extend(["REDIS_PASSWORD", tls::REDIS.switch]);
+    names.extend(["REDIS_PASSWORD", PASSWORD_COMMAND, tls::REDIS.switch]);
     names.extend(tls::REDIS.parts());
     let is_off = |given: &Given| given.name == tls::REDIS.switch && tls::is_off(given);
     let mut address = names.iter().filter_map(|name| values.given(name)).filter(|given| !is_off(given));
@@ -107,13 +122,27 @@ fn url(values: &Values) -> Result<Option<RedisUrl>, ConfigError> {
     };
     let mut parts = vec!["REDIS_HOST", "REDIS_PORT", "REDIS_USERNAME", "REDIS_PASSWORD", "REDIS_DB"];
     parts.extend(["REDIS_SENTINELS", "REDIS_MASTER_NAME"]);
-    if let Some(part) = parts.iter().filter_map(|name| values.given(name)).find(|part| !is_injected(part)) {
+    let is_choice = |part: &&Given| !is_injected(part) && part.name != PASSWORD_COMMAND;
+    if let Some(part) = parts.iter().filter_map(|name| values.given(name)).find(is_choice) {
         return Err(ConfigError::conflict(given, part, "give the address as a URL or in parts"));
     }
-    let url = redis_url::parse(text).map_err(|why| {
+    let command = values.given(PASSWORD_COMMAND);
+    let parse =
+        command.map_or(redis_url::parse as fn(&str) -> _, |_| redis_url::parse_with_password_elsewhere);
+    let mut url = parse(text).map_err(|why| {
         let expected = format!("{}; {why}", SettingKind::Url.expected());
         ConfigError::bad_value(given.name, &redis_url::masked(text), &given.origin, &expected)
     })?;
+    if let Some(command) = command {
+        if url.password.is_some() {
+            return Err(ConfigError::conflict(
+                given,
+                command,
+                "the password is in the URL or printed by the command",
+            ));
+        }
+        url.password = values.given_text("REDIS_PASSWORD").map(Secret::new);
+    }
     let switch = values.given(tls::REDIS.switch);
     let parts = tls::REDIS.parts();
     let mut wishes = parts.iter().filter_map(|name| values.given(name));
@@ -134,7 +163,7 @@ fn parts(values: &Values) -> Result<RedisUrl, ConfigError> {
         Some(place) => place,
         None => Where::Known(address(values)),
     };
-    check_login(values, "REDIS_USERNAME", "REDIS_PASSWORD")?;
+    check_login(values, "REDIS_USERNAME", &["REDIS_PASSWORD", PASSWORD_COMMAND])?;
     Ok(RedisUrl {
         place,
         tls: tls::REDIS.is_wanted(values)?,
@@ -183,11 +212,11 @@ fn address(values: &Values) -> Address {
 }
 
 /// A user has a password, since no AUTH could be sent for it else.
-pub(super) fn check_login(values: &Values, username: &str, password: &str) -> Result<(), ConfigError> {
-    match (values.given(username), values.given(password)) {
+pub(super) fn check_login(values: &Values, username: &str, passwords: &[&str]) -> Result<(), ConfigError> {
+    match (values.given(username), passwords.iter().find_map(|name| values.given(name))) {
         (Some(user), None) => {
             let (name, origin) = (user.name, &user.origin);
-            Err(ConfigError::other(format!("{name} ({origin}) is set without {password}")))
+            Err(ConfigError::other(format!("{name} ({origin}) is set without {}", passwords[0])))
         }
         _ => Ok(()),
     }

@@ -43,6 +43,18 @@ const NO_URL: &str = "it is not a URL; are all of @ : / ? # % in the password pe
 /// # Errors
 /// Says what is wrong with it, without repeating any of it.
 pub(super) fn parse(text: &str) -> Result<RedisUrl, &'static str> {
+    let url = parse_with_password_elsewhere(text)?;
+    if url.username.is_some() && url.password.is_none() {
+        return Err("it has a user and no password; without a user it is redis://:password@host");
+    }
+    Ok(url)
+}
+
+/// The same where a user may stand without a password.
+///
+/// # Errors
+/// As of [`parse`].
+pub(super) fn parse_with_password_elsewhere(text: &str) -> Result<RedisUrl, &'static str> {
     let (scheme, rest) = text.split_once("://").ok_or("it has no scheme such as redis://")?;
     let mut named = None;
     let url = match scheme {
@@ -78,9 +90,6 @@ pub(super) fn parse(text: &str) -> Result<RedisUrl, &'static str> {
     };
     let username = non_empty(decoded(url.username())?);
     let password = non_empty(decoded(url.password().unwrap_or(""))?).map(Secret::new);
-    if username.is_some() && password.is_none() {
-        return Err("it has a user and no password; without a user it is redis://:password@host");
-    }
     Ok(RedisUrl { place, tls: scheme.starts_with("rediss"), username, password, db })
 }
 

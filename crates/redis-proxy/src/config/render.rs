@@ -2,9 +2,9 @@
 
 use std::fmt::Write;
 
-use super::Settings;
 use super::error::quoted;
 use super::sources::Values;
+use super::{PASSWORD_COMMAND, Settings};
 
 /// Every setting with its value and where that comes from, secrets masked.
 pub(super) fn values(values: &Values, settings: &Settings) -> String {
@@ -16,6 +16,9 @@ pub(super) fn values(values: &Values, settings: &Settings) -> String {
                 let text = setting.accepts.show(&given.value);
                 let origin = match given.name == name {
                     true => given.origin.to_string(),
+                    false if given.name == PASSWORD_COMMAND => {
+                        format!("printed by {}, {}", given.name, given.origin)
+                    }
                     false => format!("the file of {}, {}", given.name, given.origin),
                 };
                 (format!("{name} = {}", literal(&text)), origin)

@@ -4,10 +4,12 @@ use std::ffi::{OsStr, OsString};
 use std::path::Path;
 use std::time::Duration;
 
+use super::PASSWORD_COMMAND;
 use super::error::{ConfigError, quoted};
 use super::file::{self, Line};
 use super::flags::Flags;
 use super::given::{Given, Origin};
+use super::password_command::PasswordCommand;
 use super::read::{PipePolicy, read};
 use super::redis_url;
 use super::table::{self, Setting};
@@ -129,6 +131,33 @@ impl Values {
         is_file.then(|| SecretFile { name: file.name, file: file.clone() })
     }
 
+    /// The program that prints Redis' password, and the setting that names it.
+    pub(super) fn password_command(&self) -> Option<(&Given, PasswordCommand)> {
+        let given = self.given(PASSWORD_COMMAND)?;
+        let Value::Text(text) = &given.value else { return None };
+        Some((given, PasswordCommand::parse(text)?))
+    }
+
+    /// Runs that program, if there is one, and puts what it prints in its place. Blocks for seconds at most. Says whether there is one.
+    ///
+    /// # Errors
+    /// It gives no password.
+    pub(super) fn ask_password(&mut self) -> Result<bool, ConfigError> {
+        let Some((given, command)) = self.password_command() else { return Ok(false) };
+        let (name, origin) = (given.name, given.origin.clone());
+        let password = command.run().map_err(|why| ConfigError::other(format!("{name} ({origin}) {why}")))?;
+        self.put("REDIS_PASSWORD", Given { name, value: Value::Text(password), origin });
+        Ok(true)
+    }
+
+    fn put(&mut self, name: &str, secret: Given) {
+        for (setting, given) in &mut self.slots {
+            if setting.name == name {
+                *given = Some(secret.clone());
+            }
+        }
+    }
+
     fn slot(&self, name: &str) -> &(&'static Setting, Option<Given>) {
         let slot = self.slots.iter().find(|(setting, _)| setting.name == name);
         slot.expect("a setting of the table; every name is looked up by the test of the defaults")
@@ -142,11 +171,10 @@ impl Values {
                 return Err(ConfigError::conflict(secret, file, "give the secret in one of them"));
             }
             let secret = read_secret(file, PipePolicy::WaitedFor)?;
-            for (setting, given) in &mut self.slots {
-                if setting.name == name {
-                    *given = Some(secret.clone());
-                }
-            }
+            self.put(name, secret);
+        }
+        if let (Some(secret), Some(command)) = (self.given("REDIS_PASSWORD"), self.given(PASSWORD_COMMAND)) {
+            return Err(ConfigError::conflict(secret, command, "give the secret in one of them"));
         }
         Ok(())
     }

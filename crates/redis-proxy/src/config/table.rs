@@ -172,6 +172,12 @@ pub(super) const SECTIONS: &[Section] = &[
             row("REDIS_USERNAME", SettingKind::Text, "", "The ACL user; without it Redis' `default` user."),
             row("REDIS_PASSWORD", SettingKind::Password, "", "The password; without it no AUTH is sent."),
             row("REDIS_PASSWORD_FILE", SettingKind::File, "", "A file that holds REDIS_PASSWORD."),
+            row(
+                "REDIS_PASSWORD_COMMAND",
+                SettingKind::Command,
+                "",
+                "A program that prints REDIS_PASSWORD as its first line. It is run without a shell, and killed after 5s.",
+            ),
             row("REDIS_DB", count(0, i32::MAX as u64), "0", "The database that is selected."),
             row(
                 "REDIS_URL",

@@ -9,6 +9,7 @@ use upstream::{Address, Secret, Tls};
 use super::*;
 
 mod nodes;
+mod password_command;
 
 type Pairs<'a> = &'a [(&'a str, &'a str)];
 

@@ -7,6 +7,7 @@ use upstream::Address;
 
 use super::address_map::AddressMap;
 use super::host;
+use super::password_command::PasswordCommand;
 use super::redis_url;
 
 /// The kind of a setting, with its range.
@@ -37,6 +38,8 @@ pub(super) enum SettingKind {
     File,
     /// A secret.
     Password,
+    /// A program to run, with its arguments.
+    Command,
     /// The address of a Redis, perhaps with a password in it.
     Url,
     /// Hosts with or without their ports, the first of which is tried first.
@@ -100,6 +103,7 @@ impl SettingKind {
             SettingKind::File | SettingKind::Password | SettingKind::Url => {
                 (!text.is_empty()).then(|| Value::Text(text.into()))
             }
+            SettingKind::Command => PasswordCommand::parse(text).map(|_| Value::Text(text.into())),
             SettingKind::Addresses { default_port } => addresses(text, default_port).map(Value::Addresses),
             SettingKind::AddressMap => AddressMap::parse(text).map(Value::AddressMap),
         }
@@ -145,6 +149,7 @@ impl SettingKind {
             SettingKind::Text => "a text without control characters".into(),
             SettingKind::File => "the path of a readable file".into(),
             SettingKind::Password => "a text that is not empty".into(),
+            SettingKind::Command => "a program with its arguments, quoted as in a shell".into(),
             SettingKind::Url => {
                 "redis://[user:password@]host[:port][/db], rediss://..., unix:///path[?db=n] or \
                  redis+sentinel://[user:password@]host[:port],.../name[/db]"
@@ -174,6 +179,7 @@ impl SettingKind {
             SettingKind::HeaderValue | SettingKind::Text => "TEXT",
             SettingKind::File => "FILE",
             SettingKind::Password => "PASSWORD",
+            SettingKind::Command => "COMMAND",
             SettingKind::Url => "URL",
             SettingKind::Addresses { .. } => "HOST:PORT,...",
             SettingKind::AddressMap => "HOST:PORT=HOST:PORT,...",
@@ -184,6 +190,7 @@ impl SettingKind {
     pub(super) fn masked(&self, text: &str) -> String {
         match self {
             SettingKind::Password => "***".into(),
+            SettingKind::Command => PasswordCommand::masked(text),
             SettingKind::Url => redis_url::masked(text),
             _ => text.into(),
         }

@@ -19,17 +19,39 @@ struct Rotation {
     admin: RedisClient,
     folder: tempfile::TempDir,
     round: usize,
+    /// Whether a command prints the password.
+    by_command: bool,
 }
 
 impl Rotation {
     fn new() -> Rotation {
         let redis = RedisServer::start();
         let admin = redis.client();
-        let mut rotation =
-            Rotation { redis, admin, folder: tempfile::tempdir().expect("a folder"), round: 0 };
+        let mut rotation = Rotation {
+            redis,
+            admin,
+            folder: tempfile::tempdir().expect("a folder"),
+            round: 0,
+            by_command: false,
+        };
         rotation.set_password();
         rotation.write();
         rotation
+    }
+
+    /// The password comes from a command, which is what stands in `script`.
+    fn by_command() -> Rotation {
+        let rotation = Rotation { by_command: true, ..Rotation::new() };
+        rotation.set_script("cat \"$1\"");
+        rotation
+    }
+
+    fn script(&self) -> PathBuf {
+        self.folder.path().join("get-password")
+    }
+
+    fn set_script(&self, script: &str) {
+        fs::write(self.script(), format!("echo noise-of-a-command >&2\n{script}\n")).expect("a file");
     }
 
     fn path(&self) -> PathBuf {
@@ -74,11 +96,17 @@ impl Rotation {
     }
 
     fn program(&self) -> ProxyBuilder {
-        program()
+        let source = match self.by_command {
+            true => program().set(
+                "REDIS_PASSWORD_COMMAND",
+                format!("sh '{}' {}", self.script().display(), self.path().display()),
+            ),
+            false => program().set("REDIS_PASSWORD_FILE", self.path()),
+        };
+        source
             .set("REDIS_HOST", "127.0.0.1")
             .set("REDIS_PORT", self.redis.port().to_string())
             .set("REDIS_USERNAME", USER)
-            .set("REDIS_PASSWORD_FILE", self.path())
             .allow_warning("connection to redis lost")
             .allow_warning("lane lost")
             .allow_warning("coherence is not in force")
@@ -103,8 +131,8 @@ fn read_on(proxy: &Proxy, over: &AtomicBool) -> usize {
 
 #[test]
 fn a_rotation_under_load_costs_no_answer() {
-    for mode in ["ttl", "tracking"] {
-        let mut rotation = Rotation::new();
+    for (mode, by_command) in [("ttl", false), ("tracking", false), ("ttl", true), ("tracking", true)] {
+        let mut rotation = if by_command { Rotation::by_command() } else { Rotation::new() };
         let proxy = rotation.program().set("COHERENCE", mode).start();
         let over = AtomicBool::new(false);
         thread::scope(|scope| {
@@ -188,4 +216,99 @@ fn a_file_that_has_become_a_pipe_leaves_the_last_password_in_force_and_holds_up_
     }
     let line = proxy.wait_log("the credentials for redis cannot be read", PATIENCE);
     assert!(line.raw.contains("no longer a regular file"), "{}", line.raw);
+}
+
+/// So long what a command has printed is good, and it is not run again.
+const SHARED: Duration = Duration::from_millis(1100);
+
+#[test]
+fn many_connections_that_come_at_once_share_the_run_of_a_command() {
+    let mut rotation = Rotation::by_command();
+    let (held, count) = (rotation.folder.path().join("held"), rotation.folder.path().join("count"));
+    let (held, count) = (held.display(), count.display());
+    rotation.set_script(&format!(
+        "mkdir {held} || {{ echo overlap >>{count}; exit 1; }}; echo run >>{count}; sleep 0.05; rmdir {held}; cat \"$1\""
+    ));
+    let proxy = rotation.program().set("WORKERS", "8").start();
+    let runs = || fs::read_to_string(rotation.folder.path().join("count")).expect("it was run");
+    wait_until(PATIENCE, "a connection a worker", || connects(&proxy) >= 8.0);
+    thread::sleep(SHARED);
+    let before = (connects(&proxy), runs().lines().count());
+    rotation.admin.command(&["CLIENT", "KILL", "USER", USER]);
+    wait_until(PATIENCE, "new connections", || connects(&proxy) >= before.0 + 8.0);
+    let runs = runs();
+    let (overlaps, more) = (runs.matches("overlap").count(), runs.lines().count() - before.1);
+    assert!(overlaps == 0 && (1..8).contains(&more), "{runs}");
+}
+
+#[test]
+fn a_command_that_fails_or_hangs_leaves_the_last_password_in_force_and_is_told_once() {
+    for script in
+        ["echo password-of-nobody; exit 1", "sleep 60", "exec >&-; sleep 60", "yes password-of-nobody"]
+    {
+        let mut rotation = Rotation::by_command();
+        let proxy = rotation
+            .program()
+            .set("WORKERS", "1")
+            .allow_warning("the credentials for redis cannot be read")
+            .start();
+        assert_eq!(proxy.get("/none").status, 404);
+        rotation.set_script(script);
+        thread::sleep(SHARED);
+        for round in 0..3 {
+            let start = Instant::now();
+            rotation.admin.command(&["CLIENT", "KILL", "USER", USER]);
+            assert_eq!(proxy.get(&format!("/none-{round}")).status, 404, "{script}");
+            assert!(start.elapsed() < Duration::from_secs(3), "{script}: {:?}", start.elapsed());
+        }
+        let line = proxy.wait_log("the credentials for redis cannot be read", PATIENCE);
+        let log = proxy.log();
+        assert!(
+            log.iter().all(|line| !line.raw.contains("password-") && !line.raw.contains("noise")),
+            "{}",
+            line.raw
+        );
+        let told = log.iter().filter(|line| line.raw.contains("the credentials for redis cannot be read"));
+        assert_eq!(told.count(), 1, "{script}");
+        // With it the command.
+        assert_eq!(proxy.stop().code(), Some(0), "{script}");
+    }
+}
+
+#[test]
+fn what_a_slow_command_prints_is_used_once_it_is_there() {
+    let mut rotation = Rotation::by_command();
+    rotation.set_script("sleep 2; cat \"$1\"");
+    let proxy = rotation
+        .program()
+        .set("WORKERS", "1")
+        .allow_warning("the credentials for redis cannot be read")
+        .allow_warning("redis unavailable")
+        .start();
+    assert_eq!(proxy.get("/none").status, 404);
+    rotation.rotate();
+    wait_until(PATIENCE, "a connection with the new password", || proxy.get("/other").status == 404);
+}
+
+#[test]
+fn a_command_ends_with_the_program() {
+    let rotation = Rotation::by_command();
+    let proxy = rotation
+        .program()
+        .set("WORKERS", "1")
+        .allow_warning("the credentials for redis cannot be read")
+        .start();
+    assert_eq!(proxy.get("/none").status, 404);
+    let pid = rotation.folder.path().join("pid");
+    rotation.set_script(&format!("echo $$ >{}; sleep 60", pid.display()));
+    thread::sleep(SHARED);
+    rotation.redis.client().command(&["CLIENT", "KILL", "USER", USER]);
+    let number = || fs::read_to_string(&pid).ok().filter(|text| text.ends_with('\n'));
+    wait_until(PATIENCE, "a run", || number().is_some());
+    assert_eq!(proxy.stop().code(), Some(0));
+    let stat = format!("/proc/{}/stat", number().expect("its number").trim());
+    // An orphan stays a zombie where init does not reap.
+    wait_until(Duration::from_secs(2), "the end of the command", || {
+        fs::read_to_string(&stat).map_or(true, |stat| stat.contains(") Z"))
+    });
 }
