@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::fmt;
 use std::sync::Arc;
 
+use prefetch_index::prefetch_index;
 use triomphe::ThinArc;
 
 use crate::lease::Lease;
@@ -43,6 +44,9 @@ pub enum Keep {
 
 /// Bytes of an entry's allocation beside its key and value: reference count, length, [`Header`].
 pub const ALLOCATION_OVERHEAD: usize = 16 + size_of::<Header>();
+
+/// How much of an entry is fetched before it is looked at.
+const FETCHED_BYTES: usize = 192;
 
 /// Bytes that a thread keeps for joining the next key and value.
 const JOINED_KEPT: usize = 1 << 20;
@@ -223,6 +227,14 @@ impl Entry {
     /// The lease that proves it.
     pub fn lease(&self) -> Option<&Arc<Lease>> {
         self.0.header.header.lease.as_ref()
+    }
+
+    /// Has the processor fetch the first [`FETCHED_BYTES`]: the header, the key, and most values or their beginning.
+    #[inline]
+    pub(crate) fn fetch(&self) {
+        let header = std::slice::from_ref(&self.0.header);
+        // Also behind the end of a small one: nothing is read.
+        (0..FETCHED_BYTES.div_ceil(size_of_val(header))).for_each(|at| prefetch_index(header, at));
     }
 
     /// Whether somebody else holds it too.

@@ -21,6 +21,7 @@
 //! shards publish ([room]). Three rules keep it quick and free of deadlock: at most one shard is locked at a time;
 //! nothing is allocated for a value, copied or freed under a shard's lock; no waker runs under any lock.
 
+mod ahead;
 mod budget;
 mod commit;
 mod departure;
@@ -29,6 +30,7 @@ mod fill;
 mod flight;
 mod flow;
 mod held;
+mod hit;
 mod index;
 mod lease;
 mod list;

@@ -3,6 +3,8 @@
 //! Node 0 is the sentinel that closes the ring; its tick is the greatest there is, so an empty list needs no special
 //! case. A freed node goes to a free list and is the next to be used. A node is 32 bytes, two to a cache line.
 
+use prefetch_index::prefetch_index;
+
 use crate::entry::Entry;
 
 /// The oldest tick of an empty list: older than nothing.
@@ -86,6 +88,24 @@ impl List {
     /// The entry in a slot; none if the slot is free.
     pub(crate) fn entry(&self, slot: u32) -> Option<&Entry> {
         self.nodes[slot as usize].entry.as_ref()
+    }
+
+    /// Has the processor fetch a node.
+    #[inline]
+    pub(crate) fn fetch(&self, slot: u32) {
+        prefetch_index(&self.nodes, slot as usize);
+    }
+
+    /// Has the processor fetch what a node is linked with: its entry, and the nodes beside it.
+    #[inline]
+    pub(crate) fn fetch_around(&self, slot: u32) {
+        // The list may have been compacted meanwhile.
+        let Some(node) = self.nodes.get(slot as usize) else { return };
+        self.fetch(node.prev);
+        self.fetch(node.next);
+        if let Some(entry) = &node.entry {
+            entry.fetch();
+        }
     }
 
     /// Puts an entry in front and returns its slot, good until [`remove`](List::remove).

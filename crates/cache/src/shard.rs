@@ -121,6 +121,15 @@ impl<E> Shard<E> {
         }
     }
 
+    /// Has the processor fetch the node of a key, and tells its slot; it may be that of another whose hash is alike.
+    #[inline]
+    pub(crate) fn fetch_node(&self, hash: u64) -> Option<u32> {
+        // What tells them apart is in the node.
+        let slot = self.index.find(short(hash), |_| true)?;
+        self.list.fetch(slot);
+        Some(slot)
+    }
+
     /// The common case of [`touch`](Self::touch): a live value that `satisfies`.
     #[inline]
     pub(crate) fn hit(

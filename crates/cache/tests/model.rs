@@ -5,7 +5,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use cache::{Cache, Facts, Fill, Keep, Limits, Lookup, MOST_SENT, Need, Outcome, Waiter};
+use cache::{Cache, Facts, Fill, Keep, Limits, Lookup, MOST_SENT, Need, Outcome, Partition, Waiter};
 
 const EXPIRY_NS: u64 = 1_000_000_000;
 const MAX_VALUE_BYTES: usize = 100;
@@ -167,12 +167,16 @@ impl World {
 
     fn step(&mut self) {
         self.now += 1 + self.dice.below(1000);
+        if self.dice.below(16) == 0 {
+            self.look_ahead();
+        }
         // What empties the cache is rare enough that it is mostly full.
         if self.dice.below(2 * self.keys + 200) == 0 {
             return self.upset();
         }
         match self.dice.below(100) {
-            0..62 => self.lookup(),
+            0..52 => self.lookup(),
+            52..62 => self.hit(),
             62..92 => self.answer(),
             92..95 => self.stamp(),
             95..97 => self.invalidate(),
@@ -210,12 +214,32 @@ impl World {
         self.judge.fills.iter_mut().filter(|fill| fill.0 == key).for_each(|fill| fill.2 = false);
     }
 
+    /// Of which the judge knows nothing.
+    fn look_ahead(&mut self) {
+        let keys: Vec<_> = (0..self.dice.below(40)).map(|_| self.key().to_be_bytes()).collect();
+        let before = self.cache.stats(self.now);
+        self.cache.look_ahead(keys.iter().map(|key| &key[..]));
+        assert_eq!(self.cache.stats(self.now), before);
+    }
+
     fn peek(&mut self) {
         let key = self.key();
         self.judge.forget_the_dead(self.now);
         let expected = self.judge.held.iter().find(|held| held.0 == key).map(|held| &held.1[..]);
         let peeked = self.cache.peek(&key.to_be_bytes(), self.now);
         assert_eq!(peeked.as_ref().map(|entry| entry.value()), expected, "peek {key}");
+    }
+
+    /// A use of the key, if it is held; else nothing.
+    fn hit(&mut self) {
+        let key = self.key();
+        self.judge.forget_the_dead(self.now);
+        let at = self.judge.held.iter().position(|held| held.0 == key);
+        let used = at.map(|at| self.judge.held.remove(at));
+        let hit = self.cache.hit(&key.to_be_bytes(), Partition::OWN, Need::NOTHING, self.now);
+        let values = (hit.as_ref().map(|entry| entry.value()), used.as_ref().map(|held| &held.1[..]));
+        assert_eq!(values.0, values.1, "hit {key}");
+        self.judge.held.extend(used);
     }
 
     fn lookup(&mut self) {
