@@ -20,6 +20,7 @@ mod decode;
 mod encode;
 mod error;
 mod frame;
+mod glance;
 mod limits;
 mod line;
 mod reply;
@@ -30,6 +31,7 @@ pub use decode::Decoder;
 pub use encode::{Protocol, encode_command};
 pub use error::DecodeError;
 pub use frame::Frame;
+pub use glance::{Glance, glance};
 pub use limits::{FrameLimits, MAX_DEPTH};
 pub use request::{
     Arguments, Form, MAX_LINE_BYTES, OpenBulk, Parsed, RequestError, RequestLimits, RequestParser,

@@ -25,6 +25,7 @@ use std::ops::Range;
 
 use memchr::memchr2;
 
+use crate::glance::{Glance, plain_get};
 use crate::line;
 
 mod error;
@@ -271,6 +272,19 @@ impl RequestParser {
         }
     }
 
+    /// The GET that `input` begins with, if it is one that [`parse`](Self::parse) would tell as a strict request, and it is written as
+    /// most clients write it. To be asked in place of `parse`, and where it tells something, the input of the next call begins behind
+    /// that.
+    #[inline]
+    pub fn plain_get<'a>(&self, input: &'a [u8]) -> Option<Glance<'a>> {
+        let is_between = self.stage == Stage::Start && !self.streaming;
+        let fits = |get: &Glance<'_>| {
+            // Its name has 3.
+            self.limits.max_arguments >= 2 && get.key.len().max(3) <= self.limits.max_bulk_bytes
+        };
+        if is_between { plain_get(input).filter(fits) } else { None }
+    }
+
     /// The arguments of the request or part that [`parse`](Self::parse) just told, or those known so far of a partial one.
     ///
     /// `input` is what was given to `parse`.
@@ -476,7 +490,7 @@ impl RequestParser {
 
 /// Where the bulk string at `at` lies, if it is whole, strict and of less than 1,000 bytes.
 #[inline]
-fn small_bulk(input: &[u8], at: usize) -> Option<Range<usize>> {
+pub(crate) fn small_bulk(input: &[u8], at: usize) -> Option<Range<usize>> {
     let digit = |byte: u8| usize::from(byte - b'0');
     let (length, line) = match input.get(at..)? {
         [b'$', a @ b'0'..=b'9', b'\r', b'\n', ..] => (digit(*a), 4),
