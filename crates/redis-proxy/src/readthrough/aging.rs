@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
-use cache::{Fill, Keep};
+use cache::{Fill, Keep, Need};
 use resp::Frame;
 use tokio::sync::oneshot;
 use upstream::{Doubt, Loss, Sink, Tracking, Unsent, Upstream};
 
+use super::ReadOptions;
 use super::fetched::{Fetched, facts, pong};
 use crate::budget::{Arriving, Budget};
 use crate::clock::{nanos, now_ns};
@@ -24,6 +25,16 @@ pub(super) enum PlainTicket {
     },
     /// A PING of the readiness probe.
     Probe(oneshot::Sender<Result<(), Failure>>),
+}
+
+/// How late what is asked for must have been fetched.
+#[inline]
+pub(super) fn need(asked: ReadOptions) -> Need {
+    match (asked.no_cache, asked.min_sync_ns) {
+        (true, _) => Need::since(asked.arrived_ns),
+        (false, 0) => Need::NOTHING,
+        (false, min_sync_ns) => Need::since(min_sync_ns),
+    }
 }
 
 /// Sends the GET of a fill as soon as there is room for what it brings, or fails it.

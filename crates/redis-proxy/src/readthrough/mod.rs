@@ -137,6 +137,34 @@ impl ReadThrough {
         }
     }
 
+    /// What [`get`](Self::get) would find in memory, in the common case: a value that is proven late enough. None says nothing, and
+    /// then nothing is fetched or counted.
+    #[inline]
+    pub(crate) fn hit(&self, key: &[u8], asked: ReadOptions) -> Option<KnownAnswer> {
+        let entry = match &self.way {
+            Way::Own(_) => self.store.hit(key, self.partition, aging::need(asked), asked.now_ns)?,
+            Way::Linked(links) => {
+                let link = link::of_key(links, key);
+                let entry =
+                    self.store.hit(key, self.partition, link.need(asked, self.strict), asked.now_ns)?;
+                link.was_hit(&entry, &self.stats, asked.now_ns);
+                entry
+            }
+        };
+        Some(KnownAnswer(entry))
+    }
+
+    /// Whether so much is held that [`look_ahead`](Self::look_ahead) is worth its cost.
+    #[inline]
+    pub(crate) fn is_worth_looking_ahead(&self) -> bool {
+        self.store.is_worth_looking_ahead()
+    }
+
+    /// As [`look_ahead`](cache::Cache::look_ahead) of the cache.
+    pub(crate) fn look_ahead<'a>(&self, keys: impl Iterator<Item = &'a [u8]>) -> usize {
+        self.store.look_ahead(keys)
+    }
+
     /// Whether fetching this key is for anything.
     pub(crate) fn fetches(&self, key: &[u8]) -> bool {
         match &self.way {
@@ -178,12 +206,7 @@ impl ReadThrough {
         upstream: &Upstream<PlainTicket>,
         asked: ReadOptions,
     ) -> ReadOutcome {
-        let need = match (asked.no_cache, asked.min_sync_ns) {
-            (true, _) => Need::since(asked.arrived_ns),
-            (false, 0) => Need::NOTHING,
-            (false, min_sync_ns) => Need::since(min_sync_ns),
-        };
-        match self.look_up(question, need, asked.now_ns) {
+        match self.look_up(question, aging::need(asked), asked.now_ns) {
             Lookup::Hit(entry) => ReadOutcome::Hit(KnownAnswer(entry)),
             Lookup::Wait(waiter) => ReadOutcome::Wait(Waiting::for_another(waiter)),
             Lookup::Miss(fill, waiter) => {

@@ -99,20 +99,9 @@ pub(crate) fn write(
     Said::Whole
 }
 
-/// Writes the answer to a GET where that is a copy of a small value: most of what is asked. Whether it is.
-#[inline]
-pub(crate) fn write_small(out: &mut Vec<u8>, read: Read, entry: &KnownAnswer) -> bool {
-    let value = entry.value();
-    let small = read == Read::Get && value.len() <= LARGE_VALUE && !entry.is_missing();
-    if small {
-        bulk(out, value);
-    }
-    small
-}
-
 /// A bulk string of a part of a value.
 #[inline]
-fn value(out: &mut Vec<u8>, value: &[u8], part: Range<usize>) -> Said {
+pub(super) fn value(out: &mut Vec<u8>, value: &[u8], part: Range<usize>) -> Said {
     if part.len() > LARGE_VALUE {
         header(out, b'$', part.len());
         return Said::UpToValue { part, line: true };

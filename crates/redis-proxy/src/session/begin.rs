@@ -59,7 +59,11 @@ impl Reading {
         let mut parts = Vec::new();
         let mut words = self.sessions.words.borrow_mut();
         let mut waits = false;
-        for key in keys(read, arguments) {
+        let mut seen = 0;
+        for (at, key) in keys(read, arguments).enumerate() {
+            if at == seen && read == Read::Mget && reader.is_worth_looking_ahead() {
+                seen += reader.look_ahead(keys(read, arguments).skip(at));
+            }
             if waits {
                 let hash = self.sessions.hasher.hash_one(key);
                 let is_same = |(at, part): (usize, &Part)| {

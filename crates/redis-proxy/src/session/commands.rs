@@ -64,7 +64,7 @@ impl Session {
 
     /// Where the client stands, as far as plans depend on it.
     #[inline]
-    fn standing(&self) -> Standing {
+    pub(super) fn standing(&self) -> Standing {
         let Session { ways, at_hand } = self;
         let ahead = match ways.out.replies.owing(NodeId::FIRST) {
             None => Ahead::Nothing,

@@ -51,6 +51,7 @@ mod pause;
 mod pending;
 mod pin;
 mod pins;
+mod plain_gets;
 mod plan;
 mod progress;
 mod proving;
@@ -76,6 +77,7 @@ use std::rc::Rc;
 
 pub(crate) use self::outgoing::SessionEnd;
 pub(crate) use self::output::{Output, Unwritten};
+pub(crate) use self::plain_gets::PlainGets;
 pub(crate) use self::registry::Registry;
 pub(crate) use self::replies::{NodeId, Replies};
 pub(crate) use self::seen::SeenKeys;

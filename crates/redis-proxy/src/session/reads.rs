@@ -13,7 +13,7 @@ use std::rc::Rc;
 use command::Read;
 use resp::{Arguments, Protocol};
 
-use super::answers::{Said, accepts, write, write_small};
+use super::answers::{Said, accepts, write};
 use super::client_state::{ClientState, ReplyMode};
 use super::outgoing::Outgoing;
 use super::parts::{Part, fetches, keys, question};
@@ -125,13 +125,7 @@ impl Reading {
             // What this mode does not fetch as a reply goes to Redis where it is not known already, and all where a link
             // would bring nothing to keep.
             None => TakenRead::ToLane,
-            Some(ReadOutcome::Hit(entry)) => {
-                if write_small(&mut out.output.bytes, read, &entry) {
-                    self.sessions.stats.cached.add(1);
-                    return Some(TakenRead::Yes);
-                }
-                self.write_hit(call, reader, entry, protocol, out)
-            }
+            Some(ReadOutcome::Hit(entry)) => self.write_hit(call, reader, entry, protocol, out),
             Some(ReadOutcome::Wait(waiting)) => {
                 let hash = self.sessions.hasher.hash_one(arguments.get(1).unwrap_or_default());
                 let parts = vec![Part::Waiting(Box::new(waiting), hash)];

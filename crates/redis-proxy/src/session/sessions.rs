@@ -188,6 +188,17 @@ impl Sessions {
         }
     }
 
+    /// Whether so much is cached that [`look_ahead`](Self::look_ahead) is worth its cost.
+    #[inline]
+    pub(crate) fn is_worth_looking_ahead(&self) -> bool {
+        self.readers.own().is_worth_looking_ahead()
+    }
+
+    /// Commands about these keys are about to be taken up, by one of the sessions.
+    pub(crate) fn look_ahead<'a>(&self, keys: impl Iterator<Item = &'a [u8]>) {
+        self.readers.own().look_ahead(keys);
+    }
+
     /// What is to be done before the answer to a command is delivered.
     pub(super) fn duty(&self, call: &Call<'_>) -> Option<Duty> {
         duty(call.command, call.arguments, &mut self.keys.borrow_mut())

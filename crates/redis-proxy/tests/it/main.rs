@@ -30,6 +30,7 @@ mod resp_lanes;
 mod resp_limits;
 mod resp_partitions;
 mod resp_pinned;
+mod resp_plain_gets;
 mod resp_queue;
 mod resp_readers;
 mod resp_rights;

@@ -222,6 +222,8 @@ impl Connection {
     fn process(&mut self, bytes: &[u8]) -> usize {
         let mut used = 0;
         let mut partial = false;
+        // How many bytes there were when keys were last looked ahead at, less what that has seen.
+        let mut unseen = bytes.len();
         while !self.closing && used < bytes.len() {
             let rest = &bytes[used..];
             if self.body_left > 0 {
@@ -243,7 +245,7 @@ impl Connection {
             }
             let scanned = self.scanned;
             if scanned == 0
-                && let Some(length) = self.fresh_request(rest)
+                && let Some(length) = self.fresh_request(rest, &mut unseen)
             {
                 self.blank_skipped = false;
                 used += length;

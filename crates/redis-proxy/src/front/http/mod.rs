@@ -152,6 +152,22 @@ impl HttpFront {
         }
     }
 
+    /// Has what the known requests at the beginning of `bytes` ask for fetched into the processor's caches, where that is worth it. How
+    /// many bytes behind them this has not looked at.
+    #[cold]
+    fn look_ahead(&self, bytes: &[u8]) -> usize {
+        if !self.read.is_worth_looking_ahead() {
+            return 0;
+        }
+        let mut unseen = bytes;
+        self.read.look_ahead(std::iter::from_fn(|| {
+            let known = self.known.find(unseen)?;
+            unseen = &unseen[known.length..];
+            Some(known.key)
+        }));
+        unseen.len()
+    }
+
     /// The key's hash where this request is one that is logged.
     fn sample(&self, key: &[u8]) -> Option<u64> {
         let access_log = self.access_log.get();

@@ -11,7 +11,7 @@ use super::RespFront;
 use crate::buffer_pool::BufferPool;
 use crate::clock::now_ns;
 use crate::front::client::{Client, Dialect, Drain, Ending, Input, Next, Stream, linger};
-use crate::session::{Output, READ_AHEAD, Session, SessionEnd, Untaken};
+use crate::session::{Output, PlainGets, READ_AHEAD, Session, SessionEnd, Untaken};
 
 /// Clients of a worker that are waited for although they have no place any more.
 const FAREWELLS: usize = 64;
@@ -141,8 +141,15 @@ impl Dialect for RespDialect {
 
     fn requests(&mut self, bytes: &[u8], cx: &mut Context<'_>) -> usize {
         let mut used = 0;
+        // How many bytes there were when keys were last looked ahead at, less what that has seen.
+        let mut unseen = bytes.len();
         while used < bytes.len() && !self.session.must_wait() {
-            match self.request(&bytes[used..], cx) {
+            let of_gets = self.plain_gets(&bytes[used..], &mut unseen);
+            used += of_gets;
+            if of_gets > 0 && (used == bytes.len() || self.session.must_wait()) {
+                break;
+            }
+            match self.request(&bytes[used..], &mut unseen, cx) {
                 Some(count) => used += count,
                 None => break,
             }
@@ -194,15 +201,41 @@ impl RespDialect {
         RespDialect { front, parser, session, active_ns: now_ns(), was_owed: false }
     }
 
+    /// Answers the GETs that `bytes` begin with, as long as each is in memory. How many bytes that used.
+    #[inline]
+    fn plain_gets(&mut self, bytes: &[u8], unseen: &mut usize) -> usize {
+        let RespDialect { front, parser, session, .. } = self;
+        let Some(mut get) = parser.plain_get(bytes) else { return 0 };
+        let Some(mut gets) = PlainGets::of(session) else { return 0 };
+        let mut used = 0;
+        loop {
+            let rest = &bytes[used..];
+            if get.len < rest.len() && rest.len() <= *unseen {
+                *unseen = front.look_ahead(rest);
+            }
+            if !gets.answer(get.key) {
+                return used;
+            }
+            used += get.len;
+            match parser.plain_get(&bytes[used..]) {
+                Some(next) => get = next,
+                None => return used,
+            }
+        }
+    }
+
     /// Takes up what `bytes` begin with; how many of them that used, which may be none. `None` if they must wait.
-    fn request(&mut self, bytes: &[u8], cx: &mut Context<'_>) -> Option<usize> {
-        let RespDialect { parser, session, .. } = self;
+    fn request(&mut self, bytes: &[u8], unseen: &mut usize, cx: &mut Context<'_>) -> Option<usize> {
+        let RespDialect { front, parser, session, .. } = self;
         if session.pin().is_tunnel() {
             return session.pin().pass_unparsed(bytes);
         }
         parser.set_auth_required(!session.is_admitted());
         match parser.parse(bytes) {
             Ok(Parsed::Request { len, form }) => {
+                if len < bytes.len() && bytes.len() <= *unseen {
+                    *unseen = front.look_ahead(bytes);
+                }
                 session.command(&bytes[..len], form, parser.arguments(bytes), cx).then_some(len)
             }
             Ok(Parsed::Nothing { len }) => session.nothing().then_some(len),
@@ -214,7 +247,7 @@ impl RespDialect {
             Err(error) => {
                 if error.is_unauthenticated() && !session.is_admitted() {
                     // Whether it is too large is known once it is known whether its client must log in.
-                    *parser = RequestParser::new(self.front.settings.session.limits);
+                    *parser = RequestParser::new(front.settings.session.limits);
                     if !session.is_too_large() {
                         return Some(0);
                     }

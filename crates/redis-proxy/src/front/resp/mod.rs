@@ -8,6 +8,7 @@ mod dialect;
 use std::cell::Cell;
 use std::rc::Rc;
 
+use resp::glance;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -68,6 +69,22 @@ impl RespFront {
     /// From now on a connection ends once all it was asked is answered.
     pub(crate) fn start_draining(&self) {
         self.drain.start();
+    }
+
+    /// Has what the small requests at the beginning of `bytes` are about fetched into the processor's caches, where that is worth it. How
+    /// many bytes behind them this has not looked at.
+    #[cold]
+    fn look_ahead(&self, bytes: &[u8]) -> usize {
+        if !self.sessions.is_worth_looking_ahead() {
+            return 0;
+        }
+        let mut unseen = bytes;
+        self.sessions.look_ahead(std::iter::from_fn(|| {
+            let request = glance(unseen)?;
+            unseen = &unseen[request.len..];
+            Some(request.key)
+        }));
+        unseen.len()
     }
 }
 

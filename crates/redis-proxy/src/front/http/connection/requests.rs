@@ -12,12 +12,16 @@ use crate::readthrough::{ReadOptions, ReadOutcome};
 
 impl Connection {
     /// A request that is here as a whole and has nothing wrong with it, as nearly all are: takes it up, and says how long its head is.
+    /// `unseen` are bytes at the end at which nothing has looked ahead yet.
     #[inline]
-    pub(super) fn fresh_request(&mut self, bytes: &[u8]) -> Option<usize> {
+    pub(super) fn fresh_request(&mut self, bytes: &[u8], unseen: &mut usize) -> Option<usize> {
         let front = self.front.clone();
         if self.habit.may_be_known()
             && let Some(known) = front.known.find(bytes)
         {
+            if known.length < bytes.len() && bytes.len() <= *unseen {
+                *unseen = front.look_ahead(bytes);
+            }
             self.known_request(&front, known);
             return Some(known.length);
         }
@@ -38,10 +42,11 @@ impl Connection {
             self.closing = close;
             return self.asked(front, known.key, no_cache, framing, Conditions::default());
         }
-        match front.read.get(known.key, self.options(front, known.key, false)) {
-            ReadOutcome::Hit(entry) if !entry.is_missing() => self.say_hit(front, entry),
-            outcome => {
-                let state = self.state_of(front, outcome, known.key, false);
+        let options = self.options(front, known.key, false);
+        match front.read.hit(known.key, options) {
+            Some(entry) => self.say_hit(front, entry),
+            None => {
+                let state = self.state_of(front, front.read.get(known.key, options), known.key, false);
                 self.push(state, framing, Conditions::default(), None);
             }
         }
