@@ -33,7 +33,8 @@ pub(crate) fn client_reads(
 
 /// What the links of the HTTP front are to keep; none in mode `ttl`.
 pub(crate) fn http_links(settings: &Settings, delivery: &Arc<Delivery>) -> Option<LinkSettings> {
-    link_settings(settings, settings.coherence.mode, delivery)
+    let links = link_settings(settings, settings.coherence.mode, delivery)?;
+    Some(LinkSettings { over_http: true, ..links })
 }
 
 /// Warns where more is to be tracked than Redis tracks by default.
@@ -55,6 +56,7 @@ fn link_settings(settings: &Settings, mode: Mode, delivery: &Arc<Delivery>) -> O
         links: *links,
         mode: mode.name(),
         apart: by_age,
+        over_http: false,
         max_staleness_ns: nanos(*max_staleness),
         canary_key: canary_key.as_ref().map(|key| key.as_bytes().into()),
         delivery: delivery.clone(),

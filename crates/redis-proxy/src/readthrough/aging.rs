@@ -112,6 +112,8 @@ pub(super) struct FillSink {
     pub(super) budget: Option<Arc<Budget>>,
     /// Whether what it brings is held for its age; else it answers those who wait, and no more.
     keeps: bool,
+    /// Whether it is shown over HTTP.
+    over_http: bool,
     arriving: Arriving,
 }
 
@@ -167,9 +169,17 @@ impl FillSink {
         upstream: &Upstream<PlainTicket>,
         stats: &Arc<WorkerStats>,
         budget: Option<Arc<Budget>>,
+        over_http: bool,
     ) -> Self {
         let arriving = Arriving::new(budget.clone());
-        FillSink { upstream: upstream.clone(), stats: stats.clone(), budget, keeps: true, arriving }
+        FillSink {
+            upstream: upstream.clone(),
+            stats: stats.clone(),
+            budget,
+            keeps: true,
+            over_http,
+            arriving,
+        }
     }
 
     /// Of a connection whose answers are not kept.
@@ -177,8 +187,9 @@ impl FillSink {
         upstream: &Upstream<PlainTicket>,
         stats: &Arc<WorkerStats>,
         budget: Option<Arc<Budget>>,
+        over_http: bool,
     ) -> Self {
-        FillSink { keeps: false, ..FillSink::new(upstream, stats, budget) }
+        FillSink { keeps: false, ..FillSink::new(upstream, stats, budget, over_http) }
     }
 
     fn keep(&self) -> Keep {
@@ -198,7 +209,7 @@ impl FillSink {
                 return Ok(());
             }
             Fetched::Value(value) => {
-                fill.found(&value, facts(&value), self.keep(), now_ns);
+                fill.found(&value, facts(&value, self.over_http), self.keep(), now_ns);
                 if let Some(budget) = &self.budget {
                     budget.fetched(value.len());
                 }

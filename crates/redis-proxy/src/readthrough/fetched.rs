@@ -94,10 +94,25 @@ fn leaves_reads(refusal: &[u8]) -> bool {
     refusal.starts_with(b"MISCONF ") || refusal.starts_with(b"NOPERM ")
 }
 
-/// What is dear to compute and the same for every hit: once, at fill. BLAKE3 is unkeyed, so the ETag of a value
-/// is the same on every instance.
-pub(super) fn facts(value: &[u8]) -> Facts {
+/// What is dear to compute and the same for every hit: once, at fill, and only of what is shown `over_http`, because no other front
+/// asks for it. BLAKE3 is unkeyed, so the ETag of a value is the same on every instance.
+pub(super) fn facts(value: &[u8], over_http: bool) -> Facts {
+    if !over_http {
+        return Facts::default();
+    }
     let mut etag = [0; 16];
     etag.copy_from_slice(&blake3::hash(value).as_bytes()[..16]);
     Facts { etag, utf8: std::str::from_utf8(value).is_ok() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_is_shown_over_http_has_an_etag() {
+        let told = facts(b"value", true);
+        assert!(told.utf8 && told.etag != [0; 16] && told != facts(b"\xff", true));
+        assert_eq!(facts(b"value", false), Facts::default());
+    }
 }

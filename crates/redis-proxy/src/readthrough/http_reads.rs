@@ -45,7 +45,7 @@ impl HttpReads {
         let (partition, way, strict, connection) = match self {
             HttpReads::Own(redis) => {
                 let (upstream, driver) = upstream::connect(redis);
-                let sink = FillSink::new(&upstream, stats, budget.cloned());
+                let sink = FillSink::new(&upstream, stats, budget.cloned(), true);
                 (Partition::OWN, Way::Own(upstream), false, Some(OwnConnection { driver, sink }))
             }
             HttpReads::Linked { links, strict } => {

@@ -323,7 +323,7 @@ impl PartitionTable {
         stats: &Arc<WorkerStats>,
     ) -> (Upstream<PlainTicket>, oneshot::Sender<()>) {
         let (upstream, driver) = upstream::connect(backend);
-        let sink = FillSink::new(&upstream, stats, self.budget.clone());
+        let sink = FillSink::new(&upstream, stats, self.budget.clone(), false);
         let driving = driver.run(error_span!("reader", partition = partition.number()), sink);
         let (stop, stopped) = oneshot::channel::<()>();
         spawn_local(vital::task("a reader's connection to redis", async move {

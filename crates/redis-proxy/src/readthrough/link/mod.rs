@@ -63,6 +63,8 @@ pub(crate) struct LinkSettings {
     pub(crate) mode: &'static str,
     /// Whether the other front holds what is only of its age: that is not to leave by what Redis tells a link.
     pub(crate) apart: bool,
+    /// Whether what these bring is shown over HTTP.
+    pub(crate) over_http: bool,
     /// How old a hit may be.
     pub(crate) max_staleness_ns: u64,
     /// The key by which delivery is tried; none: it is not.
@@ -295,7 +297,7 @@ impl Link {
 
     /// Where the replies of the detour go.
     fn detour_sink(&self) -> FillSink {
-        FillSink::past_the_cache(&self.detour, &self.stats, self.budget.clone())
+        FillSink::past_the_cache(&self.detour, &self.stats, self.budget.clone(), self.settings.over_http)
     }
 
     fn give_up(&self, fill: Fill<Failure>, errand: Errand, failure: Failure, stats: &WorkerStats) {

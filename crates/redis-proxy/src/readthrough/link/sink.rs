@@ -187,7 +187,8 @@ impl LinkSink {
                 if let Some(budget) = &link.budget {
                     budget.fetched(value.len());
                 }
-                mutant::stored_at_once(move || fill.found(&value, facts(&value), keep, now_ns));
+                let facts = facts(&value, link.settings.over_http);
+                mutant::stored_at_once(move || fill.found(&value, facts, keep, now_ns));
                 self.proves(sent_ns);
                 return Ok(());
             }

@@ -74,6 +74,7 @@ impl World {
             mode: if strict { "strict" } else { "tracking" },
             // How a flush takes effect: by the lease of the link, or by the epoch of all.
             apart: thread_rng().gen_bool(0.3),
+            over_http: true,
             max_staleness_ns: BOUND_NS,
             canary_key: None,
             delivery: Arc::default(),
