@@ -105,6 +105,11 @@ impl Process {
         });
     }
 
+    /// Whether it stands still.
+    pub(crate) fn is_stopped(&self) -> bool {
+        stat_fields(Path::new(&format!("/proc/{}/stat", self.pid)))[0] == "T"
+    }
+
     /// SIGCONT.
     pub(crate) fn continue_running(&self) {
         self.signal(Signal::CONT);

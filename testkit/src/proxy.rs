@@ -15,7 +15,7 @@ use std::time::Duration;
 use crate::child::{PATIENCE, Process, command};
 use crate::log::Log;
 use crate::metrics::metrics;
-use crate::{HttpClient, LogLine, Metrics, RawClient, RedisClient, RedisServer, Response, Signal};
+use crate::{HttpClient, LogLine, Metrics, RawClient, RedisClient, RedisServer, Response, Sentinels, Signal};
 
 /// The running program, killed when dropped.
 ///
@@ -59,6 +59,18 @@ impl ProxyBuilder {
     #[must_use]
     pub fn redis(self, server: &RedisServer) -> Self {
         self.set("REDIS_URL", server.url())
+    }
+
+    /// Points it at the primary of these sentinels, with the logins of both; not TLS.
+    #[must_use]
+    pub fn sentinels(self, sentinels: &Sentinels) -> Self {
+        let mut builder = self.set("REDIS_URL", sentinels.url());
+        if let Some((user, password)) = sentinels.sentinel_login() {
+            builder =
+                user.into_iter().fold(builder, |builder, user| builder.set("REDIS_SENTINEL_USERNAME", user));
+            builder = builder.set("REDIS_SENTINEL_PASSWORD", password);
+        }
+        builder
     }
 
     /// Points it at this address: a fault proxy, a scripted Redis.

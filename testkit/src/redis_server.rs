@@ -4,10 +4,12 @@
 //! how we talk to it ourselves: whoever answers there is this server, whatever became of the TCP port.
 
 use std::fs;
+use std::io;
+use std::iter;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Instant;
 
 use rustix::net::sockopt::set_socket_reuseaddr;
@@ -20,9 +22,10 @@ use crate::{RedisClient, Reply};
 /// A running redis-server, killed when dropped.
 pub struct RedisServer {
     folder: TempDir,
-    port: KeptPort,
-    tls_port: Option<KeptPort>,
-    password: Option<String>,
+    port: Arc<KeptPort>,
+    tls_port: Option<Arc<KeptPort>>,
+    login: Vec<String>,
+    config_file: Option<String>,
     arguments: Vec<String>,
     program: PathBuf,
     /// `None` after [`kill`](RedisServer::kill).
@@ -33,9 +36,12 @@ pub struct RedisServer {
 #[derive(Clone, Default)]
 pub struct RedisServerBuilder {
     arguments: Vec<String>,
-    password: Option<String>,
+    /// What AUTH is sent with: a password, or a user and its password.
+    login: Vec<String>,
     tls: bool,
     program: Option<PathBuf>,
+    port: Option<Arc<KeptPort>>,
+    config_file: Option<String>,
 }
 
 impl RedisServerBuilder {
@@ -56,8 +62,30 @@ impl RedisServerBuilder {
     /// Sets `requirepass`; [`RedisServer::client`] and [`RedisServer::url`] know the password.
     #[must_use]
     pub fn password(mut self, password: &str) -> Self {
-        self.password = Some(password.to_owned());
+        self.login = vec![password.to_owned()];
         self.config("requirepass", password)
+    }
+
+    /// Has [`RedisServer::client`] log in as a user that the [configuration file](Self::config_file) has.
+    #[must_use]
+    pub(crate) fn user(mut self, user: &str, password: &str) -> Self {
+        self.login = [user, password].map(str::to_owned).to_vec();
+        self
+    }
+
+    /// Gives it a configuration file with these lines, which it may rewrite: what it has learnt is known after a restart.
+    #[must_use]
+    pub(crate) fn config_file(mut self, lines: String) -> Self {
+        self.config_file = Some(lines);
+        self
+    }
+
+    /// Has it be a sentinel, which others find at `port`, with TLS if it is set; the configuration file says of what.
+    #[must_use]
+    pub(crate) fn sentinel(mut self, port: Arc<KeptPort>) -> Self {
+        self.port = Some(port);
+        self.arguments.push("--sentinel".to_owned());
+        self
     }
 
     /// Listens for TLS too, on a port of its own, with these PEM files. Client certificates are not asked for
@@ -85,11 +113,14 @@ impl RedisServerBuilder {
     #[track_caller]
     pub fn start(self) -> RedisServer {
         let folder = TempDir::new().expect("a temporary folder");
+        let known = self.port.unwrap_or_default();
+        let (port, tls_port) = if self.tls { (Arc::default(), Some(known)) } else { (known, None) };
         let server = RedisServer {
             folder,
-            port: KeptPort::new(),
-            tls_port: self.tls.then(KeptPort::new),
-            password: self.password,
+            port,
+            tls_port,
+            login: self.login,
+            config_file: self.config_file,
             arguments: self.arguments,
             program: self.program.unwrap_or_else(redis_server_path),
             process: Mutex::new(None),
@@ -139,21 +170,47 @@ impl RedisServer {
         self.folder.path().join("redis.sock")
     }
 
-    /// `redis://127.0.0.1:port`, with the password if there is one (which must need no escapes).
+    /// `redis://127.0.0.1:port`, with the login if there is one (which must need no escapes).
     pub fn url(&self) -> String {
-        let password = self.password.as_ref().map(|password| format!(":{password}@")).unwrap_or_default();
-        format!("redis://{password}{}", self.address())
+        let login = match &self.login[..] {
+            [] => String::new(),
+            [password] => format!(":{password}@"),
+            login => format!("{}@", login.join(":")),
+        };
+        format!("redis://{login}{}", self.address())
     }
 
     /// A new connection, authenticated.
     #[track_caller]
     pub fn client(&self) -> RedisClient {
-        let mut client = RedisClient::connect_unix(self.socket_path());
-        if let Some(password) = &self.password {
-            let reply = client.command(&["AUTH", password]);
-            assert_eq!(reply, Reply::Simple("OK".to_owned()), "the reply to AUTH");
+        self.try_client().unwrap_or_else(|error| panic!("cannot connect to Redis: {error}"))
+    }
+
+    /// As [`client`](Self::client), of a server that may be dead.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    ///
+    /// # Panics
+    /// When it turns the login down.
+    #[track_caller]
+    pub(crate) fn try_client(&self) -> io::Result<RedisClient> {
+        let mut client = RedisClient::try_connect_unix(&self.socket_path())?;
+        if !self.login.is_empty() {
+            let auth: Vec<_> = iter::once("AUTH").chain(self.login.iter().map(String::as_str)).collect();
+            assert_eq!(client.try_command(&auth)?, Reply::Simple("OK".to_owned()), "the reply to AUTH");
         }
-        client
+        Ok(client)
+    }
+
+    /// Whether it can answer: it is neither killed nor paused.
+    pub(crate) fn is_up(&self) -> bool {
+        self.process().as_ref().is_some_and(|process| !process.is_stopped())
+    }
+
+    /// The address by which nodes and sentinels know it: that with TLS, where it has one.
+    pub(crate) fn announced(&self) -> SocketAddr {
+        if self.tls_port.is_some() { self.tls_address() } else { self.address() }
     }
 
     /// The process id.
@@ -220,6 +277,13 @@ impl RedisServer {
         // The log of an earlier attempt or run must not be taken for this one's.
         let _ = fs::remove_file(&log);
         let mut redis = command(&self.program);
+        if let Some(lines) = &self.config_file {
+            let file = folder.join("redis.conf");
+            if !file.exists() {
+                fs::write(&file, lines).expect("a file in our own folder");
+            }
+            redis.arg(file);
+        }
         redis.args(["--port", &self.port().to_string()]);
         // A server that was built without TLS knows no such word.
         redis.args(self.tls_port.iter().flat_map(|port| ["--tls-port".into(), port.number.to_string()]));
@@ -277,13 +341,13 @@ fn redis_server_path() -> PathBuf {
 /// A port on 127.0.0.1 that nobody else gets, also while the server is dead: its socket is bound and does not listen.
 /// With SO_REUSEADDR on both sides Linux lets the server listen there beside it, and neither bind(2) to port 0 nor
 /// connect(2) takes such a port (`inet_csk_find_open_port` in net/ipv4/inet_connection_sock.c).
-struct KeptPort {
-    number: u16,
+pub(crate) struct KeptPort {
+    pub(crate) number: u16,
     _socket: OwnedFd,
 }
 
-impl KeptPort {
-    fn new() -> KeptPort {
+impl Default for KeptPort {
+    fn default() -> KeptPort {
         let socket = socket_with(AddressFamily::INET, SocketType::STREAM, SocketFlags::CLOEXEC, None)
             .expect("a socket");
         set_socket_reuseaddr(&socket, true).expect("SO_REUSEADDR");

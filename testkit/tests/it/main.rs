@@ -8,6 +8,7 @@ mod proxy;
 mod real_clients;
 mod redis_server;
 mod scripted_redis;
+mod sentinels;
 mod server;
 mod tcl_suite;
 
