@@ -166,3 +166,32 @@ fn a_file_that_is_a_pipe_to_which_nobody_writes_refuses_the_start_in_words() {
         assert!(output.stderr.contains(name) && output.stderr.contains(why), "{output:?}");
     }
 }
+
+#[test]
+fn settings_that_exclude_sentinels_are_both_named_with_code_2() {
+    let sentinels = [("REDIS_SENTINELS", "h1,h2"), ("REDIS_MASTER_NAME", "mymaster")];
+    for other in
+        [("REDIS_URL", "redis://h"), ("REDIS_HOST", "h"), ("REDIS_PORT", "6379"), ("WITH_REDIS", "on")]
+    {
+        let output = run(&[sentinels[0], sentinels[1], other], &[]);
+        assert_eq!((output.status.code(), output.stderr.lines().count()), (Some(2), 1), "{output:?}");
+        assert!(["REDIS_SENTINELS", other.0].iter().all(|name| output.stderr.contains(name)), "{output:?}");
+    }
+}
+
+#[test]
+fn a_command_that_prints_no_password_refuses_the_start_in_words() {
+    for (command, why) in [
+        ("sleep 60", "has not ended after 5s"),
+        ("sh -c 'echo correct-horse; exit 7'", "ended with exit status: 7"),
+        ("/nowhere/correct-horse", "cannot be started: No such file"),
+    ] {
+        let output = run(&[("REDIS_PASSWORD_COMMAND", command)], &[]);
+        assert_eq!((output.status.code(), output.stderr.lines().count()), (Some(2), 1), "{output:?}");
+        assert!(
+            output.stderr.contains("REDIS_PASSWORD_COMMAND") && output.stderr.contains(why),
+            "{output:?}"
+        );
+        assert!(!output.stderr.contains("correct-horse"), "{output:?}");
+    }
+}

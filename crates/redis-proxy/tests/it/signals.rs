@@ -215,3 +215,31 @@ fn sighup_drains_where_standard_input_is_a_terminal() {
     wait_until(PATIENCE, "the port to be closed", || std::net::TcpStream::connect(http).is_err());
     assert_eq!(program.wait_exit().code(), Some(0));
 }
+
+#[test]
+fn sighup_asks_a_command_for_the_password_and_names_what_is_said_of_nodes_as_for_a_restart() {
+    let redis = RedisServer::start();
+    redis.client().command(&["ACL", "SETUSER", "default", ">first-secret", ">second-secret", "nopass"]);
+    let folder = tempfile::tempdir().unwrap();
+    let (config, secret) = (folder.path().join("config.toml"), folder.path().join("secret"));
+    let write = |command: &str, more: &str| {
+        let command = format!("redis_password_command = \"{command} {}\"\n", secret.display());
+        let url = format!("redis_url = \"redis://{}\"\n", redis.address());
+        fs::write(&config, url + &command + more).unwrap();
+    };
+    fs::write(&secret, "first-secret\n").unwrap();
+    write("cat", "");
+    let proxy = program().arg("--config").arg(&config).start();
+    fs::write(&secret, "second-secret\n").unwrap();
+    proxy.signal(Signal::HUP);
+    let line = proxy.wait_log("\"reloaded\"", PATIENCE);
+    assert_eq!(line.field("changed"), Some("the password of REDIS_PASSWORD_COMMAND"));
+    proxy.allow_warning("taken over at the next start only");
+    write("head -n 1", "redis_witnesses = \"off\"\nredis_reauth = \"1h\"\nredis_address_map = \"a:1=b:2\"\n");
+    proxy.signal(Signal::HUP);
+    let line = proxy.wait_log("at the next start only", PATIENCE);
+    let names = "REDIS_PASSWORD_COMMAND REDIS_ADDRESS_MAP REDIS_WITNESSES REDIS_REAUTH";
+    assert_eq!(line.field("settings"), Some(names));
+    assert!(proxy.log().iter().all(|line| !line.raw.contains("-secret")));
+    assert_eq!(proxy.stop().code(), Some(0));
+}
