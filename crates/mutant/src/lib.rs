@@ -9,7 +9,7 @@
 
 mod switch;
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 pub use switch::{Mutant, switch_on};
 
@@ -130,6 +130,51 @@ pub fn flushed(forget: impl FnOnce()) {
 #[must_use]
 pub fn wants_primary(is_wanted: bool) -> bool {
     is_wanted && !is_on(Mutant::RoleIgnored)
+}
+
+/// Nothing that was proven before this instant counts: Redis was elsewhere then, or doubted. [`Mutant::LeaseFrozen`].
+#[inline]
+#[must_use]
+pub fn void_before(void_ns: u64) -> u64 {
+    if is_on(Mutant::LeaseFrozen) { 0 } else { void_ns }
+}
+
+/// A connection to where Redis was before proves nothing more. [`Mutant::LeaseFrozen`].
+#[inline]
+#[must_use]
+pub fn is_of_now(is_it: bool) -> bool {
+    is_it || is_on(Mutant::LeaseFrozen)
+}
+
+/// A lease is revoked when Redis is elsewhere, and not only ended. [`Mutant::LeaseFrozen`].
+#[inline]
+pub fn revoked(revoke: impl FnOnce(), end: impl FnOnce()) {
+    if is_on(Mutant::LeaseFrozen) { end() } else { revoke() }
+}
+
+/// Whether a pin leads to where Redis was before. [`Mutant::PinStays`].
+#[inline]
+#[must_use]
+pub fn has_departed(has: bool) -> bool {
+    has && !is_on(Mutant::PinStays)
+}
+
+/// Whether a witness says that it is a primary. [`Mutant::WitnessIgnored`].
+#[inline]
+#[must_use]
+pub fn witnessed(is_primary: bool) -> bool {
+    is_primary && !is_on(Mutant::WitnessIgnored)
+}
+
+/// Where Redis is now; `before` is where it was. [`Mutant::OldAddress`], once.
+#[inline]
+#[must_use]
+pub fn moves_to<A>(now: A, before: Option<A>) -> A {
+    static IS_DONE: AtomicBool = AtomicBool::new(false);
+    match before {
+        Some(before) if is_on(Mutant::OldAddress) && !IS_DONE.swap(true, Ordering::Relaxed) => before,
+        _ => now,
+    }
 }
 
 /// A lease ends with its connection. [`Mutant::LeaseNotRenewed`].

@@ -65,6 +65,14 @@ mutants! {
     DbIgnored = "db-ignored",
     /// The number of a reader that has gone is given to the next one while answers of the former are still held.
     EarlyNumber = "early-number",
+    /// Where Redis is elsewhere by now, or doubted, a lease ends as with any connection that is lost: what it proved still counts.
+    LeaseFrozen = "lease-frozen",
+    /// A pin goes on where Redis was before.
+    PinStays = "pin-stays",
+    /// Nothing follows from a witness that says it is a primary.
+    WitnessIgnored = "witness-ignored",
+    /// Once the place that Redis has left is taken for the one where it is.
+    OldAddress = "old-address",
 }
 
 /// One more than the place in [`Mutant::ALL`]; 0 is none.

@@ -65,7 +65,7 @@ impl Failure {
             Loss::Silent => Failure::Silent,
             Loss::Garbled(why) => Failure::Garbled(why.clone()),
             Loss::Full => Failure::Overloaded,
-            Loss::Closed(_) | Loss::Unreachable(_) | Loss::Refused(_) | Loss::Unfit(_) => {
+            Loss::Closed(_) | Loss::Unreachable(_) | Loss::Refused(_) | Loss::Unfit(_) | Loss::Departed => {
                 Failure::Unavailable(loss.to_string().into())
             }
         }

@@ -10,11 +10,13 @@ use crate::lanes::KEPT_PINS;
 use crate::listener::MOST_REFUSALS;
 use crate::places::MOST_FAREWELLS;
 
-/// Files that are neither clients nor waiting nor a worker's: logs, listeners, admin connections and their kin.
-const OTHERS: usize = 128;
+/// Files that are neither clients nor waiting nor a worker's: logs, listeners, admin connections and their kin, and the connections
+/// to sentinels and witnesses.
+const OTHERS: usize = 160;
 /// A worker's epoll and its wakers (four), its connection to Redis, and a fresh attempt beside a silent one.
 const FILES_A_WORKER: usize = 6;
-/// A link's epoll and wakers, its connection and a fresh attempt, and the connections of its canary and of large replies.
+/// A link's connection and a fresh attempt, and the connections of its canary and of large replies; beside them the epoll and the
+/// wakers of its thread, which those of other readers share.
 const FILES_A_LINK: usize = 10;
 /// A worker's connection for the misses of one reader in mode `ttl`, and a fresh attempt beside a silent one.
 const FILES_A_READER: usize = 2;

@@ -20,6 +20,7 @@ mod listener;
 mod live;
 mod logging;
 mod maintenance;
+mod nodes;
 mod places;
 mod ports;
 mod readthrough;
@@ -40,6 +41,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use tokio::runtime::Builder;
 use tracing::{info, warn};
+use upstream::RedisNode;
 
 use crate::config::{Settings, end_password_command};
 pub use crate::error::{Ended, Error};
@@ -79,7 +81,7 @@ fn start(mut settings: Settings, reread: Reread) -> Result<Ended, Error> {
     let own_redis =
         if settings.with_redis { Some(with_redis::start().map_err(Error::OwnRedis)?) } else { None };
     if let Some(own) = &own_redis {
-        settings.redis.address = own.address().clone();
+        settings.redis.node = RedisNode::at(own.address().clone());
     }
     let ports = Ports::bind(&settings)?;
     let runtime = Builder::new_current_thread().enable_all().build().map_err(Error::System)?;

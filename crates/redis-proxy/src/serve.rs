@@ -23,9 +23,12 @@ use crate::lanes::{Anonymous, Bounds};
 use crate::listener::{Door, accept};
 use crate::live::LiveReader;
 use crate::maintenance::maintain;
+use crate::nodes::Nodes;
 use crate::places::Places;
 use crate::ports::{Ports, address_of};
-use crate::readthrough::{Delivery, HttpReads, Link, LinkThread, PartitionTable, period};
+use crate::readthrough::{
+    Delivery, HttpReads, Link, LinkPlan, LinkThreads, PartitionTable, RunningLink, period,
+};
 use crate::session::Registry;
 use crate::shutdown::{Draining, Signals};
 use crate::store::Store;
@@ -58,6 +61,7 @@ struct Built {
     budget: Option<Arc<Budget>>,
     redis: Arc<Backend>,
     delivery: Arc<Delivery>,
+    link_threads: Arc<LinkThreads>,
     door: Arc<Door>,
     parts: FrontParts,
 }
@@ -73,6 +77,7 @@ fn build(settings: &Settings, live: LiveReader, most_readers: usize) -> Built {
     let budget = settings.capacity_bytes.map(|bytes| Budget::new(store.clone(), bytes));
     let redis = Backend::new(settings.redis.clone(), settings.max_inflight);
     let delivery = Arc::default();
+    let link_threads = Arc::<LinkThreads>::default();
     let registry = Arc::new(Registry::default());
     let clients = registry.clone();
     let partitions = PartitionTable::new(
@@ -81,6 +86,7 @@ fn build(settings: &Settings, live: LiveReader, most_readers: usize) -> Built {
         settings.redis.clone(),
         redis.clone(),
         client_reads(settings, most_readers, &delivery),
+        link_threads.clone(),
         Arc::new(move |user: &str| clients.throw_out(user)),
     );
     let notice = Arc::<Notice>::default();
@@ -93,22 +99,23 @@ fn build(settings: &Settings, live: LiveReader, most_readers: usize) -> Built {
         endpoint: settings.redis.clone(),
         registry,
         bounds: Bounds::new(settings.max_pinned, settings.max_lanes, settings.resp_unread_bytes),
-        anonymous: Arc::new(Anonymous::new(settings.anonymous_proof)),
+        anonymous: Arc::new(Anonymous::new(settings.anonymous_proof, settings.redis.node.clone())),
         present: Present::new(Patience {
             http: settings.client_unacked_timeout.max(settings.write_timeout),
             resp: settings.client_unacked_timeout,
         }),
     };
     let door = Arc::new(Door::new(places, settings.max_waiting, settings.client_wait));
-    Built { store, budget, redis, delivery, door, parts }
+    Built { store, budget, redis, delivery, link_threads, door, parts }
 }
 
 /// The program while it serves.
 struct Open {
     workers: Arc<[Worker]>,
     worker_threads: Vec<JoinHandle<()>>,
-    link_threads: Vec<LinkThread>,
-    partitions: Arc<PartitionTable>,
+    /// Of the HTTP front.
+    links: Vec<RunningLink>,
+    link_threads: Arc<LinkThreads>,
     door: Arc<Door>,
     draining: Arc<Draining>,
     /// Dropped, it ends the acceptors.
@@ -118,11 +125,12 @@ struct Open {
 
 /// Starts every thread and task, and lets clients in last.
 fn open(built: Built, settings: &Settings, ports: Ports) -> Result<Open, Error> {
-    let (links, link_threads): (Vec<_>, _) = start_links(&built, settings)?.into_iter().unzip();
+    let (links, running_links): (Vec<_>, _) = start_links(&built, settings)?.into_iter().unzip();
     let links: Arc<[_]> = links.into();
     let (workers, worker_threads): (Vec<_>, _) = start_workers(&built, settings, &links)?.into_iter().unzip();
     let workers: Arc<[_]> = workers.into();
-    let Built { store, budget, door, parts, .. } = built;
+    let Built { store, budget, door, parts, link_threads, .. } = built;
+    let nodes = Nodes::start(settings).map_err(Error::System)?;
     let draining = Arc::new(Draining::default());
     tell(settings, &ports);
     let data_ports = ports.data_numbers();
@@ -132,6 +140,7 @@ fn open(built: Built, settings: &Settings, ports: Ports) -> Result<Open, Error> 
             workers: workers.clone(),
             links,
             partitions: parts.partitions.clone(),
+            nodes,
             door: door.clone(),
             draining: draining.clone(),
             registry: parts.registry.clone(),
@@ -160,20 +169,22 @@ fn open(built: Built, settings: &Settings, ports: Ports) -> Result<Open, Error> 
         },
     );
     let acceptors = acceptors.collect();
-    let partitions = parts.partitions;
-    Ok(Open { workers, worker_threads, link_threads, partitions, door, draining, stop, acceptors })
+    let links = running_links;
+    Ok(Open { workers, worker_threads, links, link_threads, door, draining, stop, acceptors })
 }
 
 /// The tracked links that the HTTP front needs; none in mode `ttl`.
-fn start_links(built: &Built, settings: &Settings) -> Result<Vec<(Arc<Link>, LinkThread)>, Error> {
+fn start_links(built: &Built, settings: &Settings) -> Result<Vec<(Arc<Link>, RunningLink)>, Error> {
     check_capacity(settings);
     let Some(link) = http_links(settings, &built.delivery) else {
         return Ok(Vec::new());
     };
     let (store, budget, plain) = (&built.store, built.budget.as_ref(), &built.redis);
     let tracked = plain.tracked_beside(settings.redis.clone());
-    (0..link.links)
-        .map(|number| LinkThread::start(number, store, budget, &tracked, plain, link.clone()))
+    let links = link.links;
+    let plan = LinkPlan::new(store, budget, &tracked, plain, link);
+    (0..links)
+        .map(|number| plan.start(number, &built.link_threads))
         .collect::<Result<_, _>>()
         .map_err(Error::System)
 }
@@ -238,7 +249,7 @@ async fn end(program: Open, settings: &Settings, signal: &str, alive: &Alive, mu
 }
 
 async fn drain(program: Open, settings: &Settings) {
-    let Open { workers, worker_threads, link_threads, partitions, door, stop, acceptors, .. } = program;
+    let Open { workers, worker_threads, links, link_threads, door, stop, acceptors, .. } = program;
     sleep(settings.shutdown_delay).await;
     drop(stop);
     let all_left = async {
@@ -260,6 +271,6 @@ async fn drain(program: Open, settings: &Settings) {
         // One that panicked has said so, and ends the program by that.
         let _ = thread.join();
     }
-    link_threads.into_iter().for_each(LinkThread::end);
-    partitions.end();
+    drop(links);
+    link_threads.end();
 }

@@ -9,6 +9,7 @@ use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
 use crate::endpoint::Endpoint;
+use crate::node::RedisNode;
 
 /// A refused read counts as waiting for this long: its client is likely to ask again.
 const MEMORY: Duration = Duration::from_secs(2);
@@ -24,8 +25,8 @@ pub struct Backend {
     pub(crate) tracked: bool,
     pub(crate) in_flight: Arc<InFlight>,
     pub(crate) demand: Demand,
-    /// When a read was last sent elsewhere, as a node of a cluster does.
-    moved: Mutex<Option<Instant>>,
+    /// When a read was last sent elsewhere, as a node of a cluster does, and by which generation of the node.
+    moved: Mutex<Option<(Instant, u64)>>,
     /// Counts connections made: where one gets through, the others need not wait.
     pub(crate) returns: watch::Sender<u64>,
 }
@@ -64,14 +65,20 @@ impl Backend {
 }
 
 impl Backend {
+    /// Where it is.
+    pub fn node(&self) -> &RedisNode {
+        &self.endpoint.node
+    }
+
     /// A read was sent elsewhere.
     pub(crate) fn note_moved(&self) {
-        *self.moved.lock() = Some(Instant::now());
+        *self.moved.lock() = Some((Instant::now(), self.endpoint.node.generation()));
     }
 
     /// Whether one was lately. Where nothing else tells, a server is tried again after a while: it may be another one by then.
     pub(crate) fn was_moved(&self) -> bool {
-        self.moved.lock().is_some_and(|moved| moved.elapsed() < MOVED_MEMORY)
+        let here = self.endpoint.node.generation();
+        self.moved.lock().is_some_and(|(at, generation)| at.elapsed() < MOVED_MEMORY && generation == here)
     }
 }
 

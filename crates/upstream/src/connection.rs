@@ -10,8 +10,10 @@ use resp::{Decoder, Frame, FrameLimits};
 use tokio::io::{AsyncReadExt, AsyncWrite};
 use tokio::time::{Instant, Sleep, sleep_until};
 
+use crate::driver::Greeted;
 use crate::endpoint::Endpoint;
 use crate::hello::sent_elsewhere;
+use crate::node::Tenure;
 use crate::queue::{Awaited, Shared};
 use crate::sink::{Doubt, Loss, Sink};
 use crate::stream::Duplex;
@@ -34,9 +36,9 @@ const MAX_DEPTH: usize = 32;
 /// Limits of everything that Redis sends us.
 pub(crate) fn decoder_limits(endpoint: &Endpoint) -> FrameLimits {
     FrameLimits {
-        max_bulk_bytes: endpoint.max_reply_bytes,
+        max_bulk_bytes: endpoint.limits.max_reply_bytes,
         // A push must fit, whatever the limit of replies: it names a key that was read.
-        max_frame_bytes: endpoint.max_reply_bytes.max(2 * MAX_LINE),
+        max_frame_bytes: endpoint.limits.max_reply_bytes.max(2 * MAX_LINE),
         max_elements: MAX_ELEMENTS,
         max_depth: MAX_DEPTH,
         max_line_bytes: MAX_LINE,
@@ -46,6 +48,8 @@ pub(crate) fn decoder_limits(endpoint: &Endpoint) -> FrameLimits {
 /// The socket, its buffers and its clock. Dropping it closes the socket.
 pub(crate) struct Connection<'a, S: Sink> {
     stream: Box<dyn Duplex>,
+    /// As long as its node is there.
+    stay: Tenure,
     decoder: Decoder,
     /// What the sink has been told that the reply at hand takes.
     announced: usize,
@@ -67,7 +71,7 @@ pub(crate) struct Connection<'a, S: Sink> {
 
 impl<'a, S: Sink> Connection<'a, S> {
     pub(crate) fn new(
-        stream: Box<dyn Duplex>,
+        Greeted { stream, generation }: Greeted,
         shared: &'a Shared<S::Ticket>,
         sink: &'a S,
         endpoint: &'a Endpoint,
@@ -75,6 +79,7 @@ impl<'a, S: Sink> Connection<'a, S> {
         let now = Instant::now();
         Connection {
             stream,
+            stay: Tenure::new(&endpoint.node, generation),
             decoder: Decoder::new(decoder_limits(endpoint)),
             announced: 0,
             inbox: BytesMut::new(),
@@ -85,7 +90,9 @@ impl<'a, S: Sink> Connection<'a, S> {
             sink,
             endpoint,
             last_byte: now,
-            check: Box::pin(sleep_until(now + endpoint.silence_timeout.min(endpoint.ping_interval))),
+            check: Box::pin(sleep_until(
+                now + endpoint.limits.silence_timeout.min(endpoint.limits.ping_interval),
+            )),
             replies: 0,
             may_ping: true,
         }
@@ -102,6 +109,9 @@ impl<'a, S: Sink> Connection<'a, S> {
     }
 
     fn poll_serve(&mut self, cx: &mut Context<'_>) -> Poll<Loss> {
+        if self.stay.poll_over(cx).is_ready() {
+            return Poll::Ready(Loss::Departed);
+        }
         let mut bytes = 0;
         loop {
             // Reading comes first: bytes that lie here before a command leaves cannot be its answer.
@@ -263,18 +273,18 @@ impl<'a, S: Sink> Connection<'a, S> {
             ready!(self.check.as_mut().poll(cx));
             let now = Instant::now();
             let due_since = self.shared.queue.lock().slots.front().map(|slot| slot.sent.max(self.last_byte));
-            let silent_at = due_since.map(|since| since + self.endpoint.silence_timeout);
+            let silent_at = due_since.map(|since| since + self.endpoint.limits.silence_timeout);
             if silent_at.is_some_and(|at| at <= now) {
                 return Poll::Ready(Some(Loss::Silent));
             }
-            let ping = due_since.is_none() && now - self.last_byte >= self.endpoint.ping_interval;
+            let ping = due_since.is_none() && now - self.last_byte >= self.endpoint.limits.ping_interval;
             if ping {
                 self.shared.beat(self.may_ping);
             }
             // Never later than a silence time-out from now: a command sent meanwhile is checked in time.
             let next = silent_at
-                .unwrap_or(now + self.endpoint.ping_interval)
-                .min(now + self.endpoint.silence_timeout);
+                .unwrap_or(now + self.endpoint.limits.ping_interval)
+                .min(now + self.endpoint.limits.silence_timeout);
             self.check.as_mut().reset(next);
             if ping {
                 return Poll::Ready(None);

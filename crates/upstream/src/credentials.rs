@@ -12,7 +12,7 @@ use tokio::task::spawn_blocking;
 use tokio::time::{Instant, sleep, timeout};
 use tracing::{info, warn};
 
-use crate::endpoint::{Endpoint, Secret};
+use crate::endpoint::{Account, Endpoint, Secret};
 
 /// From one look at credentials to the next, while they are being changed.
 const PAUSE: Duration = Duration::from_millis(50);
@@ -169,18 +169,19 @@ impl fmt::Debug for Source {
 
 impl Endpoint {
     fn who(&self) -> Who {
-        Who { username: self.username.clone(), password: self.password.clone() }
+        Who { username: self.login.username.clone(), password: self.login.password.clone() }
     }
 
     /// The endpoint with the credentials of this moment.
     pub(crate) async fn as_of_now(&self) -> Cow<'_, Endpoint> {
-        if let Some(proven) = &self.proven {
-            return Cow::Owned(Endpoint { password: proven.first(), ..self.clone() });
+        if let Some(proven) = &self.login.proven {
+            return Cow::Owned(self.with_password(proven.first()));
         }
-        match &self.source {
+        match &self.login.source {
             Some(source) if source.0.first == self.who() => {
-                let Who { username, password } = source.now(self.connect_timeout).await;
-                Cow::Owned(Endpoint { username, password, ..self.clone() })
+                let Who { username, password } = source.now(self.limits.connect_timeout).await;
+                let login = Account { username, password, ..self.login.clone() };
+                Cow::Owned(Endpoint { login, ..self.clone() })
             }
             _ => Cow::Borrowed(self),
         }
@@ -188,15 +189,20 @@ impl Endpoint {
 
     /// Redis has turned down what clients have proven last: as who `used`, with what one had proven before, if there is such.
     pub(crate) fn proven_before(&self, used: &Endpoint) -> Option<Cow<'static, Endpoint>> {
-        let password = self.proven.as_ref()?.next(used.password.as_ref())?;
-        Some(Cow::Owned(Endpoint { password, ..self.clone() }))
+        let password = self.login.proven.as_ref()?.next(used.login.password.as_ref())?;
+        Some(Cow::Owned(self.with_password(password)))
+    }
+
+    fn with_password(&self, password: Option<Secret>) -> Endpoint {
+        let login = Account { password, ..self.login.clone() };
+        Endpoint { login, ..self.clone() }
     }
 
     /// An attempt that began at `start` was turned down for its credentials, or cut: whether it is worth another look at them. Waits
     /// for a moment if so.
     pub(crate) async fn may_disagree(&self, start: Instant) -> bool {
-        let patience = DISAGREEMENT.min(self.connect_timeout / 2);
-        let source = self.source.as_ref().filter(|_| start.elapsed() < patience);
+        let patience = DISAGREEMENT.min(self.limits.connect_timeout / 2);
+        let source = self.login.source.as_ref().filter(|_| start.elapsed() < patience);
         if let Some(source) = source {
             sleep(PAUSE).await;
             source.forget();

@@ -16,7 +16,7 @@ use crate::backoff::Backoff;
 use crate::connection::Connection;
 use crate::handshake::greet;
 use crate::queue::{Awaited, ConnectionState, Outstanding, Shared, Upstream};
-use crate::sink::{Loss, Sink};
+use crate::sink::{Incarnation, Loss, Sink};
 use crate::stream::{Duplex, open};
 use crate::tracking::Tracking;
 
@@ -34,6 +34,13 @@ static INCARNATIONS: AtomicU64 = AtomicU64::new(1);
 pub fn connect<T>(backend: &Arc<Backend>) -> (Upstream<T>, Driver<T>) {
     let shared = Shared::new(backend.clone());
     (Upstream { shared: shared.clone() }, Driver { shared, backend: backend.clone() })
+}
+
+/// A stream at the point where commands may be sent.
+pub(crate) struct Greeted {
+    pub(crate) stream: Box<dyn Duplex>,
+    /// The generation of the node that it leads to.
+    pub(crate) generation: u64,
 }
 
 /// Owns the socket of one [`Upstream`].
@@ -56,22 +63,40 @@ impl<T> Driver<T> {
         let mut useless = 0;
         loop {
             returns.mark_unchanged();
-            let loss = match self.attempt(&sink, std::mem::take(&mut silent)).instrument(span.clone()).await {
-                Ok((stream, tracking)) => {
+            let generation = endpoint.node.generation();
+            let attempt = self.attempt(&sink, std::mem::take(&mut silent)).instrument(span.clone());
+            let outcome = tokio::select! {
+                outcome = attempt => outcome,
+                () = endpoint.node.left(generation) => {
+                    backoff.reset();
+                    self.look_anew();
+                    continue;
+                }
+            };
+            let loss = match outcome {
+                Ok((greeted, tracking)) => {
                     reported = None;
                     let since = Instant::now();
-                    let (loss, useful) = self.serve(&span, &sink, stream, &tracking).await;
+                    let (loss, useful) = self.serve(&span, &sink, greeted, &tracking).await;
                     if let Some(slots) = self.shared.drain_renewed() {
-                        info!(parent: &span, redis = %endpoint.address, "connection to redis made anew");
+                        info!(parent: &span, redis = %endpoint.node.place(), "connection to redis made anew");
                         sink.disconnected(&loss);
                         self.tell_lost(&sink, slots, &loss);
                         continue;
                     }
                     // Worth an attempt at once, used or not: whoever cut it may have cut it among others. A server that only greets
                     // and closes is not, nor one that does so on every command.
-                    useless = if useful || since.elapsed() >= SETTLED { 0 } else { useless + 1 };
+                    let settled = useful || since.elapsed() >= SETTLED || loss == Loss::Departed;
+                    useless = if settled { 0 } else { useless + 1 };
                     if useless <= 1 {
-                        warn!(parent: &span, redis = %endpoint.address, reason = %loss, "connection to redis lost");
+                        match loss {
+                            Loss::Departed => {
+                                info!(parent: &span, redis = %endpoint.node.place(), "redis is elsewhere")
+                            }
+                            _ => {
+                                warn!(parent: &span, redis = %endpoint.node.place(), reason = %loss, "connection to redis lost")
+                            }
+                        }
                         backoff.reset();
                         silent = loss == Loss::Silent;
                         self.lose(&sink, ConnectionState::Connecting, &loss);
@@ -83,14 +108,22 @@ impl<T> Driver<T> {
             };
             // The same reason is told once, not at each attempt.
             if reported.as_ref() == Some(&loss) {
-                debug!(parent: &span, redis = %endpoint.address, reason = %loss, "redis still unavailable");
+                debug!(parent: &span, redis = %endpoint.node.place(), reason = %loss, "redis still unavailable");
             } else {
-                warn!(parent: &span, redis = %endpoint.address, reason = %loss, "redis unavailable");
+                warn!(parent: &span, redis = %endpoint.node.place(), reason = %loss, "redis unavailable");
                 reported = Some(loss.clone());
             }
             self.lose(&sink, ConnectionState::Down(loss.clone()), &loss);
-            self.wait(&mut backoff, &mut returns).await;
+            if self.wait(&mut backoff, &mut returns, generation).await {
+                backoff.reset();
+                self.look_anew();
+            }
         }
+    }
+
+    /// The node is at another place: those who ask need not be refused before that has been tried.
+    fn look_anew(&self) {
+        self.shared.queue.lock().state = ConnectionState::Connecting;
     }
 
     /// One attempt, and beside it, while somebody waits and it is silent, a second one that is made anew now and
@@ -101,7 +134,7 @@ impl<T> Driver<T> {
         &self,
         sink: &S,
         mut silent: bool,
-    ) -> Result<(Box<dyn Duplex>, Tracking), Loss> {
+    ) -> Result<(Greeted, Tracking), Loss> {
         let resolved = AtomicBool::new(false);
         let mut first = pin!(self.connect(&resolved));
         let mut second: Option<Pin<Box<_>>> = None;
@@ -129,17 +162,17 @@ impl<T> Driver<T> {
     }
 
     /// Opens and greets, within the connect time-out; `resolved` is set once the name has been.
-    async fn connect(&self, resolved: &AtomicBool) -> Result<(Box<dyn Duplex>, Tracking), Loss> {
+    async fn connect(&self, resolved: &AtomicBool) -> Result<(Greeted, Tracking), Loss> {
         let endpoint = &self.backend.endpoint;
         let connect = async {
             let start = Instant::now();
             let mut who = endpoint.as_of_now().await;
             loop {
-                let mut stream = open(&who, resolved)
+                let (mut stream, generation) = open(&who, resolved)
                     .await
                     .map_err(|error| Loss::Unreachable(error.to_string().into()))?;
                 let loss = match greet(&mut *stream, &self.backend, &who).await {
-                    Ok(tracking) => return Ok((stream, tracking)),
+                    Ok(tracking) => return Ok((Greeted { stream, generation }, tracking)),
                     Err(loss) => loss,
                 };
                 let passing = matches!(loss, Loss::Refused(_) | Loss::Unreachable(_));
@@ -153,12 +186,9 @@ impl<T> Driver<T> {
                 };
             }
         };
-        match timeout(endpoint.connect_timeout, connect).await {
+        match timeout(endpoint.limits.connect_timeout, connect).await {
             Ok(outcome) => outcome,
-            Err(_) => {
-                let why = format!("no connection within {:?}", endpoint.connect_timeout);
-                Err(Loss::Unreachable(why.into()))
-            }
+            Err(_) => Err(Loss::Unreachable(endpoint.too_late().into())),
         }
     }
 
@@ -168,16 +198,17 @@ impl<T> Driver<T> {
         &self,
         span: &Span,
         sink: &S,
-        stream: Box<dyn Duplex>,
+        greeted: Greeted,
         tracking: &Tracking,
     ) -> (Loss, bool) {
         let endpoint = &self.backend.endpoint;
-        let incarnation = INCARNATIONS.fetch_add(1, Ordering::Relaxed);
-        info!(parent: span, redis = %endpoint.address, incarnation, "connected to redis");
+        let number = INCARNATIONS.fetch_add(1, Ordering::Relaxed);
+        let incarnation = Incarnation { number, generation: greeted.generation };
+        info!(parent: span, redis = %endpoint.node.place(), incarnation = number, "connected to redis");
         self.backend.returns.send_modify(|count| *count += 1);
         sink.connected(incarnation, tracking);
         self.shared.queue.lock().state = ConnectionState::Up;
-        let mut connection = Connection::new(stream, &self.shared, sink, endpoint);
+        let mut connection = Connection::new(greeted, &self.shared, sink, endpoint);
         let loss = connection.serve().await;
         (loss, connection.was_useful())
     }
@@ -192,6 +223,9 @@ impl<T> Driver<T> {
 
     /// Notes that a connection or an attempt ended.
     fn lose<S: Sink<Ticket = T>>(&self, sink: &S, state: ConnectionState, loss: &Loss) {
+        if *loss != Loss::Departed {
+            self.backend.endpoint.node.doubt();
+        }
         sink.disconnected(loss);
         self.refuse(sink, state, loss);
     }
@@ -211,18 +245,22 @@ impl<T> Driver<T> {
     }
 
     /// Sleeps until the next attempt. Somebody who asks meanwhile brings it nearer, on whichever connection; one that
-    /// got through brings it about.
-    async fn wait(&self, backoff: &mut Backoff, returns: &mut watch::Receiver<u64>) {
+    /// got through brings it about. Whether the node has moved, which does as well.
+    async fn wait(&self, backoff: &mut Backoff, returns: &mut watch::Receiver<u64>, generation: u64) -> bool {
         let failed = Instant::now();
         let idle = backoff.idle_deadline(failed);
         let wanted = Backoff::wanted_deadline(failed).min(idle);
         let called = self.backend.demand.called();
         let deadline = if self.backend.demand.is_there() { wanted } else { idle };
         tokio::select! {
-            () = sleep_until(deadline) => {}
-            () = called => sleep_until(wanted).await,
+            () = sleep_until(deadline) => false,
+            () = async {
+                called.await;
+                sleep_until(wanted).await;
+            } => false,
             // Not with an error: we hold a sender.
-            _ = returns.changed() => {}
+            _ = returns.changed() => false,
+            () = self.backend.endpoint.node.left(generation) => true,
         }
     }
 }
@@ -236,7 +274,9 @@ impl<T> Driver<T> {
         sink: &S,
         stream: impl tokio::io::AsyncRead + tokio::io::AsyncWrite + Send + Unpin + 'static,
     ) -> Loss {
-        self.serve(&Span::none(), sink, Box::new(stream), &Tracking::On { fields_expire: false }).await.0
+        let generation = self.backend.endpoint.node.generation();
+        let greeted = Greeted { stream: Box::new(stream), generation };
+        self.serve(&Span::none(), sink, greeted, &Tracking::On { fields_expire: false }).await.0
     }
 
     /// Notes that the connection ended. With `down` the attempt after it is taken for failed, and commands are refused.

@@ -6,15 +6,37 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::credentials::Source;
+use crate::node::RedisNode;
 use crate::proven::Proven;
 
-/// The one backing Redis: its address, credentials and the limits of a connection to it.
+/// A backing Redis: where it is, who we are to it, and the limits of a connection to it.
 #[derive(Clone, Debug)]
 pub struct Endpoint {
     /// Where to connect. A host name is resolved anew at each attempt.
-    pub address: Address,
+    pub node: RedisNode,
     /// TLS, when the address asks for it. Ignored for a unix socket.
     pub tls: Option<Tls>,
+    /// Who we are.
+    pub login: Account,
+    /// The database that is SELECTed; 0 sends no SELECT.
+    pub db: u32,
+    /// The limits of each connection.
+    pub limits: ConnectionLimits,
+}
+
+impl Endpoint {
+    /// Why an attempt to connect has taken too long.
+    pub(crate) fn too_late(&self) -> String {
+        match self.node.place().address {
+            Ok(_) => format!("no connection within {:?}", self.limits.connect_timeout),
+            Err(why) => why.to_string(),
+        }
+    }
+}
+
+/// Who we are to a Redis.
+#[derive(Clone, Debug, Default)]
+pub struct Account {
     /// The ACL user (Redis 6+). `None` is Redis' `default` user.
     pub username: Option<String>,
     /// The password; without one no AUTH is sent.
@@ -23,8 +45,11 @@ pub struct Endpoint {
     pub source: Option<Source>,
     /// Passwords that clients have proven for the user, to be used in place of that one.
     pub proven: Option<Arc<Proven>>,
-    /// The database that is SELECTed; 0 sends no SELECT.
-    pub db: u32,
+}
+
+/// The limits of a connection to a Redis.
+#[derive(Clone, Copy, Debug)]
+pub struct ConnectionLimits {
     /// Bound of one attempt: name resolution, TCP, TLS and the handshake together.
     pub connect_timeout: Duration,
     /// A connection with answers due that delivers no byte for this long is closed.
@@ -36,7 +61,7 @@ pub struct Endpoint {
 }
 
 /// An address of a Redis.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Address {
     /// `host:port`; the host is a name or an IPv4 or IPv6 address without brackets.
     Tcp {

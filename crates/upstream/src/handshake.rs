@@ -29,8 +29,8 @@ pub(crate) async fn greet(
     endpoint: &Endpoint,
 ) -> Result<Tracking, Loss> {
     let mut talk = Talk::new(stream, endpoint);
-    let password = endpoint.password.as_ref().map(|secret| secret.expose().as_bytes());
-    let user = endpoint.username.as_deref().unwrap_or("default").as_bytes();
+    let password = endpoint.login.password.as_ref().map(|secret| secret.expose().as_bytes());
+    let user = endpoint.login.username.as_deref().unwrap_or("default").as_bytes();
 
     // A name helps the operator. Said here it needs no right of its own: CLIENT SETNAME would stand in the ACL log of those
     // users who have none to it.
@@ -42,9 +42,9 @@ pub(crate) async fn greet(
     };
     if let Frame::Error(text) = &hello {
         if is_about_credentials(text) {
-            return Err(refused(text, endpoint.password.as_ref()));
+            return Err(refused(text, endpoint.login.password.as_ref()));
         }
-        match (password, &endpoint.username) {
+        match (password, &endpoint.login.username) {
             (None, _) => {}
             // AUTH with a user is Redis 6.0+; a server without HELLO knows passwords only.
             (Some(password), None) => talk.demand(&[b"AUTH", password], endpoint).await?,
@@ -103,7 +103,7 @@ pub(crate) struct Talk<'a> {
 impl<'a> Talk<'a> {
     pub(crate) fn new(stream: &'a mut dyn Duplex, endpoint: &Endpoint) -> Self {
         let decoder = Decoder::new(decoder_limits(endpoint));
-        let password = endpoint.password.clone();
+        let password = endpoint.login.password.clone();
         Talk { stream, decoder, inbox: BytesMut::new(), first_error: None, password }
     }
 
@@ -184,7 +184,7 @@ impl<'a> Talk<'a> {
 
     async fn demand(&mut self, arguments: &[&[u8]], endpoint: &Endpoint) -> Result<(), Loss> {
         match self.ask(arguments).await? {
-            Frame::Error(text) => Err(refused(&text, endpoint.password.as_ref())),
+            Frame::Error(text) => Err(refused(&text, endpoint.login.password.as_ref())),
             _ => Ok(()),
         }
     }

@@ -32,10 +32,10 @@ pub(crate) fn unfit(mode: &str) -> Option<&'static str> {
     }
 }
 
-/// Why a server whose HELLO does not tell cannot be served from: by the reply to `INFO server`.
-pub(crate) fn unfit_by_info(info: &Frame) -> Option<&'static str> {
+/// The mode of a server whose HELLO does not tell: by the reply to `INFO server`.
+pub(crate) fn mode_by_info(info: &Frame) -> Option<String> {
     let info = text(info)?;
-    info.lines().find_map(|line| line.strip_prefix("redis_mode:")).and_then(|mode| unfit(mode.trim()))
+    info.lines().find_map(|line| line.strip_prefix("redis_mode:")).map(|mode| mode.trim().to_owned())
 }
 
 /// Why a server cannot be served from whose answer sends its reader to another node (the address is nobody's business), or to none.
@@ -150,8 +150,8 @@ mod tests {
         assert!(unfit("cluster").is_some() && unfit("sentinel").is_some());
         assert!(unfit("standalone").is_none() && unfit("").is_none());
         let info = |mode: &str| Frame::Bulk(format!("# Server\r\nredis_mode:{mode}\r\nos:x\r\n").into());
-        assert!(unfit_by_info(&info("cluster")).is_some() && unfit_by_info(&info("standalone")).is_none());
-        assert!(unfit_by_info(&Frame::Error("NOPERM".into())).is_none());
+        assert_eq!(mode_by_info(&info("cluster")).as_deref(), Some("cluster"));
+        assert_eq!(mode_by_info(&Frame::Error("NOPERM".into())), None);
         assert!(sent_elsewhere(b"MOVED 1 10.0.0.1:1").is_some() && sent_elsewhere(b"ASK 1 h:1").is_some());
         assert!(sent_elsewhere(b"CLUSTERDOWN Hash slot not served").is_some());
         assert!(sent_elsewhere(b"ASKING").is_none() && sent_elsewhere(b"ERR MOVED ").is_none());

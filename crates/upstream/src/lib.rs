@@ -14,18 +14,20 @@
 //! [`open_raw`] opens a connection that belongs to its caller, who passes bytes through it as they are.
 //!
 //! Life of a connection, seen by a sender: while the first attempt (at start, or after a working connection
-//! was closed) is under way, commands queue; once an attempt has failed, or a connection fell silent, they are
+//! was closed, or once the node has moved) is under way, commands queue; once an attempt has failed, or a connection fell silent, they are
 //! refused at once until a later attempt succeeds. All connections to one Redis share a [`Backend`]: a read that
 //! one refuses, and a connection that one makes, let the others try again soon.
 
 mod backend;
 mod backoff;
 mod connection;
+mod conversation;
 mod credentials;
 mod driver;
 mod endpoint;
 mod handshake;
 mod hello;
+mod node;
 mod proven;
 mod queue;
 mod raw;
@@ -34,17 +36,19 @@ mod stream;
 mod tracking;
 
 pub use backend::Backend;
+pub use conversation::Conversation;
 pub use credentials::{Source, Who};
 pub use driver::{Driver, connect};
-pub use endpoint::{Address, Endpoint, Secret, Tls};
+pub use endpoint::{Account, Address, ConnectionLimits, Endpoint, Secret, Tls};
 pub use handshake::is_about_credentials;
 pub use hello::{Hello, sent_elsewhere};
+pub use node::{Location, RedisNode, Tenure};
 pub use proven::Proven;
 pub use queue::{ConnectionState, Sendable, Unsent, Upstream, WeakUpstream};
 pub use raw::{
-    Credentials, Greeting, OpenError, Password, RawConnection, Step, ask_as_nobody, ask_once,
+    Credentials, Expected, Greeting, OpenError, Password, RawConnection, Step, ask_as_nobody, ask_once,
     open_as_ourselves, open_raw,
 };
-pub use sink::{Doubt, Loss, Sink};
+pub use sink::{Doubt, Incarnation, Loss, Sink};
 pub use stream::Duplex;
 pub use tracking::{Tracking, no_right_to};

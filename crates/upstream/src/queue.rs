@@ -234,7 +234,7 @@ impl<T> Upstream<T> {
 
     /// How long Redis may be silent with answers due.
     pub fn silence_timeout(&self) -> Duration {
-        self.shared.backend.endpoint.silence_timeout
+        self.shared.backend.endpoint.limits.silence_timeout
     }
 
     /// Closes the connection that is up, if one is: what is sent from now on travels on a new one, wherever the address leads then.
@@ -287,22 +287,21 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::{Address, Endpoint, connect};
+    use crate::{Account, Address, ConnectionLimits, Endpoint, RedisNode, connect};
 
     #[test]
     fn commands_of_a_connection_that_has_ended_count_no_more() {
         let endpoint = Endpoint {
-            address: Address::Unix("/nowhere".into()),
+            node: RedisNode::at(Address::Unix("/nowhere".into())),
             tls: None,
-            username: None,
-            password: None,
-            source: None,
-            proven: None,
+            login: Account::default(),
             db: 0,
-            connect_timeout: Duration::from_secs(1),
-            silence_timeout: Duration::from_secs(1),
-            ping_interval: Duration::from_secs(1),
-            max_reply_bytes: 1,
+            limits: ConnectionLimits {
+                connect_timeout: Duration::from_secs(1),
+                silence_timeout: Duration::from_secs(1),
+                ping_interval: Duration::from_secs(1),
+                max_reply_bytes: 1,
+            },
         };
         let backend = Backend::new(endpoint.clone(), 1);
         let (one, driver) = connect::<()>(&backend);

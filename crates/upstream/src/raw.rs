@@ -11,7 +11,7 @@ use tokio::time::{Instant, timeout};
 
 use crate::endpoint::Endpoint;
 use crate::handshake::{CLIENT_NAME, Talk, is_about_credentials};
-use crate::hello::{text, unfit, unfit_by_info};
+use crate::hello::{mode_by_info, text, unfit};
 use crate::sink::Loss;
 use crate::stream::{Duplex, open};
 
@@ -31,8 +31,8 @@ impl Credentials {
     /// Who the endpoint says we are.
     pub fn of(endpoint: &Endpoint) -> Credentials {
         let bytes = |text: &str| Bytes::copy_from_slice(text.as_bytes());
-        let password = endpoint.password.as_ref().map(|secret| Password(bytes(secret.expose())));
-        match (&endpoint.username, password) {
+        let password = endpoint.login.password.as_ref().map(|secret| Password(bytes(secret.expose())));
+        match (&endpoint.login.username, password) {
             (_, None) => Credentials::None,
             (None, Some(password)) => Credentials::Password(password),
             (Some(user), Some(password)) => Credentials::User(bytes(user), password),
@@ -65,6 +65,8 @@ pub struct Greeting {
 pub struct RawConnection {
     /// The bytes, both ways.
     pub stream: Box<dyn Duplex>,
+    /// The generation of the node that it leads to.
+    pub generation: u64,
     /// What Redis says of itself in its answer to HELLO; an error's text where it says nothing (before 6.0, or to
     /// somebody who has yet to log in).
     pub hello: Result<Vec<(Frame, Frame)>, Bytes>,
@@ -81,6 +83,35 @@ pub enum OpenError {
     Refused(Step, Bytes),
 }
 
+impl fmt::Display for OpenError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            OpenError::Unreachable(why) | OpenError::Unfit(why) => f.write_str(why),
+            OpenError::Refused(_, text) => f.write_str(&String::from_utf8_lossy(text)),
+        }
+    }
+}
+
+/// What a server is to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Expected {
+    /// A Redis that can be served from.
+    Redis,
+    /// A sentinel.
+    Sentinel,
+}
+
+impl Expected {
+    /// Why a server in this mode is not what is expected, for an operator.
+    fn misses(self, mode: &str) -> Option<&'static str> {
+        match self {
+            Expected::Redis => unfit(mode),
+            Expected::Sentinel if mode == "sentinel" => None,
+            Expected::Sentinel => Some("it is no sentinel"),
+        }
+    }
+}
+
 /// A step of the greeting.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
@@ -93,34 +124,64 @@ pub enum Step {
 }
 
 /// Opens a connection to `endpoint` and makes it what `greeting` says, within the connect time-out. Credentials and
-/// database of the endpoint are not used.
+/// database of the endpoint are not used. It leads to where the node is when it is handed out, wherever that was before.
 ///
 /// # Errors
 /// [`OpenError::Refused`] when Redis turns a step down, [`OpenError::Unfit`] when it is none to be served from,
 /// [`OpenError::Unreachable`] for all else.
 pub async fn open_raw(endpoint: &Endpoint, greeting: &Greeting) -> Result<RawConnection, OpenError> {
+    open_expected(endpoint, greeting, Expected::Redis).await
+}
+
+async fn open_expected(
+    endpoint: &Endpoint,
+    greeting: &Greeting,
+    expected: Expected,
+) -> Result<RawConnection, OpenError> {
     let opening = async {
-        let resolved = AtomicBool::new(false);
-        let mut stream = open(endpoint, &resolved).await.map_err(|error| unreachable(error.to_string()))?;
-        let hello = greet_as(&mut *stream, endpoint, greeting).await?;
-        Ok(RawConnection { stream, hello })
+        loop {
+            let now = endpoint.node.generation();
+            tokio::select! {
+                opened = open_now(endpoint, greeting, expected) => match opened {
+                    Ok(connection) if connection.generation != endpoint.node.generation() => {}
+                    outcome => return outcome,
+                },
+                () = endpoint.node.left(now) => {}
+            }
+        }
     };
-    match timeout(endpoint.connect_timeout, opening).await {
+    match timeout(endpoint.limits.connect_timeout, opening).await {
         Ok(outcome) => outcome,
-        Err(_) => Err(unreachable(format!("no connection within {:?}", endpoint.connect_timeout))),
+        Err(_) => Err(unreachable(endpoint.too_late())),
     }
+}
+
+async fn open_now(
+    endpoint: &Endpoint,
+    greeting: &Greeting,
+    expected: Expected,
+) -> Result<RawConnection, OpenError> {
+    let resolved = AtomicBool::new(false);
+    let (mut stream, generation) =
+        open(endpoint, &resolved).await.map_err(|error| unreachable(error.to_string()))?;
+    let hello = greet_as(&mut *stream, endpoint, greeting, expected).await?;
+    Ok(RawConnection { stream, generation, hello })
 }
 
 /// Opens a connection as [`open_raw`] does, as who the endpoint says we are at this moment.
 ///
 /// # Errors
 /// As [`open_raw`].
-pub async fn open_as_ourselves(endpoint: &Endpoint, greeting: &Greeting) -> Result<RawConnection, OpenError> {
+pub async fn open_as_ourselves(
+    endpoint: &Endpoint,
+    greeting: &Greeting,
+    expected: Expected,
+) -> Result<RawConnection, OpenError> {
     let start = Instant::now();
     loop {
         let who = endpoint.as_of_now().await;
         let greeting = Greeting { login: Credentials::of(&who), ..greeting.clone() };
-        match open_raw(endpoint, &greeting).await {
+        match open_expected(endpoint, &greeting, expected).await {
             Err(OpenError::Refused(Step::Auth, _)) if endpoint.may_disagree(start).await => {}
             outcome => return outcome,
         }
@@ -133,9 +194,9 @@ pub async fn open_as_ourselves(endpoint: &Endpoint, greeting: &Greeting) -> Resu
 /// As [`open_raw`]; an error reply is an answer.
 pub async fn ask_once(endpoint: &Endpoint, question: &[&[u8]]) -> Result<Frame, OpenError> {
     let greeting = Greeting { login: Credentials::of(endpoint), db: 0, protocol: Protocol::Resp2 };
-    let mut stream = open_as_ourselves(endpoint, &greeting).await?.stream;
+    let mut stream = open_as_ourselves(endpoint, &greeting, Expected::Redis).await?.stream;
     let mut talk = Talk::new(&mut *stream, endpoint);
-    match timeout(endpoint.connect_timeout, talk.ask(question)).await {
+    match timeout(endpoint.limits.connect_timeout, talk.ask(question)).await {
         Ok(Ok(frame)) => Ok(frame),
         Ok(Err(loss)) => Err(unreachable(loss.to_string())),
         Err(_) => Err(unreachable("no answer in time".into())),
@@ -150,7 +211,8 @@ pub async fn ask_once(endpoint: &Endpoint, question: &[&[u8]]) -> Result<Frame, 
 pub async fn ask_as_nobody(endpoint: &Endpoint, questions: &[&[&[u8]]]) -> Result<Vec<Frame>, OpenError> {
     let asking = async {
         let resolved = AtomicBool::new(false);
-        let mut stream = open(endpoint, &resolved).await.map_err(|error| unreachable(error.to_string()))?;
+        let (mut stream, _) =
+            open(endpoint, &resolved).await.map_err(|error| unreachable(error.to_string()))?;
         let mut out = BytesMut::new();
         questions.iter().for_each(|question| encode_command(&mut out, question));
         // What was said before the connection was closed is read all the same.
@@ -167,9 +229,9 @@ pub async fn ask_as_nobody(endpoint: &Endpoint, questions: &[&[&[u8]]]) -> Resul
         }
         Ok(answers)
     };
-    match timeout(endpoint.connect_timeout, asking).await {
+    match timeout(endpoint.limits.connect_timeout, asking).await {
         Ok(outcome) => outcome,
-        Err(_) => Err(unreachable(format!("no answer within {:?}", endpoint.connect_timeout))),
+        Err(_) => Err(unreachable(format!("no answer within {:?}", endpoint.limits.connect_timeout))),
     }
 }
 
@@ -178,6 +240,7 @@ async fn greet_as(
     stream: &mut dyn Duplex,
     endpoint: &Endpoint,
     greeting: &Greeting,
+    expected: Expected,
 ) -> Result<Result<Vec<(Frame, Frame)>, Bytes>, OpenError> {
     let mut out = BytesMut::new();
     match &greeting.login {
@@ -214,7 +277,7 @@ async fn greet_as(
         Frame::Array(items) => Ok(pairs(items)),
         other => return Err(unreachable(format!("not an answer to HELLO: {other:?}"))),
     };
-    if let Some(why) = hello.as_ref().ok().and_then(|pairs| unfit(&mode(pairs))) {
+    if let Some(why) = hello.as_ref().ok().and_then(|pairs| expected.misses(&mode(pairs))) {
         return Err(OpenError::Unfit(why.into()));
     }
     if greeting.db != 0 {
@@ -225,7 +288,7 @@ async fn greet_as(
     }
     if hello.as_ref().is_err_and(|text| !is_about_credentials(text)) {
         let info = talk.ask(&[b"INFO", b"server"]).await.map_err(unopened)?;
-        if let Some(why) = unfit_by_info(&info) {
+        if let Some(why) = mode_by_info(&info).and_then(|mode| expected.misses(&mode)) {
             return Err(OpenError::Unfit(why.into()));
         }
     }

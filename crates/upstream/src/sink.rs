@@ -35,12 +35,20 @@ pub trait Sink {
     /// The command sent with `ticket` gets no reply. It may be sent again from here.
     fn lost(&self, ticket: Self::Ticket, loss: &Loss);
 
-    /// A new connection is ready; what is sent from here on travels on it. `incarnation` is never used twice in a
-    /// process.
-    fn connected(&self, incarnation: u64, tracking: &Tracking);
+    /// A new connection is ready; what is sent from here on travels on it.
+    fn connected(&self, incarnation: Incarnation, tracking: &Tracking);
 
     /// An attempt to connect failed, or an established connection ended.
     fn disconnected(&self, loss: &Loss);
+}
+
+/// Which connection of all there ever were.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Incarnation {
+    /// Never used twice in a process.
+    pub number: u64,
+    /// The generation of the node that it leads to.
+    pub generation: u64,
 }
 
 /// Why a connection can no longer be trusted after a reply; often, that the reply cannot answer its command.
@@ -69,6 +77,8 @@ pub enum Loss {
     Garbled(Arc<str>),
     /// The limit of commands in flight is reached.
     Full,
+    /// The node is at another place; a read may be sent again, and goes there.
+    Departed,
 }
 
 impl fmt::Display for Loss {
@@ -81,6 +91,7 @@ impl fmt::Display for Loss {
             Loss::Silent => f.write_str("redis does not answer"),
             Loss::Garbled(why) => write!(f, "redis sent a malformed reply: {why}"),
             Loss::Full => f.write_str("too many commands in flight"),
+            Loss::Departed => f.write_str("the primary is at another place"),
         }
     }
 }

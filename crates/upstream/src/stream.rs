@@ -16,6 +16,7 @@ use tokio::net::{TcpStream, UnixStream, lookup_host};
 use tokio::time::timeout;
 
 use crate::endpoint::{Address, Endpoint, Tls};
+use crate::node::Location;
 
 /// A connection that waits for Redis without end (a blocking command, a subscription) learns after this long, and as long
 /// again, that the machine at its other end is gone.
@@ -25,10 +26,24 @@ const KEEPALIVE: Duration = Duration::from_secs(15);
 pub trait Duplex: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<S: AsyncRead + AsyncWrite + Send + Unpin> Duplex for S {}
 
-/// Opens a stream to `endpoint`. The name is resolved anew, then `resolved` is set, and every address that it has is
-/// tried in turn.
-pub(crate) async fn open(endpoint: &Endpoint, resolved: &AtomicBool) -> io::Result<Box<dyn Duplex>> {
-    let (host, port) = match &endpoint.address {
+/// Opens a stream to where the node of `endpoint` is now, or will be once it is known, and tells of which generation that is. The
+/// name is resolved anew, then `resolved` is set, and every address that it has is tried in turn.
+pub(crate) async fn open(endpoint: &Endpoint, resolved: &AtomicBool) -> io::Result<(Box<dyn Duplex>, u64)> {
+    loop {
+        let Location { address, generation } = endpoint.node.place();
+        match address {
+            Ok(address) => return Ok((open_at(&address, endpoint, resolved).await?, generation)),
+            Err(_) => endpoint.node.left(generation).await,
+        }
+    }
+}
+
+async fn open_at(
+    address: &Address,
+    endpoint: &Endpoint,
+    resolved: &AtomicBool,
+) -> io::Result<Box<dyn Duplex>> {
+    let (host, port) = match address {
         Address::Unix(path) => {
             resolved.store(true, Ordering::Relaxed);
             return Ok(Box::new(UnixStream::connect(path).await?));
@@ -37,7 +52,7 @@ pub(crate) async fn open(endpoint: &Endpoint, resolved: &AtomicBool) -> io::Resu
     };
     let addresses = lookup_host((host.as_str(), port)).await?;
     resolved.store(true, Ordering::Relaxed);
-    let tcp = connect_any(addresses.collect(), endpoint.connect_timeout).await?;
+    let tcp = connect_any(addresses.collect(), endpoint.limits.connect_timeout).await?;
     tcp.set_nodelay(true)?;
     let keepalive = TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE / 3).with_retries(3);
     SockRef::from(&tcp).set_tcp_keepalive(&keepalive)?;

@@ -12,7 +12,9 @@ use support::{Link, PATIENCE, Told, bulk, endpoint, run};
 use sync::Mutex;
 use testkit::{Action, FaultProxy, ScriptedRedis};
 use tokio::time::timeout;
-use upstream::{Backend, ConnectionState, Doubt, Endpoint, Loss, Secret, Sink, Tracking};
+use upstream::{
+    Account, Backend, ConnectionState, Doubt, Endpoint, Incarnation, Loss, Secret, Sink, Tracking,
+};
 
 /// An ordinary connection is ready.
 const CONNECTED: Told = Told::Connected(Tracking::NotAsked);
@@ -187,7 +189,8 @@ fn a_server_that_greets_and_closes_is_not_hammered() {
 fn a_secret_is_not_in_the_text_of_a_refusal() {
     let redis =
         ScriptedRedis::builder().answer("HELLO", "-WRONGPASS not hunter2\r\n").start(|_, _| Action::Close);
-    let secret = Endpoint { password: Some(Secret::new("hunter2")), ..endpoint(redis.address()) };
+    let login = Account { password: Some(Secret::new("hunter2")), ..Account::default() };
+    let secret = Endpoint { login, ..endpoint(redis.address()) };
     assert!(!format!("{secret:?}").contains("hunter2"));
     run(async {
         let mut link = Link::start(&Backend::new(secret, 100));
@@ -206,8 +209,8 @@ fn incarnations_are_never_used_twice() {
         }
         fn push(&self, _items: Vec<Frame>) {}
         fn lost(&self, (): (), _loss: &Loss) {}
-        fn connected(&self, incarnation: u64, _tracking: &Tracking) {
-            self.0.lock().push(incarnation);
+        fn connected(&self, incarnation: Incarnation, _tracking: &Tracking) {
+            self.0.lock().push(incarnation.number);
         }
         fn disconnected(&self, _loss: &Loss) {}
     }

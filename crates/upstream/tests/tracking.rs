@@ -10,7 +10,7 @@ use resp::Frame;
 use support::{Link, Told, bulk, endpoint, run};
 use testkit::{Action, RedisServer, Reply, ScriptedRedis, ScriptedRedisBuilder, wait_until};
 use upstream::Sendable::Arguments;
-use upstream::{Backend, Endpoint, Hello, Loss, Secret, Tracking};
+use upstream::{Account, Backend, Endpoint, Hello, Loss, Secret, Tracking};
 
 /// Of a Redis 7.0, whose fields do not expire.
 const ON: Tracking = Tracking::On { fields_expire: false };
@@ -150,8 +150,11 @@ fn products_that_do_not_order_replies_and_pushes_are_refused_by_name() {
 fn an_acl_that_forbids_tracking_is_refused_with_the_text_of_redis() {
     let redis = RedisServer::start();
     let user = |name: &str| Endpoint {
-        username: Some(name.into()),
-        password: Some(Secret::new("secret")),
+        login: Account {
+            username: Some(name.into()),
+            password: Some(Secret::new("secret")),
+            ..Account::default()
+        },
         ..endpoint(redis.address())
     };
     let add = |name: &str, rule: &str| {

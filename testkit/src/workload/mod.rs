@@ -59,6 +59,8 @@ pub struct Workload {
     pub strict_percent: usize,
     /// Whether such reads share batches with others, or are sent alone.
     pub mixed: bool,
+    /// Whether only those reads over HTTP are noted that the program answers from memory and says are proven.
+    pub proven_only: bool,
     /// How many writes of a hundred are values with a time to live, beside those of all kinds.
     pub px_percent: usize,
     /// Between two writes of a writer, on average.
@@ -108,6 +110,7 @@ impl Workload {
             depth: 8,
             strict_percent: 10,
             mixed: true,
+            proven_only: false,
             px_percent: 0,
             write_pause: Duration::from_millis(2),
             read_pause: Duration::from_micros(800),

@@ -42,6 +42,8 @@ struct Connection {
 struct Answer<'a> {
     status: u16,
     is_hit: bool,
+    /// Whether that is under a promise in force.
+    is_proven: bool,
     body: &'a [u8],
     length: usize,
 }
@@ -134,7 +136,8 @@ impl HttpReader<'_> {
                 let is_answered = seen.is_some();
                 let (key, connection) = (u32::try_from(key).unwrap_or(u32::MAX), open.number);
                 harvest.hits += usize::from(answer.is_hit);
-                harvest.reads.extend(seen.map(|seen| ReadRecord {
+                let noted = seen.filter(|_| answer.is_proven || !self.workload.proven_only);
+                harvest.reads.extend(noted.map(|seen| ReadRecord {
                     start,
                     end,
                     key,
@@ -168,6 +171,7 @@ impl Answer<'_> {
         let body: usize = rest.split("\r\n").next().and_then(|body| body.parse().ok()).expect("a length");
         let length = head + body;
         let is_hit = memmem::find(&bytes[..head], b"\r\nCache-Status: redis-proxy; hit").is_some();
-        Some(Answer { status, is_hit, body: bytes.get(head..length)?, length })
+        let is_proven = is_hit && memmem::find(&bytes[..head], b"not-in-force").is_none();
+        Some(Answer { status, is_hit, is_proven, body: bytes.get(head..length)?, length })
     }
 }

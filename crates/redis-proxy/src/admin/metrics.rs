@@ -1,5 +1,7 @@
 //! `/metrics`: the counters of the cache and of the workers, as Prometheus reads them.
 
+mod nodes;
+
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -315,6 +317,7 @@ impl Collector for Reading {
             logging::dropped(),
         )?;
         self.coherence(out)?;
+        nodes::encode(self.0.nodes.seen(), out)?;
         self.encode_resp(out)?;
         let (hits, hits_sum) = self.merged(|worker| &worker.hit_latency);
         let (misses, misses_sum) = self.merged(|worker| &worker.miss_latency);

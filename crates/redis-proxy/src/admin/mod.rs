@@ -23,6 +23,7 @@ use self::connections::Connections;
 use self::exposition::Format;
 use crate::lanes::Bounds;
 use crate::listener::Door;
+use crate::nodes::Nodes;
 use crate::readthrough::{Link, PartitionTable};
 use crate::session::Registry;
 use crate::shutdown::Draining;
@@ -52,6 +53,7 @@ pub(crate) struct Watched {
     /// The tracked links of the HTTP front; none in mode `ttl`.
     pub(crate) links: Arc<[Arc<Link>]>,
     pub(crate) partitions: Arc<PartitionTable>,
+    pub(crate) nodes: Arc<Nodes>,
     pub(crate) door: Arc<Door>,
     pub(crate) draining: Arc<Draining>,
     pub(crate) registry: Arc<Registry>,
@@ -115,7 +117,11 @@ async fn answer(
             Err(why) => response(StatusCode::SERVICE_UNAVAILABLE, TEXT, format!("not alive: {why}\n")),
         },
         "/readyz" => match ready::check(watched).await {
-            Ok(()) => response(StatusCode::OK, TEXT, format!("ready\n{}", ready::coherence(watched))),
+            Ok(()) => response(
+                StatusCode::OK,
+                TEXT,
+                format!("ready\n{}{}", ready::coherence(watched), watched.nodes.seen().text()),
+            ),
             Err(why) => response(StatusCode::SERVICE_UNAVAILABLE, TEXT, format!("not ready: {why}\n")),
         },
         "/metrics" => {

@@ -29,7 +29,6 @@ impl AddressMap {
 
     /// Where the node is reached that is announced as `announced`: there, unless the map says otherwise. What comes of it is not
     /// looked up once more.
-    #[cfg_attr(not(test), expect(dead_code, reason = "for what learns addresses from sentinels and INFO"))]
     pub(crate) fn reach(&self, announced: &Address) -> Address {
         self.entry(announced).unwrap_or(announced).clone()
     }

@@ -33,7 +33,7 @@ use upstream::Endpoint;
 
 pub use error::ConfigError;
 use given::Given;
-pub(crate) use nodes::NodesSettings;
+pub(crate) use nodes::{NodesSettings, SentinelSettings};
 pub(crate) use password_command::end_password_command;
 use sources::Values;
 use table::Setting;

@@ -18,10 +18,8 @@ pub(crate) struct NodesSettings {
     /// Who says where the primary is; none: it is at the address of the settings, whatever node that is.
     pub(crate) sentinels: Option<SentinelSettings>,
     /// For every address that sentinels or INFO tell.
-    #[cfg_attr(not(test), expect(dead_code, reason = "for what learns addresses from sentinels and INFO"))]
     pub(crate) address_map: AddressMap,
     /// Whether replicas are asked if they have become the primary.
-    #[cfg_attr(not(test), expect(dead_code, reason = "for the witnesses"))]
     pub(crate) witnesses: bool,
     /// How often connections that live log in again as the proxy's user; `None`: they do not.
     #[cfg_attr(not(test), expect(dead_code, reason = "for the connections that log in again"))]
@@ -40,7 +38,6 @@ pub(crate) struct SentinelSettings {
     /// Their password; without one no AUTH is sent.
     pub(crate) password: Option<Secret>,
     /// Where the password is read anew at each attempt to connect.
-    #[cfg_attr(not(test), expect(dead_code, reason = "for the connections to sentinels"))]
     pub(crate) source: Option<Source>,
     /// TLS to them.
     pub(crate) tls: Option<Tls>,
@@ -110,7 +107,7 @@ fn sentinel(
 impl NodesSettings {
     /// Where Redis is, in words: the address, or who says it.
     pub(crate) fn place(&self, redis: &Endpoint) -> String {
-        let Some(sentinels) = &self.sentinels else { return redis.address.to_string() };
+        let Some(sentinels) = &self.sentinels else { return redis.node.place().to_string() };
         let tls = if sentinels.tls.is_some() { " with TLS" } else { "" };
         let login = match (&sentinels.username, &sentinels.password) {
             (Some(user), Some(_)) => format!(" as user {user:?}"),

@@ -1,6 +1,6 @@
 //! Which Redis: from the address in parts, in a URL, as injected by Kubernetes, or a Redis of our own.
 
-use upstream::{Address, Endpoint, Secret, Source, Who};
+use upstream::{Account, Address, ConnectionLimits, Endpoint, RedisNode, Secret, Source, Who};
 
 use super::PASSWORD_COMMAND;
 use super::error::ConfigError;
@@ -10,9 +10,6 @@ use super::redis_url::{self, RedisUrl, Where};
 use super::sources::Values;
 use super::tls;
 use super::value::{SettingKind, Value};
-
-/// The address of a primary before sentinels have told it: a name that no resolver knows (RFC 6761, section 6.4).
-const UNKNOWN_PRIMARY: &str = "primary.invalid";
 
 /// The backing Redis as the settings have it.
 pub(super) struct Backing {
@@ -35,20 +32,24 @@ pub(super) fn resolve(values: &Values) -> Result<Backing, ConfigError> {
     };
     let nodes = nodes::resolve(values, &place.place)?;
     let endpoint = Endpoint {
-        address: match place.place {
-            Where::Known(address) => address,
-            Where::Named { .. } => Address::Tcp { host: UNKNOWN_PRIMARY.into(), port: 6379 },
+        node: match place.place {
+            Where::Known(address) => RedisNode::at(address),
+            Where::Named { .. } => RedisNode::unknown("no sentinel has told yet where the primary is"),
         },
         tls: place.tls.then(|| tls::REDIS.tls(values)),
-        source: source(values, &place.username, &place.password),
-        username: place.username,
-        password: place.password,
-        proven: None,
+        login: Account {
+            source: source(values, &place.username, &place.password),
+            username: place.username,
+            password: place.password,
+            proven: None,
+        },
         db: place.db,
-        connect_timeout: values.time("REDIS_CONNECT_TIMEOUT"),
-        silence_timeout: values.time("UPSTREAM_TIMEOUT"),
-        ping_interval: values.time("REDIS_PING_INTERVAL"),
-        max_reply_bytes: values.number("MAX_REPLY_BYTES"),
+        limits: ConnectionLimits {
+            connect_timeout: values.time("REDIS_CONNECT_TIMEOUT"),
+            silence_timeout: values.time("UPSTREAM_TIMEOUT"),
+            ping_interval: values.time("REDIS_PING_INTERVAL"),
+            max_reply_bytes: values.number("MAX_REPLY_BYTES"),
+        },
     };
     tls::REDIS.check(values)?;
     Ok(Backing { endpoint, nodes, is_own })

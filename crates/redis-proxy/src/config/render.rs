@@ -50,7 +50,7 @@ fn place(settings: &Settings) -> String {
     }
     let redis = &settings.redis;
     let tls = if redis.tls.is_some() { "with TLS" } else { "without TLS" };
-    let login = match (&redis.username, &redis.password) {
+    let login = match (&redis.login.username, &redis.login.password) {
         (Some(user), Some(_)) => format!("as user {}", quoted(user)),
         (_, Some(_)) => "with a password".into(),
         _ => "without login".into(),

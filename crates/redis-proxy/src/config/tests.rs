@@ -68,9 +68,12 @@ fn the_defaults_are_those_of_the_contract() {
     assert_eq!((settings.admin_host.as_str(), settings.admin_port), ("127.0.0.1", Some(5001)));
     assert_eq!((settings.capacity, settings.capacity_bytes), (100_000, None));
     assert_eq!((settings.global_expiry, settings.max_value_bytes), (Duration::from_secs(60), 1 << 20));
-    assert_eq!(settings.redis.address, Address::Tcp { host: "127.0.0.1".into(), port: 6379 });
-    assert_eq!((settings.redis.max_reply_bytes, settings.redis.db), (32 << 20, 0));
-    assert!(settings.redis.tls.is_none() && settings.redis.password.is_none() && !settings.with_redis);
+    assert_eq!(
+        settings.redis.node.place().address,
+        Ok(Address::Tcp { host: "127.0.0.1".into(), port: 6379 })
+    );
+    assert_eq!((settings.redis.limits.max_reply_bytes, settings.redis.db), (32 << 20, 0));
+    assert!(settings.redis.tls.is_none() && settings.redis.login.password.is_none() && !settings.with_redis);
     assert!(settings.workers >= 1);
     assert_eq!((settings.max_inflight, settings.max_key_bytes, settings.access_log), (10_000, 16 << 10, 0));
 }
@@ -119,7 +122,7 @@ fn flags_win_over_the_environment_and_that_over_the_file() {
 fn an_empty_variable_is_not_set() {
     let env = [("CAPACITY", ""), ("REDIS_URL", ""), ("REDIS_HOST", "cache"), ("REDIS_PASSWORD", "")];
     assert_eq!(settings(&[], &env).capacity, 100_000);
-    assert_eq!(settings(&[], &env).redis.password, None);
+    assert_eq!(settings(&[], &env).redis.login.password, None);
 }
 
 #[test]
@@ -253,10 +256,19 @@ fn a_bad_url_is_shown_without_its_password() {
 fn the_port_that_kubernetes_injects_is_understood() {
     let injected = ("REDIS_PORT", "tcp://10.0.0.1:6380");
     let tcp = |host: &str, port| Address::Tcp { host: host.into(), port };
-    assert_eq!(settings(&[], &[injected]).redis.address, tcp("10.0.0.1", 6380));
-    assert_eq!(settings(&[], &[injected, ("REDIS_HOST", "cache")]).redis.address, tcp("cache", 6380));
-    assert_eq!(settings(&["--redis-port", "1"], &[injected]).redis.address, tcp("127.0.0.1", 1));
-    assert_eq!(settings(&[], &[injected, ("REDIS_URL", "redis://cache")]).redis.address, tcp("cache", 6379));
+    assert_eq!(settings(&[], &[injected]).redis.node.place().address, Ok(tcp("10.0.0.1", 6380)));
+    assert_eq!(
+        settings(&[], &[injected, ("REDIS_HOST", "cache")]).redis.node.place().address,
+        Ok(tcp("cache", 6380))
+    );
+    assert_eq!(
+        settings(&["--redis-port", "1"], &[injected]).redis.node.place().address,
+        Ok(tcp("127.0.0.1", 1))
+    );
+    assert_eq!(
+        settings(&[], &[injected, ("REDIS_URL", "redis://cache")]).redis.node.place().address,
+        Ok(tcp("cache", 6379))
+    );
     assert!(settings(&["--with-redis"], &[injected]).with_redis);
     assert!(!settings(&["--with-redis=auto"], &[injected]).with_redis);
     let text = error(&["--redis-url=redis://cache", "--redis-port=tcp://10.0.0.1:1"], &[]);
@@ -327,11 +339,11 @@ fn a_secret_comes_from_a_file_too() {
     let url = file(&dir, "url", "redis://:SECRET@cache:7000/2\r\n");
     let empty = file(&dir, "empty", "\n");
     assert_eq!(
-        settings(&[], &[("REDIS_PASSWORD_FILE", &password)]).redis.password,
+        settings(&[], &[("REDIS_PASSWORD_FILE", &password)]).redis.login.password,
         Some(Secret::new("SECRET "))
     );
     let redis = settings(&[], &[("REDIS_URL_FILE", &url)]).redis;
-    assert_eq!((redis.password, redis.db), (Some(Secret::new("SECRET")), 2));
+    assert_eq!((redis.login.password, redis.db), (Some(Secret::new("SECRET")), 2));
 
     let text = error(&[], &[("REDIS_PASSWORD_FILE", &password), ("REDIS_PASSWORD", "SECRET")]);
     assert!(
@@ -352,7 +364,7 @@ fn a_secret_comes_from_a_file_too() {
 fn a_user_without_a_password_is_refused() {
     assert!(error(&[], &[("REDIS_USERNAME", "u")]).contains("without REDIS_PASSWORD"));
     let redis = settings(&[], &[("REDIS_USERNAME", "u"), ("REDIS_PASSWORD", "p")]).redis;
-    assert_eq!((redis.username.as_deref(), redis.password), (Some("u"), Some(Secret::new("p"))));
+    assert_eq!((redis.login.username.as_deref(), redis.login.password), (Some("u"), Some(Secret::new("p"))));
 }
 
 #[test]

@@ -12,12 +12,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use resp::Frame;
-use sync::Mutex;
+use sync::{Mutex, MutexGuard};
 use tokio::sync::Notify;
 use tokio::sync::futures::OwnedNotified;
 use tokio::task::spawn_local;
 use tokio::time::{Instant, sleep};
-use upstream::{Endpoint, ask_as_nobody};
+use upstream::{Endpoint, RedisNode, ask_as_nobody};
 
 use super::Lanes;
 use super::shared::UNREACHABLE;
@@ -70,6 +70,7 @@ pub(crate) enum Admission {
 /// What the process knows of whom Redis lets in without a login.
 pub(crate) struct Anonymous {
     valid_ns: u64,
+    node: RedisNode,
     // Taken when a client comes, when a proof is made, and when all are void; never across an await.
     known: Mutex<Known>,
     asked: Arc<Notify>,
@@ -77,6 +78,8 @@ pub(crate) struct Anonymous {
 
 #[derive(Default)]
 struct Known {
+    /// Of which generation of the node all this is.
+    generation: u64,
     /// When the connection was opened that was let in last.
     proven_ns: Option<u64>,
     /// What was found last where nobody was let in, and when.
@@ -88,23 +91,40 @@ struct Known {
     users_ended: Option<(u64, u64)>,
 }
 
+impl Known {
+    fn void(&mut self) {
+        self.voided += 1;
+        (self.proven_ns, self.kept_out) = (None, None);
+    }
+}
+
 impl Anonymous {
-    /// Nothing is known. A proof counts for clients that came at most `valid` after its connection was opened.
-    pub(crate) fn new(valid: Duration) -> Self {
-        Anonymous { valid_ns: nanos(valid), known: Mutex::default(), asked: Arc::default() }
+    /// Nothing is known of `node`. A proof counts for clients that came at most `valid` after its connection was opened.
+    pub(crate) fn new(valid: Duration, node: RedisNode) -> Self {
+        let known = Known { generation: node.generation(), ..Known::default() };
+        Anonymous { valid_ns: nanos(valid), node, known: Mutex::new(known), asked: Arc::default() }
+    }
+
+    /// What is known of where Redis is now.
+    fn known(&self) -> MutexGuard<'_, Known> {
+        let mut known = self.known.lock();
+        let generation = self.node.generation();
+        if known.generation != generation {
+            known.generation = generation;
+            known.void();
+        }
+        known
     }
 
     /// Who may come in without a login may have changed: nothing that is known counts any longer.
     pub(crate) fn void(&self) {
-        let mut known = self.known.lock();
-        known.voided += 1;
-        (known.proven_ns, known.kept_out) = (None, None);
+        self.known().void();
     }
 
     /// Whether a client that came at `came_ns` is let in. With a number, whoever called is to ask Redis, and to
     /// [`learn`](Self::learn) with it.
     fn look_up(&self, came_ns: u64, now_ns: u64) -> (Admission, Option<u64>) {
-        let mut known = self.known.lock();
+        let mut known = self.known();
         if known.proven_ns.is_some_and(|proven_ns| proven_ns.saturating_add(self.valid_ns) >= came_ns) {
             return (Admission::Decided(Ok(())), None);
         }
@@ -120,31 +140,31 @@ impl Anonymous {
 
     /// ACL DELUSER or LOAD was answered, which end connections of users.
     pub(crate) fn note_ended_users(&self) {
-        let mut known = self.known.lock();
+        let mut known = self.known();
         known.users_ended = Some((now_ns(), known.voided));
     }
 
     /// Whether that was a moment ago, and after so much had been void.
     pub(super) fn has_ended_users(&self, voided: u64) -> bool {
         let is_it = |(at_ns, by_then)| voided < by_then && now_ns().saturating_sub(at_ns) < USERS_END_NS;
-        self.known.lock().users_ended.is_some_and(is_it)
+        self.known().users_ended.is_some_and(is_it)
     }
 
     /// How often all proofs were void.
     pub(super) fn voided(&self) -> u64 {
-        self.known.lock().voided
+        self.known().voided
     }
 
     /// Whether Redis could not be reached a moment ago.
     fn is_away(&self) -> bool {
-        let known = self.known.lock();
+        let known = self.known();
         matches!(&known.kept_out, Some((KeptOut::Unreachable, since_ns))
             if now_ns().saturating_sub(*since_ns) < KNOWN_AWAY_NS)
     }
 
     /// Redis was asked on a connection opened at `opened_ns`, when all proofs had been void `voided` times.
     fn learn(&self, voided: u64, opened_ns: u64, outcome: Result<(), KeptOut>) {
-        let mut known = self.known.lock();
+        let mut known = self.known();
         if known.voided != voided {
             return;
         }
@@ -160,7 +180,7 @@ struct Asking(Rc<Lanes>);
 
 impl Drop for Asking {
     fn drop(&mut self) {
-        self.0.anonymous.known.lock().is_asking = false;
+        self.0.anonymous.known().is_asking = false;
         self.0.anonymous.asked.notify_waiters();
     }
 }
@@ -175,7 +195,7 @@ impl Lanes {
                 let lanes = &asking.0;
                 let patience = match lanes.anonymous.is_away() {
                     true => Duration::ZERO,
-                    false => lanes.endpoint.connect_timeout,
+                    false => lanes.endpoint.limits.connect_timeout,
                 };
                 let (opened_ns, outcome) = ask(&lanes.endpoint, Instant::now() + patience).await;
                 lanes.anonymous.learn(voided, opened_ns, outcome);
@@ -244,7 +264,11 @@ mod tests {
     const SECOND: u64 = 1_000_000_000;
 
     fn anonymous() -> Anonymous {
-        Anonymous::new(Duration::from_secs(1))
+        anonymous_at(RedisNode::unknown("a test"))
+    }
+
+    fn anonymous_at(node: RedisNode) -> Anonymous {
+        Anonymous::new(Duration::from_secs(1), node)
     }
 
     /// What a client hears that came then and asks now; nothing while Redis is asked.
@@ -272,6 +296,18 @@ mod tests {
             assert_eq!(hears(&anonymous, came_ns).0, Some(Ok(())), "{came_ns}");
         }
         assert_eq!(hears(&anonymous, 11 * SECOND + 1).0, None);
+    }
+
+    #[test]
+    fn what_one_redis_said_says_nothing_of_another_in_its_place() {
+        let node = RedisNode::unknown("a test");
+        let anonymous = anonymous_at(node.clone());
+        let (_, voided) = hears(&anonymous, 0);
+        anonymous.learn(voided.expect("asked"), SECOND, Ok(()));
+        assert_eq!(hears(&anonymous, 0).0, Some(Ok(())));
+        let elsewhere = upstream::Address::Tcp { host: "h".into(), port: 1 };
+        node.move_to(elsewhere, || 0);
+        assert_eq!(hears(&anonymous, 0).0, None);
     }
 
     #[test]

@@ -10,9 +10,9 @@ use resp::ReplyScanner;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, sleep};
 use tracing::{debug, info, warn};
-use upstream::{Duplex, OpenError, RawConnection, Step, sent_elsewhere};
+use upstream::{Duplex, OpenError, RawConnection, Step, Tenure, sent_elsewhere};
 
-use super::shared::{NoLane, SharedLane, unfit_line};
+use super::shared::{Lost, NoLane, SharedLane, unfit_line};
 use super::{HelloReply, LaneKey, Lanes};
 use crate::clock::{nanos, now_ns};
 use crate::timer::Timer;
@@ -25,9 +25,14 @@ enum Loss {
     Closed(String),
     /// No byte for the lane's time-out while answers were due.
     Silent,
+    /// Redis is elsewhere by now.
+    Departed,
     /// Nobody has used it for long, or another lane needs its permit.
     Idle,
 }
+
+/// So long a lane waits for the answers that are due where Redis was before: commands behind them wait as well.
+const FAREWELL_NS: u64 = 100_000_000;
 
 /// Whether a fresh connection of a lane's key would be let in.
 type Check = Pin<Box<dyn Future<Output = Result<bool, NoLane>>>>;
@@ -89,7 +94,7 @@ pub(super) async fn drive(lane: Rc<SharedLane>, lanes: Rc<Lanes>, timeout_ns: u6
 
 /// Attempts until one succeeds or Redis says no, for at most the connect time-out: so long a command may wait.
 async fn connect(lane: &SharedLane, lanes: &Lanes) -> Result<RawConnection, NoLane> {
-    let deadline = Instant::now() + lanes.endpoint.connect_timeout;
+    let deadline = Instant::now() + lanes.endpoint.limits.connect_timeout;
     loop {
         match open(lane, lanes).await {
             Err(NoLane::Unreachable) if Instant::now() + PAUSE < deadline => sleep(PAUSE).await,
@@ -141,6 +146,8 @@ async fn serve(lane: &Rc<SharedLane>, lanes: &Rc<Lanes>, connection: RawConnecti
     lanes.opened.notify_one();
     let mut link = Link {
         stream: connection.stream,
+        stay: Tenure::new(&lanes.endpoint.node, connection.generation),
+        leaves_ns: None,
         scanner: ReplyScanner::new(),
         is_begun: false,
         flushed: true,
@@ -163,10 +170,17 @@ async fn serve(lane: &Rc<SharedLane>, lanes: &Rc<Lanes>, connection: RawConnecti
         }
         Loss::Silent => {
             warn!(db = key.db, commands = lane.commands(), "redis does not answer on a lane");
+            lanes.endpoint.node.doubt();
             lanes.stats.lane_timeouts.add(1);
             lane.time_out(&lanes.buffers);
         }
+        Loss::Departed => {
+            let Lost { clients, retries } = lane.lose();
+            info!(db = key.db, clients, retries, "lane closed: redis is elsewhere");
+            lanes.stats.lost_clients.add(clients);
+        }
         Loss::Closed(why) => {
+            lanes.endpoint.node.doubt();
             let lost = lane.lose();
             if lost.clients > 0 || lost.retries > 0 {
                 let (clients, retries) = (lost.clients, lost.retries);
@@ -184,6 +198,10 @@ async fn serve(lane: &Rc<SharedLane>, lanes: &Rc<Lanes>, connection: RawConnecti
 /// An open connection.
 struct Link<'a> {
     stream: Box<dyn Duplex>,
+    /// As long as Redis is where it leads.
+    stay: Tenure,
+    /// Redis is elsewhere: until when what is owed is waited for.
+    leaves_ns: Option<u64>,
     scanner: ReplyScanner,
     /// Whether the reply at hand began in an earlier read.
     is_begun: bool,
@@ -200,7 +218,8 @@ struct Link<'a> {
 
 impl Link<'_> {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Loss> {
-        if let Err(loss) = self.write(cx) {
+        let has_departed = self.stay.poll_over(cx).is_ready();
+        if !has_departed && let Err(loss) = self.write(cx) {
             return Poll::Ready(loss);
         }
         loop {
@@ -209,6 +228,13 @@ impl Link<'_> {
                 Poll::Ready(Err(loss)) => return Poll::Ready(loss),
                 Poll::Pending => break,
             }
+        }
+        if has_departed {
+            if self.lane.is_owed() {
+                let leaves_ns = *self.leaves_ns.get_or_insert_with(|| now_ns() + FAREWELL_NS);
+                ready!(self.timer.poll_until(leaves_ns, cx));
+            }
+            return Poll::Ready(Loss::Departed);
         }
         if self.lane.commands() == 0 {
             self.due_since_ns = None;

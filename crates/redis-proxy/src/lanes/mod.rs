@@ -30,7 +30,9 @@ use resp::Frame;
 use tokio::sync::Notify;
 use tokio::task::spawn_local;
 use tokio::time::Instant;
-use upstream::{Credentials, Endpoint, Greeting, OpenError, RawConnection, open_as_ourselves, open_raw};
+use upstream::{
+    Credentials, Endpoint, Expected, Greeting, OpenError, RawConnection, open_as_ourselves, open_raw,
+};
 
 pub(crate) use anonymous::{Admission, Anonymous, KeptOut};
 pub(crate) use bounds::Bounds;
@@ -101,8 +103,9 @@ pub(crate) struct Lanes {
     stats: Arc<LaneStats>,
     anonymous: Arc<Anonymous>,
     opened: Notify,
-    /// When and why what is there was found to be none that can be served from, where only its answers tell.
-    moved: Cell<Option<(Instant, &'static str)>>,
+    /// When and why what is there was found to be none that can be served from, where only its answers tell, and of which
+    /// generation of the node that is said.
+    moved: Cell<Option<(Instant, &'static str, u64)>>,
     /// Held by the lane that seeks a permit among those of others.
     seeking: tokio::sync::Mutex<()>,
 }
@@ -159,10 +162,14 @@ impl Lanes {
     /// A connection for a lane or a pin.
     async fn open(&self, greeting: &Greeting) -> Result<RawConnection, OpenError> {
         match self.moved.get() {
-            Some((at, why)) if at.elapsed() < MOVED_MEMORY => Err(OpenError::Unfit(why.into())),
+            Some((at, why, generation))
+                if at.elapsed() < MOVED_MEMORY && generation == self.endpoint.node.generation() =>
+            {
+                Err(OpenError::Unfit(why.into()))
+            }
             // Its password may be another one than at the start.
             _ if self.settings.as_proxy && greeting.login == Credentials::of(&self.endpoint) => {
-                open_as_ourselves(&self.endpoint, greeting).await
+                open_as_ourselves(&self.endpoint, greeting, Expected::Redis).await
             }
             _ => open_raw(&self.endpoint, greeting).await,
         }
@@ -170,7 +177,7 @@ impl Lanes {
 
     /// A command was sent to another node.
     fn note_moved(&self, why: &'static str) {
-        self.moved.set(Some((Instant::now(), why)));
+        self.moved.set(Some((Instant::now(), why, self.endpoint.node.generation())));
     }
 
     /// What Redis says of its commands, each time a lane has been opened: it may be another version then. `None` if it says

@@ -14,7 +14,7 @@ use resp::{Frame, ReplyScanner};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::task::{JoinHandle, spawn_local, yield_now};
 use tokio::time::{Instant, timeout, timeout_at};
-use upstream::{Duplex, Greeting, OpenError, RawConnection, Step};
+use upstream::{Duplex, Greeting, OpenError, RawConnection, RedisNode, Step, Tenure};
 
 use super::bounds::Permit;
 use super::key::LaneKey;
@@ -125,7 +125,7 @@ impl Lanes {
                 yield_now().await;
                 // Two connections that have just been greeted are looked at by Redis in the order of that, once (epoll(7),
                 // level-triggered). An answer comes behind what was sent before it on the other.
-                let answered = timeout(lanes.endpoint.connect_timeout, stream.is_answered());
+                let answered = timeout(lanes.endpoint.limits.connect_timeout, stream.is_answered());
                 if !answered.await.unwrap_or(false) {
                     return Err(NoPin::unreachable("no answer to PING"));
                 }
@@ -159,7 +159,7 @@ impl Lanes {
     async fn open_pin(&self, permit: Permit, greeting: Greeting) -> Result<PinStream, NoPin> {
         let connection = self.open(&greeting).await.map_err(NoPin::open)?;
         self.stats.pin_opens.add(1);
-        Ok(PinStream::new(connection, permit))
+        Ok(PinStream::new(connection, &self.endpoint.node, permit))
     }
 
     /// Takes back a pin on which nothing of its client is left.
@@ -223,6 +223,8 @@ impl Lanes {
 /// The stream of a pin with what is to be written to it.
 pub(crate) struct PinStream {
     stream: Box<dyn Duplex>,
+    /// As long as Redis is where it leads.
+    stay: Tenure,
     outbox: BytesMut,
     flushed: bool,
     is_shut: bool,
@@ -235,7 +237,7 @@ pub(crate) struct PinStream {
 }
 
 impl PinStream {
-    fn new(connection: RawConnection, permit: Permit) -> Self {
+    fn new(connection: RawConnection, node: &RedisNode, permit: Permit) -> Self {
         let facts = HelloReply::new(connection.hello);
         let upstream_id = match facts.field(b"id") {
             Some(Frame::Integer(id)) => Some(*id),
@@ -243,6 +245,7 @@ impl PinStream {
         };
         PinStream {
             stream: connection.stream,
+            stay: Tenure::new(node, connection.generation),
             outbox: BytesMut::new(),
             flushed: true,
             is_shut: false,
@@ -263,8 +266,18 @@ impl PinStream {
         self.outbox.len()
     }
 
+    /// # Errors
+    /// Redis is elsewhere by now: nothing is to be asked here any more.
+    fn check_place(&mut self, cx: &mut Context<'_>) -> std::io::Result<()> {
+        match mutant::has_departed(self.stay.poll_over(cx).is_ready()) {
+            true => Err(std::io::Error::other("redis is elsewhere")),
+            false => Ok(()),
+        }
+    }
+
     /// Writes as much as the kernel takes. Ready when nothing is left, or with an error that ends the pin.
     pub(crate) fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        self.check_place(cx)?;
         while !self.outbox.is_empty() {
             match Pin::new(&mut self.stream).poll_write(cx, &self.outbox) {
                 Poll::Ready(Ok(0)) => return Poll::Ready(Err(std::io::ErrorKind::WriteZero.into())),
@@ -305,6 +318,7 @@ impl PinStream {
         cx: &mut Context<'_>,
         room: &mut [u8],
     ) -> Poll<std::io::Result<usize>> {
+        self.check_place(cx)?;
         let mut buffer = ReadBuf::new(room);
         match Pin::new(&mut self.stream).poll_read(cx, &mut buffer) {
             Poll::Ready(Ok(())) => Poll::Ready(Ok(buffer.filled().len())),

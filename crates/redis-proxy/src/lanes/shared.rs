@@ -364,6 +364,11 @@ impl SharedLane {
         self.queue.borrow().commands
     }
 
+    /// Whether answers are due to what its connection has been given.
+    pub(super) fn is_owed(&self) -> bool {
+        self.queue.borrow().written > 0
+    }
+
     /// It has a permit for a connection, or no longer.
     pub(super) fn set_permit(&self, permit: Option<Permit>) {
         self.permit.replace(permit);

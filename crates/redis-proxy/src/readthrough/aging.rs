@@ -5,7 +5,7 @@ use std::sync::Arc;
 use cache::{Fill, Keep, Need};
 use resp::Frame;
 use tokio::sync::oneshot;
-use upstream::{Doubt, Loss, Sink, Tracking, Unsent, Upstream};
+use upstream::{Doubt, Incarnation, Loss, Sink, Tracking, Unsent, Upstream};
 
 use super::ReadOptions;
 use super::fetched::{Fetched, facts, pong};
@@ -146,6 +146,10 @@ impl Sink for FillSink {
                 self.stats.retries.add(1);
                 send(&self.upstream, &self.stats, fill, true, now_ns());
             }
+            // Nor is it anybody's fault; Redis moves seldom.
+            PlainTicket::Get { fill, retried } if *loss == Loss::Departed => {
+                send(&self.upstream, &self.stats, fill, retried, now_ns());
+            }
             PlainTicket::Get { fill, .. } => fail(&self.stats, fill, Failure::from_loss(loss)),
             PlainTicket::Probe(sender) => {
                 let _ = sender.send(Err(Failure::from_loss(loss)));
@@ -153,7 +157,7 @@ impl Sink for FillSink {
         }
     }
 
-    fn connected(&self, _incarnation: u64, _tracking: &Tracking) {
+    fn connected(&self, _incarnation: Incarnation, _tracking: &Tracking) {
         self.stats.connects.add(1);
     }
 

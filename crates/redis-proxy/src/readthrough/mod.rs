@@ -31,7 +31,9 @@ use self::aging::{FillSink, PlainTicket};
 pub(crate) use self::http_reads::{HttpReads, OwnConnection};
 pub(crate) use self::known::{Answered, Found, KnownAnswer};
 pub(crate) use self::lent::Lent;
-pub(crate) use self::link::{Delivery, Link, LinkCounts, LinkSettings, LinkThread};
+pub(crate) use self::link::{
+    BEATS_A_BOUND, Delivery, Link, LinkCounts, LinkPlan, LinkSettings, LinkThreads, RunningLink,
+};
 use self::partitions::Hold;
 pub(crate) use self::partitions::{ClientReads, PartitionTable};
 pub(crate) use self::question::{Accepts, Kind, Question, Words};

@@ -10,7 +10,6 @@
 use std::collections::HashMap;
 use std::mem;
 use std::sync::{Arc, Weak};
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 use cache::{Cleared, Cursor, Partition};
@@ -19,11 +18,11 @@ use tokio::sync::{Notify, oneshot};
 use tokio::task::{spawn_local, yield_now};
 use tokio::time::{MissedTickBehavior, interval};
 use tracing::{error, error_span, info, warn};
-use upstream::{Backend, Endpoint, Proven, Secret, Upstream};
+use upstream::{Account, Backend, Endpoint, Proven, Secret, Upstream};
 
 use super::Way;
 use super::aging::{FillSink, PlainTicket};
-use super::link::{Link, LinkSettings, LinkThread, ThrownOut};
+use super::link::{EndingLink, Link, LinkPlan, LinkSettings, LinkThreads, RunningLink, ThrownOut};
 use crate::budget::Budget;
 use crate::stats::WorkerStats;
 use crate::store::Store;
@@ -48,7 +47,7 @@ pub(super) struct PartitionKey {
 impl PartitionKey {
     fn of_endpoint(endpoint: &Endpoint) -> PartitionKey {
         PartitionKey {
-            user: endpoint.username.clone().unwrap_or_else(|| DEFAULT_USER.into()),
+            user: endpoint.login.username.clone().unwrap_or_else(|| DEFAULT_USER.into()),
             db: endpoint.db,
         }
     }
@@ -109,6 +108,7 @@ pub(crate) struct PartitionTable {
     /// The proxy's own; the commands of all partitions count together.
     redis: Arc<Backend>,
     pub(super) reads: ClientReads,
+    link_threads: Arc<LinkThreads>,
     /// What is to be done for a user whom Redis has thrown out.
     throw_out: Arc<dyn Fn(&str) + Send + Sync>,
     /// The proxy's own user and database.
@@ -130,7 +130,7 @@ struct Slot {
     proven: Arc<Proven>,
     backend: Option<Arc<Backend>>,
     links: Option<Arc<[Arc<Link>]>>,
-    threads: Vec<LinkThread>,
+    running: Vec<RunningLink>,
     /// The first partition has the canary, which tells of the server that all use.
     own: Option<Arc<()>>,
 }
@@ -144,7 +144,7 @@ impl Slot {
             proven: Arc::default(),
             backend: None,
             links: None,
-            threads: Vec::new(),
+            running: Vec::new(),
             own: None,
         }
     }
@@ -159,7 +159,7 @@ struct Leaving {
     /// Its number, which is nobody's until it has left.
     partition: Option<Partition>,
     parts: Weak<()>,
-    threads: Vec<JoinHandle<()>>,
+    ending: Vec<EndingLink>,
     /// How far the cache has been cleared of it.
     cleared: Cursor,
 }
@@ -167,7 +167,7 @@ struct Leaving {
 impl Leaving {
     /// Whether nothing can bring an answer any more.
     fn is_silent(&self) -> bool {
-        self.threads.iter().all(JoinHandle::is_finished)
+        self.ending.iter().all(EndingLink::has_ended)
             && (self.partition.is_none() || self.parts.strong_count() == 0)
     }
 }
@@ -200,6 +200,7 @@ impl PartitionTable {
         endpoint: Endpoint,
         redis: Arc<Backend>,
         reads: ClientReads,
+        link_threads: Arc<LinkThreads>,
         throw_out: Arc<dyn Fn(&str) + Send + Sync>,
     ) -> Arc<Self> {
         let own = PartitionKey::of_endpoint(&endpoint);
@@ -211,18 +212,12 @@ impl PartitionTable {
             endpoint,
             redis,
             reads,
+            link_threads,
             throw_out,
             own,
             beat: Notify::new(),
             known: Mutex::new(known),
         })
-    }
-
-    /// Ends the links that Redis clients have to themselves.
-    pub(crate) fn end(&self) {
-        let threads: Vec<_> =
-            self.known.lock().slots.values_mut().flat_map(|slot| mem::take(&mut slot.threads)).collect();
-        threads.into_iter().for_each(LinkThread::end);
     }
 
     /// How many partitions there are.
@@ -305,10 +300,11 @@ impl PartitionTable {
 
     fn endpoint_of(&self, reader: &PartitionKey, proven: &Arc<Proven>) -> Endpoint {
         Endpoint {
-            username: Some(reader.user.clone()).filter(|user| user != DEFAULT_USER),
-            password: None,
-            source: None,
-            proven: Some(proven.clone()),
+            login: Account {
+                username: Some(reader.user.clone()).filter(|user| user != DEFAULT_USER),
+                proven: Some(proven.clone()),
+                ..Account::default()
+            },
             db: reader.db,
             ..self.endpoint.clone()
         }
@@ -348,15 +344,17 @@ impl PartitionTable {
         }
         let tracked = self.redis.tracked_beside(endpoint.clone());
         let plain = self.redis.beside(endpoint.clone());
-        let start = |number| {
-            LinkThread::start(number, &self.store, self.budget.as_ref(), &tracked, &plain, settings.clone())
-        };
-        match (0..settings.links).map(start).collect::<Result<Vec<_>, _>>() {
+        let (budget, settings) = (self.budget.as_ref(), settings.clone());
+        let plan = LinkPlan::new(&self.store, budget, &tracked, &plain, settings.clone());
+        match (0..settings.links)
+            .map(|number| plan.start(number, &self.link_threads))
+            .collect::<Result<Vec<_>, _>>()
+        {
             Ok(started) => {
-                let (links, threads): (Vec<_>, Vec<_>) = started.into_iter().unzip();
+                let (links, running): (Vec<_>, Vec<_>) = started.into_iter().unzip();
                 let links: Arc<[Arc<Link>]> = links.into();
                 slot.links = Some(links.clone());
-                slot.threads = threads;
+                slot.running = running;
                 Some(links)
             }
             Err(error) => {
@@ -384,14 +382,14 @@ impl PartitionTable {
     fn let_go(&self) -> Vec<Slot> {
         let mut known = self.known.lock();
         // The number of the first is never another's: it has gone once its links have.
-        let is_there = |reader: &PartitionKey, slot: &Slot| *reader != self.own || !slot.threads.is_empty();
+        let is_there = |reader: &PartitionKey, slot: &Slot| *reader != self.own || !slot.running.is_empty();
         let unused = known.slots.iter().filter(|(reader, slot)| !slot.is_used() && is_there(reader, slot));
         let unused: Vec<PartitionKey> = unused.map(|(reader, _)| reader.clone()).collect();
         let mut gone = Vec::new();
         for reader in unused {
             let Some(mut slot) = known.slots.remove(&reader) else { continue };
             let is_own = reader == self.own;
-            let threads = mem::take(&mut slot.threads).into_iter().map(LinkThread::stop).collect();
+            let ending = mem::take(&mut slot.running).into_iter().map(RunningLink::stop).collect();
             let partition = Some(slot.partition).filter(|_| !is_own);
             if is_own {
                 known.slots.insert(reader, Slot::new(slot.partition));
@@ -404,7 +402,7 @@ impl PartitionTable {
                 );
             }
             let parts = Arc::downgrade(&slot.parts);
-            let leaving = Leaving { partition, parts, threads, cleared: Cursor::default() };
+            let leaving = Leaving { partition, parts, ending, cleared: Cursor::default() };
             mutant::number_kept(|| known.leaving.push(leaving));
             gone.push(slot);
         }

@@ -61,8 +61,8 @@ pub(crate) struct SessionSettings {
 impl SessionSettings {
     pub(crate) fn new(settings: &Settings) -> Self {
         let redis = &settings.redis;
-        let user = redis.username.as_ref().filter(|_| settings.resp_as_proxy).cloned();
-        let password = redis.password.as_ref().filter(|_| settings.resp_as_proxy);
+        let user = redis.login.username.as_ref().filter(|_| settings.resp_as_proxy).cloned();
+        let password = redis.login.password.as_ref().filter(|_| settings.resp_as_proxy);
         let login = password.map_or_else(Identity::nobody, |secret| {
             Identity::new(user.clone().map(Bytes::from), Bytes::copy_from_slice(secret.expose().as_bytes()))
         });

@@ -9,6 +9,7 @@ mod stand;
 
 // Nobody reads what the mode does not allow.
 mod directed;
+mod moves;
 mod pairs;
 mod storm;
 mod strict;

@@ -8,6 +8,7 @@ use testkit::{Random, Workload, seed};
 
 use crate::directed::{herds_are_small, users_are_apart, users_that_follow_each_other_are_apart};
 use crate::fault::Fault;
+use crate::moves;
 use crate::stand::{Clients, Enough, Mode, Setup, Stand};
 
 /// A mutant is noticed within this many short histories. Most are in the first ones; one that takes a rare order of events (a flush
@@ -70,6 +71,9 @@ fn scenario(mutant: Mutant, setup: &mut Setup, workload: &mut Workload) -> Fault
         }
         Mutant::UserIgnored | Mutant::EarlyNumber => unreachable!("a history has one user"),
         Mutant::HeldStampedEarly => unreachable!("it costs fetches, and no read is wrong"),
+        Mutant::LeaseFrozen | Mutant::PinStays | Mutant::WitnessIgnored | Mutant::OldAddress => {
+            unreachable!("a history of a primary that stays")
+        }
         Mutant::TwoLinksAKey => {
             // Many fetches of a key at a time, which strict reads do not share.
             crowd(workload, 50);
@@ -138,8 +142,9 @@ fn mutant_setting(mutant: Mutant) -> (&'static str, String) {
 #[test]
 fn every_mutant_has_its_test() {
     for mutant in Mutant::ALL {
-        let calls = ["assert_noticed(", "assert_shown(", "assert_shown_in(Mode::Ttl, "]
-            .map(|name| format!("{name}Mutant::{mutant:?}"));
+        let calls =
+            ["assert_noticed(", "assert_shown(", "assert_shown_in(Mode::Ttl, ", "assert_noticed_in_a_move("]
+                .map(|name| format!("{name}Mutant::{mutant:?}"));
         let is_tested = calls.iter().any(|call| include_str!("mutants.rs").contains(call));
         assert!(is_tested, "no test of {mutant:?}");
     }
@@ -161,6 +166,34 @@ fn assert_shown_in(mode: Mode, mutant: Mutant, is_kept: impl Fn(&Stand) -> bool)
         stand.proxy.allow_warning("a fault is switched on");
         assert!(!is_kept(&stand), "nobody noticed {}", mutant.name());
     }
+}
+
+/// The program as this mutant fails where the primary moves.
+#[track_caller]
+fn assert_noticed_in_a_move(mutant: Mutant) {
+    if cfg!(debug_assertions) {
+        assert!(moves::is_noticed(mutant), "nobody noticed {}", mutant.name());
+    }
+}
+
+#[test]
+fn lease_frozen_is_noticed() {
+    assert_noticed_in_a_move(Mutant::LeaseFrozen);
+}
+
+#[test]
+fn pin_stays_is_noticed() {
+    assert_noticed_in_a_move(Mutant::PinStays);
+}
+
+#[test]
+fn witness_ignored_is_noticed() {
+    assert_noticed_in_a_move(Mutant::WitnessIgnored);
+}
+
+#[test]
+fn old_address_is_noticed() {
+    assert_noticed_in_a_move(Mutant::OldAddress);
 }
 
 #[test]

@@ -55,6 +55,7 @@ mod seen;
 
 // Redis, and what can happen to it.
 mod credentials;
+mod nodes;
 mod redis_connection;
 mod redis_faults;
 mod redis_replies;

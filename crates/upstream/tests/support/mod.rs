@@ -6,7 +6,10 @@ use std::time::Duration;
 use resp::Frame;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::time::timeout;
-use upstream::{Address, Backend, Doubt, Endpoint, Loss, Sink, Tracking, Upstream};
+use upstream::{
+    Account, Address, Backend, ConnectionLimits, Doubt, Endpoint, Incarnation, Loss, RedisNode, Sink,
+    Tracking, Upstream,
+};
 
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -47,7 +50,7 @@ impl Sink for Recorder {
         self.tell(Told::Lost(ticket, loss.clone()));
     }
 
-    fn connected(&self, _incarnation: u64, tracking: &Tracking) {
+    fn connected(&self, _incarnation: Incarnation, tracking: &Tracking) {
         self.tell(Told::Connected(tracking.clone()));
     }
 
@@ -58,17 +61,16 @@ impl Sink for Recorder {
 
 pub(crate) fn endpoint(address: std::net::SocketAddr) -> Endpoint {
     Endpoint {
-        address: Address::Tcp { host: address.ip().to_string(), port: address.port() },
+        node: RedisNode::at(Address::Tcp { host: address.ip().to_string(), port: address.port() }),
         tls: None,
-        username: None,
-        password: None,
-        source: None,
-        proven: None,
+        login: Account::default(),
         db: 0,
-        connect_timeout: Duration::from_secs(5),
-        silence_timeout: Duration::from_millis(300),
-        ping_interval: Duration::from_secs(60),
-        max_reply_bytes: 1 << 20,
+        limits: ConnectionLimits {
+            connect_timeout: Duration::from_secs(5),
+            silence_timeout: Duration::from_millis(300),
+            ping_interval: Duration::from_secs(60),
+            max_reply_bytes: 1 << 20,
+        },
     }
 }
 

@@ -43,7 +43,10 @@ fn sentinels_and_the_name_of_the_primary_go_together() {
 fn what_is_said_of_redis_goes_with_sentinels_and_is_not_theirs() {
     let redis = [("REDIS_USERNAME", "u"), ("REDIS_PASSWORD", "pw"), ("REDIS_DB", "3"), ("REDIS_TLS", "on")];
     let read = settings(&[], &[SENTINELS, NAME, redis[0], redis[1], redis[2], redis[3]]);
-    assert_eq!((read.redis.username.as_deref(), read.redis.password), (Some("u"), Some(Secret::new("pw"))));
+    assert_eq!(
+        (read.redis.login.username.as_deref(), read.redis.login.password),
+        (Some("u"), Some(Secret::new("pw")))
+    );
     assert_eq!((read.redis.db, read.redis.tls), (3, Some(Tls::default())));
     let theirs = read.nodes.sentinels.expect("sentinels");
     assert!(theirs.username.is_none() && theirs.password.is_none() && theirs.tls.is_none());
@@ -64,7 +67,11 @@ fn sentinels_have_a_login_and_tls_of_their_own() {
             ("REDIS_SENTINEL_TLS_SERVER_NAME", "sentinel.test"),
         ],
     );
-    assert!(read.redis.username.is_none() && read.redis.password.is_none() && read.redis.tls.is_none());
+    assert!(
+        read.redis.login.username.is_none()
+            && read.redis.login.password.is_none()
+            && read.redis.tls.is_none()
+    );
     let theirs = read.nodes.sentinels.expect("sentinels");
     assert_eq!((theirs.username.as_deref(), theirs.password), (Some("su"), Some(Secret::new("spw"))));
     let server_name = Some("sentinel.test".into());
@@ -74,7 +81,11 @@ fn sentinels_have_a_login_and_tls_of_their_own() {
     assert_eq!(from_file.password, Some(Secret::new("SECRET")));
     assert!(from_file.source.is_some(), "the file is read anew");
     assert!(
-        settings(&[], &[SENTINELS, NAME, ("REDIS_SENTINEL_PASSWORD_FILE", &password)]).redis.source.is_none()
+        settings(&[], &[SENTINELS, NAME, ("REDIS_SENTINEL_PASSWORD_FILE", &password)])
+            .redis
+            .login
+            .source
+            .is_none()
     );
 
     let tls = |env: (&str, &str)| sentinels(&[SENTINELS, NAME, env]).tls;
@@ -99,7 +110,7 @@ fn a_url_names_sentinels_and_the_login_of_redis() {
     let url = ("REDIS_URL", "redis+sentinel://u:SECRET@h1:7,h2/mymaster/5");
     let read = settings(&[], &[url, ("REDIS_SENTINEL_PASSWORD", "spw")]);
     assert_eq!(
-        (read.redis.username.as_deref(), read.redis.password),
+        (read.redis.login.username.as_deref(), read.redis.login.password),
         (Some("u"), Some(Secret::new("SECRET")))
     );
     assert_eq!((read.redis.db, read.redis.tls), (5, None));

@@ -11,8 +11,8 @@ const PRINTS: (&str, &str) = ("REDIS_PASSWORD_COMMAND", "printf 'SECRET pw\\n'")
 fn the_password_is_what_the_command_prints() {
     let login = |env: Pairs<'_>| {
         let redis = settings(&[], env).redis;
-        assert!(redis.source.is_some(), "it is asked again");
-        (redis.username, redis.password.expect("a password"))
+        assert!(redis.login.source.is_some(), "it is asked again");
+        (redis.login.username, redis.login.password.expect("a password"))
     };
     let password = Secret::new("SECRET pw");
     assert_eq!(login(&[PRINTS]), (None, password.clone()));

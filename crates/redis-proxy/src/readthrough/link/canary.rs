@@ -12,7 +12,7 @@ use bytes::Bytes;
 use resp::Frame;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
-use upstream::{Doubt, Loss, Sink, Tracking, Upstream, no_right_to};
+use upstream::{Doubt, Incarnation, Loss, Sink, Tracking, Upstream, no_right_to};
 
 use super::Link;
 use super::sink::{LinkTicket, News};
@@ -55,7 +55,7 @@ impl Sink for WriterSink {
     /// The receiver learns it by the sender's end.
     fn lost(&self, _ticket: Self::Ticket, _loss: &Loss) {}
 
-    fn connected(&self, _incarnation: u64, _tracking: &Tracking) {}
+    fn connected(&self, _incarnation: Incarnation, _tracking: &Tracking) {}
 
     fn disconnected(&self, _loss: &Loss) {}
 }

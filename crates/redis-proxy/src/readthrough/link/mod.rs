@@ -20,6 +20,7 @@ mod promise;
 mod schedules;
 mod sink;
 mod tend;
+mod threads;
 mod touch;
 
 use std::fmt;
@@ -32,7 +33,7 @@ use siphasher::sip::SipHasher13;
 use sync::Mutex;
 use sync::atomic::{AtomicBool, AtomicUsize};
 use tokio::sync::{Notify, oneshot};
-use upstream::{Loss, Sendable, Upstream};
+use upstream::{Loss, RedisNode, Sendable, Upstream};
 
 pub(super) use self::barrier::Round;
 use self::barrier::{Barrier, Ping};
@@ -41,7 +42,8 @@ use self::large::Large;
 use self::promise::{LinkState, Promise};
 use self::sink::LinkTicket;
 pub(super) use self::sink::time_left_ns;
-pub(crate) use self::tend::LinkThread;
+pub(crate) use self::tend::{BEATS_A_BOUND, EndingLink, LinkPlan, RunningLink};
+pub(crate) use self::threads::LinkThreads;
 use super::{Detail, FillSink, PlainTicket, ReadOptions, Words, aging};
 use crate::budget::Budget;
 use crate::clock::{nanos, now_ns};
@@ -96,6 +98,8 @@ pub(crate) struct Link {
     pub(super) store: Store,
     budget: Option<Arc<Budget>>,
     upstream: Upstream<LinkTicket>,
+    /// Where it leads, and what is held against that.
+    node: RedisNode,
     /// An ordinary connection, for values that would hold the link up; opened when the first of them is asked for.
     detour: Upstream<PlainTicket>,
     detour_wanted: Notify,
@@ -174,12 +178,14 @@ impl Link {
         store: Store,
         budget: Option<Arc<Budget>>,
         (upstream, detour): (Upstream<LinkTicket>, Upstream<PlainTicket>),
+        node: RedisNode,
         settings: LinkSettings,
     ) -> Self {
         Link {
             store,
             budget,
             upstream,
+            node,
             detour,
             detour_wanted: Notify::new(),
             large: Large::new(settings.large_bytes, settings.large_life_ns),
@@ -199,12 +205,14 @@ impl Link {
     /// How late an answer must be proven for what is asked.
     pub(super) fn need(&self, asked: ReadOptions, strict: bool) -> Need {
         let bound = asked.now_ns.saturating_sub(self.settings.max_staleness_ns);
+        // Of a Redis that was elsewhere, or was doubted, nothing is a proof.
+        let void_ns = mutant::void_before(self.node.void_ns());
         if mutant::needs_barrier(strict || asked.no_cache) {
-            Need::proven_since(asked.arrived_ns.max(asked.min_sync_ns))
+            Need::proven_since(asked.arrived_ns.max(asked.min_sync_ns).max(void_ns))
         } else if asked.min_sync_ns > bound {
-            Need::proven_since(asked.min_sync_ns)
+            Need::proven_since(asked.min_sync_ns.max(void_ns))
         } else {
-            Need::since(bound)
+            Need::since(bound.max(void_ns))
         }
     }
 
@@ -396,6 +404,9 @@ impl Link {
     /// # Errors
     /// The reason, for an operator.
     pub(crate) fn holds(&self, now_ns: u64) -> Result<(), String> {
+        if let Some(why) = self.node.disputed() {
+            return Err(why.to_string());
+        }
         self.standing.promise().held()?;
         let age_ns = self.sync_age_ns(now_ns);
         if age_ns > self.settings.max_staleness_ns {
@@ -406,12 +417,12 @@ impl Link {
 
     /// The same without the reason and without the clock, for every answer.
     pub(crate) fn is_in_force(&self) -> bool {
-        self.standing.is_in_force()
+        self.standing.is_in_force() && !self.node.is_disputed()
     }
 
     /// Whether a fetch on it is worth its while: there is a connection, and what it brings may be kept.
     pub(super) fn fetches(&self) -> bool {
-        self.standing.fetches()
+        self.standing.fetches() && !self.node.is_disputed()
     }
 
     /// Whether the server is there and cannot track.
@@ -441,6 +452,13 @@ impl Link {
     fn end_lease(&self) {
         let mut lease = self.lease.lock();
         lease.end();
+        *lease = Arc::default();
+    }
+
+    /// The same where what it brought is not to be served any more.
+    fn revoke_lease(&self) {
+        let mut lease = self.lease.lock();
+        lease.revoke();
         *lease = Arc::default();
     }
 

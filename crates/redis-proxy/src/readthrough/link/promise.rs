@@ -26,6 +26,11 @@ pub(crate) enum Promise {
 const NOT_YET: &str = "there is no connection yet";
 
 impl Promise {
+    /// Of a link that has just begun.
+    pub(super) fn not_yet() -> Promise {
+        Promise::Lost(NOT_YET.into())
+    }
+
     /// # Errors
     /// Why it is not in force, for an operator.
     pub(super) fn held(&self) -> Result<(), String> {
@@ -82,7 +87,7 @@ struct Now {
 
 impl LinkState {
     pub(super) fn new() -> Self {
-        let promise = Promise::Lost(NOT_YET.into());
+        let promise = Promise::not_yet();
         LinkState {
             now: Mutex::new(Now { incarnation: 0, promise }),
             in_force: AtomicBool::new(false),

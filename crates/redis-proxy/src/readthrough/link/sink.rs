@@ -11,7 +11,7 @@ use cache::{Entry, Fill, Keep, Lease};
 use resp::{Frame, Protocol};
 use tokio::sync::{mpsc, oneshot};
 use tracing::error;
-use upstream::{Doubt, Hello, Loss, Sink, Tracking, is_about_credentials, no_right_to};
+use upstream::{Doubt, Hello, Incarnation, Loss, Sink, Tracking, is_about_credentials, no_right_to};
 
 use super::promise::Promise;
 use super::{Errand, Link, count};
@@ -66,6 +66,8 @@ pub(super) struct LinkSink {
     deadline: Cell<Deadline>,
     /// Whether the server knows hash fields that expire by themselves.
     fields_expire: Cell<bool>,
+    /// The generation of the node that the connection leads to.
+    generation: Cell<u64>,
     arriving: Arriving,
 }
 
@@ -122,13 +124,15 @@ impl LinkSink {
     pub(super) fn new(link: Arc<Link>, news: mpsc::UnboundedSender<News>) -> Self {
         let arriving = Arriving::new(link.budget.clone());
         let deadline = Cell::new(Deadline::Unknown);
-        LinkSink { link, news, deadline, fields_expire: Cell::new(true), arriving }
+        LinkSink { link, news, deadline, fields_expire: Cell::new(true), generation: Cell::new(0), arriving }
     }
 
     /// A reply to a command sent at `sent_ns` has been processed.
     fn proves(&self, sent_ns: u64) {
-        // Until the promise is in force nothing is proven; the next reply will do.
-        if self.link.is_in_force() {
+        // Until the promise is in force nothing is proven; the next reply will do. Nor is anything by a connection to where Redis
+        // was before.
+        let is_of_now = self.link.node.generation() == self.generation.get();
+        if self.link.is_in_force() && mutant::is_of_now(is_of_now) {
             self.link.renew(mutant::proves_as_of(sent_ns, now_ns));
         }
     }
@@ -141,7 +145,7 @@ impl LinkSink {
     /// What may be kept of a fill's answer.
     fn keep(&self, lease: Arc<Lease>, sent_ns: u64, deadline: Deadline, missing: bool) -> Keep {
         let same_connection = Arc::ptr_eq(&lease, &self.link.lease.lock());
-        if !same_connection || !self.link.standing.keeps() {
+        if !same_connection || !self.link.standing.keeps() || self.link.node.is_disputed() {
             return Keep::Not;
         }
         let from_ns = mutant::lives_from(sent_ns, now_ns);
@@ -404,6 +408,9 @@ impl Sink for LinkSink {
                 link.stats.retries.add(1);
                 link.send_fill(fill, Errand::Retry, &link.stats, now_ns());
             }
+            LinkTicket::Get { fill, errand, .. } if *loss == Loss::Departed => {
+                link.send_fill(fill, errand, &link.stats, now_ns());
+            }
             LinkTicket::Get { fill, errand, .. } => {
                 link.give_up(fill, errand, Failure::from_loss(loss), &link.stats);
             }
@@ -418,7 +425,8 @@ impl Sink for LinkSink {
         }
     }
 
-    fn connected(&self, incarnation: u64, tracking: &Tracking) {
+    fn connected(&self, incarnation: Incarnation, tracking: &Tracking) {
+        self.generation.set(incarnation.generation);
         self.link.stats.connects.add(1);
         self.link.closed_by_redis.store(false, Ordering::Relaxed);
         self.deadline.set(Deadline::Unknown);
@@ -431,7 +439,7 @@ impl Sink for LinkSink {
             Tracking::Refused(why) => Promise::Untracked(why.to_string()),
             Tracking::NotAsked => unreachable!("a link asks"),
         };
-        self.link.standing.changed(Some(incarnation), promise);
+        self.link.standing.changed(Some(incarnation.number), promise);
         self.tell(News::Connected);
     }
 
@@ -454,10 +462,21 @@ impl Sink for LinkSink {
             }
             _ => link.closed_by_redis.store(false, Ordering::Relaxed),
         }
-        link.standing.changed(None, Promise::Lost(loss.to_string()));
+        link.standing.changed(
+            None,
+            match loss {
+                // A link to where Redis is now has just begun.
+                Loss::Departed => Promise::not_yet(),
+                _ => Promise::Lost(loss.to_string()),
+            },
+        );
         // It may lead to a primary that is none any more, and nothing on it would tell.
         link.detour.renew();
-        mutant::ended(|| link.end_lease());
+        match loss {
+            // What it proved was of another node, or may be.
+            Loss::Departed => mutant::revoked(|| link.revoke_lease(), || link.end_lease()),
+            _ => mutant::ended(|| link.end_lease()),
+        }
         self.tell(News::Lost);
     }
 }

@@ -1,14 +1,12 @@
-//! The thread of a link: its driver, and the task that tends it: heartbeats, the canary, the report to the operator, and
+//! What runs for a link: its driver, and the task that tends it: heartbeats, the canary, the report to the operator, and
 //! the keys that Redis must not take for idle.
 
 use std::io;
-use std::sync::Arc;
-use std::thread::JoinHandle;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use tokio::runtime::{Builder, LocalOptions, LocalRuntime};
 use tokio::sync::{mpsc, oneshot};
-use tokio::task::spawn_local;
+use tokio::task::{JoinSet, spawn_local};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until};
 use tracing::{Instrument, error_span, info, warn};
 use upstream::{Backend, Driver};
@@ -16,16 +14,17 @@ use upstream::{Backend, Driver};
 use super::canary::{CanaryVerdict, CanaryWriter, WriterSink, try_delivery};
 use super::delivery::DeliveryState;
 use super::sink::{LinkSink, LinkTicket, News};
+use super::threads::LinkThreads;
 use super::touch::Touch;
 use super::{Link, LinkSettings, Promise};
 use crate::budget::Budget;
 use crate::clock::now_ns;
 use crate::readthrough::PlainTicket;
 use crate::store::Store;
-use crate::vital::{self, Alive};
+use crate::vital;
 
 /// Heartbeats in the time that a hit may be old: the lease is renewed well before a hit would be refused.
-const BEATS_A_BOUND: u32 = 4;
+pub(crate) const BEATS_A_BOUND: u32 = 4;
 /// How often delivery is tried anew.
 const CANARY_PERIOD: Duration = Duration::from_secs(60);
 /// Not before there is another connection.
@@ -39,93 +38,115 @@ const CANARY_PAUSE: Duration = Duration::from_secs(1);
 const CANARY_PATIENCE: Duration = Duration::from_secs(5);
 const CANARY_LOOK: Duration = Duration::from_millis(20);
 
-/// The thread of a link, as its owner sees it.
-pub(crate) struct LinkThread {
-    stop: oneshot::Sender<()>,
-    thread: JoinHandle<()>,
+/// What the links of one reader have in common.
+pub(crate) struct LinkPlan<'a> {
+    store: &'a Store,
+    budget: Option<&'a Arc<Budget>>,
+    tracked: &'a Arc<Backend>,
+    plain: &'a Arc<Backend>,
+    settings: LinkSettings,
 }
 
-impl LinkThread {
-    /// Starts link number `number` to `tracked`, a backend whose connections are tracked; the canary is written by way
-    /// of `plain`, an ordinary backend of the same server.
+impl<'a> LinkPlan<'a> {
+    /// For links to `tracked`, a backend whose connections are tracked; the canary is written by way of `plain`, an ordinary one
+    /// of the same server.
+    pub(crate) fn new(
+        store: &'a Store,
+        budget: Option<&'a Arc<Budget>>,
+        tracked: &'a Arc<Backend>,
+        plain: &'a Arc<Backend>,
+        settings: LinkSettings,
+    ) -> Self {
+        LinkPlan { store, budget, tracked, plain, settings }
+    }
+
+    /// Starts link number `number` on the thread of that number.
     ///
     /// # Errors
-    /// When the system has no thread or no epoll instance to give.
-    pub(crate) fn start(
-        number: usize,
-        store: &Store,
-        budget: Option<&Arc<Budget>>,
-        tracked: &Arc<Backend>,
-        plain: &Arc<Backend>,
-        settings: LinkSettings,
-    ) -> io::Result<(Arc<Link>, LinkThread)> {
-        let (upstream, driver) = upstream::connect(tracked);
-        let (writer, writer_driver) = upstream::connect(plain);
-        let (detour, detour_driver) = upstream::connect(plain);
-        let ways = (upstream, detour);
-        let link = Arc::new(Link::new(store.clone(), budget.cloned(), ways, settings));
+    /// When the system has no thread to give.
+    pub(crate) fn start(&self, number: usize, threads: &LinkThreads) -> io::Result<(Arc<Link>, RunningLink)> {
+        let (upstream, driver) = upstream::connect(self.tracked);
+        let (writer, writer_driver) = upstream::connect(self.plain);
+        let (detour, detour_driver) = upstream::connect(self.plain);
+        let (node, settings) = (self.tracked.node().clone(), self.settings.clone());
+        let link = Link::new(self.store.clone(), self.budget.cloned(), (upstream, detour), node, settings);
+        let link = Arc::new(link);
+        let ways = Ways { driver, writer, writer_driver, detour_driver };
         let (stop, stopped) = oneshot::channel();
-        let runtime = {
+        let runs = Arc::new(());
+        let running = RunningLink { _stop: stop, runs: Arc::downgrade(&runs) };
+        let life = {
             let link = link.clone();
-            move |alive: Alive| -> io::Result<()> {
-                let runtime =
-                    Builder::new_current_thread().enable_all().build_local(LocalOptions::default())?;
-                spawn_detour(&runtime, number, link.clone(), detour_driver);
-                let life = live(number, link, driver, writer, writer_driver, stopped);
-                runtime.block_on(alive.during(life));
-                runtime.shutdown_background();
-                Ok(())
-            }
+            move || drop(spawn_local(vital::task("a link", live(number, link, ways, stopped, runs))))
         };
-        let thread = vital::spawn(format!("link-{number}"), runtime)?;
-        Ok((link, LinkThread { stop, thread }))
-    }
-
-    /// Ends the thread, which may take a moment.
-    pub(crate) fn stop(self) -> JoinHandle<()> {
-        drop(self.stop);
-        self.thread
-    }
-
-    /// Ends the thread and waits for it.
-    pub(crate) fn end(self) {
-        // One that panicked has said so.
-        let _ = self.stop().join();
+        threads.run(number, Box::new(life))?;
+        Ok((link, running))
     }
 }
 
-/// Drives the connection past the link once somebody wants it.
-fn spawn_detour(runtime: &LocalRuntime, number: usize, link: Arc<Link>, driver: Driver<PlainTicket>) {
-    runtime.spawn_local(vital::task("a link's way for large replies", async move {
-        link.detour_wanted.notified().await;
-        driver.run(error_span!("detour", number), link.detour_sink()).await;
-    }));
+/// A link that runs. Dropped, it ends, which may take a moment.
+pub(crate) struct RunningLink {
+    _stop: oneshot::Sender<()>,
+    runs: Weak<()>,
 }
 
-async fn live(
-    number: usize,
-    link: Arc<Link>,
+/// What is left of one that was ended.
+pub(crate) struct EndingLink(Weak<()>);
+
+impl RunningLink {
+    /// Ends it.
+    pub(crate) fn stop(self) -> EndingLink {
+        EndingLink(self.runs)
+    }
+}
+
+impl EndingLink {
+    /// Whether nothing of it can bring an answer any more.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.0.strong_count() == 0
+    }
+}
+
+/// The connections of a link, to be driven.
+struct Ways {
     driver: Driver<LinkTicket>,
     writer: CanaryWriter,
     writer_driver: Driver<oneshot::Sender<resp::Frame>>,
-    stopped: oneshot::Receiver<()>,
-) {
+    detour_driver: Driver<PlainTicket>,
+}
+
+async fn live(number: usize, link: Arc<Link>, ways: Ways, stopped: oneshot::Receiver<()>, _runs: Arc<()>) {
+    let Ways { driver, writer, writer_driver, detour_driver } = ways;
     let span = error_span!("link", number);
     let (news, told) = mpsc::unbounded_channel();
+    let mut parts = JoinSet::new();
     let driving = driver.run(span.clone(), LinkSink::new(link.clone(), news));
-    spawn_local(vital::task("a link's connection to redis", driving));
+    parts.spawn_local(vital::task("a link's connection to redis", driving));
     if link.settings.canary_key.is_some() {
         let writing = writer_driver.run(error_span!("canary", number), WriterSink);
-        spawn_local(vital::task("a canary's connection to redis", writing));
+        parts.spawn_local(vital::task("a canary's connection to redis", writing));
     }
-    spawn_local(vital::task("the heartbeat of a link", beat(link.clone())));
-    spawn_local(vital::task("the touches of a link", Touch::default().run(link.clone())));
+    parts.spawn_local(vital::task(
+        "a link's way for large replies",
+        detour(number, link.clone(), detour_driver),
+    ));
+    parts.spawn_local(vital::task("the heartbeat of a link", beat(link.clone())));
+    parts.spawn_local(vital::task("the touches of a link", Touch::default().run(link.clone())));
     tokio::select! {
         _ = stopped => {}
         () = tend(&link, &writer, told).instrument(span) => {}
     }
+    // None of them has a turn any more.
+    parts.abort_all();
     // Nobody will be told of changes to what it has brought: another link may take its place at once.
     link.lease.lock().revoke();
+    parts.shutdown().await;
+}
+
+/// Drives the connection past the link once somebody wants it.
+async fn detour(number: usize, link: Arc<Link>, driver: Driver<PlainTicket>) {
+    link.detour_wanted.notified().await;
+    driver.run(error_span!("detour", number), link.detour_sink()).await;
 }
 
 /// Heartbeats, one at a time: they renew the lease of an idle link and tell the server's role.

@@ -12,7 +12,7 @@ use sync::shuttle::thread::{self, JoinHandle};
 use tokio::io::duplex;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::oneshot;
-use upstream::{Address, Backend, Driver, Endpoint, Loss};
+use upstream::{Account, Address, Backend, ConnectionLimits, Driver, Endpoint, Loss, RedisNode};
 
 use super::super::sink::{LinkSink, LinkTicket};
 use super::super::tend::{Reporter, try_out};
@@ -303,17 +303,16 @@ impl World {
 /// Where nobody listens: a schedule makes its streams itself.
 fn endpoint() -> Endpoint {
     Endpoint {
-        address: Address::Unix("none".into()),
+        node: RedisNode::at(Address::Unix("none".into())),
         tls: None,
-        username: None,
-        password: None,
-        source: None,
-        proven: None,
+        login: Account::default(),
         db: 0,
-        connect_timeout: Duration::from_secs(1),
-        silence_timeout: Duration::from_secs(1),
-        ping_interval: Duration::from_secs(1),
-        max_reply_bytes: 1024,
+        limits: ConnectionLimits {
+            connect_timeout: Duration::from_secs(1),
+            silence_timeout: Duration::from_secs(1),
+            ping_interval: Duration::from_secs(1),
+            max_reply_bytes: 1024,
+        },
     }
 }
 

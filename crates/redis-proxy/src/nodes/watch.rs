@@ -1,0 +1,463 @@
+//! What the thread that watches the nodes knows, and what it concludes.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use resp::Frame;
+use tokio::net::lookup_host;
+use tokio::sync::Notify;
+use tokio::task::{AbortHandle, spawn_local};
+use tokio::time::{Instant, sleep, timeout};
+use tracing::{info, warn};
+use upstream::{Address, Conversation, Endpoint, Expected, Location};
+
+use super::agreement::{Opinion, agreed};
+use super::seen::{NodeStates, REPLICA, Seen};
+use super::sentinel::{self, Said};
+use super::witness::{self, Word};
+use crate::clock::now_ns;
+use crate::config::NodesSettings;
+use crate::vital;
+
+/// From one look at what has become old to the next.
+const PERIOD: Duration = Duration::from_secs(1);
+/// Sentinels are asked at most so often beside their period.
+const POKES: Duration = Duration::from_millis(100);
+/// From one question to a node that sentinels name, whether it is the primary, to the next.
+const CONFIRMATIONS: Duration = Duration::from_millis(50);
+/// A node that nobody lists any more, or that does not answer, is no witness after this long.
+const FORGOTTEN: Duration = Duration::from_secs(60);
+/// Sentinels and witnesses at most: whoever names more of them is not to take all connections.
+const MOST_SENTINELS: usize = 16;
+const MOST_WITNESSES: usize = 8;
+
+/// What is known, and who is asked.
+pub(super) struct Watch {
+    /// Where the primary is and who we are to it.
+    pub(super) redis: Endpoint,
+    settings: NodesSettings,
+    /// How often witnesses are asked; none if there are none.
+    beat: Option<Duration>,
+    seen: Arc<Seen>,
+    poke: Notify,
+    stir: Notify,
+    known: RefCell<Known>,
+}
+
+#[derive(Default)]
+struct Known {
+    /// By where they are reached.
+    sentinels: BTreeMap<Address, Sentinel>,
+    /// By whose word the primary is where it is.
+    adopted: Option<Opinion>,
+    /// Whether a node that sentinels name is being asked if it is the primary.
+    is_confirming: bool,
+    failovers: u64,
+    /// Of the primary.
+    run_id: Option<String>,
+    /// What the primary lists as its replicas, or why it does not.
+    listed: Vec<Address>,
+    unlisted: Option<String>,
+    witnesses: BTreeMap<Address, Witness>,
+    /// The primary of before, until it says that it is a replica: that it takes itself for a primary is no news.
+    former: Option<Address>,
+    /// Since when another node says that it is the primary, and what the name of ours was resolved to then.
+    disputed: Option<(Instant, Option<Vec<SocketAddr>>)>,
+}
+
+struct Sentinel {
+    /// By which it is known whatever its address.
+    id: Option<String>,
+    said: Option<Said>,
+    /// Why it does not answer.
+    trouble: Option<String>,
+    /// Whether it is asked by another address.
+    is_alias: bool,
+}
+
+struct Witness {
+    task: AbortHandle,
+    listed_at: Instant,
+    word: Option<Word>,
+    heard_at: Instant,
+    /// It said that it is a primary, and has taken nothing back.
+    claim: Option<Option<String>>,
+}
+
+impl Drop for Witness {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl Watch {
+    pub(super) fn new(
+        redis: Endpoint,
+        settings: NodesSettings,
+        beat: Option<Duration>,
+        seen: Arc<Seen>,
+    ) -> Watch {
+        let (poke, stir, known) = (Notify::new(), Notify::new(), RefCell::default());
+        Watch { redis, settings, beat, seen, poke, stir, known }
+    }
+
+    /// Never ends.
+    pub(super) async fn run(self: Rc<Self>) {
+        if let Some(sentinels) = &self.settings.sentinels {
+            sentinels.addresses.iter().for_each(|address| self.meet(address));
+        }
+        if self.beat.is_some() {
+            spawn_local(vital::task("the watch of the primary", witness::ask_primary(self.clone())));
+        }
+        loop {
+            tokio::select! {
+                () = self.redis.node.doubted() => {
+                    self.poke.notify_waiters();
+                    sleep(POKES).await;
+                }
+                () = self.stir.notified() => {}
+                () = sleep(PERIOD) => {}
+            }
+            self.forget();
+            self.judge();
+            self.resolve_anew().await;
+        }
+    }
+
+    /// Where a node is reached that is announced so.
+    pub(super) fn reach(&self, announced: &Address) -> Address {
+        self.settings.address_map.reach(announced)
+    }
+
+    /// Ready once sentinels are to be asked at once, from the making of this future on.
+    pub(super) fn poked(&self) -> impl Future<Output = ()> {
+        self.poke.notified()
+    }
+
+    fn meet(self: &Rc<Self>, address: &Address) {
+        let mut known = self.known.borrow_mut();
+        let Some(settings) = &self.settings.sentinels else { return };
+        if known.sentinels.contains_key(address) || known.sentinels.len() >= MOST_SENTINELS {
+            return;
+        }
+        let trouble = Some("it has not answered yet".into());
+        let sentinel = Sentinel { id: None, said: None, trouble, is_alias: false };
+        known.sentinels.insert(address.clone(), sentinel);
+        let asking = sentinel::ask(self.clone(), settings.clone(), address.clone());
+        spawn_local(vital::task("the questions to a sentinel", asking));
+    }
+
+    /// The sentinel at `address` has told who it is. Whether it is to be asked there.
+    pub(super) fn sentinel_met(&self, address: &Address, id: Option<&Frame>) -> bool {
+        let id = match id {
+            Some(Frame::Bulk(id)) => String::from_utf8(id.to_vec()).ok(),
+            _ => None,
+        };
+        let mut known = self.known.borrow_mut();
+        let is_same =
+            |other: &Sentinel| id.is_some() && other.id == id && !other.is_alias && other.trouble.is_none();
+        let is_alias = known.sentinels.iter().any(|(at, other)| at != address && is_same(other));
+        if let Some(sentinel) = known.sentinels.get_mut(address) {
+            sentinel.is_alias = is_alias;
+            sentinel.id = id;
+        }
+        !is_alias
+    }
+
+    /// The sentinel at `address` does not answer.
+    pub(super) fn sentinel_lost(&self, address: &Address, why: String) {
+        let mut known = self.known.borrow_mut();
+        let Some(sentinel) = known.sentinels.get_mut(address) else { return };
+        let is_news = sentinel.trouble.is_none();
+        (sentinel.said, sentinel.is_alias) = (None, false);
+        if is_news {
+            info!(sentinel = %address, why, "a sentinel does not answer");
+        }
+        if self.redis.node.place().address.is_err() {
+            self.redis.node.explain(format!("no sentinel tells where the primary is; {address}: {why}"));
+        }
+        sentinel.trouble = Some(why);
+        self.show(&known);
+    }
+
+    /// What the sentinel at `address` says.
+    pub(super) fn sentinel_says(self: &Rc<Self>, address: &Address, said: Said) {
+        said.others.iter().for_each(|other| self.meet(other));
+        {
+            let mut known = self.known.borrow_mut();
+            let Some(sentinel) = known.sentinels.get_mut(address) else { return };
+            if sentinel.trouble.take().is_some() {
+                info!(sentinel = %address, "a sentinel answers");
+            }
+            if said.opinion.is_none() && self.redis.node.place().address.is_err() {
+                self.redis.node.explain(format!("the sentinel {address} knows no primary of this name"));
+            }
+            sentinel.said = Some(said);
+            self.list(&mut known);
+            if let Some(opinion) = named(&known) {
+                if known.adopted.as_ref().is_some_and(|adopted| adopted.primary == opinion.primary) {
+                    known.adopted = Some(opinion);
+                } else if !std::mem::replace(&mut known.is_confirming, true) {
+                    spawn_local(vital::task("the look at a new primary", self.clone().confirm()));
+                }
+            }
+            self.show(&known);
+        }
+        self.judge();
+    }
+
+    /// Asks the node that sentinels name if it is the primary, until it is, or they name the one that is adopted.
+    async fn confirm(self: Rc<Self>) {
+        let begun = Instant::now();
+        let mut told = false;
+        loop {
+            let opinion = named(&self.known.borrow());
+            let is_adopted = |opinion: &Opinion| {
+                self.known.borrow().adopted.as_ref().is_some_and(|adopted| adopted.primary == opinion.primary)
+            };
+            let Some(opinion) = opinion.filter(|opinion| !is_adopted(opinion)) else { break };
+            let endpoint = witness::endpoint_at(&self.redis, &opinion.primary);
+            let why = match Conversation::open(&endpoint, Expected::Redis).await {
+                Ok(node) if node.hello().is_primary() => {
+                    self.adopt(opinion, begun);
+                    break;
+                }
+                Ok(_) => "it says that it is a replica".to_owned(),
+                Err(error) => error.to_string(),
+            };
+            if self.redis.node.place().address.is_err() {
+                self.redis
+                    .node
+                    .explain(format!("the sentinels name {} as the primary: {why}", opinion.primary));
+            }
+            if begun.elapsed() > PERIOD && !std::mem::replace(&mut told, true) {
+                warn!(node = %opinion.primary, why, "sentinels name a primary that is none, so far");
+            }
+            sleep(CONFIRMATIONS).await;
+        }
+        self.known.borrow_mut().is_confirming = false;
+    }
+
+    /// The primary is where `opinion` says.
+    fn adopt(&self, opinion: Opinion, begun: Instant) {
+        let before = self.redis.node.place().address.ok();
+        let is_elsewhere = before.as_ref() != Some(&opinion.primary);
+        {
+            let mut known = self.known.borrow_mut();
+            known.adopted = Some(opinion.clone());
+            if is_elsewhere {
+                known.failovers += u64::from(before.is_some());
+                known.former.clone_from(&before);
+                known.witnesses.remove(&opinion.primary);
+                known.run_id = None;
+            }
+        }
+        if is_elsewhere {
+            let to = mutant::moves_to(opinion.primary.clone(), before.clone());
+            self.redis.node.move_to(to, now_ns);
+            let Location { generation, .. } = self.redis.node.place();
+            let (to, took) = (&opinion.primary, begun.elapsed());
+            match before {
+                Some(from) => {
+                    info!(%from, %to, generation, epoch = opinion.epoch, ?took, "the primary is elsewhere, as its sentinels say")
+                }
+                None => {
+                    info!(%to, epoch = opinion.epoch, ?took, "the primary is found, as its sentinels say")
+                }
+            }
+        }
+        self.show(&self.known.borrow());
+        self.judge();
+    }
+
+    /// What the primary says: who it is, and who its replicas are, or why it does not.
+    pub(super) fn primary_says(
+        self: &Rc<Self>,
+        run_id: Option<String>,
+        listed: Result<Option<Vec<Address>>, String>,
+    ) {
+        {
+            let mut known = self.known.borrow_mut();
+            known.run_id = run_id;
+            match listed {
+                Ok(Some(listed)) => {
+                    known.listed = listed.iter().map(|address| self.reach(address)).collect();
+                    known.unlisted = None;
+                }
+                Ok(None) => {}
+                Err(why) => {
+                    if known.unlisted.is_none() {
+                        info!(why, "the primary does not say who its replicas are");
+                    }
+                    known.unlisted = Some(format!("the primary does not say who its replicas are: {why}"));
+                }
+            }
+            self.list(&mut known);
+            self.show(&known);
+        }
+        self.judge();
+    }
+
+    /// Whoever is listed is a witness.
+    fn list(self: &Rc<Self>, known: &mut Known) {
+        let Some(beat) = self.beat else { return };
+        let here = self.redis.node.place().address.ok();
+        let by_sentinels = known.sentinels.values().filter_map(|sentinel| sentinel.said.as_ref());
+        let by_sentinels = by_sentinels.flat_map(|said| said.replicas.iter());
+        let mut listed: Vec<Address> = known.listed.iter().chain(by_sentinels).cloned().collect();
+        listed.sort();
+        listed.dedup();
+        let now = Instant::now();
+        for address in listed.into_iter().filter(|address| Some(address) != here.as_ref()) {
+            let is_full = known.witnesses.len() >= MOST_WITNESSES;
+            match known.witnesses.get_mut(&address) {
+                Some(witness) => witness.listed_at = now,
+                None if is_full => known.unlisted = Some(format!("more than {MOST_WITNESSES} replicas")),
+                None => {
+                    let asking = witness::ask(self.clone(), address.clone(), beat);
+                    let task = spawn_local(vital::task("the questions to a witness", asking)).abort_handle();
+                    let witness = Witness { task, listed_at: now, word: None, heard_at: now, claim: None };
+                    known.witnesses.insert(address, witness);
+                }
+            }
+        }
+    }
+
+    /// What the witness at `address` says of itself.
+    pub(super) fn witness_says(&self, address: &Address, word: Word) {
+        {
+            let mut known = self.known.borrow_mut();
+            let is_former = known.former.as_ref() == Some(address);
+            let Some(witness) = known.witnesses.get_mut(address) else { return };
+            match &word {
+                Word::Replica => witness.claim = None,
+                Word::Primary(run_id) => witness.claim = Some(run_id.clone()),
+                Word::Silent(_) => {}
+            }
+            if !matches!(word, Word::Silent(_)) {
+                witness.heard_at = Instant::now();
+            }
+            if witness.word.as_ref() == Some(&word) {
+                return;
+            }
+            if let Word::Silent(why) = &word {
+                info!(node = %address, why, "a witness does not answer");
+            }
+            let is_replica = word == Word::Replica;
+            witness.word = Some(word);
+            if is_former && is_replica {
+                known.former = None;
+            }
+            self.show(&known);
+        }
+        self.judge();
+    }
+
+    /// Witnesses that nobody lists, and claims of those that are gone, are worth nothing after a while.
+    fn forget(&self) {
+        let mut known = self.known.borrow_mut();
+        let here = self.redis.node.place().address.ok();
+        for witness in known.witnesses.values_mut() {
+            if witness.heard_at.elapsed() > FORGOTTEN {
+                witness.claim = None;
+            }
+        }
+        known.witnesses.retain(|address, witness| {
+            let is_listed = witness.listed_at.elapsed() < FORGOTTEN || witness.claim.is_some();
+            is_listed && Some(address) != here.as_ref()
+        });
+        self.show(&known);
+    }
+
+    /// Whether another node than ours says that it is the primary: then nothing is proven.
+    fn judge(&self) {
+        let node = &self.redis.node;
+        let mut known = self.known.borrow_mut();
+        let here = node.place().address.ok();
+        let claims = known.witnesses.iter().find(|(address, witness)| {
+            let is_ours = Some(*address) == here.as_ref()
+                || witness.claim.as_ref().is_some_and(|run_id| run_id.is_some() && *run_id == known.run_id);
+            let is_former = known.former.as_ref() == Some(*address);
+            mutant::witnessed(witness.claim.is_some()) && !is_ours && !is_former
+        });
+        match (claims.map(|(address, _)| address.clone()), known.disputed.is_some()) {
+            (Some(other), false) => {
+                let why = format!("another node, {other}, says that it is the primary");
+                node.dispute(why.into(), now_ns);
+                known.disputed = Some((Instant::now(), None));
+                warn!(node = %other, "two nodes say that they are the primary: nothing is proven until one of them is a replica");
+                // By a name that leads to the other by now all is well again; sentinels tell it by themselves.
+                if let (None, Some(here)) = (&self.settings.sentinels, here) {
+                    node.move_to(here, now_ns);
+                }
+                self.poke.notify_waiters();
+                self.stir.notify_one();
+            }
+            (None, true) => {
+                node.settle(now_ns);
+                let took = known.disputed.take().map(|(since, _)| since.elapsed());
+                info!(?took, "one node is the primary again");
+            }
+            _ => {}
+        }
+    }
+
+    /// While another node says that it is the primary, the name of ours may come to lead there.
+    async fn resolve_anew(&self) {
+        let is_disputed = self.known.borrow().disputed.is_some();
+        let place = self.redis.node.place().address;
+        let Ok(Address::Tcp { host, port }) = place.clone() else { return };
+        if !is_disputed || self.settings.sentinels.is_some() {
+            return;
+        }
+        let Ok(Ok(found)) = timeout(PERIOD, lookup_host((host, port))).await else { return };
+        let mut found: Vec<SocketAddr> = found.collect();
+        found.sort();
+        let before = match &mut self.known.borrow_mut().disputed {
+            Some((_, resolved)) => resolved.replace(found.clone()),
+            None => return,
+        };
+        if let (Some(before), Ok(here)) = (before, place)
+            && before != found
+        {
+            info!(?before, now = ?found, "the name of the primary leads elsewhere");
+            self.redis.node.move_to(here, now_ns);
+        }
+    }
+
+    /// For those who report.
+    fn show(&self, known: &Known) {
+        let former = known.former.as_ref();
+        let said = |address: &Address, witness: &Witness| match &witness.word {
+            None => "it has not answered yet".to_owned(),
+            Some(Word::Replica) => REPLICA.to_owned(),
+            Some(Word::Primary(_)) if former == Some(address) => "former primary".to_owned(),
+            Some(Word::Primary(_)) => "primary".to_owned(),
+            Some(Word::Silent(why)) => why.clone(),
+        };
+        let sentinels = known.sentinels.iter().filter(|(_, sentinel)| !sentinel.is_alias);
+        self.seen.set(NodeStates {
+            failovers: known.failovers,
+            sentinels: sentinels.map(|(at, sentinel)| (at.to_string(), sentinel.trouble.clone())).collect(),
+            witnesses: known
+                .witnesses
+                .iter()
+                .map(|(at, witness)| (at.to_string(), said(at, witness)))
+                .collect(),
+            unwatched: known.unlisted.clone(),
+            watches: self.beat.is_some(),
+        });
+    }
+}
+
+/// What sentinels agree on at this moment, if it is better than what was gone by so far.
+fn named(known: &Known) -> Option<Opinion> {
+    let asked = known.sentinels.values().filter(|sentinel| !sentinel.is_alias);
+    let opinions = asked.clone().filter_map(|sentinel| sentinel.said.as_ref()?.opinion.as_ref());
+    agreed(opinions, asked.count(), known.adopted.as_ref()).cloned()
+}

@@ -1,0 +1,123 @@
+//! Witnesses: replicas that are asked, as often as a link's heartbeat, whether they have become a primary.
+//!
+//! After a failover that was planned the old primary takes itself for one until it is told otherwise, 11 seconds later as
+//! measured; it answers heartbeats, and what it proves is the past. The new one knows at once.
+
+use std::convert::Infallible;
+use std::rc::Rc;
+use std::time::Duration;
+
+use resp::Frame;
+use tokio::time::{MissedTickBehavior, interval, sleep};
+use upstream::{Address, Conversation, Endpoint, Expected, Hello, RedisNode};
+
+use super::reading::{info, replicas};
+use super::watch::Watch;
+
+/// From one look at who the replicas are to the next.
+const PERIOD: Duration = Duration::from_secs(1);
+/// Before one that does not answer is tried again.
+const PAUSE: Duration = Duration::from_millis(250);
+/// One that takes longer for a connection or an answer is taken for one that is away.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// What a witness says of itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Word {
+    Replica,
+    /// It is a primary; the id of its run, where it tells.
+    Primary(Option<String>),
+    /// It does not answer, for this reason.
+    Silent(String),
+}
+
+/// Asks the node at `address` for ever.
+pub(super) async fn ask(watch: Rc<Watch>, address: Address, beat: Duration) {
+    let endpoint = endpoint_at(&watch.redis, &address);
+    loop {
+        let mut was_useful = false;
+        let Err(why) = talk(&watch, &address, &endpoint, beat, &mut was_useful).await;
+        watch.witness_says(&address, Word::Silent(why));
+        // A replica that is promoted closes its clients' connections: it has something to say.
+        sleep(if was_useful { Duration::ZERO } else { PAUSE }).await;
+    }
+}
+
+/// As whom we are to Redis, at another place; one question is not waited for as long as a read is.
+pub(super) fn endpoint_at(redis: &Endpoint, address: &Address) -> Endpoint {
+    let mut limits = redis.limits;
+    limits.connect_timeout = limits.connect_timeout.min(PATIENCE);
+    limits.silence_timeout = limits.silence_timeout.min(PATIENCE);
+    Endpoint { node: RedisNode::at(address.clone()), limits, ..redis.clone() }
+}
+
+async fn talk(
+    watch: &Watch,
+    address: &Address,
+    endpoint: &Endpoint,
+    beat: Duration,
+    was_useful: &mut bool,
+) -> Result<Infallible, String> {
+    let opened = Conversation::open(endpoint, Expected::Redis).await;
+    let mut witness = opened.map_err(|error| error.to_string())?;
+    let mut ticks = interval(beat);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut run_id = None;
+    loop {
+        ticks.tick().await;
+        let answer = witness.ask(&[&[b"HELLO"]]).await.map_err(|loss| loss.to_string())?;
+        let Some(hello) = answer.first().and_then(Hello::read) else {
+            return Err("it does not say what it is".into());
+        };
+        *was_useful = true;
+        if !hello.is_primary() {
+            watch.witness_says(address, Word::Replica);
+            continue;
+        }
+        // At once; who it is comes behind it.
+        watch.witness_says(address, Word::Primary(run_id.clone()));
+        if run_id.is_none() {
+            let answer = witness.ask(&[&[b"INFO", b"server"]]).await.map_err(|loss| loss.to_string())?;
+            run_id = answer.first().and_then(run_id_of);
+            watch.witness_says(address, Word::Primary(run_id.clone()));
+        }
+    }
+}
+
+fn run_id_of(answer: &Frame) -> Option<String> {
+    info(answer)?.remove("run_id")
+}
+
+/// Asks the primary who it is and who its replicas are, for ever.
+pub(super) async fn ask_primary(watch: Rc<Watch>) {
+    loop {
+        let generation = watch.redis.node.generation();
+        tokio::select! {
+            why = ask_one_primary(&watch) => {
+                let Err(why) = why;
+                watch.primary_says(None, Err(why));
+                sleep(PAUSE).await;
+            }
+            () = watch.redis.node.left(generation) => watch.primary_says(None, Ok(None)),
+        }
+    }
+}
+
+async fn ask_one_primary(watch: &Rc<Watch>) -> Result<Infallible, String> {
+    let opened = Conversation::open(&watch.redis, Expected::Redis).await;
+    let mut primary = opened.map_err(|error| error.to_string())?;
+    loop {
+        let answers = primary.ask(&[&[b"INFO", b"server"], &[b"INFO", b"replication"]]).await;
+        let answers = answers.map_err(|loss| loss.to_string())?;
+        let listed = match answers.last() {
+            Some(Frame::Error(why)) => {
+                watch.primary_says(None, Err(String::from_utf8_lossy(why).into_owned()));
+                // Redis keeps a log of what a user may not: asked once a connection.
+                std::future::pending().await
+            }
+            answer => answer.and_then(info).map(|info| replicas(&info)),
+        };
+        watch.primary_says(answers.first().and_then(run_id_of), Ok(listed));
+        sleep(PERIOD).await;
+    }
+}
