@@ -72,6 +72,20 @@ fn operations(criterion: &mut Criterion) {
             black_box(cache.lookup(&key(dice.below(ENTRIES)), Need::NOTHING, now))
         });
     });
+    for (name, ahead) in [("16 hits", false), ("16 hits, looked ahead at", true)] {
+        group.bench_function(name, |bench| {
+            bench.iter(|| {
+                let keys: [_; 16] = std::array::from_fn(|_| key(dice.below(ENTRIES)));
+                if ahead {
+                    cache.look_ahead(keys.iter().map(|key| &key[..]));
+                }
+                for key in &keys {
+                    now += 1;
+                    let _ = black_box(cache.lookup(key, Need::NOTHING, now));
+                }
+            });
+        });
+    }
     let popular = zipf(ENTRIES);
     group.bench_function("hit, Zipf 0.99", |bench| {
         bench.iter(|| {

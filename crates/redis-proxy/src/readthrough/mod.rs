@@ -141,18 +141,19 @@ impl ReadThrough {
 
     /// What [`get`](Self::get) would find in memory, in the common case: a value that is proven late enough. None says nothing, and
     /// then nothing is fetched or counted.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn hit(&self, key: &[u8], asked: ReadOptions) -> Option<KnownAnswer> {
-        let entry = match &self.way {
-            Way::Own(_) => self.store.hit(key, self.partition, aging::need(asked), asked.now_ns)?,
-            Way::Linked(links) => {
-                let link = link::of_key(links, key);
-                let entry =
-                    self.store.hit(key, self.partition, link.need(asked, self.strict), asked.now_ns)?;
-                link.was_hit(&entry, &self.stats, asked.now_ns);
-                entry
+        match &self.way {
+            Way::Own(_) => {
+                self.store.hit(key, self.partition, aging::need(asked), asked.now_ns).map(KnownAnswer)
             }
-        };
+            Way::Linked(links) => self.hit_linked(key, link::of_key(links, key), asked),
+        }
+    }
+
+    fn hit_linked(&self, key: &[u8], link: &Arc<Link>, asked: ReadOptions) -> Option<KnownAnswer> {
+        let entry = self.store.hit(key, self.partition, link.need(asked, self.strict), asked.now_ns)?;
+        link.was_hit(&entry, &self.stats, asked.now_ns);
         Some(KnownAnswer(entry))
     }
 

@@ -45,6 +45,7 @@ fn digit(digit: u16) -> u8 {
 }
 
 /// The line of an array, a map, a set or a bulk string.
+#[inline]
 pub(crate) fn header(out: &mut Vec<u8>, kind: u8, count: usize) -> Option<()> {
     // As most are.
     match u16::try_from(count) {

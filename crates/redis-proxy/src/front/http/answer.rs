@@ -250,11 +250,14 @@ fn put(out: &mut [u8; HIT_HEAD_BYTES], at: usize, bytes: &[u8]) -> usize {
 /// Appends a number; most have one digit, or a few.
 #[inline]
 fn put_decimal(out: &mut [u8; HIT_HEAD_BYTES], at: usize, number: u64) -> usize {
-    match u8::try_from(number) {
-        Ok(digit @ 0..=9) => {
-            out[at] = b'0' + digit;
+    #[expect(clippy::cast_possible_truncation, reason = "a digit")]
+    let digit = |number: u16| b'0' + number as u8;
+    match u16::try_from(number) {
+        Ok(few @ 0..=9) => {
+            out[at] = digit(few);
             at + 1
         }
+        Ok(few @ 100..=999) => put(out, at, &[few / 100, few / 10 % 10, few % 10].map(digit)),
         _ => put(out, at, itoa::Buffer::new().format(number).as_bytes()),
     }
 }
