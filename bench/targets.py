@@ -33,7 +33,7 @@ def _count(text, figure, limit):
 
 FLOOR = (
     _floor("HTTP, depth 1", NOOP, 1.10),
-    _floor("HTTP, depth 16", NOOP, 1.25),
+    _floor("HTTP, depth 16", NOOP, 1.32),
     _floor("five fields, depth 16", NOOP, 1.25),
     _floor("HTTP, 1e6 keys, depth 16", NOOP, 2.3),
     _floor("RESP, depth 1", REDIS, 0.95),
