@@ -49,7 +49,7 @@ pub(crate) fn decoder_limits(endpoint: &Endpoint) -> FrameLimits {
 pub(crate) struct Connection<'a, S: Sink> {
     stream: Box<dyn Duplex>,
     /// As long as its node is there.
-    stay: Tenure,
+    tenure: Tenure,
     decoder: Decoder,
     /// What the sink has been told that the reply at hand takes.
     announced: usize,
@@ -79,7 +79,7 @@ impl<'a, S: Sink> Connection<'a, S> {
         let now = Instant::now();
         Connection {
             stream,
-            stay: Tenure::new(&endpoint.node, generation),
+            tenure: Tenure::new(&endpoint.node, generation),
             decoder: Decoder::new(decoder_limits(endpoint)),
             announced: 0,
             inbox: BytesMut::new(),
@@ -109,7 +109,7 @@ impl<'a, S: Sink> Connection<'a, S> {
     }
 
     fn poll_serve(&mut self, cx: &mut Context<'_>) -> Poll<Loss> {
-        if self.stay.poll_over(cx).is_ready() {
+        if self.tenure.poll_over_by_its_task(cx).is_ready() {
             return Poll::Ready(Loss::Departed);
         }
         let mut bytes = 0;

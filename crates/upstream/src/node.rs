@@ -195,6 +195,14 @@ impl Tenure {
         self.node.generation() != self.generation
     }
 
+    /// Ready once it has, for one that is polled by one task alone. While it has not, two loads.
+    pub fn poll_over_by_its_task(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.is_over() || self.told.is_none() {
+            return self.poll_over(cx);
+        }
+        Poll::Pending
+    }
+
     /// Ready once it has. While it has not, one load and a comparison of wakers.
     pub fn poll_over(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         if self.is_over() {

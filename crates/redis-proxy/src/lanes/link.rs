@@ -146,7 +146,7 @@ async fn serve(lane: &Rc<SharedLane>, lanes: &Rc<Lanes>, connection: RawConnecti
     lanes.opened.notify_one();
     let mut link = Link {
         stream: connection.stream,
-        stay: Tenure::new(&lanes.endpoint.node, connection.generation),
+        tenure: Tenure::new(&lanes.endpoint.node, connection.generation),
         leaves_ns: None,
         scanner: ReplyScanner::new(),
         is_begun: false,
@@ -199,7 +199,7 @@ async fn serve(lane: &Rc<SharedLane>, lanes: &Rc<Lanes>, connection: RawConnecti
 struct Link<'a> {
     stream: Box<dyn Duplex>,
     /// As long as Redis is where it leads.
-    stay: Tenure,
+    tenure: Tenure,
     /// Redis is elsewhere: until when what is owed is waited for.
     leaves_ns: Option<u64>,
     scanner: ReplyScanner,
@@ -218,7 +218,7 @@ struct Link<'a> {
 
 impl Link<'_> {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Loss> {
-        let has_departed = self.stay.poll_over(cx).is_ready();
+        let has_departed = self.tenure.poll_over_by_its_task(cx).is_ready();
         if !has_departed && let Err(loss) = self.write(cx) {
             return Poll::Ready(loss);
         }

@@ -224,7 +224,7 @@ impl Lanes {
 pub(crate) struct PinStream {
     stream: Box<dyn Duplex>,
     /// As long as Redis is where it leads.
-    stay: Tenure,
+    tenure: Tenure,
     outbox: BytesMut,
     flushed: bool,
     is_shut: bool,
@@ -245,7 +245,7 @@ impl PinStream {
         };
         PinStream {
             stream: connection.stream,
-            stay: Tenure::new(node, connection.generation),
+            tenure: Tenure::new(node, connection.generation),
             outbox: BytesMut::new(),
             flushed: true,
             is_shut: false,
@@ -269,7 +269,7 @@ impl PinStream {
     /// # Errors
     /// Redis is elsewhere by now: nothing is to be asked here any more.
     fn check_place(&mut self, cx: &mut Context<'_>) -> std::io::Result<()> {
-        match mutant::has_departed(self.stay.poll_over(cx).is_ready()) {
+        match mutant::has_departed(self.tenure.poll_over(cx).is_ready()) {
             true => Err(std::io::Error::other("redis is elsewhere")),
             false => Ok(()),
         }

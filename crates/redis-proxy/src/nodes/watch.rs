@@ -71,11 +71,14 @@ struct Known {
 }
 
 struct Sentinel {
-    /// By which it is known whatever its address.
+    task: AbortHandle,
+    /// Whether the settings name it; else another one has told of it.
+    is_given: bool,
+    /// By which it is known whatever its address, while it answers.
     id: Option<String>,
     said: Option<Said>,
-    /// Why it does not answer.
-    trouble: Option<String>,
+    /// Why it does not answer, and since when.
+    trouble: Option<(String, Instant)>,
     /// Whether it is asked by another address.
     is_alias: bool,
 }
@@ -87,6 +90,12 @@ struct Witness {
     heard_at: Instant,
     /// It said that it is a primary, and has taken nothing back.
     claim: Option<Option<String>>,
+}
+
+impl Drop for Sentinel {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
 }
 
 impl Drop for Witness {
@@ -109,7 +118,7 @@ impl Watch {
     /// Never ends.
     pub(super) async fn run(self: Rc<Self>) {
         if let Some(sentinels) = &self.settings.sentinels {
-            sentinels.addresses.iter().for_each(|address| self.meet(address));
+            sentinels.addresses.iter().for_each(|address| self.meet(address, true));
         }
         if self.beat.is_some() {
             spawn_local(vital::task("the watch of the primary", witness::ask_primary(self.clone())));
@@ -139,17 +148,17 @@ impl Watch {
         self.poke.notified()
     }
 
-    fn meet(self: &Rc<Self>, address: &Address) {
+    fn meet(self: &Rc<Self>, address: &Address, is_given: bool) {
         let mut known = self.known.borrow_mut();
         let Some(settings) = &self.settings.sentinels else { return };
         if known.sentinels.contains_key(address) || known.sentinels.len() >= MOST_SENTINELS {
             return;
         }
-        let trouble = Some("it has not answered yet".into());
-        let sentinel = Sentinel { id: None, said: None, trouble, is_alias: false };
-        known.sentinels.insert(address.clone(), sentinel);
         let asking = sentinel::ask(self.clone(), settings.clone(), address.clone());
-        spawn_local(vital::task("the questions to a sentinel", asking));
+        let task = spawn_local(vital::task("the questions to a sentinel", asking)).abort_handle();
+        let trouble = Some(("it has not answered yet".into(), Instant::now()));
+        let sentinel = Sentinel { task, is_given, id: None, said: None, trouble, is_alias: false };
+        known.sentinels.insert(address.clone(), sentinel);
     }
 
     /// The sentinel at `address` has told who it is. Whether it is to be asked there.
@@ -159,8 +168,7 @@ impl Watch {
             _ => None,
         };
         let mut known = self.known.borrow_mut();
-        let is_same =
-            |other: &Sentinel| id.is_some() && other.id == id && !other.is_alias && other.trouble.is_none();
+        let is_same = |other: &Sentinel| id.is_some() && other.id == id && !other.is_alias;
         let is_alias = known.sentinels.iter().any(|(at, other)| at != address && is_same(other));
         if let Some(sentinel) = known.sentinels.get_mut(address) {
             sentinel.is_alias = is_alias;
@@ -174,20 +182,21 @@ impl Watch {
         let mut known = self.known.borrow_mut();
         let Some(sentinel) = known.sentinels.get_mut(address) else { return };
         let is_news = sentinel.trouble.is_none();
-        (sentinel.said, sentinel.is_alias) = (None, false);
+        (sentinel.id, sentinel.said, sentinel.is_alias) = (None, None, false);
         if is_news {
             info!(sentinel = %address, why, "a sentinel does not answer");
         }
         if self.redis.node.place().address.is_err() {
             self.redis.node.explain(format!("no sentinel tells where the primary is; {address}: {why}"));
         }
-        sentinel.trouble = Some(why);
+        let since = sentinel.trouble.take().map_or_else(Instant::now, |(_, since)| since);
+        sentinel.trouble = Some((why, since));
         self.show(&known);
     }
 
     /// What the sentinel at `address` says.
     pub(super) fn sentinel_says(self: &Rc<Self>, address: &Address, said: Said) {
-        said.others.iter().for_each(|other| self.meet(other));
+        said.others.iter().for_each(|other| self.meet(other, false));
         {
             let mut known = self.known.borrow_mut();
             let Some(sentinel) = known.sentinels.get_mut(address) else { return };
@@ -358,9 +367,21 @@ impl Watch {
         self.judge();
     }
 
-    /// Witnesses that nobody lists, and claims of those that are gone, are worth nothing after a while.
+    /// Witnesses that nobody lists, claims of those that are gone, and sentinels that are gone and that no other tells of, are worth
+    /// nothing after a while.
     fn forget(&self) {
         let mut known = self.known.borrow_mut();
+        let known = &mut *known;
+        let told: Vec<Address> = known
+            .sentinels
+            .values()
+            .filter_map(|sentinel| sentinel.said.as_ref())
+            .flat_map(|said| said.others.clone())
+            .collect();
+        known.sentinels.retain(|address, sentinel| {
+            let is_gone = sentinel.trouble.as_ref().is_some_and(|(_, since)| since.elapsed() > FORGOTTEN);
+            sentinel.is_given || !is_gone || told.contains(address)
+        });
         let here = self.redis.node.place().address.ok();
         for witness in known.witnesses.values_mut() {
             if witness.heard_at.elapsed() > FORGOTTEN {
@@ -371,7 +392,7 @@ impl Watch {
             let is_listed = witness.listed_at.elapsed() < FORGOTTEN || witness.claim.is_some();
             is_listed && Some(address) != here.as_ref()
         });
-        self.show(&known);
+        self.show(known);
     }
 
     /// Whether another node than ours says that it is the primary: then nothing is proven.
@@ -443,7 +464,9 @@ impl Watch {
         let sentinels = known.sentinels.iter().filter(|(_, sentinel)| !sentinel.is_alias);
         self.seen.set(NodeStates {
             failovers: known.failovers,
-            sentinels: sentinels.map(|(at, sentinel)| (at.to_string(), sentinel.trouble.clone())).collect(),
+            sentinels: sentinels
+                .map(|(at, sentinel)| (at.to_string(), sentinel.trouble.as_ref().map(|(why, _)| why.clone())))
+                .collect(),
             witnesses: known
                 .witnesses
                 .iter()

@@ -11,11 +11,11 @@ mod stand;
 mod directed;
 mod moves;
 mod pairs;
+mod servers;
 mod storm;
 mod strict;
 mod tracking;
 mod ttl;
-mod valkey;
 
 // And it would be noticed.
 mod mutants;

@@ -170,7 +170,9 @@ impl Setup {
     pub(crate) fn start(self) -> Stand {
         let Setup { mode, clients, fault, lazy_expiry, settings, redis } = self;
         // A replica that asks for everything gets it at once.
-        let redis = redis.config("repl-diskless-sync-delay", "0").config("enable-debug-command", "yes");
+        let redis = redis.config("repl-diskless-sync-delay", "0");
+        // Not every server knows it.
+        let redis = if lazy_expiry { redis.config("enable-debug-command", "yes") } else { redis };
         // A ping between a look at the offsets and the demotion would cost the old primary its data (a full resync).
         let redis = redis.config("repl-ping-replica-period", "3600").config("repl-timeout", "7200");
         let redis = match fault {

@@ -3,9 +3,9 @@
 //!
 //! What changes from call to call, the time a key has left, is left to `resp_cached`.
 
-use testkit::{Proxy, Random, RawClient, RedisServer, Reply};
+use testkit::{Proxy, Random, RawClient, RedisServer, Reply, Server};
 
-use crate::support::{start_resp, start_resp_in};
+use crate::support::{program, start_resp, start_resp_in, wait_in_force};
 
 /// The proxy keeps nothing larger here.
 const MAX_VALUE_BYTES: usize = 65_536;
@@ -173,6 +173,15 @@ impl Stand {
         Stand::of(start_resp_in(mode, &[("MAX_VALUE_BYTES", LARGEST)]))
     }
 
+    /// Before another server, if it can be had.
+    fn before(server: Server) -> Option<Stand> {
+        let redis = server.builder()?.start();
+        let program = program().redis(&redis).set("RESP_PORT", "0").set("COHERENCE", "tracking");
+        let proxy = program.set("MAX_VALUE_BYTES", LARGEST).set("MAX_STALENESS", "5s").start();
+        wait_in_force(&proxy);
+        Some(Stand::of((redis, proxy)))
+    }
+
     fn of((redis, proxy): (RedisServer, Proxy)) -> Stand {
         let keys = load(&redis);
         let mut direct = [RawClient::connect(redis.address()), RawClient::connect(redis.address())];
@@ -260,8 +269,7 @@ fn cold_and_warm(mode: &'static str) {
 }
 
 /// Each question, when something else is known of its key, each in either protocol.
-fn derived(mode: &'static str) {
-    let mut stand = Stand::new(mode);
+fn derived(mut stand: Stand) {
     let mut random = seeded();
     for key in 0..stand.keys.len() {
         for primer in PRIMERS {
@@ -279,8 +287,7 @@ fn derived(mode: &'static str) {
 }
 
 /// Random questions of one key or several, in one write, some of them behind writes.
-fn pipelined(mode: &'static str) {
-    let mut stand = Stand::new(mode);
+fn pipelined(mut stand: Stand) {
     let mut random = seeded();
     for _ in 0..400 {
         let protocol = random.below(2);
@@ -369,14 +376,44 @@ fn each_answer_is_that_of_redis_cold_and_warm_in_ttl() {
 
 #[test]
 fn what_is_told_from_another_answer_is_what_redis_says() {
-    derived("tracking");
-    derived("strict");
-    derived("ttl");
+    derived(Stand::new("tracking"));
+    derived(Stand::new("strict"));
+    derived(Stand::new("ttl"));
 }
 
 #[test]
 fn what_is_asked_in_a_pipeline_is_what_redis_says() {
-    pipelined("tracking");
-    pipelined("strict");
-    pipelined("ttl");
+    pipelined(Stand::new("tracking"));
+    pipelined(Stand::new("strict"));
+    pipelined(Stand::new("ttl"));
+}
+
+/// Answers differ from server to server; from memory they are those of the server at hand.
+fn each_answer_is_that_of(server: Server) {
+    if let Some(stand) = Stand::before(server) {
+        derived(stand);
+    }
+    if let Some(stand) = Stand::before(server) {
+        pipelined(stand);
+    }
+}
+
+#[test]
+fn each_answer_is_that_of_redis_6_2() {
+    each_answer_is_that_of(Server::Redis62);
+}
+
+#[test]
+fn each_answer_is_that_of_redis_8_2() {
+    each_answer_is_that_of(Server::Redis82);
+}
+
+#[test]
+fn each_answer_is_that_of_valkey_8_1() {
+    each_answer_is_that_of(Server::Valkey81);
+}
+
+#[test]
+fn each_answer_is_that_of_valkey_9_1() {
+    each_answer_is_that_of(Server::Valkey91);
 }
