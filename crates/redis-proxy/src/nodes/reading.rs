@@ -5,6 +5,9 @@ use std::collections::HashMap;
 use resp::Frame;
 use upstream::Address;
 
+/// More instances are not read, whoever lists them.
+const MOST_LISTED: usize = 64;
+
 /// The text of a frame, if it is one.
 fn text(frame: &Frame) -> Option<String> {
     match frame {
@@ -47,7 +50,9 @@ pub(super) fn primary(frame: &Frame) -> Option<Address> {
 /// The answer to SENTINEL REPLICAS or SENTINEL SENTINELS: where they are.
 pub(super) fn places(frame: &Frame) -> Vec<Address> {
     match frame {
-        Frame::Array(items) => items.iter().filter_map(|item| place(&fields(item))).collect(),
+        Frame::Array(items) => {
+            items.iter().take(MOST_LISTED).filter_map(|item| place(&fields(item))).collect()
+        }
         _ => Vec::new(),
     }
 }
@@ -74,7 +79,7 @@ pub(super) fn replicas(info: &HashMap<String, String>) -> Vec<Address> {
     };
     let mut lines: Vec<_> = info.iter().filter(|(name, _)| is_replica(name)).collect();
     lines.sort();
-    lines.into_iter().filter_map(|(_, value)| replica(value)).collect()
+    lines.into_iter().take(MOST_LISTED).filter_map(|(_, value)| replica(value)).collect()
 }
 
 /// Whether what was heard is a message on one of the channels that a sentinel tells of failovers.

@@ -14,6 +14,8 @@ use crate::config::SentinelSettings;
 
 /// From one look to the next.
 const PERIOD: Duration = Duration::from_secs(1);
+/// From one question to the next at the least, whatever is told in between.
+const SHORTEST: Duration = Duration::from_millis(20);
 /// Before one that does not answer is tried again, and before one that is known by another address is looked at again.
 const PAUSE: Duration = Duration::from_millis(500);
 const LONG_PAUSE: Duration = Duration::from_secs(10);
@@ -92,6 +94,7 @@ async fn talk(
             .await
             .map_err(lost)?;
         watch.sentinel_says(address, said(watch, &answers)?);
+        sleep(SHORTEST).await;
         let told = async {
             loop {
                 if is_message(&sentinel.heard().await?) {

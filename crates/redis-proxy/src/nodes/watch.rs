@@ -32,6 +32,8 @@ const POKES: Duration = Duration::from_millis(100);
 const CONFIRMATIONS: Duration = Duration::from_millis(50);
 /// A node that nobody lists any more, or that does not answer, is no witness after this long.
 const FORGOTTEN: Duration = Duration::from_secs(60);
+/// From one line on a silent witness to the next, and from one time that all connections are opened again to the next.
+const CALM: Duration = Duration::from_secs(5);
 /// Sentinels and witnesses at most: whoever names more of them is not to take all connections.
 const MOST_SENTINELS: usize = 16;
 const MOST_WITNESSES: usize = 8;
@@ -68,6 +70,8 @@ struct Known {
     former: Option<Address>,
     /// Since when another node says that it is the primary, and what the name of ours was resolved to then.
     disputed: Option<(Instant, Option<Vec<SocketAddr>>)>,
+    /// When all connections were opened again for that.
+    reopened: Option<Instant>,
 }
 
 struct Sentinel {
@@ -88,6 +92,8 @@ struct Witness {
     listed_at: Instant,
     word: Option<Word>,
     heard_at: Instant,
+    /// When the operator was told that it does not answer.
+    told_at: Option<Instant>,
     /// It said that it is a primary, and has taken nothing back.
     claim: Option<Option<String>>,
 }
@@ -330,7 +336,14 @@ impl Watch {
                 None => {
                     let asking = witness::ask(self.clone(), address.clone(), beat);
                     let task = spawn_local(vital::task("the questions to a witness", asking)).abort_handle();
-                    let witness = Witness { task, listed_at: now, word: None, heard_at: now, claim: None };
+                    let witness = Witness {
+                        task,
+                        listed_at: now,
+                        word: None,
+                        heard_at: now,
+                        told_at: None,
+                        claim: None,
+                    };
                     known.witnesses.insert(address, witness);
                 }
             }
@@ -354,7 +367,10 @@ impl Watch {
             if witness.word.as_ref() == Some(&word) {
                 return;
             }
-            if let Word::Silent(why) = &word {
+            if let Word::Silent(why) = &word
+                && witness.told_at.is_none_or(|told| told.elapsed() > CALM)
+            {
+                witness.told_at = Some(Instant::now());
                 info!(node = %address, why, "a witness does not answer");
             }
             let is_replica = word == Word::Replica;
@@ -413,7 +429,9 @@ impl Watch {
                 known.disputed = Some((Instant::now(), None));
                 warn!(node = %other, "two nodes say that they are the primary: nothing is proven until one of them is a replica");
                 // By a name that leads to the other by now all is well again; sentinels tell it by themselves.
-                if let (None, Some(here)) = (&self.settings.sentinels, here) {
+                let is_calm = known.reopened.is_none_or(|reopened| reopened.elapsed() > CALM);
+                if let (None, Some(here), true) = (&self.settings.sentinels, here, is_calm) {
+                    known.reopened = Some(Instant::now());
                     node.move_to(here, now_ns);
                 }
                 self.poke.notify_waiters();

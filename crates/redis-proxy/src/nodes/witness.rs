@@ -8,7 +8,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use resp::Frame;
-use tokio::time::{MissedTickBehavior, interval, sleep};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 use upstream::{Address, Conversation, Endpoint, Expected, Hello, RedisNode};
 
 use super::reading::{info, replicas};
@@ -34,12 +34,18 @@ pub(super) enum Word {
 /// Asks the node at `address` for ever.
 pub(super) async fn ask(watch: Rc<Watch>, address: Address, beat: Duration) {
     let endpoint = endpoint_at(&watch.redis, &address);
+    let mut at_once = None::<Instant>;
     loop {
         let mut was_useful = false;
         let Err(why) = talk(&watch, &address, &endpoint, beat, &mut was_useful).await;
         watch.witness_says(&address, Word::Silent(why));
-        // A replica that is promoted closes its clients' connections: it has something to say.
-        sleep(if was_useful { Duration::ZERO } else { PAUSE }).await;
+        // A replica that is promoted closes its clients' connections: it has something to say. One that closes them all the time
+        // has not.
+        if was_useful && at_once.is_none_or(|last| last.elapsed() > PERIOD) {
+            at_once = Some(Instant::now());
+        } else {
+            sleep(PAUSE).await;
+        }
     }
 }
 

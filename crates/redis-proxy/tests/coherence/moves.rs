@@ -15,7 +15,10 @@ use testkit::{now_ns, seed};
 use crate::outcome::HEALED;
 use crate::stand::{MAX_STALENESS, Mode, is_soak};
 
-const PATIENCE: Duration = Duration::from_secs(30);
+/// Sentinels do nothing for half a minute once they were held up (TILT mode).
+const PATIENCE: Duration = Duration::from_secs(90);
+/// A failover that has come to nothing by then is asked for again.
+const AGAIN: Duration = Duration::from_secs(5);
 /// So long after its promotion sentinels tell of a new primary at the most: until then a Redis client that sentinels guide is with the
 /// old one, and so are the reads that pass through.
 const GUIDED: Duration = Duration::from_millis(2500);
@@ -78,7 +81,16 @@ impl Moving {
                 Move::Killed => old.kill(),
                 Move::Stopped => old.pause_process(),
             }
-            wait_until(PATIENCE, "the replica to be promoted", || info(new, "role") == "master");
+            let mut begun = Instant::now();
+            wait_until(PATIENCE, "the replica to be promoted", || {
+                // On a machine that stands still sentinels give a failover up.
+                if how == Move::Planned && begun.elapsed() > AGAIN {
+                    begun = Instant::now();
+                    let sentinel = &self.sentinels.sentinels()[0];
+                    sentinel.client().command(&["SENTINEL", "FAILOVER", self.sentinels.name()]);
+                }
+                info(new, "role") == "master"
+            });
         });
         old
     }

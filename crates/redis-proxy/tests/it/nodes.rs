@@ -3,7 +3,10 @@
 use std::thread;
 use std::time::Duration;
 
-use testkit::{FaultProxy, HttpClient, Proxy, ProxyBuilder, RedisServer, Reply, Sentinels, wait_until};
+use testkit::{
+    Action, FaultProxy, HttpClient, Proxy, ProxyBuilder, RedisServer, Reply, ScriptedRedis, Sentinels,
+    wait_until,
+};
 
 use crate::support::program_without_redis;
 
@@ -279,4 +282,45 @@ fn a_user_who_may_not_ask_who_the_replicas_are_is_served_and_it_is_told() {
     wait_ready(&proxy, "the primary does not say who its replicas are: NOPERM");
     let Reply::Array(log) = redis.client().command(&["ACL", "LOG"]) else { panic!("no log") };
     assert_eq!(log.len(), 1, "asked once a connection");
+}
+
+#[test]
+fn a_sentinel_that_lists_thousands_of_others_takes_no_more_than_its_share() {
+    let sentinels = Sentinels::builder().quick().start().unwrap();
+    let mut listed = String::from("*10000\r\n");
+    for port in 1..=10_000 {
+        let port = port.to_string();
+        listed +=
+            &format!("%2\r\n$2\r\nip\r\n$9\r\n127.0.0.1\r\n$4\r\nport\r\n${}\r\n{port}\r\n", port.len());
+    }
+    let hello = "%3\r\n$6\r\nserver\r\n$5\r\nredis\r\n$5\r\nproto\r\n:3\r\n$4\r\nmode\r\n$8\r\nsentinel\r\n";
+    let hostile = ScriptedRedis::builder().answer("HELLO", hello).answer("SENTINEL", &listed);
+    let hostile = hostile.answer("SUBSCRIBE", "").start(|_, _| Action::Silence);
+    let addresses: Vec<_> = sentinels.addresses().iter().map(ToString::to_string).collect();
+    let program = program_without_redis()
+        .set("REDIS_SENTINELS", format!("{},{}", addresses.join(","), hostile.address()))
+        .set("REDIS_MASTER_NAME", sentinels.name());
+    let proxy = program.set("WORKERS", "1").allow_warning("redis").start();
+    wait_ready(&proxy, "4 of 16 sentinels answer");
+    sentinels.primary().client().set("k", "v");
+    wait_value(&proxy, "k", "v");
+    let new = sentinels.failover();
+    new.client().set("other", "v");
+    wait_value(&proxy, "other", "v");
+}
+
+#[test]
+fn a_replica_whose_role_comes_and_goes_has_connections_opened_anew_now_and_then_at_most() {
+    let (primary, replica, name, proxy) = start_pair();
+    let mut client = proxy.client();
+    let accepted = name.accepted();
+    for _ in 0..5 {
+        promote(&replica);
+        wait_ready(&proxy, "says that it is the primary");
+        replicate(&replica, &primary);
+        wait_ready(&proxy, "coherence: tracking, in force");
+        assert_eq!(client.get("/k").status, 404);
+    }
+    // The link, its canary and the look at the primary; once, or twice on a slow machine.
+    assert!(name.accepted() - accepted <= 12, "{} connections", name.accepted() - accepted);
 }
