@@ -185,6 +185,10 @@ impl<'a, S: Sink> Connection<'a, S> {
             Ok(count) => count,
             Err(error) => return Poll::Ready(Err(Loss::Closed(error.to_string().into()))),
         };
+        // What was asked since the node moved may have come here all the same, and is not to be answered by what is here.
+        if self.tenure.is_over() {
+            return Poll::Ready(Err(Loss::Departed));
+        }
         self.last_byte = Instant::now();
         loop {
             match self.decoder.decode(&mut self.inbox) {

@@ -268,13 +268,14 @@ impl<T> Driver<T> {
 /// The steps of [`run`](Driver::run) one by one, for schedules: there the test makes the streams and says when they break.
 #[cfg(feature = "shuttle")]
 impl<T> Driver<T> {
-    /// Serves a tracked connection over `stream`, which counts as greeted, until it is lost.
+    /// Serves a tracked connection over `stream`, which counts as greeted and leads to this `generation` of the node, until it is
+    /// lost.
     pub async fn serve_tracked<S: Sink<Ticket = T>>(
         &self,
         sink: &S,
         stream: impl tokio::io::AsyncRead + tokio::io::AsyncWrite + Send + Unpin + 'static,
+        generation: u64,
     ) -> Loss {
-        let generation = self.backend.endpoint.node.generation();
         let greeted = Greeted { stream: Box::new(stream), generation };
         self.serve(&Span::none(), sink, greeted, &Tracking::On { fields_expire: false }).await.0
     }

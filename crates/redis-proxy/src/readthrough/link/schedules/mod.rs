@@ -5,7 +5,8 @@
 //! heartbeat, `LinkSink`, the queue and the connection of `upstream` with their encoder and decoder. What is modelled:
 //! [Redis](redis) itself, the two directions of the wire, the clock, and the handshake, which is taken for done. Every
 //! lock and atomic of the real parts is shuttle's (the crate `sync`), so at each of them another thread may go on.
-//! Two readers, a writer who sets, deletes, flushes and expires, and a fault that cuts the connection share two keys.
+//! Two readers, a writer who sets, deletes, flushes and expires, and faults that cut the connection, move the primary and have it
+//! disputed share two keys.
 //!
 //! After each schedule a [judge](judge) asks of every read whether it was allowed; and at the end, with all at rest,
 //! whether what is held and proven is what Redis holds, every wait has ended and every place was given back.
@@ -19,6 +20,7 @@ mod judge;
 mod mood;
 mod mutants;
 mod redis;
+mod servers;
 mod wire;
 mod world;
 

@@ -21,6 +21,7 @@ pub(super) struct Mood {
     pub(super) expiring: f64,
     /// Of what disturbs.
     pub(super) cuts: f64,
+    pub(super) moves: f64,
     /// How much time passes at once.
     step_ns: u64,
     /// How many turns writes and faults leave to the others, at most: else they are over before the first answer.
@@ -36,6 +37,7 @@ impl Mood {
             flushes: [0.0, 0.1, 0.7][draw.gen_range(0..3)],
             expiring: [0.0, 0.1, 0.7][draw.gen_range(0..3)],
             cuts: [0.0, 0.2, 0.7][draw.gen_range(0..3)],
+            moves: [0.0, 0.0, 0.7][draw.gen_range(0..3)],
             step_ns: [0, MS, BOUND_NS][draw.gen_range(0..3)],
             turns: [5, 20, 60][draw.gen_range(0..3)],
         }

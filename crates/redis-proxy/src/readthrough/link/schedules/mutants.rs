@@ -119,3 +119,8 @@ fn deadline_from_receive_is_found() {
 fn pttl_after_get_is_found() {
     assert_found(Mutant::PttlAfterGet);
 }
+
+#[test]
+fn lease_frozen_is_found() {
+    assert_found(Mutant::LeaseFrozen);
+}

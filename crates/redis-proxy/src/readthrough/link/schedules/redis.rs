@@ -44,6 +44,11 @@ impl Redis {
         self.connections
     }
 
+    /// A replica that has all of this one, as the primary in its place.
+    pub(super) fn promoted(&self) -> Redis {
+        Redis { reigns: self.reigns.clone(), versions: self.versions, ..Redis::default() }
+    }
+
     /// The program ends.
     pub(super) fn hang_up(&mut self) {
         self.wire = None;

@@ -12,7 +12,7 @@ use sync::shuttle::thread::{self, JoinHandle};
 use tokio::io::duplex;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::oneshot;
-use upstream::{Account, Address, Backend, ConnectionLimits, Driver, Endpoint, Loss, RedisNode};
+use upstream::{Account, Backend, ConnectionLimits, Driver, Endpoint, Loss, RedisNode};
 
 use super::super::sink::{LinkSink, LinkTicket};
 use super::super::tend::{Reporter, try_out};
@@ -20,6 +20,7 @@ use super::super::{Link, LinkSettings};
 use super::judge::{How, ObservedRead, OwnWrite, judge};
 use super::mood::{BOUND_NS, Mood};
 use super::redis::{KEYS, Redis};
+use super::servers::Servers;
 use super::wire::lay_wire;
 use super::{Explored, count};
 use crate::clock::{now_ns, start};
@@ -45,7 +46,8 @@ enum Event {
 
 /// Everything in it.
 pub(super) struct World {
-    redis: Arc<Mutex<Redis>>,
+    servers: Servers,
+    node: RedisNode,
     link: Arc<Link>,
     reads: ReadThrough,
     driver: Mutex<Option<Driver<LinkTicket>>>,
@@ -67,8 +69,9 @@ impl World {
             shards: Some(1),
         };
         let store = Cache::new(limits);
-        let (upstream, driver) = upstream::connect(&Backend::tracked(endpoint(), 1_000));
-        let (detour, _) = upstream::connect(&Backend::new(endpoint(), 1_000));
+        let node = RedisNode::at(Servers::address(0));
+        let (upstream, driver) = upstream::connect(&Backend::tracked(endpoint(&node), 1_000));
+        let (detour, _) = upstream::connect(&Backend::new(endpoint(&node), 1_000));
         let settings = LinkSettings {
             links: 1,
             mode: if strict { "strict" } else { "tracking" },
@@ -84,11 +87,12 @@ impl World {
             _part: None,
             thrown_out: Default::default(),
         };
-        let link = Arc::new(Link::new(store.clone(), None, (upstream, detour), settings));
+        let link = Arc::new(Link::new(store.clone(), None, (upstream, detour), node.clone(), settings));
         let reads = HttpReads::Linked { links: Arc::new([link.clone()]), strict };
         let (reads, _) = reads.of_worker(&store, None, &Arc::default());
         World {
-            redis: Arc::default(),
+            servers: Servers::new(),
+            node,
             link,
             reads,
             driver: Mutex::new(Some(driver)),
@@ -118,7 +122,7 @@ impl World {
         seen.iter().flatten().for_each(|read| count(read.how));
         let own = self.own.lock().clone();
         for key in KEYS {
-            let reigns = self.redis.lock().reigns(key);
+            let reigns = self.servers.primary(|redis| redis.reigns(key));
             for reads in &seen {
                 let of_key: Vec<ObservedRead> =
                     reads.iter().filter(|read| read.key == key).cloned().collect();
@@ -152,6 +156,7 @@ impl World {
 
     /// A GET of a client. None if it failed.
     fn read(&self, key: &'static str, no_cache: bool, min_sync_ns: &mut u64) -> Option<ObservedRead> {
+        let seen = self.servers.look();
         let start_ns = now_ns();
         let asked =
             ReadOptions { now_ns: start_ns, arrived_ns: start_ns, min_sync_ns: *min_sync_ns, no_cache };
@@ -181,15 +186,20 @@ impl World {
             }
         };
         let bound_ns = if self.strict || no_cache { 0 } else { BOUND_NS };
-        Some(ObservedRead { key, start_ns, end_ns: now_ns(), value: found, bound_ns, how })
+        let end_ns = now_ns();
+        let of_old = self.servers.may_be_of_old(&seen, how);
+        Some(ObservedRead { key, start_ns, end_ns, value: found, bound_ns, how, of_old })
     }
 
     /// A command that goes past the cache, on another connection: what comes after it is no older.
     fn read_past(&self, key: &'static str, min_sync_ns: &mut u64) -> ObservedRead {
+        let (seen, how) = (self.servers.look(), How::Past);
         let start_ns = now_ns();
-        let value = self.redis.lock().read(key);
+        let address = self.node.place().address.expect("it is always somewhere");
+        let value = self.servers.at(&address).lock().read(key);
         *min_sync_ns = now_ns();
-        ObservedRead { key, start_ns, end_ns: *min_sync_ns, value, bound_ns: 0, how: How::Past }
+        let of_old = self.servers.may_be_of_old(&seen, how);
+        ObservedRead { key, start_ns, end_ns: *min_sync_ns, value, bound_ns: 0, how, of_old }
     }
 
     /// The one writer: at Redis itself, and now and then through the proxy.
@@ -199,13 +209,15 @@ impl World {
             let (key, through) = (self.mood.key(), thread_rng().gen_bool(0.2));
             let is_flush = thread_rng().gen_bool(self.mood.flushes);
             let px = thread_rng().gen_bool(self.mood.expiring).then(|| thread_rng().gen_range(1..8));
-            let applied_ns = {
-                let mut redis = self.redis.lock();
-                match is_flush {
+            let (applied_ns, is_noticed) = self.servers.primary_and(|redis, is_noticed| {
+                let applied_ns = match is_flush {
                     true => redis.flush(),
                     false => redis.write(key, px.is_some() || thread_rng().gen_bool(0.8), px),
-                }
-            };
+                };
+                (applied_ns, is_noticed)
+            });
+            // The program would have led it to the old primary.
+            let through = through && is_noticed;
             match (through, is_flush) {
                 (false, _) => {}
                 (true, true) => self.link.store.flush(),
@@ -225,8 +237,13 @@ impl World {
             if thread_rng().gen_bool(self.mood.cuts) {
                 let _ = events.send(Event::Cut { down: thread_rng().r#gen() });
             }
+            if thread_rng().gen_bool(self.mood.moves) {
+                // Also while a heartbeat is on its way.
+                let _ = events.send(Event::Beat);
+                self.servers.disturb(&self.node, self.mood);
+            }
             match thread_rng().gen_range(0..3) {
-                0 => self.redis.lock().expire_all(),
+                0 => self.servers.primary(Redis::expire_all),
                 1 => self.mood.pass(),
                 _ => drop(events.send(Event::Beat)),
             }
@@ -245,7 +262,7 @@ impl World {
             let held = self.link.store.peek(key.as_bytes(), now_ns());
             if let Some(entry) = held.filter(|entry| entry.proven_ns() >= asked_ns) {
                 let value = (!entry.is_missing()).then(|| number(entry.value()));
-                let redis = self.redis.lock().read(key);
+                let redis = self.servers.primary(|redis| redis.read(key));
                 // It may have expired between the two looks.
                 assert!(
                     value == redis || self.link.store.peek(key.as_bytes(), now_ns()).is_none(),
@@ -254,7 +271,7 @@ impl World {
             }
         }
         for key in KEYS {
-            let truth = self.redis.lock().read(key);
+            let truth = self.servers.primary(|redis| redis.read(key));
             let read = self.read(key, true, &mut 0).expect("the connection is up");
             assert_eq!(read.value, truth, "the last word on {key}: {read:?}");
         }
@@ -271,39 +288,43 @@ impl World {
     /// The link's own thread: one connection after the other, and what tends them.
     async fn drive(&self, mut told: UnboundedReceiver<Event>) {
         let driver = self.driver.lock().take().expect("it is driven once");
-        let (writer, _unused) = upstream::connect(&Backend::new(endpoint(), 1));
+        let (writer, _unused) = upstream::connect(&Backend::new(endpoint(&self.node), 1));
         let (news, mut heard) = unbounded_channel();
         let sink = LinkSink::new(self.link.clone(), news);
         let mut reporter = Reporter::default();
         loop {
             let (ours, theirs) = duplex(4096);
-            lay_wire(&self.redis, theirs);
-            let down = {
-                let mut serving = pin!(driver.serve_tracked(&sink, ours));
+            let place = self.node.place();
+            lay_wire(&self.servers.at(&place.address.expect("it is always somewhere")), theirs);
+            let (loss, down) = {
+                let mut serving = pin!(driver.serve_tracked(&sink, ours, place.generation));
                 loop {
                     tokio::select! {
                         biased;
-                        loss = &mut serving => panic!("the connection ended by itself: {loss}"),
+                        loss = &mut serving => match loss {
+                            Loss::Departed => break (loss, false),
+                            loss => panic!("the connection ended by itself: {loss}"),
+                        },
                         _ = heard.recv() => drop(try_out(&self.link, &writer, &mut heard, &mut reporter).await),
                         event = told.recv() => match event {
                             Some(Event::Beat) => self.link.send_beat(),
-                            Some(Event::Cut { down }) => break down,
+                            Some(Event::Cut { down }) => break (Loss::Closed("cut".into()), down),
                             Some(Event::Rest(done)) => drop(done.send(())),
-                            Some(Event::End) | None => return self.redis.lock().hang_up(),
+                            Some(Event::End) | None => return self.servers.hang_up(),
                         }
                     }
                 }
             };
-            driver.lose_connection(&sink, &Loss::Closed("cut".into()), down);
+            driver.lose_connection(&sink, &loss, down);
             yield_now().await;
         }
     }
 }
 
 /// Where nobody listens: a schedule makes its streams itself.
-fn endpoint() -> Endpoint {
+fn endpoint(node: &RedisNode) -> Endpoint {
     Endpoint {
-        node: RedisNode::at(Address::Unix("none".into())),
+        node: node.clone(),
         tls: None,
         login: Account::default(),
         db: 0,
