@@ -1,19 +1,31 @@
 //! What each front promises: from the settings to what links and readers are to keep.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tracing::warn;
 
 use crate::clock::nanos;
 use crate::config::{Coherence, Mode, Settings};
-use crate::readthrough::{ClientReads, Delivery, LinkSettings};
+use crate::readthrough::{BEATS_A_BOUND, ClientReads, Delivery, LinkSettings};
 
 /// Redis' default of `tracking-table-max-keys`.
 const TRACKED_KEYS: usize = 1_000_000;
+/// No replica is asked more often.
+const SHORTEST_BEAT: Duration = Duration::from_millis(1);
 
 /// What Redis clients are promised; none if nobody asks or all is passed on.
 pub(crate) fn client_mode(settings: &Settings) -> Option<Mode> {
     settings.resp_coherence.filter(|_| settings.resp_port.is_some())
+}
+
+/// How often replicas are asked if they have become the primary, as often as a link's heartbeat; none where nothing is proven that
+/// they could call in question, or the Redis is our own.
+pub(crate) fn witness_beat(settings: &Settings) -> Option<Duration> {
+    let modes = [Some(settings.coherence.mode), client_mode(settings)];
+    let is_proven = modes.iter().flatten().any(|mode| mode.is_proven());
+    let beat = (settings.coherence.max_staleness / BEATS_A_BOUND).max(SHORTEST_BEAT);
+    Some(beat).filter(|_| settings.nodes.witnesses && is_proven && !settings.with_redis)
 }
 
 /// How reads of Redis clients are kept, for at most `most_readers` users and databases.

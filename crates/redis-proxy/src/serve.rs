@@ -13,7 +13,7 @@ use upstream::Backend;
 use crate::admin::{self, Watched};
 use crate::budget::Budget;
 use crate::clock::Notice;
-use crate::coherence::{check_capacity, client_mode, client_reads, http_links};
+use crate::coherence::{check_capacity, client_mode, client_reads, http_links, witness_beat};
 use crate::config::{Mode, Settings};
 use crate::error::{Ended, Error};
 use crate::front::http::HttpSettings;
@@ -130,7 +130,7 @@ fn open(built: Built, settings: &Settings, ports: Ports) -> Result<Open, Error> 
     let (workers, worker_threads): (Vec<_>, _) = start_workers(&built, settings, &links)?.into_iter().unzip();
     let workers: Arc<[_]> = workers.into();
     let Built { store, budget, door, parts, link_threads, .. } = built;
-    let nodes = Nodes::start(settings).map_err(Error::System)?;
+    let nodes = Nodes::start(settings, witness_beat(settings)).map_err(Error::System)?;
     let draining = Arc::new(Draining::default());
     tell(settings, &ports);
     let data_ports = ports.data_numbers();

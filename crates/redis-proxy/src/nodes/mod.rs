@@ -23,13 +23,8 @@ use tracing::{Instrument, error_span};
 
 pub(crate) use self::seen::Seen;
 use self::watch::Watch;
-use crate::coherence::client_mode;
 use crate::config::Settings;
-use crate::readthrough::BEATS_A_BOUND;
 use crate::vital;
-
-/// No node is asked more often.
-const SHORTEST_BEAT: Duration = Duration::from_millis(1);
 
 /// What is known of the nodes, for those who report.
 pub(crate) struct Nodes {
@@ -37,21 +32,17 @@ pub(crate) struct Nodes {
 }
 
 impl Nodes {
-    /// Starts the thread that follows the primary and asks the witnesses, where there are any of these.
+    /// Starts the thread that follows the primary, where there are sentinels, and asks witnesses each `beat`, where they are asked at all.
     ///
     /// # Errors
     /// When the system has no thread to give.
-    pub(crate) fn start(settings: &Settings) -> io::Result<Arc<Nodes>> {
-        let modes = [Some(settings.coherence.mode), client_mode(settings)];
-        let is_proven = modes.iter().flatten().any(|mode| mode.is_proven());
-        let witnesses = settings.nodes.witnesses && is_proven && !settings.with_redis;
+    pub(crate) fn start(settings: &Settings, beat: Option<Duration>) -> io::Result<Arc<Nodes>> {
         let seen = Arc::new(Seen::new(settings.redis.node.clone(), settings.nodes.sentinels.is_some()));
         let nodes = Arc::new(Nodes { seen: seen.clone() });
-        if settings.nodes.sentinels.is_none() && !witnesses {
+        if settings.nodes.sentinels.is_none() && beat.is_none() {
             return Ok(nodes);
         }
         let (redis, settings) = (settings.redis.clone(), settings.clone());
-        let beat = witnesses.then_some((settings.coherence.max_staleness / BEATS_A_BOUND).max(SHORTEST_BEAT));
         // Detached: it has nothing that an orderly end would have to wait for.
         vital::spawn("nodes".into(), move |alive| {
             let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default())?;

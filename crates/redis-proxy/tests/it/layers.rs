@@ -162,6 +162,14 @@ fn lanes_name_neither_the_cache_nor_the_fronts() {
     );
 }
 
+#[test]
+fn nodes_name_nobody_who_is_led_to_them() {
+    none_names(
+        "crates/redis-proxy/src/nodes",
+        &["cache::", "readthrough", "lanes::", "session::", "front::", "coherence::", "admin::"],
+    );
+}
+
 /// What both sides of the house stand on.
 const GROUND: [&str; 11] = [
     "budget",
