@@ -239,6 +239,18 @@ impl<'a, S: Sink> Connection<'a, S> {
                 }
                 _ => Err(Loss::Closed("a reply to PING that is no PONG".into())),
             },
+            Some(Awaited::Login) => {
+                self.replies += 1;
+                let error = match &frame {
+                    Frame::Simple(_) => None,
+                    Frame::Error(text) => Some(&text[..]),
+                    _ => return Err(Loss::Closed("a reply to AUTH that is none".into())),
+                };
+                if let Some(reauth) = &self.endpoint.login.reauth {
+                    reauth.answered(error);
+                }
+                Ok(())
+            }
             Some(Awaited::Prelude(ticket)) => {
                 let answered = self.sink.reply(ticket, frame);
                 answered.map_err(|Doubt(why)| Loss::Closed(why.into()))

@@ -209,7 +209,14 @@ impl<T> Driver<T> {
         sink.connected(incarnation, tracking);
         self.shared.queue.lock().state = ConnectionState::Up;
         let mut connection = Connection::new(greeted, &self.shared, sink, endpoint);
-        let loss = connection.serve().await;
+        let loss = match endpoint.login.reauth {
+            None => connection.serve().await,
+            Some(_) => tokio::select! {
+                biased;
+                loss = connection.serve() => loss,
+                never = self.shared.log_in_again(endpoint) => match never {},
+            },
+        };
         (loss, connection.was_useful())
     }
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 use crate::credentials::Source;
 use crate::node::RedisNode;
 use crate::proven::Proven;
+use crate::reauth::Reauth;
 
 /// A backing Redis: where it is, who we are to it, and the limits of a connection to it.
 #[derive(Clone, Debug)]
@@ -45,6 +46,8 @@ pub struct Account {
     pub source: Option<Source>,
     /// Passwords that clients have proven for the user, to be used in place of that one.
     pub proven: Option<Arc<Proven>>,
+    /// How often open connections log in again; `None`: they do not.
+    pub reauth: Option<Reauth>,
 }
 
 /// The limits of a connection to a Redis.

@@ -31,6 +31,7 @@ mod node;
 mod proven;
 mod queue;
 mod raw;
+mod reauth;
 mod sink;
 mod stream;
 mod tracking;
@@ -49,6 +50,7 @@ pub use raw::{
     Credentials, Expected, Greeting, OpenError, Password, RawConnection, Step, ask_as_nobody, ask_once,
     open_as_ourselves, open_raw,
 };
+pub use reauth::Reauth;
 pub use sink::{Doubt, Incarnation, Loss, Sink};
 pub use stream::Duplex;
 pub use tracking::{Tracking, no_right_to};

@@ -10,6 +10,7 @@ use sync::Mutex;
 use tokio::time::Instant;
 
 use crate::backend::Backend;
+use crate::raw::Credentials;
 use crate::sink::Loss;
 
 /// What a sender can expect of a connection.
@@ -39,6 +40,8 @@ pub(crate) enum Awaited<T> {
     Prelude(T),
     /// A heartbeat of our own; its reply is dropped.
     Pong,
+    /// A login of our own; its reply is noted and dropped.
+    Login,
 }
 
 pub(crate) struct Outstanding<T> {
@@ -117,6 +120,19 @@ impl<T> Shared<T> {
         let mut queue = self.queue.lock();
         resp::encode_command(&mut queue.out, &[if may_ping { b"PING" } else { b"HELLO" }]);
         queue.slots.push_back(Outstanding { awaited: Awaited::Pong, sent: Instant::now() });
+    }
+
+    /// Queues a login, unless the connection is about to be made anew: then it logs in by that.
+    pub(crate) fn log_in(&self, who: &Credentials) {
+        let mut queue = self.queue.lock();
+        if queue.state != ConnectionState::Up {
+            return;
+        }
+        who.encode(&mut queue.out);
+        queue.slots.push_back(Outstanding { awaited: Awaited::Login, sent: Instant::now() });
+        let driver = queue.driver.take();
+        drop(queue);
+        wake(driver);
     }
 
     fn leave(&self, slot: &Outstanding<T>) {

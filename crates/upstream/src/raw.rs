@@ -38,6 +38,15 @@ impl Credentials {
             (Some(user), Some(password)) => Credentials::User(bytes(user), password),
         }
     }
+
+    /// Appends the AUTH that says it; nothing where nobody says anything.
+    pub fn encode(&self, out: &mut BytesMut) {
+        match self {
+            Credentials::None => {}
+            Credentials::Password(password) => encode_command(out, &[b"AUTH", &password.0]),
+            Credentials::User(user, password) => encode_command(out, &[b"AUTH", user, &password.0]),
+        }
+    }
 }
 
 /// A password as a client gave it: any bytes, which no log and no error shows.
@@ -243,11 +252,7 @@ async fn greet_as(
     expected: Expected,
 ) -> Result<Result<Vec<(Frame, Frame)>, Bytes>, OpenError> {
     let mut out = BytesMut::new();
-    match &greeting.login {
-        Credentials::None => {}
-        Credentials::Password(password) => encode_command(&mut out, &[b"AUTH", &password.0]),
-        Credentials::User(user, password) => encode_command(&mut out, &[b"AUTH", user, &password.0]),
-    }
+    greeting.login.encode(&mut out);
     let resp3 = greeting.protocol == Protocol::Resp3;
     encode_command(&mut out, &[b"HELLO", if resp3 { b"3" } else { b"2" }, b"SETNAME", CLIENT_NAME]);
     if greeting.db != 0 {

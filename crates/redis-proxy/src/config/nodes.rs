@@ -22,7 +22,6 @@ pub(crate) struct NodesSettings {
     /// Whether replicas are asked if they have become the primary.
     pub(crate) witnesses: bool,
     /// How often connections that live log in again as the proxy's user; `None`: they do not.
-    #[cfg_attr(not(test), expect(dead_code, reason = "for the connections that log in again"))]
     pub(crate) reauth: Option<Duration>,
 }
 

@@ -1,6 +1,6 @@
 //! Which Redis: from the address in parts, in a URL, as injected by Kubernetes, or a Redis of our own.
 
-use upstream::{Account, Address, ConnectionLimits, Endpoint, RedisNode, Secret, Source, Who};
+use upstream::{Account, Address, ConnectionLimits, Endpoint, Reauth, RedisNode, Secret, Source, Who};
 
 use super::PASSWORD_COMMAND;
 use super::error::ConfigError;
@@ -42,6 +42,7 @@ pub(super) fn resolve(values: &Values) -> Result<Backing, ConfigError> {
             username: place.username,
             password: place.password,
             proven: None,
+            reauth: nodes.reauth.map(Reauth::every),
         },
         db: place.db,
         limits: ConnectionLimits {

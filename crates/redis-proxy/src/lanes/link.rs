@@ -12,6 +12,7 @@ use tokio::time::{Instant, sleep};
 use tracing::{debug, info, warn};
 use upstream::{Duplex, OpenError, RawConnection, Step, Tenure, sent_elsewhere};
 
+use super::login::Logins;
 use super::shared::{Lost, NoLane, SharedLane, unfit_line};
 use super::{HelloReply, LaneKey, Lanes};
 use crate::clock::{nanos, now_ns};
@@ -155,10 +156,13 @@ async fn serve(lane: &Rc<SharedLane>, lanes: &Rc<Lanes>, connection: RawConnecti
         timeout_ns,
         timer: Timer::new(now_ns(), u64::MAX),
         check: None,
+        logins: Logins::of(lanes, key),
         lane,
         lanes,
     };
     let loss = poll_fn(|cx| link.poll(cx)).await;
+    // Nothing of its own is lost with it, or sent again.
+    drop(link);
     lane.set_idle(None);
     lane.set_permit(None);
     let closed_by_redis = matches!(loss, Loss::Closed(_));
@@ -212,6 +216,8 @@ struct Link<'a> {
     timer: Timer,
     /// Whether its clients could have another connection, once nobody has used it for long.
     check: Option<Check>,
+    /// Of the proxy's own user.
+    logins: Option<Logins>,
     lane: &'a SharedLane,
     lanes: &'a Rc<Lanes>,
 }
@@ -219,8 +225,13 @@ struct Link<'a> {
 impl Link<'_> {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Loss> {
         let has_departed = self.tenure.poll_over_by_its_task(cx).is_ready();
-        if !has_departed && let Err(loss) = self.write(cx) {
-            return Poll::Ready(loss);
+        if !has_departed {
+            if let Some(logins) = &mut self.logins {
+                logins.poll(self.lane, cx);
+            }
+            if let Err(loss) = self.write(cx) {
+                return Poll::Ready(loss);
+            }
         }
         loop {
             match self.poll_read(cx) {
@@ -228,6 +239,9 @@ impl Link<'_> {
                 Poll::Ready(Err(loss)) => return Poll::Ready(loss),
                 Poll::Pending => break,
             }
+        }
+        if let Some(logins) = &self.logins {
+            logins.hear();
         }
         if has_departed {
             if self.lane.is_owed() {

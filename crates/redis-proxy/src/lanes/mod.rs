@@ -14,6 +14,7 @@ mod duties;
 mod key;
 mod keys;
 mod link;
+mod login;
 mod mailbox;
 mod pin;
 mod shared;
@@ -168,11 +169,16 @@ impl Lanes {
                 Err(OpenError::Unfit(why.into()))
             }
             // Its password may be another one than at the start.
-            _ if self.settings.as_proxy && greeting.login == Credentials::of(&self.endpoint) => {
+            _ if self.is_ourselves(greeting) => {
                 open_as_ourselves(&self.endpoint, greeting, Expected::Redis).await
             }
             _ => open_raw(&self.endpoint, greeting).await,
         }
+    }
+
+    /// Whether it is the proxy's own user that a connection is to be for.
+    fn is_ourselves(&self, greeting: &Greeting) -> bool {
+        self.settings.as_proxy && greeting.login == Credentials::of(&self.endpoint)
     }
 
     /// A command was sent to another node.

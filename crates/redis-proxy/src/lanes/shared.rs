@@ -156,6 +156,8 @@ pub(crate) struct SharedLane {
     settings: LaneSettings,
     /// Of its connection, among MAX_LANES.
     permit: RefCell<Option<Permit>>,
+    /// Whether anything was sent since the last question.
+    is_used: Cell<bool>,
     /// Since when nothing has been on its way on its connection.
     idle_since_ns: Cell<Option<u64>>,
     /// How many hold it.
@@ -228,6 +230,7 @@ impl SharedLane {
             queue: RefCell::new(queue),
             settings,
             permit: RefCell::default(),
+            is_used: Cell::new(false),
             idle_since_ns: Cell::new(None),
             holders: Cell::new(0),
             clients: RefCell::default(),
@@ -267,6 +270,7 @@ impl SharedLane {
         let bytes = queue.journal.len() - before;
         mailbox.expect(duty());
         queue.commands += 1;
+        self.is_used.set(true);
         match queue.runs.back_mut() {
             Some(run) if run.reads == read && !run.retried && Rc::ptr_eq(&run.mailbox, mailbox) => {
                 run.commands += 1;
@@ -357,6 +361,11 @@ impl SharedLane {
     /// Whether anybody was refused since the last question.
     pub(super) fn was_called(&self) -> bool {
         std::mem::take(&mut self.queue.borrow_mut().called)
+    }
+
+    /// Whether anything was sent since the last question.
+    pub(super) fn was_used(&self) -> bool {
+        self.is_used.take()
     }
 
     /// Commands without a reply.

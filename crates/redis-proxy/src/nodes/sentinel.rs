@@ -59,6 +59,7 @@ fn endpoint(watch: &Watch, settings: &SentinelSettings, address: &Address) -> En
             password: settings.password.clone(),
             source: settings.source.clone(),
             proven: None,
+            reauth: None,
         },
         db: 0,
         limits,

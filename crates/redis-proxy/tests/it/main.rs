@@ -56,6 +56,7 @@ mod seen;
 // Redis, and what can happen to it.
 mod credentials;
 mod nodes;
+mod reauth;
 mod redis_connection;
 mod redis_faults;
 mod redis_replies;
