@@ -18,6 +18,9 @@ use super::watch::Watch;
 const PERIOD: Duration = Duration::from_secs(1);
 /// Before one that does not answer is tried again.
 const PAUSE: Duration = Duration::from_millis(250);
+/// One that has answered is tried again at once, as often as this; beyond that with its beat, if that is no shorter than so.
+const AT_ONCE: Duration = Duration::from_millis(100);
+const SHORTEST: Duration = Duration::from_millis(10);
 /// One that takes longer for a connection or an answer is taken for one that is away.
 const PATIENCE: Duration = Duration::from_secs(1);
 
@@ -39,12 +42,11 @@ pub(super) async fn ask(watch: Rc<Watch>, address: Address, beat: Duration) {
         let mut was_useful = false;
         let Err(why) = talk(&watch, &address, &endpoint, beat, &mut was_useful).await;
         watch.witness_says(&address, Word::Silent(why));
-        // A replica that is promoted closes its clients' connections: it has something to say. One that closes them all the time
-        // has not.
-        if was_useful && at_once.is_none_or(|last| last.elapsed() > PERIOD) {
-            at_once = Some(Instant::now());
-        } else {
-            sleep(PAUSE).await;
+        // A replica that is promoted closes its clients' connections: it has something to say.
+        match was_useful {
+            true if at_once.is_none_or(|last| last.elapsed() > AT_ONCE) => at_once = Some(Instant::now()),
+            true => sleep(beat.clamp(SHORTEST, PAUSE)).await,
+            false => sleep(PAUSE).await,
         }
     }
 }
