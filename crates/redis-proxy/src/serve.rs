@@ -1,6 +1,7 @@
 //! The program between its settings and its end: built, opened, run until a signal, ended.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
 
 use cache::Limits;
@@ -8,7 +9,7 @@ use tokio::sync::watch;
 use tokio::task;
 use tokio::time::{sleep, timeout};
 use tracing::{info, warn};
-use upstream::Backend;
+use upstream::{Backend, RedisNode};
 
 use crate::admin::{self, Watched};
 use crate::budget::Budget;
@@ -155,6 +156,9 @@ fn open(built: Built, settings: &Settings, ports: Ports) -> Result<Open, Error> 
     let tending = parts.partitions.clone().tend(period(settings.resp_lane_idle));
     tokio::spawn(vital::task("the partitions", tending));
 
+    let elsewhere = forget_rights(settings.redis.node.clone(), parts.registry.clone());
+    tokio::spawn(vital::task("the rights of users where redis has moved", elsewhere));
+
     let (stop, stopped) = watch::channel(());
     let refusals = Refusals(Arc::new(parts.http));
     let acceptors = [(ports.http, Speaks::Http), (ports.resp, Speaks::Resp)].into_iter().filter_map(
@@ -171,6 +175,16 @@ fn open(built: Built, settings: &Settings, ports: Ports) -> Result<Open, Error> 
     let acceptors = acceptors.collect();
     let links = running_links;
     Ok(Open { workers, worker_threads, links, link_threads, door, draining, stop, acceptors })
+}
+
+/// What users may do was said by the Redis of before, each time that it is elsewhere. Never ends.
+async fn forget_rights(node: RedisNode, registry: Arc<Registry>) {
+    let mut generation = node.generation();
+    loop {
+        node.left(generation).await;
+        generation = node.generation();
+        registry.rights_changed.fetch_add(1, Ordering::Relaxed);
+    }
 }
 
 /// The tracked links that the HTTP front needs; none in mode `ttl`.

@@ -108,15 +108,20 @@ impl Mailbox {
     /// Takes what is here, and how many replies have become whole since the last time. `None` if nothing has come.
     #[inline]
     pub(crate) fn take(&self) -> Option<(Vec<u8>, usize)> {
-        let has_come = self.whole.get() > 0 || self.len() > 0;
-        has_come.then(|| (self.bytes.take(), self.whole.take()))
+        self.has_mail().then(|| (self.bytes.take(), self.whole.take()))
     }
 
     /// Whether anything has come, or happened to its client.
     #[inline]
     pub(crate) fn has_news(&self) -> bool {
+        self.has_mail() || self.state.get() != MailboxState::Open
+    }
+
+    /// Whether anything has come.
+    #[inline]
+    pub(crate) fn has_mail(&self) -> bool {
         // A muted reply brings no bytes, and is awaited all the same.
-        self.whole.get() > 0 || self.len() > 0 || self.state.get() != MailboxState::Open
+        self.whole.get() > 0 || self.len() > 0
     }
 
     /// Whether a large reply has come since the last question.

@@ -178,6 +178,10 @@ impl Session {
     pub(crate) fn sleeps(&mut self, cx: &mut Context<'_>) {
         let Ways { reading, out, .. } = &mut self.ways;
         out.mailbox.register(cx);
+        if out.mailbox.has_mail() {
+            // It came when nobody was to be woken: a lane that refuses does so at once.
+            cx.waker().wake_by_ref();
+        }
         reading.look_back(|| out.replies.reads().next().is_some(), cx);
     }
 

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use testkit::{FaultProxy, RedisServer, Signal};
 
-use crate::support::{program, program_without_redis, start_resp};
+use crate::support::{program, program_without_redis};
 
 const UNREACHABLE: &str = "-MASTERDOWN proxy: upstream unreachable";
 
@@ -150,24 +150,4 @@ fn a_slow_command_may_take_longer_than_lanes_may_be_silent() {
         .set("RESP_LANE_TIMEOUT", "100ms")
         .start();
     proxy.resp_client().ask("DEBUG SLEEP 0.5", "+OK").ask("EVAL \"return 1\" 0", ":1");
-}
-
-#[test]
-fn reads_that_redis_must_answer_are_each_refused_where_it_lets_no_lane_in() {
-    let (redis, proxy) = start_resp(&[("RESP_LANE_IDLE", "50ms"), ("WORKERS", "1")]);
-    for key in ["one", "two", "three", "four"] {
-        redis.client().command(&["RPUSH", key, "v"]);
-    }
-    redis.client().set("k", "v");
-    let mut client = proxy.resp_client();
-    client.ask("GET k", "$1\r\nv");
-    testkit::wait_until(Duration::from_secs(10), "an idle lane's end", || {
-        proxy.metrics().value("redis_proxy_open_lanes") == 0.0
-    });
-    // Connections that stand go on, and a lane would be a new one.
-    redis.client().command(&["CONFIG", "SET", "requirepass", "secret"]);
-    client.send("GET one\r\nGET two\r\nGET three\r\nGET four\r\n");
-    for _ in 0..4 {
-        assert_eq!(client.line(), "-NOAUTH Authentication required.");
-    }
 }
