@@ -144,7 +144,7 @@ impl Moving {
         let (late, reads): (Vec<_>, _) = (late.collect(), run.history.reads.len());
         eprintln!(
             "{} {how:?} x {times}: {reads} reads, {} over HTTP of which are proven: plain {}, strict {}; of Redis clients {}; \
-             {} violations, {} refused after a switch, the last {:?} after it",
+             {} violations, {} refused after a switch, the last {:?} after it, of all {:?}",
             self.mode.name(),
             reads - run.history.reads.iter().filter(|read| run.clients.contains(&read.connection)).count(),
             verdict.plain,
@@ -152,7 +152,8 @@ impl Moving {
             of_clients.plain,
             verdict.violations.len(),
             late.len(),
-            late.iter().max()
+            late.iter().max(),
+            run.errors
         );
         (verdict, reads, late)
     }
