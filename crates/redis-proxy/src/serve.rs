@@ -67,13 +67,21 @@ struct Built {
     parts: FrontParts,
 }
 
+/// Up to so many workers a small cache has one lock, and its order of use is the order of that.
+const FEW_WORKERS: usize = 4;
+
+/// The shards of the cache; none if its capacity decides.
+fn shards_for(workers: usize) -> Option<usize> {
+    (workers > FEW_WORKERS).then_some(4 * workers)
+}
+
 fn build(settings: &Settings, live: LiveReader, most_readers: usize) -> Built {
     let store = Store::new(Limits {
         capacity: settings.capacity,
         capacity_bytes: settings.capacity_bytes,
         expiry: settings.global_expiry,
         max_value_bytes: settings.max_value_bytes,
-        shards: None,
+        shards: shards_for(settings.workers),
     });
     let budget = settings.capacity_bytes.map(|bytes| Budget::new(store.clone(), bytes));
     let redis = Backend::new(settings.redis.clone(), settings.max_inflight);
@@ -287,4 +295,14 @@ async fn drain(program: Open, settings: &Settings) {
     }
     drop(links);
     link_threads.end();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn more_than_four_workers_have_four_shards_each() {
+        assert_eq!([1, 2, 4, 5, 16].map(shards_for), [None, None, None, Some(20), Some(64)]);
+    }
 }

@@ -37,21 +37,25 @@ impl Model {
     }
 }
 
-fn start(capacity: usize) -> (RedisServer, Proxy, Vec<HttpClient>) {
+fn start(capacity: usize, workers: usize) -> (RedisServer, Proxy, Vec<HttpClient>) {
     let redis = RedisServer::start();
     let proxy = program()
         .redis(&redis)
         .set("CAPACITY", capacity.to_string())
         .set("GLOBAL_EXPIRY", "1h")
-        .set("WORKERS", WORKERS.to_string())
+        .set("WORKERS", workers.to_string())
         .start();
     // The one with the fewest clients gets the next: neighbours are on different workers.
-    let clients = (0..2 * WORKERS).map(|_| proxy.client()).collect();
+    let clients = (0..2 * workers).map(|_| proxy.client()).collect();
     (redis, proxy, clients)
 }
 
 fn agrees_with_the_model(capacity: usize, keys: usize, reads: usize) {
-    let (redis, proxy, mut clients) = start(capacity);
+    workers_agree_with_the_model(WORKERS, capacity, keys, reads);
+}
+
+fn workers_agree_with_the_model(workers: usize, capacity: usize, keys: usize, reads: usize) {
+    let (redis, proxy, mut clients) = start(capacity, workers);
     set_numbered(&redis, keys);
     redis.reset_stats();
     let mut random = random_numbers();
@@ -60,7 +64,7 @@ fn agrees_with_the_model(capacity: usize, keys: usize, reads: usize) {
     for read in 0..reads {
         // A few keys are asked for far more often than the others.
         let key = random(keys).min(random(keys));
-        let response = clients[read % (2 * WORKERS)].get(&format!("/{key}"));
+        let response = clients[read % (2 * workers)].get(&format!("/{key}"));
         assert_eq!(response.text(), format!("value-of-{key}"));
         let expected = model.read(key);
         assert_eq!(is_hit(&response), expected, "read {read} of key {key} at capacity {capacity}");
@@ -102,9 +106,17 @@ fn capacity_10000_is_exact_over_connections_on_different_workers() {
     agrees_with_the_model(10_000, 16_000, 30_000);
 }
 
+/// Each has four shards of its own, however small the cache.
+#[test]
+fn sixteen_workers_are_exact_at_any_capacity() {
+    for (capacity, keys, reads) in [(1, 3, 300), (3, 9, 600), (100, 300, 2_000)] {
+        workers_agree_with_the_model(16, capacity, keys, reads);
+    }
+}
+
 #[test]
 fn a_read_refreshes_recency() {
-    let (redis, _proxy, mut clients) = start(2);
+    let (redis, _proxy, mut clients) = start(2, WORKERS);
     set_numbered(&redis, 3);
     for key in [0, 1, 0, 2] {
         clients[key].get(&format!("/{key}"));
@@ -115,7 +127,7 @@ fn a_read_refreshes_recency() {
 
 #[test]
 fn head_counts_as_a_use_and_fills() {
-    let (redis, _proxy, mut clients) = start(2);
+    let (redis, _proxy, mut clients) = start(2, WORKERS);
     set_numbered(&redis, 3);
     clients[0].head("/0");
     clients[1].get("/1");
@@ -127,7 +139,7 @@ fn head_counts_as_a_use_and_fills() {
 
 #[test]
 fn a_missing_key_takes_no_room() {
-    let (redis, proxy, mut clients) = start(1);
+    let (redis, proxy, mut clients) = start(1, WORKERS);
     set_numbered(&redis, 1);
     clients[0].get("/0");
     assert_eq!(clients[1].get("/absent").status, 404);
@@ -137,7 +149,7 @@ fn a_missing_key_takes_no_room() {
 
 #[test]
 fn watching_is_no_use() {
-    let (redis, proxy, mut clients) = start(2);
+    let (redis, proxy, mut clients) = start(2, WORKERS);
     set_numbered(&redis, 3);
     clients[0].get("/0");
     clients[0].get("/1");
