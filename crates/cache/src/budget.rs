@@ -26,6 +26,16 @@ pub(crate) fn charge_beside(payload: usize) -> u64 {
     charge(payload) + 64
 }
 
+/// The least that an entry takes, roughly: its allocation and its share of the list and of the index.
+const ENTRY_LEAST: u64 = 96;
+
+/// How many entries there may be at most, as far as the limits tell. The index is cut for so many: tables for what will never
+/// come would be thousands of small ones, which lie between the entries of their size and hold whole pages of freed ones.
+pub(crate) fn most_entries(capacity: usize, bytes: Option<u64>) -> usize {
+    let most = bytes.map_or(u64::MAX, |bytes| bytes / ENTRY_LEAST);
+    usize::try_from(most).unwrap_or(usize::MAX).min(capacity)
+}
+
 /// The budget as asked for and as it is in force. Every field stands alone, so all accesses are relaxed.
 pub(crate) struct ByteLimit {
     /// [`UNBOUNDED`] if none was asked for.
@@ -124,6 +134,13 @@ mod tests {
         assert_eq!(budget.effective(), 500);
         (0..100).for_each(|_| budget.observe(100, 100, 0));
         assert_eq!(budget.gauges(), (1000, 1000, 100));
+    }
+
+    #[test]
+    fn the_index_is_cut_for_what_the_limits_admit() {
+        assert_eq!(most_entries(1000, None), 1000);
+        assert_eq!(most_entries(10_000_000, Some(64 << 20)), 699_050);
+        assert_eq!(most_entries(1000, Some(64 << 20)), 1000);
     }
 
     #[test]
