@@ -203,6 +203,7 @@ impl Link {
     }
 
     /// How late an answer must be proven for what is asked.
+    #[inline]
     pub(super) fn need(&self, asked: ReadOptions, strict: bool) -> Need {
         let bound = asked.now_ns.saturating_sub(self.settings.max_staleness_ns);
         // Of a Redis that was elsewhere, or was doubted, nothing is a proof.
