@@ -4,7 +4,14 @@
 //! takes it over (<https://redis.io/docs/latest/operate/oss_and_stack/management/sentinel/#configuration-epochs>). The sentinel
 //! that leads a failover names the new primary under the new epoch as soon as that has been promoted, seconds before the others.
 
+use std::time::Duration;
+
+use tokio::time::Instant;
 use upstream::Address;
+
+/// So long most sentinels must have been at an older epoch before it is gone by: those that did not lead a failover hear of it some
+/// seconds later, and while the one that did is away they are the most.
+const BELIEVED_AFTER: Duration = Duration::from_secs(30);
 
 /// What one sentinel says of the primary.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,9 +37,47 @@ pub(super) fn agreed<'a>(
     (!is_older || votes(best) * 2 > known).then_some(best)
 }
 
+/// An opinion of an older epoch than the one that is gone by, and since when it is the best one there is.
+#[derive(Default)]
+pub(super) struct Older(Option<(Opinion, Instant)>);
+
+impl Older {
+    /// Whether the `best` opinion is to be gone by: at once, or when it has been that for long.
+    pub(super) fn is_over(&mut self, best: &Opinion, adopted: Option<&Opinion>, now: Instant) -> bool {
+        if adopted.is_none_or(|adopted| best.epoch >= adopted.epoch) {
+            self.0 = None;
+            return true;
+        }
+        match &self.0 {
+            Some((opinion, since)) if opinion == best => now - *since >= BELIEVED_AFTER,
+            _ => {
+                self.0 = Some((best.clone(), now));
+                false
+            }
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_older_epoch_is_believed_after_half_a_minute_and_not_if_it_comes_and_goes() {
+        let (mut older, start, adopted) = (Older::default(), Instant::now(), opinion(2, 5));
+        let after = |seconds| start + Duration::from_secs(seconds);
+        assert!(
+            older.is_over(&opinion(1, 1), None, start)
+                && older.is_over(&opinion(3, 5), Some(&adopted), start)
+        );
+        assert!(!older.is_over(&opinion(1, 4), Some(&adopted), start));
+        assert!(!older.is_over(&opinion(1, 4), Some(&adopted), after(29)));
+        assert!(older.is_over(&opinion(2, 5), Some(&adopted), after(29)), "it was heard of again");
+        assert!(!older.is_over(&opinion(1, 4), Some(&adopted), after(30)));
+        assert!(!older.is_over(&opinion(1, 3), Some(&adopted), after(59)), "another one");
+        assert!(!older.is_over(&opinion(1, 3), Some(&adopted), after(88)));
+        assert!(older.is_over(&opinion(1, 3), Some(&adopted), after(89)));
+    }
 
     fn opinion(port: u16, epoch: u64) -> Opinion {
         Opinion { primary: Address::Tcp { host: "h".into(), port }, epoch }

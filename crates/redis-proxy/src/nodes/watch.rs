@@ -16,7 +16,7 @@ use tokio::time::{Instant, sleep, timeout};
 use tracing::{info, warn};
 use upstream::{Address, Conversation, Endpoint, Expected, Location};
 
-use super::agreement::{Opinion, agreed};
+use super::agreement::{Older, Opinion, agreed};
 use super::seen::{NodeStates, REPLICA, Seen};
 use super::sentinel::{self, Said};
 use super::witness::{self, Word};
@@ -57,6 +57,7 @@ struct Known {
     sentinels: BTreeMap<Address, Sentinel>,
     /// By whose word the primary is where it is.
     adopted: Option<Opinion>,
+    older: Older,
     /// Whether a node that sentinels name is being asked if it is the primary.
     is_confirming: bool,
     failovers: u64,
@@ -214,7 +215,7 @@ impl Watch {
             }
             sentinel.said = Some(said);
             self.list(&mut known);
-            if let Some(opinion) = named(&known) {
+            if let Some(opinion) = named(&mut known) {
                 if known.adopted.as_ref().is_some_and(|adopted| adopted.primary == opinion.primary) {
                     known.adopted = Some(opinion);
                 } else if !std::mem::replace(&mut known.is_confirming, true) {
@@ -231,7 +232,7 @@ impl Watch {
         let begun = Instant::now();
         let mut told = false;
         loop {
-            let opinion = named(&self.known.borrow());
+            let opinion = named(&mut self.known.borrow_mut());
             let is_adopted = |opinion: &Opinion| {
                 self.known.borrow().adopted.as_ref().is_some_and(|adopted| adopted.primary == opinion.primary)
             };
@@ -497,8 +498,9 @@ impl Watch {
 }
 
 /// What sentinels agree on at this moment, if it is better than what was gone by so far.
-fn named(known: &Known) -> Option<Opinion> {
+fn named(known: &mut Known) -> Option<Opinion> {
     let asked = known.sentinels.values().filter(|sentinel| !sentinel.is_alias);
     let opinions = asked.clone().filter_map(|sentinel| sentinel.said.as_ref()?.opinion.as_ref());
-    agreed(opinions, asked.count(), known.adopted.as_ref()).cloned()
+    let best = agreed(opinions, asked.count(), known.adopted.as_ref())?.clone();
+    known.older.is_over(&best, known.adopted.as_ref(), Instant::now()).then_some(best)
 }
