@@ -18,8 +18,8 @@ use super::watch::Watch;
 const PERIOD: Duration = Duration::from_secs(1);
 /// Before one that does not answer is tried again.
 const PAUSE: Duration = Duration::from_millis(250);
-/// One that has answered is tried again at once, as often as this; beyond that with its beat, if that is no shorter than so.
-const AT_ONCE: Duration = Duration::from_millis(100);
+/// One that has answered for so long is tried again at once, and as often as this for a second.
+const SETTLED: Duration = Duration::from_millis(200);
 const SHORTEST: Duration = Duration::from_millis(10);
 /// One that takes longer for a connection or an answer is taken for one that is away.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -37,17 +37,19 @@ pub(super) enum Word {
 /// Asks the node at `address` for ever.
 pub(super) async fn ask(watch: Rc<Watch>, address: Address, beat: Duration) {
     let endpoint = endpoint_at(&watch.redis, &address);
-    let mut at_once = None::<Instant>;
+    let (mut quick_until, mut tries) = (Instant::now(), 0);
     loop {
-        let mut was_useful = false;
+        let (begun, mut was_useful) = (Instant::now(), false);
         let Err(why) = talk(&watch, &address, &endpoint, beat, &mut was_useful).await;
         watch.witness_says(&address, Word::Silent(why));
-        // A replica that is promoted closes its clients' connections: it has something to say.
-        match was_useful {
-            true if at_once.is_none_or(|last| last.elapsed() > AT_ONCE) => at_once = Some(Instant::now()),
-            true => sleep(beat.clamp(SHORTEST, PAUSE)).await,
-            false => sleep(PAUSE).await,
+        let now = Instant::now();
+        // A replica that is promoted closes its clients' connections, perhaps more than once: it has something to say. One that
+        // never keeps any has not.
+        if was_useful && now - begun > SETTLED {
+            (quick_until, tries) = (now + PERIOD, 0);
         }
+        sleep(if now < quick_until { SHORTEST.min(Duration::from_millis(tries)) } else { PAUSE }).await;
+        tries += 1;
     }
 }
 

@@ -174,9 +174,15 @@ impl Moving {
             let history = History { writes: run.history.writes.clone(), reads };
             history.check(&Contract { bound, strict: Some(bound), monotonic: false, ..promise })
         };
-        // What is held for its age was the old primary's until sentinels had told of the new one.
-        let more = if self.mode == Mode::Ttl { GUIDED } else { MAX_STALENESS / 4 };
-        let mut verdict = of(false, promise.bound + more);
+        let mut verdict = of(
+            false,
+            match self.mode {
+                // What is held for its age was the old primary's until sentinels had told of the new one.
+                Mode::Ttl => promise.bound + GUIDED,
+                // A strict read is proven by a primary that takes itself for one until a witness is heard.
+                Mode::Tracking | Mode::Strict => MAX_STALENESS + MAX_STALENESS / 4,
+            },
+        );
         // Redis clients are told nothing of a promise: what they read is as old as with a direct client at worst.
         let of_clients = of(true, promise.bound + GUIDED);
         verdict.violations.extend(of_clients.violations);
