@@ -26,8 +26,20 @@ impl Commands {
     /// # Errors
     /// The reply has another shape (a server that has no COMMAND, or denies it to this user): nothing is changed.
     pub fn merge(&mut self, reply: &Frame) -> Result<(), BadReply> {
-        let commands = items(reply)?.iter().map(command).collect::<Result<Vec<_>, _>>()?;
-        for mut command in commands {
+        let entries = items(reply)?;
+        let commands = entries.iter().map(command).collect::<Result<Vec<_>, _>>()?;
+        for (mut command, entry) in commands.into_iter().zip(entries) {
+            // Servers before Redis 7 do not say where keys are that stand at no fixed place, such as those of scripts.
+            if command.flags.has(Flags::MOVABLEKEYS)
+                && items(entry)?.len() <= KEY_SPECS
+                && let Some(known) = self.named(command.name.as_bytes())
+            {
+                let specs = known.key_specs.clone();
+                command = Command {
+                    subcommands: command.subcommands,
+                    ..Command::new(&command.name, command.arity, command.flags, specs)
+                };
+            }
             // Servers before Redis 7 name none, and have them all the same.
             if command.subcommands.is_empty()
                 && let Some(known) = self.named(command.name.as_bytes())
@@ -50,6 +62,9 @@ impl Commands {
     }
 }
 
+/// Where the key specifications stand in an entry.
+const KEY_SPECS: usize = 8;
+
 /// Name, arity, flags, first key, last key, step, and from Redis 7 on ACL categories, tips, key specifications, subcommands.
 fn command(entry: &Frame) -> Result<Command, BadReply> {
     let fields = items(entry)?;
@@ -57,7 +72,7 @@ fn command(entry: &Frame) -> Result<Command, BadReply> {
     let name = str::from_utf8(text(name)?).map_err(|_| BadReply)?.to_ascii_lowercase();
     let flags =
         items(flags)?.iter().try_fold(Flags::NONE, |set, flag| Ok(set.with(Flags::named(text(flag)?))))?;
-    let specs = match fields.get(8) {
+    let specs = match fields.get(KEY_SPECS) {
         Some(specs) => items(specs)?.iter().map(spec).collect::<Result<Vec<_>, _>>()?,
         None => range_spec(flags, integer(first)?, integer(last)?, integer(step)?).into_iter().collect(),
     };
@@ -214,6 +229,18 @@ mod tests {
         });
         with_request(b"ACL SETUSER default off\n", |arguments| {
             assert_eq!(commands.find(arguments).map(Command::change), Some(crate::Change::Rights));
+        });
+    }
+
+    #[test]
+    fn a_server_that_does_not_say_where_keys_of_scripts_are_leaves_them_where_they_are_known_to_be() {
+        let mut commands = Commands::built_in();
+        let reply = Frame::Array(vec![entry("eval", &["noscript", "movablekeys"], [0, 0, 0])]);
+        assert_eq!(commands.merge(&reply), Ok(()));
+        with_request(b"EVAL script 2 a b c\n", |arguments| {
+            let mut keys = Vec::new();
+            commands.find(arguments).expect("known").changed(arguments, &mut keys);
+            assert_eq!(keys.iter().map(|key| key.argument).collect::<Vec<_>>(), [3, 4]);
         });
     }
 

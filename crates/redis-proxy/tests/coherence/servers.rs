@@ -21,7 +21,6 @@ fn assert_kept(server: Server) {
 }
 
 #[test]
-#[ignore = "one read of ten thousand is older than a write through the program (OwnWrites), before this server alone; to be found"]
 fn kept_before_redis_6_2() {
     assert_kept(Server::Redis62);
 }
