@@ -34,6 +34,8 @@ const CONFIRMATIONS: Duration = Duration::from_millis(50);
 const FORGOTTEN: Duration = Duration::from_secs(60);
 /// From one line on a silent witness to the next, and from one time that all connections are opened again to the next.
 const CALM: Duration = Duration::from_secs(5);
+/// The latter where what is there says that it is no primary.
+const CALM_IN_DOUBT: Duration = Duration::from_millis(250);
 /// Sentinels and witnesses at most: whoever names more of them is not to take all connections.
 const MOST_SENTINELS: usize = 16;
 const MOST_WITNESSES: usize = 8;
@@ -317,6 +319,16 @@ impl Watch {
             self.show(&known);
         }
         self.judge();
+    }
+
+    /// What is taken for the primary says that it is none: by its name it may be reached now.
+    pub(super) fn primary_is_none(&self) {
+        let mut known = self.known.borrow_mut();
+        let is_calm = known.reopened.is_none_or(|reopened| reopened.elapsed() > CALM_IN_DOUBT);
+        if let (None, Ok(here), true) = (&self.settings.sentinels, self.redis.node.place().address, is_calm) {
+            known.reopened = Some(Instant::now());
+            self.redis.node.move_to(here, now_ns);
+        }
     }
 
     /// Whoever is listed is a witness.

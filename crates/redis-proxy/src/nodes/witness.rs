@@ -16,6 +16,8 @@ use super::watch::Watch;
 
 /// From one look at who the replicas are to the next.
 const PERIOD: Duration = Duration::from_secs(1);
+/// The same while another node says that it is the primary.
+const PAUSE_IN_DOUBT: Duration = Duration::from_millis(50);
 /// Before one that does not answer is tried again.
 const PAUSE: Duration = Duration::from_millis(250);
 /// One that has answered for so long is tried again at once, and as often as this for a second.
@@ -125,9 +127,16 @@ async fn ask_one_primary(watch: &Rc<Watch>) -> Result<Infallible, String> {
                 // Redis keeps a log of what a user may not: asked once a connection.
                 std::future::pending().await
             }
-            answer => answer.and_then(info).map(|info| replicas(&info)),
+            answer => {
+                let told = answer.and_then(info);
+                if told.as_ref().and_then(|told| told.get("role")).is_some_and(|role| role == "slave") {
+                    watch.primary_is_none();
+                    return Err("it is a replica".into());
+                }
+                told.map(|told| replicas(&told))
+            }
         };
         watch.primary_says(answers.first().and_then(run_id_of), Ok(listed));
-        sleep(PERIOD).await;
+        sleep(if watch.redis.node.is_disputed() { PAUSE_IN_DOUBT } else { PERIOD }).await;
     }
 }
