@@ -321,14 +321,19 @@ impl Watch {
         self.judge();
     }
 
-    /// What is taken for the primary says that it is none: by its name it may be reached now.
-    pub(super) fn primary_is_none(&self) {
+    /// What is taken for the primary says that it is none. While another says that it is, the name may lead there by now: whether all
+    /// connections are opened anew. A replica that the settings name stays what it is.
+    pub(super) fn primary_is_none(&self) -> bool {
         let mut known = self.known.borrow_mut();
+        if known.disputed.is_none() {
+            return false;
+        }
         let is_calm = known.reopened.is_none_or(|reopened| reopened.elapsed() > CALM_IN_DOUBT);
         if let (None, Ok(here), true) = (&self.settings.sentinels, self.redis.node.place().address, is_calm) {
             known.reopened = Some(Instant::now());
             self.redis.node.move_to(here, now_ns);
         }
+        true
     }
 
     /// Whoever is listed is a witness.

@@ -129,8 +129,8 @@ async fn ask_one_primary(watch: &Rc<Watch>) -> Result<Infallible, String> {
             }
             answer => {
                 let told = answer.and_then(info);
-                if told.as_ref().and_then(|told| told.get("role")).is_some_and(|role| role == "slave") {
-                    watch.primary_is_none();
+                let role = told.as_ref().and_then(|told| told.get("role"));
+                if role.is_some_and(|role| role == "slave") && watch.primary_is_none() {
                     return Err("it is a replica".into());
                 }
                 told.map(|told| replicas(&told))
