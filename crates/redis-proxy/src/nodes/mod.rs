@@ -12,6 +12,7 @@ mod seen;
 mod sentinel;
 mod watch;
 mod witness;
+mod witnesses;
 
 use std::io;
 use std::rc::Rc;

@@ -3,23 +3,22 @@
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::future::Future;
-use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use resp::Frame;
-use tokio::net::lookup_host;
 use tokio::sync::Notify;
 use tokio::task::{AbortHandle, spawn_local};
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep};
 use tracing::{info, warn};
 use upstream::{Address, Conversation, Endpoint, Expected, Location};
 
 use super::agreement::{Older, Opinion, agreed};
-use super::seen::{NodeStates, REPLICA, Seen};
+use super::seen::{NodeStates, Seen};
 use super::sentinel::{self, Said};
 use super::witness::{self, Word};
+use super::witnesses::{MOST_WITNESSES, Witnesses};
 use crate::clock::now_ns;
 use crate::config::NodesSettings;
 use crate::vital;
@@ -30,15 +29,12 @@ const PERIOD: Duration = Duration::from_secs(1);
 const POKES: Duration = Duration::from_millis(100);
 /// From one question to a node that sentinels name, whether it is the primary, to the next.
 const CONFIRMATIONS: Duration = Duration::from_millis(50);
-/// A node that nobody lists any more, or that does not answer, is no witness after this long.
+/// A sentinel that no other tells of and that does not answer is forgotten after this long.
 const FORGOTTEN: Duration = Duration::from_secs(60);
-/// From one line on a silent witness to the next, and from one time that all connections are opened again to the next.
-const CALM: Duration = Duration::from_secs(5);
-/// The latter where what is there says that it is no primary.
-const CALM_IN_DOUBT: Duration = Duration::from_millis(250);
-/// Sentinels and witnesses at most: whoever names more of them is not to take all connections.
+/// From one time that all connections are opened again, because the name leads elsewhere, to the next.
+const CALM: Duration = Duration::from_millis(100);
+/// At most: whoever names more of them is not to take all connections.
 const MOST_SENTINELS: usize = 16;
-const MOST_WITNESSES: usize = 8;
 
 /// What is known, and who is asked.
 pub(super) struct Watch {
@@ -49,7 +45,6 @@ pub(super) struct Watch {
     beat: Option<Duration>,
     seen: Arc<Seen>,
     poke: Notify,
-    stir: Notify,
     known: RefCell<Known>,
 }
 
@@ -68,13 +63,20 @@ struct Known {
     /// What the primary lists as its replicas, or why it does not.
     listed: Vec<Address>,
     unlisted: Option<String>,
-    witnesses: BTreeMap<Address, Witness>,
-    /// The primary of before, until it says that it is a replica: that it takes itself for a primary is no news.
-    former: Option<Address>,
-    /// Since when another node says that it is the primary, and what the name of ours was resolved to then.
-    disputed: Option<(Instant, Option<Vec<SocketAddr>>)>,
-    /// When all connections were opened again for that.
+    witnesses: Witnesses,
+    /// Since when another node says that it is the primary.
+    disputed: Option<Instant>,
+    /// Who was met where the primary is said to be, the last time.
+    met: Option<Met>,
+    /// When all connections were opened again because that was another one.
     reopened: Option<Instant>,
+}
+
+/// A node as it tells of itself.
+#[derive(PartialEq, Eq)]
+struct Met {
+    is_primary: bool,
+    run_id: Option<String>,
 }
 
 struct Sentinel {
@@ -90,24 +92,7 @@ struct Sentinel {
     is_alias: bool,
 }
 
-struct Witness {
-    task: AbortHandle,
-    listed_at: Instant,
-    word: Option<Word>,
-    heard_at: Instant,
-    /// When the operator was told that it does not answer.
-    told_at: Option<Instant>,
-    /// It said that it is a primary, and has taken nothing back.
-    claim: Option<Option<String>>,
-}
-
 impl Drop for Sentinel {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
-}
-
-impl Drop for Witness {
     fn drop(&mut self) {
         self.task.abort();
     }
@@ -120,8 +105,7 @@ impl Watch {
         beat: Option<Duration>,
         seen: Arc<Seen>,
     ) -> Watch {
-        let (poke, stir, known) = (Notify::new(), Notify::new(), RefCell::default());
-        Watch { redis, settings, beat, seen, poke, stir, known }
+        Watch { redis, settings, beat, seen, poke: Notify::new(), known: RefCell::default() }
     }
 
     /// Never ends.
@@ -138,12 +122,10 @@ impl Watch {
                     self.poke.notify_waiters();
                     sleep(POKES).await;
                 }
-                () = self.stir.notified() => {}
                 () = sleep(PERIOD) => {}
             }
             self.forget();
             self.judge();
-            self.resolve_anew().await;
         }
     }
 
@@ -152,7 +134,7 @@ impl Watch {
         self.settings.address_map.reach(announced)
     }
 
-    /// Ready once sentinels are to be asked at once, from the making of this future on.
+    /// Ready once sentinels and the primary are to be asked at once, from the making of this future on.
     pub(super) fn poked(&self) -> impl Future<Output = ()> {
         self.poke.notified()
     }
@@ -270,8 +252,7 @@ impl Watch {
             known.adopted = Some(opinion.clone());
             if is_elsewhere {
                 known.failovers += u64::from(before.is_some());
-                known.former.clone_from(&before);
-                known.witnesses.remove(&opinion.primary);
+                known.witnesses.primary_moved(&opinion.primary, before.clone());
                 known.run_id = None;
             }
         }
@@ -321,19 +302,31 @@ impl Watch {
         self.judge();
     }
 
-    /// What is taken for the primary says that it is none. While another says that it is, the name may lead there by now: whether all
-    /// connections are opened anew. A replica that the settings name stays what it is.
-    pub(super) fn primary_is_none(&self) -> bool {
+    /// Who was met where the primary is said to be. While that is disputed, another primary than was met before is where the name leads by
+    /// now, and every connection is opened anew: whether that is so. Sentinels tell it by themselves.
+    pub(super) fn primary_met(&self, is_primary: bool, run_id: Option<String>) -> bool {
         let mut known = self.known.borrow_mut();
-        if known.disputed.is_none() {
+        let met = Met { is_primary, run_id };
+        let is_another = is_primary && known.met.as_ref().is_some_and(|before| *before != met);
+        if !is_another || known.disputed.is_none() || self.settings.sentinels.is_some() {
+            known.met = Some(met);
             return false;
         }
-        let is_calm = known.reopened.is_none_or(|reopened| reopened.elapsed() > CALM_IN_DOUBT);
-        if let (None, Ok(here), true) = (&self.settings.sentinels, self.redis.node.place().address, is_calm) {
-            known.reopened = Some(Instant::now());
-            self.redis.node.move_to(here, now_ns);
+        let Ok(here) = self.redis.node.place().address else { return false };
+        // A name that leads here and there does not keep everybody from being served. It will be met once more.
+        if known.reopened.is_some_and(|reopened| reopened.elapsed() < CALM) {
+            return false;
         }
+        info!(name = %here, "the name of the primary leads elsewhere");
+        (known.met, known.run_id, known.reopened) = (Some(met), None, Some(Instant::now()));
+        self.redis.node.move_to(here, now_ns);
         true
+    }
+
+    /// Whether the name of the primary may lead elsewhere by now, which shows on new connections alone: another node says that it is the
+    /// primary, and no sentinel tells where it is.
+    pub(super) fn is_name_doubted(&self) -> bool {
+        self.settings.sentinels.is_none() && self.known.borrow().disputed.is_some()
     }
 
     /// Whoever is listed is a witness.
@@ -345,25 +338,13 @@ impl Watch {
         let mut listed: Vec<Address> = known.listed.iter().chain(by_sentinels).cloned().collect();
         listed.sort();
         listed.dedup();
-        let now = Instant::now();
         for address in listed.into_iter().filter(|address| Some(address) != here.as_ref()) {
-            let is_full = known.witnesses.len() >= MOST_WITNESSES;
-            match known.witnesses.get_mut(&address) {
-                Some(witness) => witness.listed_at = now,
-                None if is_full => known.unlisted = Some(format!("more than {MOST_WITNESSES} replicas")),
-                None => {
-                    let asking = witness::ask(self.clone(), address.clone(), beat);
-                    let task = spawn_local(vital::task("the questions to a witness", asking)).abort_handle();
-                    let witness = Witness {
-                        task,
-                        listed_at: now,
-                        word: None,
-                        heard_at: now,
-                        told_at: None,
-                        claim: None,
-                    };
-                    known.witnesses.insert(address, witness);
-                }
+            let is_witness = known.witnesses.list(address, Instant::now(), |address| {
+                let asking = witness::ask(self.clone(), address, beat);
+                spawn_local(vital::task("the questions to a witness", asking)).abort_handle()
+            });
+            if !is_witness {
+                known.unlisted = Some(format!("more than {MOST_WITNESSES} replicas"));
             }
         }
     }
@@ -372,37 +353,14 @@ impl Watch {
     pub(super) fn witness_says(&self, address: &Address, word: Word) {
         {
             let mut known = self.known.borrow_mut();
-            let is_former = known.former.as_ref() == Some(address);
-            let Some(witness) = known.witnesses.get_mut(address) else { return };
-            match &word {
-                Word::Replica => witness.claim = None,
-                Word::Primary(run_id) => witness.claim = Some(run_id.clone()),
-                Word::Silent(_) => {}
+            if known.witnesses.says(address, word, Instant::now()) {
+                self.show(&known);
             }
-            if !matches!(word, Word::Silent(_)) {
-                witness.heard_at = Instant::now();
-            }
-            if witness.word.as_ref() == Some(&word) {
-                return;
-            }
-            if let Word::Silent(why) = &word
-                && witness.told_at.is_none_or(|told| told.elapsed() > CALM)
-            {
-                witness.told_at = Some(Instant::now());
-                info!(node = %address, why, "a witness does not answer");
-            }
-            let is_replica = word == Word::Replica;
-            witness.word = Some(word);
-            if is_former && is_replica {
-                known.former = None;
-            }
-            self.show(&known);
         }
         self.judge();
     }
 
-    /// Witnesses that nobody lists, claims of those that are gone, and sentinels that are gone and that no other tells of, are worth
-    /// nothing after a while.
+    /// Witnesses that nobody lists, and sentinels that are gone and that no other tells of, are worth nothing after a while.
     fn forget(&self) {
         let mut known = self.known.borrow_mut();
         let known = &mut *known;
@@ -417,15 +375,7 @@ impl Watch {
             sentinel.is_given || !is_gone || told.contains(address)
         });
         let here = self.redis.node.place().address.ok();
-        for witness in known.witnesses.values_mut() {
-            if witness.heard_at.elapsed() > FORGOTTEN {
-                witness.claim = None;
-            }
-        }
-        known.witnesses.retain(|address, witness| {
-            let is_listed = witness.listed_at.elapsed() < FORGOTTEN || witness.claim.is_some();
-            is_listed && Some(address) != here.as_ref()
-        });
+        known.witnesses.forget(here.as_ref(), known.run_id.as_deref(), Instant::now());
         self.show(known);
     }
 
@@ -434,80 +384,33 @@ impl Watch {
         let node = &self.redis.node;
         let mut known = self.known.borrow_mut();
         let here = node.place().address.ok();
-        let claims = known.witnesses.iter().find(|(address, witness)| {
-            let is_ours = Some(*address) == here.as_ref()
-                || witness.claim.as_ref().is_some_and(|run_id| run_id.is_some() && *run_id == known.run_id);
-            let is_former = known.former.as_ref() == Some(*address);
-            mutant::witnessed(witness.claim.is_some()) && !is_ours && !is_former
-        });
-        match (claims.map(|(address, _)| address.clone()), known.disputed.is_some()) {
-            (Some(other), false) => {
+        let another = known.witnesses.another_primary(here.as_ref(), known.run_id.as_deref()).cloned();
+        match (another, known.disputed) {
+            (Some(other), None) => {
                 let why = format!("another node, {other}, says that it is the primary");
                 node.dispute(why.into(), now_ns);
-                known.disputed = Some((Instant::now(), None));
+                known.disputed = Some(Instant::now());
                 warn!(node = %other, "two nodes say that they are the primary: nothing is proven until one of them is a replica");
-                // By a name that leads to the other by now all is well again; sentinels tell it by themselves.
-                let is_calm = known.reopened.is_none_or(|reopened| reopened.elapsed() > CALM);
-                if let (None, Some(here), true) = (&self.settings.sentinels, here, is_calm) {
-                    known.reopened = Some(Instant::now());
-                    node.move_to(here, now_ns);
-                }
                 self.poke.notify_waiters();
-                self.stir.notify_one();
             }
-            (None, true) => {
+            (None, Some(since)) => {
                 node.settle(now_ns);
-                let took = known.disputed.take().map(|(since, _)| since.elapsed());
-                info!(?took, "one node is the primary again");
+                known.disputed = None;
+                info!(took = ?since.elapsed(), "one node is the primary again");
             }
             _ => {}
         }
     }
 
-    /// While another node says that it is the primary, the name of ours may come to lead there.
-    async fn resolve_anew(&self) {
-        let is_disputed = self.known.borrow().disputed.is_some();
-        let place = self.redis.node.place().address;
-        let Ok(Address::Tcp { host, port }) = place.clone() else { return };
-        if !is_disputed || self.settings.sentinels.is_some() {
-            return;
-        }
-        let Ok(Ok(found)) = timeout(PERIOD, lookup_host((host, port))).await else { return };
-        let mut found: Vec<SocketAddr> = found.collect();
-        found.sort();
-        let before = match &mut self.known.borrow_mut().disputed {
-            Some((_, resolved)) => resolved.replace(found.clone()),
-            None => return,
-        };
-        if let (Some(before), Ok(here)) = (before, place)
-            && before != found
-        {
-            info!(?before, now = ?found, "the name of the primary leads elsewhere");
-            self.redis.node.move_to(here, now_ns);
-        }
-    }
-
     /// For those who report.
     fn show(&self, known: &Known) {
-        let former = known.former.as_ref();
-        let said = |address: &Address, witness: &Witness| match &witness.word {
-            None => "it has not answered yet".to_owned(),
-            Some(Word::Replica) => REPLICA.to_owned(),
-            Some(Word::Primary(_)) if former == Some(address) => "former primary".to_owned(),
-            Some(Word::Primary(_)) => "primary".to_owned(),
-            Some(Word::Silent(why)) => why.clone(),
-        };
         let sentinels = known.sentinels.iter().filter(|(_, sentinel)| !sentinel.is_alias);
         self.seen.set(NodeStates {
             failovers: known.failovers,
             sentinels: sentinels
                 .map(|(at, sentinel)| (at.to_string(), sentinel.trouble.as_ref().map(|(why, _)| why.clone())))
                 .collect(),
-            witnesses: known
-                .witnesses
-                .iter()
-                .map(|(at, witness)| (at.to_string(), said(at, witness)))
-                .collect(),
+            witnesses: known.witnesses.states(),
             unwatched: known.unlisted.clone(),
             watches: self.beat.is_some(),
         });

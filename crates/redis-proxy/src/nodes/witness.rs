@@ -16,7 +16,7 @@ use super::watch::Watch;
 
 /// From one look at who the replicas are to the next.
 const PERIOD: Duration = Duration::from_secs(1);
-/// The same while another node says that it is the primary.
+/// From one look at where the name of the primary leads to the next, while another node says that it is the primary.
 const PAUSE_IN_DOUBT: Duration = Duration::from_millis(50);
 /// Before one that does not answer is tried again.
 const PAUSE: Duration = Duration::from_millis(250);
@@ -105,22 +105,24 @@ pub(super) async fn ask_primary(watch: Rc<Watch>) {
     loop {
         let generation = watch.redis.node.generation();
         tokio::select! {
-            why = ask_one_primary(&watch) => {
-                let Err(why) = why;
+            asked = ask_one_primary(&watch) => if let Err(why) = asked {
                 watch.primary_says(None, Err(why));
-                sleep(PAUSE).await;
-            }
+                sleep(if watch.is_name_doubted() { PAUSE_IN_DOUBT } else { PAUSE }).await;
+            },
             () = watch.redis.node.left(generation) => watch.primary_says(None, Ok(None)),
         }
     }
 }
 
-async fn ask_one_primary(watch: &Rc<Watch>) -> Result<Infallible, String> {
+/// Returns once it is to be looked whom a new connection meets.
+async fn ask_one_primary(watch: &Rc<Watch>) -> Result<(), String> {
     let opened = Conversation::open(&watch.redis, Expected::Redis).await;
     let mut primary = opened.map_err(|error| error.to_string())?;
     loop {
+        let poked = watch.poked();
         let answers = primary.ask(&[&[b"INFO", b"server"], &[b"INFO", b"replication"]]).await;
         let answers = answers.map_err(|loss| loss.to_string())?;
+        let run_id = answers.first().and_then(run_id_of);
         let listed = match answers.last() {
             Some(Frame::Error(why)) => {
                 watch.primary_says(None, Err(String::from_utf8_lossy(why).into_owned()));
@@ -129,14 +131,22 @@ async fn ask_one_primary(watch: &Rc<Watch>) -> Result<Infallible, String> {
             }
             answer => {
                 let told = answer.and_then(info);
-                let role = told.as_ref().and_then(|told| told.get("role"));
-                if role.is_some_and(|role| role == "slave") && watch.primary_is_none() {
-                    return Err("it is a replica".into());
+                let is_primary =
+                    told.as_ref().and_then(|told| told.get("role")).is_some_and(|role| role == "master");
+                if watch.primary_met(is_primary, run_id.clone()) {
+                    return Ok(());
                 }
                 told.map(|told| replicas(&told))
             }
         };
-        watch.primary_says(answers.first().and_then(run_id_of), Ok(listed));
-        sleep(if watch.redis.node.is_disputed() { PAUSE_IN_DOUBT } else { PERIOD }).await;
+        watch.primary_says(run_id, Ok(listed));
+        let is_doubted = watch.is_name_doubted();
+        tokio::select! {
+            () = poked, if !is_doubted => {}
+            () = sleep(if is_doubted { PAUSE_IN_DOUBT } else { PERIOD }) => {}
+        }
+        if watch.is_name_doubted() {
+            return Ok(());
+        }
     }
 }

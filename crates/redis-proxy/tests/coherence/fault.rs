@@ -61,8 +61,8 @@ impl Fault {
     pub(crate) fn promise(self, mode: Mode) -> Contract {
         let promise = mode.promise();
         match self {
-            // An old primary is believed until the heartbeat asks for its role, and what one server has shown the
-            // other may not know yet.
+            // An old primary is believed until a heartbeat asks for its role or a witness's tells of the new one, and what one server has
+            // shown the other may not know yet.
             Fault::Demote => {
                 let bound = promise.bound + MAX_STALENESS / 4;
                 Contract { bound, strict: Some(bound), monotonic: false, ..promise }
@@ -186,6 +186,8 @@ fn demote(stand: &Stand, deaf: Duration) {
             info(old, "master_repl_offset") == info(new, "slave_repl_offset")
         });
         assert_eq!(new.client().command(&["REPLICAOF", "NO", "ONE"]), Reply::Simple("OK".to_owned()));
+        // Whoever moves the address takes a moment for it.
+        thread::sleep(deaf / 5);
         stand.link.retarget(new.address());
         replication.retarget(new.address());
         replication.stall();

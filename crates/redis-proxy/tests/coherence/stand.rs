@@ -194,8 +194,6 @@ impl Setup {
         let program = Proxy::builder(env!("CARGO_BIN_EXE_redis-proxy"));
         let program = program.redis_at(link.address()).set("WORKERS", "2").set("RESP_PORT", "0");
         let program = mode.set(program, clients);
-        // What a heartbeat finds out, without the help of a replica that is asked.
-        let program = if fault == Fault::Demote { program.set("REDIS_WITNESSES", "off") } else { program };
         let program = settings.iter().fold(program, |program, (name, value)| program.set(name, value));
         // Faults are told, each in its own words.
         let proxy = program.allow_warning("redis").allow_warning("coherence").allow_warning("lane").start();
