@@ -1,14 +1,39 @@
-//! What Redis may send on a tracked link: nothing of it ends the link, and what holds it up does so once.
+//! What Redis may send on a tracked link: nothing of it ends the link, and what holds it up does so once. All but one before each of the servers.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use testkit::{FaultProxy, Proxy, RedisServer, Reply, not_run, wait_until};
+use testkit::{FaultProxy, Proxy, RedisServer, RedisServerBuilder, Reply, Server, not_run, wait_until};
 
-use crate::support::{lateness, program, start_resp_in, wait_in_force};
+use crate::support::{lateness, program, wait_in_force};
 
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Runs `test` before each of the servers, at the same time: most of it is waiting.
+fn on_each_server(test: impl Fn(Server, &RedisServer) + Sync) {
+    let test = &test;
+    thread::scope(|scope| {
+        for (server, redis) in servers() {
+            let run = move || test(server, &redis.start());
+            thread::Builder::new().name(server.to_string()).spawn_scoped(scope, run).expect("a thread");
+        }
+    });
+}
+
+fn servers() -> impl Iterator<Item = (Server, RedisServerBuilder)> {
+    Server::ALL.into_iter().filter_map(|server| Some((server, server.builder()?)))
+}
+
+/// The program before `redis`, with both fronts in a mode of coherence, with its promise in force.
+fn start(redis: &RedisServer, mode: &str, settings: &[(&str, &str)]) -> Proxy {
+    let modes = [("COHERENCE", mode), ("RESP_COHERENCE", mode), ("RESP_PORT", "0"), ("MAX_STALENESS", "5s")];
+    let settings = modes.iter().chain(settings);
+    let proxy =
+        settings.fold(program().redis(redis), |program, (name, value)| program.set(name, value)).start();
+    wait_in_force(&proxy);
+    proxy
+}
 
 /// A list of `length` short elements.
 fn push_list(redis: &RedisServer, key: &str, length: usize) {
@@ -19,130 +44,147 @@ fn push_list(redis: &RedisServer, key: &str, length: usize) {
 
 #[test]
 fn a_reply_of_a_million_elements_ends_no_link_and_takes_the_lane_from_then_on() {
-    let (redis, proxy) = start_resp_in("tracking", &[("UPSTREAM_TIMEOUT", "30s")]);
-    let length = 1_048_577;
-    push_list(&redis, "big", length);
-    let mut client = proxy.redis_client();
-    let loops = 4;
-    redis.reset_stats();
-    for _ in 0..loops {
-        let Reply::Array(elements) = client.command(&["LRANGE", "big", "0", "-1"]) else {
-            panic!("not a list")
-        };
-        assert_eq!(elements.len(), length);
+    // One after the other: it takes all of the machine, and where that stands still a link is silent.
+    for (server, redis) in servers() {
+        let redis = &redis.start();
+        let proxy = start(redis, "tracking", &[("UPSTREAM_TIMEOUT", "30s")]);
+        let length = 1_048_577;
+        push_list(redis, "big", length);
+        let mut client = proxy.redis_client();
+        let loops = 2;
+        redis.reset_stats();
+        for _ in 0..loops {
+            let Reply::Array(elements) = client.command(&["LRANGE", "big", "0", "-1"]) else {
+                panic!("not a list")
+            };
+            assert_eq!(elements.len(), length);
+        }
+        let metrics = proxy.metrics();
+        assert_eq!(metrics.value("redis_proxy_redis_disconnects_total"), 0.0, "{server}");
+        wait_in_force(&proxy);
+        let calls = redis.command_calls("lrange");
+        assert_eq!(calls, loops + 1, "{server}: once on the link, and each time by a lane");
+        assert_eq!(redis.command_calls("pttl"), 1, "{server}");
     }
-    let metrics = proxy.metrics();
-    assert_eq!(metrics.value("redis_proxy_redis_disconnects_total"), 0.0);
-    wait_in_force(&proxy);
-    assert_eq!(redis.command_calls("lrange"), loops + 1, "once on the link, and each time by a lane");
-    assert_eq!(redis.command_calls("pttl"), 1);
 }
 
 #[test]
 fn a_question_whose_reply_was_not_kept_for_its_size_goes_by_a_lane_in_whatever_protocol() {
-    let (redis, proxy) = start_resp_in("strict", &[("MAX_VALUE_BYTES", "1KiB"), ("GLOBAL_EXPIRY", "60s")]);
-    push_list(&redis, "list", 1_000);
-    let (mut client, mut other) = (proxy.resp_client(), proxy.resp_client());
-    other.resp3();
-    redis.reset_stats();
-    for _ in 0..3 {
-        for client in [&mut client, &mut other] {
-            let list = client.send("LRANGE list 0 -1\r\n").reply();
-            assert!(list.starts_with(b"*1000\r\n"));
+    on_each_server(|server, redis| {
+        let proxy = start(redis, "strict", &[("MAX_VALUE_BYTES", "1KiB"), ("GLOBAL_EXPIRY", "60s")]);
+        push_list(redis, "list", 1_000);
+        let (mut client, mut other) = (proxy.resp_client(), proxy.resp_client());
+        other.resp3();
+        redis.reset_stats();
+        for _ in 0..3 {
+            for client in [&mut client, &mut other] {
+                let list = client.send("LRANGE list 0 -1\r\n").reply();
+                assert!(list.starts_with(b"*1000\r\n"), "{server}");
+            }
+            client.ask("LLEN list", ":1000");
         }
-        client.ask("LLEN list", ":1000");
-    }
-    assert_eq!(redis.command_calls("lrange"), 6);
-    assert_eq!((redis.command_calls("llen"), redis.command_calls("pttl")), (1, 2), "the others stay");
+        assert_eq!(redis.command_calls("lrange"), 6, "{server}");
+        let others = (redis.command_calls("llen"), redis.command_calls("pttl"));
+        assert_eq!(others, (1, 2), "{server}: the others stay");
+    });
 }
 
 #[test]
 fn a_value_too_large_to_keep_goes_past_the_link_until_global_expiry() {
-    let (redis, proxy) = start_resp_in("strict", &[("MAX_VALUE_BYTES", "1KiB"), ("GLOBAL_EXPIRY", "2s")]);
-    let mut client = proxy.redis_client();
-    redis.reset_stats();
-    for size in 2_000..2_005 {
-        redis.client().set("k", "v".repeat(size));
-        assert_eq!(proxy.get("/k").body.len(), size);
-        assert_eq!(client.get("k").map(|value| value.len()), Some(size));
-    }
-    assert_eq!((redis.command_calls("get"), redis.command_calls("pttl")), (10, 1));
-    redis.client().set("k", "small");
-    assert_eq!(proxy.get("/k").text(), "small");
-    wait_until(PATIENCE, "a hit", || {
-        let calls = redis.command_calls("get");
-        assert_eq!(proxy.get("/k").text(), "small");
-        redis.command_calls("get") == calls
+    on_each_server(|server, redis| {
+        let proxy = start(redis, "strict", &[("MAX_VALUE_BYTES", "1KiB"), ("GLOBAL_EXPIRY", "2s")]);
+        let mut client = proxy.redis_client();
+        redis.reset_stats();
+        for size in 2_000..2_005 {
+            redis.client().set("k", "v".repeat(size));
+            assert_eq!(proxy.get("/k").body.len(), size, "{server}");
+            assert_eq!(client.get("k").map(|value| value.len()), Some(size), "{server}");
+        }
+        assert_eq!((redis.command_calls("get"), redis.command_calls("pttl")), (10, 1), "{server}");
+        redis.client().set("k", "small");
+        assert_eq!(proxy.get("/k").text(), "small", "{server}");
+        wait_until(PATIENCE, "a hit", || {
+            let calls = redis.command_calls("get");
+            assert_eq!(proxy.get("/k").text(), "small", "{server}");
+            redis.command_calls("get") == calls
+        });
     });
 }
 
 #[test]
 fn a_value_above_max_reply_bytes_holds_the_link_up_once() {
-    let (redis, proxy) =
-        start_resp_in("tracking", &[("MAX_REPLY_BYTES", "1KiB"), ("MAX_VALUE_BYTES", "1KiB")]);
-    redis.client().set("k", "v".repeat(5_000));
-    redis.reset_stats();
-    for _ in 0..3 {
-        assert_eq!(proxy.get("/k").status, 502);
-        assert_eq!(proxy.redis_client().get("k").map(|value| value.len()), Some(5_000));
-    }
-    assert_eq!(redis.command_calls("pttl"), 1);
-    redis.client().set("k", "small");
-    assert_eq!(proxy.get("/k").text(), "small", "no error is kept");
-    assert_eq!(proxy.metrics().value("redis_proxy_redis_disconnects_total"), 0.0);
+    on_each_server(|server, redis| {
+        let settings = [("MAX_REPLY_BYTES", "1KiB"), ("MAX_VALUE_BYTES", "1KiB")];
+        let proxy = start(redis, "tracking", &settings);
+        redis.client().set("k", "v".repeat(5_000));
+        redis.reset_stats();
+        for _ in 0..3 {
+            assert_eq!(proxy.get("/k").status, 502, "{server}");
+            assert_eq!(proxy.redis_client().get("k").map(|value| value.len()), Some(5_000), "{server}");
+        }
+        assert_eq!(redis.command_calls("pttl"), 1, "{server}");
+        redis.client().set("k", "small");
+        assert_eq!(proxy.get("/k").text(), "small", "{server}: no error is kept");
+        assert_eq!(proxy.metrics().value("redis_proxy_redis_disconnects_total"), 0.0, "{server}");
+    });
 }
 
 #[test]
 fn what_goes_past_the_link_follows_it_to_another_primary() {
-    let (old, new) = (RedisServer::start(), RedisServer::start());
-    let network = FaultProxy::start(old.address());
-    old.client().set("k", "o".repeat(5_000));
-    new.client().set("k", "n".repeat(5_000));
-    let proxy = program()
-        .redis_at(network.address())
-        .set("COHERENCE", "tracking")
-        .set("MAX_VALUE_BYTES", "1KiB")
-        .set("MAX_STALENESS", "2s")
-        .allow_warning("connection to redis lost")
-        .allow_warning("coherence is not in force")
-        .start();
-    wait_in_force(&proxy);
-    for _ in 0..3 {
-        assert!(proxy.get("/k").text().starts_with('o'));
-    }
-    network.retarget(new.address());
-    old.client().command(&["REPLICAOF", "127.0.0.1", "1"]);
-    // The canary's other connection has followed too: it would be refused at the old primary.
-    wait_until(PATIENCE, "the new value, in force", || {
-        proxy.get("/k").text().starts_with('n')
-            && proxy.metrics().value("redis_proxy_coherence_in_force") == 1.0
+    on_each_server(|server, old| {
+        let Some(new) = server.builder().map(RedisServerBuilder::start) else { return };
+        let network = FaultProxy::start(old.address());
+        old.client().set("k", "o".repeat(5_000));
+        new.client().set("k", "n".repeat(5_000));
+        let proxy = program()
+            .redis_at(network.address())
+            .set("COHERENCE", "tracking")
+            .set("MAX_VALUE_BYTES", "1KiB")
+            .set("MAX_STALENESS", "2s")
+            .allow_warning("connection to redis lost")
+            .allow_warning("coherence is not in force")
+            .start();
+        wait_in_force(&proxy);
+        for _ in 0..3 {
+            assert!(proxy.get("/k").text().starts_with('o'), "{server}");
+        }
+        network.retarget(new.address());
+        old.client().command(&["REPLICAOF", "127.0.0.1", "1"]);
+        // The canary's other connection has followed too: it would be refused at the old primary.
+        wait_until(PATIENCE, "the new value, in force", || {
+            proxy.get("/k").text().starts_with('n')
+                && proxy.metrics().value("redis_proxy_coherence_in_force") == 1.0
+        });
+        assert!(!proxy.log().iter().any(|line| line.raw.contains("READONLY")), "{server}");
+        assert!(proxy.get("/k").text().starts_with('n'), "{server}");
     });
-    assert!(!proxy.log().iter().any(|line| line.raw.contains("READONLY")));
-    assert!(proxy.get("/k").text().starts_with('n'));
 }
 
 #[test]
 fn a_change_of_a_key_longer_than_any_reply_is_seen() {
-    let (redis, proxy) =
-        start_resp_in("tracking", &[("MAX_REPLY_BYTES", "1KiB"), ("MAX_VALUE_BYTES", "1KiB")]);
-    let mut client = proxy.redis_client();
-    for length in [1_100, 60_000] {
-        let key = "k".repeat(length);
-        redis.client().set(&key, "one");
-        wait_until(PATIENCE, "a hit", || {
-            assert_eq!(client.get(&key), Some(b"one".to_vec()));
-            let calls = redis.command_calls("get");
-            client.get(&key);
-            redis.command_calls("get") == calls
-        });
-        redis.client().set(&key, "two");
-        wait_until(PATIENCE, "the new value", || client.get(&key) == Some(b"two".to_vec()));
-    }
-    assert_eq!(proxy.metrics().value("redis_proxy_redis_disconnects_total"), 0.0);
+    on_each_server(|server, redis| {
+        let settings = [("MAX_REPLY_BYTES", "1KiB"), ("MAX_VALUE_BYTES", "1KiB")];
+        let proxy = start(redis, "tracking", &settings);
+        let mut client = proxy.redis_client();
+        for length in [1_100, 60_000] {
+            let key = "k".repeat(length);
+            redis.client().set(&key, "one");
+            wait_until(PATIENCE, "a hit", || {
+                assert_eq!(client.get(&key), Some(b"one".to_vec()), "{server}");
+                let calls = redis.command_calls("get");
+                client.get(&key);
+                redis.command_calls("get") == calls
+            });
+            redis.client().set(&key, "two");
+            wait_until(PATIENCE, "the new value", || client.get(&key) == Some(b"two".to_vec()));
+        }
+        assert_eq!(proxy.metrics().value("redis_proxy_redis_disconnects_total"), 0.0, "{server}");
+    });
 }
 
 #[test]
 fn a_hundred_megabytes_in_a_loop_put_the_promise_out_of_force_once_at_most() {
+    // It measures how long the link is held up: five servers would take five times as long and tell no more than one.
     let redis = RedisServer::start();
     let element = "e".repeat(1 << 20);
     let mut writer = redis.client();
