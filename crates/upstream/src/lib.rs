@@ -20,7 +20,6 @@
 
 mod backend;
 mod backoff;
-mod cluster;
 mod connection;
 mod conversation;
 mod credentials;
@@ -38,7 +37,6 @@ mod stream;
 mod tracking;
 
 pub use backend::Backend;
-pub use cluster::{Cluster, ClusterCounts, NodeId, Redirect, SLOTS, SlotRange};
 pub use conversation::Conversation;
 pub use credentials::{Source, Who};
 pub use driver::{Driver, connect};

@@ -137,6 +137,7 @@ fn a_user_without_tracking_is_told_and_each_read_is_fetched() {
         assert_eq!(proxy.metrics().value("redis_proxy_entries"), 0.0);
         let told = proxy.wait_log("coherence is not in force", PATIENCE);
         assert!(told.field("reason").is_some_and(|reason| reason.contains("NOPERM")), "{}", told.raw);
+        assert!(told.message.contains("whose ACL allows CLIENT TRACKING and PTTL"), "{}", told.message);
     }
 }
 

@@ -246,6 +246,9 @@ fn while_a_replica_says_that_it_is_the_primary_nothing_is_proven() {
         assert!(answer.header("Cache-Status").unwrap().contains("not-in-force"));
     }
     assert!(readyz(&proxy).contains(&why), "it still says so");
+    let told = proxy.wait_log("coherence is not in force", SOON);
+    assert_eq!(told.field("reason"), Some(&*why));
+    assert!(!told.message.contains("Valkey"), "no advice on servers: {}", told.message);
     replicate(&replica, &primary);
     wait_ready(&proxy, "coherence: tracking, in force");
     assert_eq!(proxy.metrics().value("redis_proxy_primary_disputed"), 0.0);

@@ -332,6 +332,14 @@ impl Reporter {
         let mode = link.mode();
         match &now {
             Ok(()) => info!(mode, "coherence is in force"),
+            // Nobody helps it by another server: it comes back by itself, or the reason says with what.
+            Err(reason) if !link.is_refused() || link.node.is_disputed() => {
+                warn!(
+                    mode,
+                    reason,
+                    "coherence is not in force: reads are fetched, or passed through for Redis clients"
+                )
+            }
             Err(reason) => warn!(
                 mode,
                 reason,

@@ -325,7 +325,6 @@ impl World {
 fn endpoint(node: &RedisNode) -> Endpoint {
     Endpoint {
         node: node.clone(),
-        cluster: None,
         tls: None,
         login: Account::default(),
         db: 0,
