@@ -1,11 +1,12 @@
 //! What must be done before the first byte of a command's answer is delivered.
 //!
 //! A duty is a value that says what a command may have changed. Who does it is handed in ([`Discharge`]), one for each client,
-//! and is the same for commands on lanes ([`Duties`]) and on a pin: lanes know nothing of what is cached. Answers come in the
-//! order of the commands, so a duty on a lane needs no more than its command's number.
+//! and is the same for commands on lanes ([`Duties`]) and on a pin: lanes know nothing of what is cached. A duty on a lane has the
+//! number of its command, and is done when that one's answer begins, whatever has come before.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
+use std::ops::Range;
 use std::rc::Rc;
 
 use super::keys::Keys;
@@ -67,74 +68,75 @@ impl Answer {
     }
 }
 
-/// The duties of one client's commands on shared lanes. A command without one costs an addition.
+/// The duties of one client's commands on shared lanes. A command without one costs a look.
 pub(super) struct Duties {
     discharge: Rc<dyn Discharge>,
-    answered: Cell<u64>,
     /// Whether any is left.
     owing: Cell<bool>,
-    /// Each with the number of its command. Never borrowed while a duty is done: that may lead back here.
+    /// Each with the number of its command, in their order. Never borrowed while a duty is done: that may lead back here.
     left: RefCell<VecDeque<(u64, Duty)>>,
 }
 
 impl Duties {
     pub(super) fn new(discharge: Rc<dyn Discharge>) -> Self {
-        Duties { discharge, answered: Cell::new(0), owing: Cell::new(false), left: RefCell::default() }
+        Duties { discharge, owing: Cell::new(false), left: RefCell::default() }
     }
 
-    /// A command is sent, behind so many that have no answer yet.
+    /// The command of this number, which is above all before it, is sent.
     #[inline]
-    pub(super) fn sent(&self, behind: usize, duty: Option<Duty>) {
+    pub(super) fn sent(&self, number: u64, duty: Option<Duty>) {
         if let Some(duty) = duty {
             self.owing.set(true);
-            self.left.borrow_mut().push_back((self.answered.get() + behind as u64, duty));
+            self.left.borrow_mut().push_back((number, duty));
         }
     }
 
-    /// `whole` answers are here, and with `partly` the beginning of the next.
+    /// The answers to `whole` commands from number `first` on are here, and with `partly` the beginning of the next.
     #[inline]
-    pub(super) fn answered(&self, whole: usize, partly: bool) {
-        self.answered.set(self.answered.get() + whole as u64);
+    pub(super) fn answered(&self, first: u64, whole: usize, partly: bool) {
         if self.owing.get() {
-            self.work(self.answered.get() + u64::from(partly));
+            self.work(first..first + whole as u64 + u64::from(partly));
         }
     }
 
-    /// The answer behind `whole` others is an error: the bytes that are here of it.
-    pub(super) fn error(&self, whole: usize, reply: &[u8]) {
+    /// The answer to a command is an error: the bytes that are here of it.
+    pub(super) fn error(&self, number: u64, reply: &[u8]) {
         if self.owing.get() && Answer::of(reply) == Answer::Refused {
-            self.refused(whole);
+            self.refused(number);
         }
     }
 
-    /// The command behind `whole` others was not begun.
-    pub(super) fn refused(&self, whole: usize) {
-        let refused = self.answered.get() + whole as u64;
-        let duty = {
-            let mut left = self.left.borrow_mut();
-            left.binary_search_by_key(&refused, |(number, _)| *number).ok().and_then(|at| left.remove(at))
-        };
-        if let Some((_, duty)) = duty {
+    /// A command was not begun.
+    pub(super) fn refused(&self, number: u64) {
+        if let Some(duty) = self.take_within(number..number + 1) {
             self.discharge.discharge(&duty, Answer::Refused);
         }
     }
 
     /// No further answer will come.
     pub(super) fn lost(&self) {
-        self.work(u64::MAX);
+        self.work(0..u64::MAX);
     }
 
-    /// Does those of the commands before number `end`.
-    fn work(&self, end: u64) {
-        while let Some(duty) = self.take_before(end) {
+    /// Does those of the commands with these numbers.
+    fn work(&self, numbers: Range<u64>) {
+        while let Some(duty) = self.take_within(numbers.clone()) {
             self.discharge.discharge(&duty, Answer::Other);
         }
     }
 
-    fn take_before(&self, end: u64) -> Option<Duty> {
+    /// The first of them.
+    fn take_within(&self, numbers: Range<u64>) -> Option<Duty> {
         let mut left = self.left.borrow_mut();
-        let due = left.front().is_some_and(|(number, _)| *number < end);
-        let duty = if due { left.pop_front() } else { None };
+        let at = match left.front() {
+            // As nearly always: answers come in the order of the commands.
+            Some((number, _)) if *number >= numbers.start => 0,
+            _ => left.partition_point(|(number, _)| *number < numbers.start),
+        };
+        if left.get(at).is_none_or(|(number, _)| *number >= numbers.end) {
+            return None;
+        }
+        let duty = left.remove(at);
         self.owing.set(!left.is_empty());
         duty.map(|(_, duty)| duty)
     }
@@ -188,17 +190,37 @@ pub(crate) mod tests {
         duties.sent(1, None);
         duties.sent(2, written("2"));
         duties.sent(3, written("3"));
-        duties.answered(0, false);
+        duties.answered(0, 0, false);
         assert_eq!(noted.done(), []);
-        duties.answered(0, true);
+        duties.answered(0, 0, true);
         assert_eq!(noted.done(), others(&["0"]));
-        duties.answered(2, false);
+        duties.answered(0, 2, false);
         assert_eq!(noted.done(), others(&["0"]));
-        duties.sent(2, written("4"));
-        duties.answered(1, true);
+        duties.sent(4, written("4"));
+        duties.answered(2, 1, true);
         assert_eq!(noted.done(), others(&["0", "2", "3"]));
         drop(duties);
         assert_eq!(noted.done(), others(&["0", "2", "3", "4"]));
+    }
+
+    #[test]
+    fn a_duty_is_done_with_its_own_answer_whatever_has_not_come_before() {
+        let noted = Rc::new(Noted::default());
+        let duties = Duties::new(noted.clone());
+        (0..6)
+            .filter(|number| *number != 2)
+            .for_each(|number| duties.sent(number, written(&number.to_string())));
+        duties.answered(3, 1, true);
+        assert_eq!(noted.done(), others(&["3", "4"]));
+        duties.answered(2, 1, false);
+        duties.answered(0, 0, false);
+        assert_eq!(noted.done(), others(&["3", "4"]));
+        duties.answered(1, 1, false);
+        duties.refused(5);
+        duties.answered(0, 1, false);
+        let mut expected = others(&["3", "4", "1", "5", "0"]);
+        expected[3].1 = Answer::Refused;
+        assert_eq!(noted.done(), expected);
     }
 
     #[test]
@@ -209,7 +231,7 @@ pub(crate) mod tests {
         duties.error(1, b"-NOPERM this user has no permissions\r\n");
         duties.error(2, b"-WRONGTYPE of value\r\n");
         duties.error(3, b"-NO");
-        duties.answered(4, false);
+        duties.answered(0, 4, false);
         let mut expected = others(&["1", "0", "2", "3"]);
         expected[0].1 = Answer::Refused;
         assert_eq!(noted.done(), expected);
@@ -227,9 +249,9 @@ pub(crate) mod tests {
             self.done.set(self.done.get() + 1);
             let duties = self.duties.borrow().upgrade();
             if let Some(duties) = duties.filter(|_| self.done.get() < 4) {
-                duties.sent(0, written("again"));
-                duties.refused(0);
-                duties.answered(0, true);
+                duties.sent(1, written("again"));
+                duties.refused(1);
+                duties.answered(1, 0, true);
             }
         }
     }
@@ -240,7 +262,7 @@ pub(crate) mod tests {
         let duties = Rc::new(Duties::new(discharge.clone()));
         discharge.duties.replace(Rc::downgrade(&duties));
         duties.sent(0, written("first"));
-        duties.answered(1, false);
+        duties.answered(0, 1, false);
         assert_eq!(discharge.done.get(), 4);
     }
 }

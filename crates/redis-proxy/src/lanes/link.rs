@@ -6,12 +6,14 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use resp::ReplyScanner;
+use resp::{ReplyScanner, Scanned};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, sleep};
 use tracing::{debug, info, warn};
 use upstream::{Duplex, OpenError, RawConnection, Step, Tenure, sent_elsewhere};
 
+use super::elsewhere::{MOST_BYTES, may_be_elsewhere};
+use super::journal::DueReply;
 use super::login::Logins;
 use super::shared::{Lost, NoLane, SharedLane, unfit_line};
 use super::{HelloReply, LaneKey, Lanes};
@@ -151,6 +153,7 @@ async fn serve(lane: &Rc<SharedLane>, lanes: &Rc<Lanes>, connection: RawConnecti
         leaves_ns: None,
         scanner: ReplyScanner::new(),
         is_begun: false,
+        held_back: Vec::new(),
         flushed: true,
         due_since_ns: None,
         timeout_ns,
@@ -209,6 +212,8 @@ struct Link<'a> {
     scanner: ReplyScanner,
     /// Whether the reply at hand began in an earlier read.
     is_begun: bool,
+    /// What is here of that reply, if no client is to have it before it is known what it says.
+    held_back: Vec<u8>,
     flushed: bool,
     /// Since when a byte has been due.
     due_since_ns: Option<u64>,
@@ -341,44 +346,81 @@ impl Link<'_> {
 
     /// Cuts `bytes` into stretches of one client each.
     fn deliver(&mut self, mut bytes: &[u8]) -> Result<(), Loss> {
+        if !self.held_back.is_empty() {
+            bytes = self.hold_back(bytes)?;
+        }
         while !bytes.is_empty() {
-            let Some((mailbox, missing)) = self.lane.front() else {
+            let Some(DueReply { mailbox, number, missing }) = self.lane.front() else {
                 return Err(Loss::Closed("a reply that nobody asked for".into()));
             };
             let (mut taken, mut whole, mut partly) = (0, 0, false);
+            let mut is_held_back = false;
             while whole < missing && taken < bytes.len() {
-                let scanned = self
-                    .scanner
-                    .scan(&bytes[taken..])
-                    .map_err(|error| Loss::Closed(format!("malformed reply: {error}")))?;
-                // Nothing on a shared lane asks for pushes; whose would it be?
-                if self.scanner.kind() == Some(b'>') {
-                    return Err(Loss::Closed("a push on a shared lane".into()));
-                }
-                if bytes[taken..].first() == Some(&b'-') && !self.is_begun {
+                if bytes[taken] == b'-' && !self.is_begun {
                     let error = &bytes[taken..];
-                    // HELLO and INFO would have told of a node of a cluster; without them, its first such answer does.
-                    if let Some(why) = sent_elsewhere(&error[1..]) {
-                        let line = unfit_line(why);
-                        mailbox.error(whole, &line);
-                        mailbox.deliver(&bytes[..taken], whole, false, &self.lanes.buffers);
-                        mailbox.deliver(&line, 1, false, &self.lanes.buffers);
-                        self.lane.replied(whole + 1, false);
-                        self.lanes.note_moved(why);
-                        return Err(Loss::Closed(why.into()));
+                    is_held_back = may_be_elsewhere(error);
+                    if is_held_back {
+                        break;
                     }
-                    mailbox.error(whole, error);
+                    mailbox.error(number + whole as u64, error);
                 }
-                self.is_begun = !scanned.whole;
+                let scanned = self.scan(&bytes[taken..])?;
                 taken += scanned.len;
                 whole += usize::from(scanned.whole);
                 partly = !scanned.whole;
             }
-            mailbox.deliver(&bytes[..taken], whole, partly, &self.lanes.buffers);
-            self.lane.replied(whole, partly);
-            bytes = &bytes[taken..];
+            if taken > 0 {
+                mailbox.deliver(number, &bytes[..taken], whole, partly, &self.lanes.buffers);
+                self.lane.replied(whole, partly);
+                bytes = &bytes[taken..];
+            }
+            if is_held_back {
+                bytes = self.hold_back(bytes)?;
+            }
         }
         Ok(())
+    }
+
+    /// Finds the next end of a reply.
+    #[inline]
+    fn scan(&mut self, bytes: &[u8]) -> Result<Scanned, Loss> {
+        let scanned = self.scanner.scan(bytes);
+        let scanned = scanned.map_err(|error| Loss::Closed(format!("malformed reply: {error}")))?;
+        // Nothing on a shared lane asks for pushes; whose would it be?
+        if self.scanner.kind() == Some(b'>') {
+            return Err(Loss::Closed("a push on a shared lane".into()));
+        }
+        self.is_begun = !scanned.whole;
+        Ok(scanned)
+    }
+
+    /// Takes the next piece of a reply that may send its reader elsewhere, and goes on once it is known whether it does. What
+    /// stands behind it.
+    #[cold]
+    fn hold_back<'a>(&mut self, bytes: &'a [u8]) -> Result<&'a [u8], Loss> {
+        let scanned = self.scan(bytes)?;
+        let (piece, rest) = bytes.split_at(scanned.len);
+        self.held_back.extend_from_slice(piece);
+        let may_be = self.held_back.len() <= MOST_BYTES && may_be_elsewhere(&self.held_back);
+        if !scanned.whole && may_be {
+            return Ok(rest);
+        }
+        let reply = std::mem::take(&mut self.held_back);
+        let Some(DueReply { mailbox, number, .. }) = self.lane.front() else { return Ok(rest) };
+        // HELLO and INFO would have told of a node of a cluster; without them, its first such answer does.
+        let why = sent_elsewhere(&reply[1..]);
+        let said = why.map_or(reply, unfit_line);
+        let whole = usize::from(scanned.whole || why.is_some());
+        mailbox.error(number, &said);
+        mailbox.deliver(number, &said, whole, whole == 0, &self.lanes.buffers);
+        self.lane.replied(whole, whole == 0);
+        match why {
+            None => Ok(rest),
+            Some(why) => {
+                self.lanes.note_moved(why);
+                Err(Loss::Closed(why.into()))
+            }
+        }
     }
 }
 

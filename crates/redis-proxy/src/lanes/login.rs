@@ -11,7 +11,8 @@ use upstream::Reauth;
 
 use super::duties::{Answer, Discharge, Duty};
 use super::mailbox::Mailbox;
-use super::shared::{Request, SharedLane};
+use super::request::Request;
+use super::shared::SharedLane;
 use super::{LaneKey, Lanes};
 
 /// More than Redis says to AUTH.

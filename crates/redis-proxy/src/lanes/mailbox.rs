@@ -7,6 +7,7 @@ use std::task::{Context, Waker};
 
 use super::bounds::{Bounds, Unread};
 use super::duties::{Discharge, Duties, Duty};
+use super::early::EarlyReplies;
 use crate::buffer_pool::BufferPool;
 
 /// Replies above this are large: a client should have one of them on its way, because they wait in memory.
@@ -14,12 +15,16 @@ pub(crate) const LARGE_REPLY: usize = 32 * 1024;
 /// So much of what waits for a client is not counted: most clients read, and the count is one for all workers.
 const UNCOUNTED: usize = 16 * 1024;
 
-/// One client's side of the shared lanes. Its replies come in the order of its commands, because all commands that are on
-/// their way at one time are on one lane.
+/// One client's side of the shared lanes. Its commands are numbered in the order in which they are sent, and their replies leave in
+/// that order: one that comes before its turn is kept beside.
 pub(crate) struct Mailbox {
     bytes: RefCell<Vec<u8>>,
-    /// Commands on a lane that have no whole reply yet.
-    waiting: Cell<usize>,
+    /// The number of the command that is sent next.
+    sent: Cell<u64>,
+    /// The number of the reply whose turn it is: all before it have come.
+    turn: Cell<u64>,
+    /// What has come of those behind it. Nothing where all commands are on one lane.
+    early: RefCell<EarlyReplies>,
     /// Replies that have become whole since they were last taken.
     whole: Cell<usize>,
     state: Cell<MailboxState>,
@@ -61,7 +66,9 @@ impl Mailbox {
     pub(crate) fn new(limit: usize, bounds: &Bounds, discharge: Rc<dyn Discharge>) -> Self {
         Mailbox {
             bytes: RefCell::default(),
-            waiting: Cell::new(0),
+            sent: Cell::new(0),
+            turn: Cell::new(0),
+            early: RefCell::default(),
             whole: Cell::new(0),
             state: Cell::new(MailboxState::Open),
             muted: Cell::new(false),
@@ -77,9 +84,9 @@ impl Mailbox {
         }
     }
 
-    /// Commands without a whole reply.
+    /// Commands on lanes that have no whole reply yet, or one that waits for its turn.
     pub(crate) fn waiting(&self) -> usize {
-        self.waiting.get()
+        usize::try_from(self.sent.get() - self.turn.get()).unwrap_or(usize::MAX)
     }
 
     pub(crate) fn state(&self) -> MailboxState {
@@ -129,16 +136,18 @@ impl Mailbox {
         self.large.take()
     }
 
-    /// Bytes that wait here.
+    /// Bytes that may be taken.
     pub(crate) fn len(&self) -> usize {
         self.bytes.borrow().len()
     }
 
-    /// The client has been given all that was here.
+    /// The client has been given all that was taken.
     pub(crate) fn settle(&self) {
-        self.held.set(self.len());
+        let held = self.len() + self.early.borrow().bytes();
+        self.held.set(held);
         if self.counted.get() + self.kept.get() > 0 {
-            self.unread.remove(self.counted.take() + self.kept.take());
+            let counted = self.counted.get().min(held.saturating_sub(UNCOUNTED));
+            self.unread.remove(self.counted.replace(counted) - counted + self.kept.take());
         }
     }
 
@@ -172,26 +181,26 @@ impl Mailbox {
     pub(crate) fn leave(&self) {
         self.state.set(MailboxState::Gone);
         self.bytes.take();
+        self.early.take();
         self.waker.take();
     }
 
-    /// A command is sent, with what is to be done before its reply is delivered.
-    pub(super) fn expect(&self, duty: Option<Duty>) {
-        let waiting = self.waiting.get();
-        self.duties.sent(waiting, duty);
-        self.waiting.set(waiting + 1);
+    /// A command is sent, with what is to be done before its reply is delivered. Its number.
+    pub(super) fn expect(&self, duty: Option<Duty>) -> u64 {
+        let number = self.sent.get();
+        self.duties.sent(number, duty);
+        self.sent.set(number + 1);
+        number
     }
 
-    /// The next bytes of its replies: the ends of `whole` of them, and with `partly` the beginning of one more.
-    pub(super) fn deliver(&self, reply: &[u8], whole: usize, partly: bool, buffers: &BufferPool) {
-        self.duties.answered(whole, partly);
-        self.waiting.set(self.waiting.get().saturating_sub(whole));
-        self.whole.set(self.whole.get() + whole);
-        let here = self.partial.get() + reply.len();
-        if here > LARGE_REPLY * whole.max(1) {
-            self.large.set(true);
+    /// Bytes of its replies from number `first` on: the ends of `whole` of them, and with `partly` the beginning of one more. Of one
+    /// reply they come in their order; of several in any.
+    pub(super) fn deliver(&self, first: u64, reply: &[u8], whole: usize, partly: bool, buffers: &BufferPool) {
+        self.duties.answered(first, whole, partly);
+        if first != self.turn.get() {
+            return self.keep_early(first, reply, whole);
         }
-        self.partial.set(if whole == 0 { here } else { 0 });
+        self.count(reply.len(), whole);
         if self.state.get() != MailboxState::Open {
             return;
         }
@@ -200,23 +209,69 @@ impl Mailbox {
                 self.state.set(MailboxState::Full);
                 return self.wake();
             }
-            let mut bytes = self.bytes.borrow_mut();
-            if bytes.capacity() == 0 {
-                *bytes = buffers.take_output();
-            }
-            bytes.extend_from_slice(reply);
+            self.append(reply, buffers);
+        }
+        if !self.early.borrow().is_empty() {
+            self.catch_up(buffers);
         }
         self.wake();
     }
 
-    /// The reply behind `whole` others that come with the next delivery is an error, of which these bytes are here.
-    pub(super) fn error(&self, whole: usize, reply: &[u8]) {
-        self.duties.error(whole, reply);
+    /// So many bytes are next, in which so many replies end.
+    #[inline]
+    fn count(&self, bytes: usize, whole: usize) {
+        self.turn.set(self.turn.get() + whole as u64);
+        self.whole.set(self.whole.get() + whole);
+        let here = self.partial.get() + bytes;
+        if here > LARGE_REPLY * whole.max(1) {
+            self.large.set(true);
+        }
+        self.partial.set(if whole == 0 { here } else { 0 });
     }
 
-    /// The command behind `whole` others was never sent: what comes with the next delivery is our own.
-    pub(super) fn refused(&self, whole: usize) {
-        self.duties.refused(whole);
+    #[inline]
+    fn append(&self, reply: &[u8], buffers: &BufferPool) {
+        let mut bytes = self.bytes.borrow_mut();
+        if bytes.capacity() == 0 {
+            *bytes = buffers.take_output();
+        }
+        bytes.extend_from_slice(reply);
+    }
+
+    /// It is not the turn of these.
+    #[cold]
+    fn keep_early(&self, first: u64, reply: &[u8], whole: usize) {
+        if self.state.get() != MailboxState::Open {
+            return;
+        }
+        let reply = if self.muted.get() { &[] } else { reply };
+        if !self.hold(reply.len()) {
+            self.state.set(MailboxState::Full);
+            return self.wake();
+        }
+        self.early.borrow_mut().keep(first, reply, whole);
+    }
+
+    /// It may be the turn of what was kept beside, which is counted already.
+    #[cold]
+    fn catch_up(&self, buffers: &BufferPool) {
+        let mut early = self.early.borrow_mut();
+        while let Some(stretch) = early.take(self.turn.get()) {
+            self.count(stretch.bytes.len(), stretch.whole);
+            if !stretch.bytes.is_empty() {
+                self.append(&stretch.bytes, buffers);
+            }
+        }
+    }
+
+    /// The reply to a command is an error, of which these bytes are here: they come with the next delivery.
+    pub(super) fn error(&self, number: u64, reply: &[u8]) {
+        self.duties.error(number, reply);
+    }
+
+    /// A command was never sent: what comes with the next delivery is our own.
+    pub(super) fn refused(&self, number: u64) {
+        self.duties.refused(number);
     }
 
     /// A reply will never come, or cannot be held: the client is to be closed.
@@ -250,23 +305,95 @@ mod tests {
         Mailbox::new(limit, bounds, Rc::new(Noted::default()))
     }
 
+    /// So many commands are sent.
+    fn expect(mailbox: &Mailbox, commands: usize) {
+        for _ in 0..commands {
+            mailbox.expect(None);
+        }
+    }
+
+    /// Delivers the next reply.
+    fn next(mailbox: &Mailbox, reply: &[u8], whole: usize) {
+        mailbox.deliver(mailbox.turn.get(), reply, whole, whole == 0, &BufferPool::default());
+    }
+
+    /// What the client is given.
+    fn taken(mailbox: &Mailbox) -> Option<(String, usize)> {
+        mailbox.take().map(|(bytes, whole)| (String::from_utf8(bytes).unwrap(), whole))
+    }
+
     #[test]
     fn a_client_that_takes_nothing_is_lost_at_its_limit_and_not_before() {
-        let (mailbox, buffers) = (new(8, &Bounds::new(0, 0, 0)), BufferPool::default());
+        let mailbox = new(8, &Bounds::new(0, 0, 0));
         mailbox.expect(None);
         mailbox.expect(None);
-        mailbox.deliver(b"+OK\r\n", 1, false, &buffers);
+        next(&mailbox, b"+OK\r\n", 1);
         assert_eq!((mailbox.waiting(), mailbox.state(), mailbox.len()), (1, MailboxState::Open, 5));
-        mailbox.deliver(b"+OK\r\n", 1, false, &buffers);
+        next(&mailbox, b"+OK\r\n", 1);
         assert_eq!((mailbox.waiting(), mailbox.state()), (0, MailboxState::Full));
     }
 
     #[test]
-    fn all_clients_together_leave_so_much_unread_and_no_more() {
+    fn replies_leave_in_the_order_of_the_commands_whatever_the_order_in_which_they_come() {
+        let (mailbox, buffers) = (new(1 << 20, &Bounds::new(0, 0, 0)), BufferPool::default());
+        let numbers: Vec<_> = (0..6).map(|_| mailbox.expect(None)).collect();
+        assert_eq!(numbers, [0, 1, 2, 3, 4, 5]);
+        let deliver = |first, reply: &str, whole, partly| {
+            mailbox.deliver(first, reply.as_bytes(), whole, partly, &buffers);
+        };
+        deliver(4, ":4\r\n:", 1, true);
+        deliver(2, ":2\r\n", 1, false);
+        assert_eq!((mailbox.waiting(), mailbox.has_news(), taken(&mailbox)), (6, false, None));
+        deliver(0, ":", 0, true);
+        assert_eq!(taken(&mailbox), Some((":".into(), 0)));
+        deliver(0, "0\r\n", 1, false);
+        assert_eq!((mailbox.waiting(), taken(&mailbox)), (5, Some(("0\r\n".into(), 1))));
+        deliver(1, ":1\r\n", 1, false);
+        assert_eq!((mailbox.waiting(), taken(&mailbox)), (3, Some((":1\r\n:2\r\n".into(), 2))));
+        deliver(3, ":3\r\n", 1, false);
+        // Half of the last one is here.
+        assert_eq!((mailbox.waiting(), taken(&mailbox)), (1, Some((":3\r\n:4\r\n:".into(), 2))));
+        deliver(5, "5\r\n", 1, false);
+        assert_eq!((mailbox.waiting(), taken(&mailbox)), (0, Some(("5\r\n".into(), 1))));
+    }
+
+    #[test]
+    fn what_came_before_its_turn_is_counted_until_the_client_has_it() {
         let (bounds, buffers) = (Bounds::new(0, 0, 1000), BufferPool::default());
+        let mailbox = new(1 << 20, &bounds);
+        expect(&mailbox, 4);
+        mailbox.deliver(1, &vec![b'x'; UNCOUNTED + 600], 1, false, &buffers);
+        mailbox.settle();
+        assert_eq!(
+            (bounds.unread.bytes(), mailbox.state()),
+            (600, MailboxState::Open),
+            "nothing of it is sent"
+        );
+        mailbox.deliver(0, &[b'x'; 100], 1, false, &buffers);
+        assert_eq!((bounds.unread.bytes(), mailbox.waiting()), (700, 2));
+        assert_eq!(mailbox.take().map(|(bytes, whole)| (bytes.len(), whole)), Some((UNCOUNTED + 700, 2)));
+        mailbox.settle();
+        assert_eq!(bounds.unread.bytes(), 0);
+        mailbox.deliver(3, &vec![b'x'; UNCOUNTED + 1001], 1, false, &buffers);
+        assert_eq!((bounds.unread.bytes(), mailbox.state()), (0, MailboxState::Full));
+    }
+
+    #[test]
+    fn a_reply_of_the_middle_that_is_lost_lets_none_behind_it_out() {
+        let (mailbox, buffers) = (new(1 << 20, &Bounds::new(0, 0, 0)), BufferPool::default());
+        expect(&mailbox, 3);
+        mailbox.deliver(2, b":2\r\n", 1, false, &buffers);
+        mailbox.deliver(0, b":0\r\n", 1, false, &buffers);
+        mailbox.lose();
+        mailbox.deliver(1, b"-ERR late\r\n", 1, false, &buffers);
+        assert_eq!((mailbox.state(), taken(&mailbox)), (MailboxState::Lost, Some((":0\r\n".into(), 2))));
+    }
+
+    #[test]
+    fn all_clients_together_leave_so_much_unread_and_no_more() {
+        let bounds = Bounds::new(0, 0, 1000);
         let (one, two) = (new(1 << 20, &bounds), new(1 << 20, &bounds));
-        let deliver =
-            |mailbox: &Mailbox, bytes: usize| mailbox.deliver(&vec![b'x'; bytes], 0, false, &buffers);
+        let deliver = |mailbox: &Mailbox, bytes: usize| next(mailbox, &vec![b'x'; bytes], 0);
         deliver(&one, UNCOUNTED + 600);
         deliver(&two, UNCOUNTED + 300);
         assert_eq!(
@@ -309,8 +436,12 @@ mod tests {
     fn a_muted_reply_is_counted_and_dropped() {
         let (mailbox, buffers) = (new(8, &Bounds::new(0, 0, 0)), BufferPool::default());
         mailbox.mute(true);
-        mailbox.expect(None);
-        mailbox.deliver(b"+OK\r\n", 1, false, &buffers);
-        assert_eq!((mailbox.waiting(), mailbox.len()), (0, 0));
+        expect(&mailbox, 3);
+        next(&mailbox, b"+OK\r\n", 1);
+        assert_eq!((mailbox.waiting(), mailbox.len()), (2, 0));
+        mailbox.deliver(2, b"+much more than fits\r\n", 1, false, &buffers);
+        assert_eq!((mailbox.waiting(), mailbox.state()), (2, MailboxState::Open));
+        next(&mailbox, b"+OK\r\n", 1);
+        assert_eq!((mailbox.waiting(), taken(&mailbox)), (0, Some((String::new(), 3))));
     }
 }

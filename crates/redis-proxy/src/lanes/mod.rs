@@ -11,12 +11,16 @@
 mod anonymous;
 mod bounds;
 mod duties;
+mod early;
+mod elsewhere;
+mod journal;
 mod key;
 mod keys;
 mod link;
 mod login;
 mod mailbox;
 mod pin;
+mod request;
 mod shared;
 mod turns;
 
@@ -44,8 +48,9 @@ pub(crate) use key::{Identity, LaneKey, Pace};
 pub(crate) use keys::Keys;
 pub(crate) use mailbox::{LARGE_REPLY, Mailbox, MailboxState};
 pub(crate) use pin::{KEPT_PINS, NoPin, PinStream, Pinning};
+pub(crate) use request::Request;
 use shared::SharedLane;
-pub(crate) use shared::{LaneHandle, NoLane, Request, unfit_line, why_elsewhere};
+pub(crate) use shared::{LaneHandle, NoLane, unfit_line, why_elsewhere};
 
 use crate::buffer_pool::BufferPool;
 use crate::stats::LaneStats;

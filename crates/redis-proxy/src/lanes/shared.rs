@@ -1,67 +1,28 @@
-//! A shared lane, as its clients see it: requests go in as bytes, replies come out in their mailboxes.
-//!
-//! All requests without a reply stand in one buffer, the *journal*: what is not written yet behind what is. Beside it the
-//! *runs* say whose they are, neighbours of one client in one run. So a lost connection forgets nothing: what was not
-//! written goes to the next connection, a read that was written goes there once, and a client with anything else on its way
-//! is closed, because nobody knows whether it was executed.
+//! A shared lane, as its clients see it: requests go in as bytes, replies come out in their mailboxes. What has no reply yet stands
+//! in its [`Journal`].
 
 use std::cell::{Cell, RefCell};
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::ops::Deref;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
-use bytes::{Buf, Bytes, BytesMut};
-use resp::{Arguments, Parsed, RequestLimits, RequestParser, encode_command};
+use bytes::Bytes;
 use upstream::sent_elsewhere;
 
 use super::bounds::Permit;
 use super::duties::Duty;
+use super::journal::{DueReply, Journal};
 use super::key::{LaneKey, Pace};
 use super::mailbox::Mailbox;
+use super::request::Request;
 use super::{HelloReply, LaneSettings};
 use crate::buffer_pool::BufferPool;
 
 /// What a client gets while Redis is away. The code is one that clients take for a reason to try again.
 pub(super) const UNREACHABLE: &[u8] = b"MASTERDOWN proxy: upstream unreachable";
 const TIMED_OUT: &[u8] = b"-ERR proxy: upstream timeout\r\n";
-/// A journal that a burst has grown beyond this is given back once it is empty.
-const KEPT_JOURNAL: usize = 256 * 1024;
-
-/// A request on its way to Redis.
-#[derive(Clone, Copy)]
-pub(crate) enum Request<'a> {
-    /// As the client wrote it, which is as every server reads it.
-    Raw(&'a [u8]),
-    /// To be written anew.
-    Encoded(Arguments<'a>),
-}
-
-impl Request<'_> {
-    /// Its length as the client wrote it, or would have.
-    pub(crate) fn len(&self) -> usize {
-        match self {
-            Request::Raw(bytes) => bytes.len(),
-            Request::Encoded(_) => {
-                let mut bytes = BytesMut::new();
-                self.write(&mut bytes);
-                bytes.len()
-            }
-        }
-    }
-
-    /// Appends it to what is to be written.
-    pub(crate) fn write(&self, out: &mut BytesMut) {
-        match self {
-            Request::Raw(bytes) => out.extend_from_slice(bytes),
-            Request::Encoded(arguments) => {
-                let arguments: Vec<&[u8]> = arguments.iter().collect();
-                encode_command(out, &arguments);
-            }
-        }
-    }
-}
 
 /// Why there is no lane.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -105,19 +66,6 @@ pub(crate) fn unfit_line(why: &str) -> Vec<u8> {
     [b"-", &unfit(why)[..], b"\r\n"].concat()
 }
 
-/// Commands of one client that follow each other on a lane.
-struct Run {
-    mailbox: Rc<Mailbox>,
-    commands: usize,
-    replied: usize,
-    /// Their length in the journal.
-    bytes: usize,
-    /// Whether they may be sent twice.
-    reads: bool,
-    /// Whether they have been.
-    retried: bool,
-}
-
 #[derive(Clone, PartialEq, Eq)]
 enum State {
     /// No connection, and nobody wants one.
@@ -131,16 +79,9 @@ enum State {
 
 /// What a lane holds.
 struct Queue {
-    journal: BytesMut,
-    /// Of the journal: what the connection has been given.
-    written: usize,
-    runs: VecDeque<Run>,
-    /// Commands without a reply.
-    commands: usize,
+    journal: Journal,
     state: State,
     facts: Option<Rc<HelloReply>>,
-    /// Whether a part of the first reply has gone to its client.
-    partly_delivered: bool,
     /// Whether somebody was refused since the last attempt.
     called: bool,
     driver: Option<Waker>,
@@ -212,13 +153,9 @@ impl Drop for LaneHandle {
 impl SharedLane {
     pub(super) fn new(key: LaneKey, pace: Pace, settings: LaneSettings, known: Option<Permit>) -> Rc<Self> {
         let queue = Queue {
-            journal: BytesMut::new(),
-            written: 0,
-            runs: VecDeque::new(),
-            commands: 0,
+            journal: Journal::default(),
             state: State::Idle,
             facts: None,
-            partly_delivered: false,
             called: false,
             driver: None,
             waiting_for_ready: Vec::new(),
@@ -256,35 +193,18 @@ impl SharedLane {
             let refusal = refusal.clone();
             queue.called = true;
             drop(queue);
-            mailbox.expect(None); // it is not sent
-            refuse(mailbox, &refusal, 1, buffers);
+            let number = mailbox.expect(None); // it is not sent
+            refuse(mailbox, number, &refusal, 1, buffers);
             return true;
         }
         let queue = &mut *queue;
-        if queue.commands >= self.settings.in_flight || queue.journal.len() >= self.settings.journal_bytes {
+        let journal = &mut queue.journal;
+        if journal.commands() >= self.settings.in_flight || journal.len() >= self.settings.journal_bytes {
             queue.waiting_for_room.push(cx.waker().clone());
             return false;
         }
-        let before = queue.journal.len();
-        request.write(&mut queue.journal);
-        let bytes = queue.journal.len() - before;
-        mailbox.expect(duty());
-        queue.commands += 1;
+        journal.add(request, mailbox, mailbox.expect(duty()), read);
         self.is_used.set(true);
-        match queue.runs.back_mut() {
-            Some(run) if run.reads == read && !run.retried && Rc::ptr_eq(&run.mailbox, mailbox) => {
-                run.commands += 1;
-                run.bytes += bytes;
-            }
-            _ => queue.runs.push_back(Run {
-                mailbox: mailbox.clone(),
-                commands: 1,
-                replied: 0,
-                bytes,
-                reads: read,
-                retried: false,
-            }),
-        }
         wake(queue.driver.take());
         true
     }
@@ -323,7 +243,7 @@ impl SharedLane {
     /// Whether somebody waits for a connection.
     pub(super) fn is_wanted(&self) -> bool {
         let queue = self.queue.borrow();
-        !queue.runs.is_empty() || !queue.waiting_for_ready.is_empty()
+        queue.journal.commands() > 0 || !queue.waiting_for_ready.is_empty()
     }
 
     /// Whether it has a connection, or is about to.
@@ -370,12 +290,12 @@ impl SharedLane {
 
     /// Commands without a reply.
     pub(super) fn commands(&self) -> usize {
-        self.queue.borrow().commands
+        self.queue.borrow().journal.commands()
     }
 
     /// Whether answers are due to what its connection has been given.
     pub(super) fn is_owed(&self) -> bool {
-        self.queue.borrow().written > 0
+        self.queue.borrow().journal.is_owed()
     }
 
     /// It has a permit for a connection, or no longer.
@@ -409,15 +329,13 @@ impl SharedLane {
         let mut queue = self.queue.borrow_mut();
         queue.state = State::Up;
         queue.facts = Some(facts);
-        queue.written = 0;
         wake_all(&mut queue.waiting_for_ready);
     }
 
     /// There is none, and nobody is to wait for it any longer.
     pub(super) fn refuse(&self, refusal: &NoLane, buffers: &BufferPool) {
-        let (runs, _) = self.clear(State::Down(refusal.clone()));
-        for run in runs {
-            refuse(&run.mailbox, refusal, run.commands - run.replied, buffers);
+        for DueReply { mailbox, number, missing } in self.clear(State::Down(refusal.clone())).missing() {
+            refuse(&mailbox, number, refusal, missing, buffers);
         }
     }
 
@@ -428,59 +346,35 @@ impl SharedLane {
 
     /// The connection did not answer in time.
     pub(super) fn time_out(&self, buffers: &BufferPool) {
-        let (runs, Sent { cut, .. }) = self.clear(State::Idle);
-        for (number, run) in runs.into_iter().enumerate() {
-            if cut && number == 0 {
-                run.mailbox.lose();
+        let journal = self.clear(State::Idle);
+        let mut is_cut = journal.is_cut();
+        for DueReply { mailbox, number, missing } in journal.missing() {
+            if std::mem::take(&mut is_cut) {
+                mailbox.lose();
             }
-            let missing = run.commands - run.replied;
-            run.mailbox.deliver(&TIMED_OUT.repeat(missing), missing, false, buffers);
+            mailbox.deliver(number, &TIMED_OUT.repeat(missing), missing, false, buffers);
         }
     }
 
     /// The connection is gone. What may go to the next one stays; how many clients are lost, and how many commands go again.
     pub(super) fn lose(&self) -> Lost {
-        let (runs, Sent { journal, written, cut }) = self.clear(State::Idle);
-        let mut lost = Lost::default();
-        let mut start = 0;
-        for (number, run) in runs.iter().enumerate() {
-            let sent = start < written;
-            start += run.bytes;
-            if sent && (!run.reads || run.retried || cut && number == 0) {
-                lost.clients += 1;
-                run.mailbox.lose();
-            }
+        let journal = self.clear(State::Idle);
+        let mut clients = 0;
+        for mailbox in journal.lost_clients() {
+            clients += 1;
+            mailbox.lose();
         }
-        let mut queue = self.queue.borrow_mut();
-        let queue = &mut *queue;
-        let mut start = 0;
-        for mut run in runs {
-            let sent = start < written;
-            let bytes = &journal[start..start + run.bytes];
-            start += run.bytes;
-            if run.mailbox.state() != super::MailboxState::Open {
-                continue;
-            }
-            let rest = &bytes[length_of(bytes, run.replied)..];
-            run.commands -= run.replied;
-            run.replied = 0;
-            run.bytes = rest.len();
-            run.retried |= sent;
-            lost.retries += if sent { run.commands } else { 0 };
-            queue.commands += run.commands;
-            queue.journal.extend_from_slice(rest);
-            queue.runs.push_back(run);
-        }
-        lost
+        let retries = self.queue.borrow_mut().journal.resume(journal);
+        Lost { clients, retries }
     }
 
     /// Takes all that is on its way. Whoever is told of that may come back here: nothing is borrowed meanwhile.
-    fn clear(&self, state: State) -> (VecDeque<Run>, Sent) {
+    fn clear(&self, state: State) -> Journal {
         let mut queue = self.queue.borrow_mut();
         queue.state = state;
-        let journal = std::mem::take(&mut queue.journal);
-        let sent = Sent { journal, written: queue.written, cut: queue.partly_delivered };
-        (queue.clear(), sent)
+        wake_all(&mut queue.waiting_for_ready);
+        wake_all(&mut queue.waiting_for_room);
+        std::mem::take(&mut queue.journal)
     }
 
     /// What the connection is to write now, `written` of it the time before. Registers the driver.
@@ -490,60 +384,33 @@ impl SharedLane {
         write: impl FnOnce(&mut Context<'_>, &[u8]) -> (usize, T),
     ) -> Option<T> {
         let mut queue = self.queue.borrow_mut();
-        let queue = &mut *queue;
-        if queue.written == queue.journal.len() {
+        if queue.journal.unwritten().is_empty() {
             if queue.driver.is_none() {
                 queue.driver = Some(cx.waker().clone());
             }
             return None;
         }
-        let (count, outcome) = write(cx, &queue.journal[queue.written..]);
-        queue.written += count;
+        let (count, outcome) = write(cx, queue.journal.unwritten());
+        queue.journal.wrote(count);
         Some(outcome)
     }
 
     /// Whose reply is at hand: `None` if nobody has asked for one.
-    pub(super) fn front(&self) -> Option<(Rc<Mailbox>, usize)> {
-        let queue = self.queue.borrow();
-        // Bytes that answer what was not written are no answer.
-        let run = queue.runs.front().filter(|_| queue.written > 0)?;
-        Some((run.mailbox.clone(), run.commands - run.replied))
+    pub(super) fn front(&self) -> Option<DueReply> {
+        self.queue.borrow().journal.front()
     }
 
     /// `whole` replies of the first run have been delivered, and perhaps a part of the next.
     pub(super) fn replied(&self, whole: usize, partly: bool) {
         let mut queue = self.queue.borrow_mut();
         let queue = &mut *queue;
-        queue.partly_delivered = partly;
-        queue.commands -= whole;
-        let Some(run) = queue.runs.front_mut() else {
-            return;
-        };
-        run.replied += whole;
-        if run.replied == run.commands {
-            let bytes = run.bytes;
-            queue.runs.pop_front();
-            queue.journal.advance(bytes);
-            queue.written = queue.written.saturating_sub(bytes);
-            if queue.journal.is_empty() && queue.journal.capacity() > KEPT_JOURNAL {
-                queue.journal = BytesMut::new();
-            }
-        }
-        let room = queue.commands < self.settings.in_flight / 2
+        queue.journal.replied(whole, partly);
+        let room = queue.journal.commands() < self.settings.in_flight / 2
             && queue.journal.len() < self.settings.journal_bytes / 2;
         if room && !queue.waiting_for_room.is_empty() {
             wake_all(&mut queue.waiting_for_room);
         }
     }
-}
-
-/// How far the commands had come that a connection was given.
-struct Sent {
-    journal: BytesMut,
-    /// Of the journal: what the connection has been given.
-    written: usize,
-    /// Whether a part of the first reply has gone to its client.
-    cut: bool,
 }
 
 /// What became of the commands on a connection that was lost.
@@ -553,36 +420,10 @@ pub(super) struct Lost {
     pub(super) retries: usize,
 }
 
-impl Queue {
-    fn clear(&mut self) -> VecDeque<Run> {
-        self.journal = BytesMut::new();
-        self.written = 0;
-        self.commands = 0;
-        self.partly_delivered = false;
-        wake_all(&mut self.waiting_for_ready);
-        wake_all(&mut self.waiting_for_room);
-        std::mem::take(&mut self.runs)
-    }
-}
-
-fn refuse(mailbox: &Mailbox, refusal: &NoLane, commands: usize, buffers: &BufferPool) {
+fn refuse(mailbox: &Mailbox, first: u64, refusal: &NoLane, commands: usize, buffers: &BufferPool) {
     let line = [b"-", &refusal.text()[..], b"\r\n"].concat();
-    (0..commands).for_each(|number| mailbox.refused(number));
-    mailbox.deliver(&line.repeat(commands), commands, false, buffers);
-}
-
-/// The length of the first `count` requests of `journal`, which hold only what every server reads.
-fn length_of(journal: &[u8], count: usize) -> usize {
-    let limits = RequestLimits { max_arguments: usize::MAX, max_bulk_bytes: usize::MAX };
-    let mut parser = RequestParser::new(limits);
-    let mut length = 0;
-    for _ in 0..count {
-        match parser.parse(&journal[length..]) {
-            Ok(Parsed::Request { len, .. }) => length += len,
-            _ => return journal.len(),
-        }
-    }
-    length
+    (first..first + commands as u64).for_each(|number| mailbox.refused(number));
+    mailbox.deliver(first, &line.repeat(commands), commands, false, buffers);
 }
 
 fn wake(waker: Option<Waker>) {

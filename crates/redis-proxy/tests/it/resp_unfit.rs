@@ -109,6 +109,29 @@ fn without_hello_and_info_the_first_moved_tells() {
 }
 
 #[test]
+fn a_redirection_in_pieces_reaches_nobody_and_what_only_begins_like_one_does() {
+    let redis = ScriptedRedis::builder().refuse_hello().answer("PING", "+PONG\r\n");
+    let redis = redis.start(|key, _| {
+        let line = match key {
+            b"like" => "-MOVED\r\n",
+            b"unlike" => "-ASKED and answered\r\n",
+            _ => "-MOVED 12539 10.1.2.3:6379\r\n",
+        };
+        Action::Slow { bytes: line.into(), chunk: 3, every: Duration::from_millis(20) }
+    });
+    let proxy = in_mode("ttl").set("RESP_COHERENCE", "off").set("WORKERS", "1");
+    let proxy = proxy.redis_at(redis.address()).start();
+    let mut client = proxy.resp_client();
+    let answers = "-MOVED\r\n-ASKED and answered\r\n+PONG\r\n-MOVED\r\n";
+    client.send("GET like\r\nGET unlike\r\nPING\r\nGET like\r\n").expect(answers);
+    for _ in 0..2 {
+        let reply = client.send("GET k\r\n").line();
+        assert!(reply.starts_with("-MASTERDOWN proxy: ") && reply.contains(OF_A_CLUSTER), "{reply}");
+    }
+    assert_eq!(redis.calls("GET"), 4);
+}
+
+#[test]
 fn what_a_connection_of_ones_own_hears_of_other_nodes_is_not_passed_on() {
     let redis = ScriptedRedis::builder().refuse_hello().answer("WATCH", "-MOVED 12539 10.1.2.3:6379\r\n");
     let redis = redis.start(|_, _| Action::value("v"));
