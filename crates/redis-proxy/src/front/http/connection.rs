@@ -12,7 +12,7 @@ use std::task::Context;
 
 use tokio::net::TcpStream;
 
-use self::answers::Slot;
+use self::answers::QueuedAnswer;
 use super::HttpFront;
 use super::answer::Answer;
 use super::head::{Beginning, find_end};
@@ -69,7 +69,7 @@ struct Connection {
     /// Of half a head, how far it was judged.
     beginning: Option<Box<Beginning>>,
     output: Output,
-    replies: Replies<Slot>,
+    replies: Replies<QueuedAnswer>,
     window: usize,
     /// Answers were let go of: no more requests are taken until those at hand are answered.
     let_go: bool,

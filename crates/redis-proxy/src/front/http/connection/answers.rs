@@ -16,8 +16,8 @@ use crate::readthrough::{Answered, Found, KnownAnswer, ReadOptions, ReadOutcome,
 use crate::session::NodeId;
 
 /// A request whose answer is not in the output yet.
-pub(super) struct Slot {
-    state: SlotState,
+pub(super) struct QueuedAnswer {
+    state: QueuedState,
     framing: Framing,
     conditions: KeptConditions,
     started_ns: u64,
@@ -25,7 +25,7 @@ pub(super) struct Slot {
     logged: Option<u64>,
 }
 
-pub(super) enum SlotState {
+pub(super) enum QueuedState {
     Ready(Answer),
     Waiting {
         waiting: Waiting,
@@ -41,12 +41,12 @@ pub(super) enum SlotState {
     },
 }
 
-impl Slot {
+impl QueuedAnswer {
     /// Whether a request for a key of this hash must not be answered from before this one.
     pub(super) fn is_before(&self, other: u64) -> bool {
         match self.state {
-            SlotState::Ready(_) => false,
-            SlotState::Waiting { key_hash, .. } | SlotState::Behind { key_hash, .. } => key_hash == other,
+            QueuedState::Ready(_) => false,
+            QueuedState::Waiting { key_hash, .. } | QueuedState::Behind { key_hash, .. } => key_hash == other,
         }
     }
 }
@@ -54,20 +54,26 @@ impl Slot {
 impl Connection {
     pub(super) fn push(
         &mut self,
-        state: SlotState,
+        state: QueuedState,
         framing: Framing,
         conditions: Conditions<'_>,
         logged: Option<u64>,
     ) {
         match state {
-            SlotState::Ready(answer)
+            QueuedState::Ready(answer)
                 if self.replies.is_empty() && !self.output.is_full(self.front.settings.output_bytes) =>
             {
                 self.encode(&answer, framing, conditions, self.turn_ns, self.turn_ns, logged);
             }
             state => self.replies.read(
                 NodeId::FIRST,
-                Slot { state, framing, conditions: conditions.keep(), started_ns: self.turn_ns, logged },
+                QueuedAnswer {
+                    state,
+                    framing,
+                    conditions: conditions.keep(),
+                    started_ns: self.turn_ns,
+                    logged,
+                },
             ),
         }
     }
@@ -77,23 +83,28 @@ impl Connection {
         let mut moved = false;
         while !self.replies.is_empty() && !self.output.is_full(self.front.settings.output_bytes) {
             self.ask_behind();
-            let Some(slot) = self.replies.read_at_head() else {
+            let Some(queued) = self.replies.read_at_head() else {
                 break;
             };
             let mut fetched = false;
-            if let SlotState::Waiting { waiting, no_cache, key_hash } = &mut slot.state {
+            if let QueuedState::Waiting { waiting, no_cache, key_hash } = &mut queued.state {
                 let Poll::Ready(answered) = Pin::new(waiting).poll(cx) else {
                     break;
                 };
                 if answered.may_be_newest(self.front.read.keeps_order()) {
                     self.seen.note(*key_hash, now_ns());
                 }
-                slot.state = SlotState::Ready(answer_of(answered, *no_cache));
+                queued.state = QueuedState::Ready(answer_of(answered, *no_cache));
                 fetched = true;
             }
             self.let_go &= self.replies.len() > 1;
-            let Some(Slot { state: SlotState::Ready(answer), framing, conditions, started_ns, logged }) =
-                self.replies.take_read()
+            let Some(QueuedAnswer {
+                state: QueuedState::Ready(answer),
+                framing,
+                conditions,
+                started_ns,
+                logged,
+            }) = self.replies.take_read()
             else {
                 break;
             };
@@ -119,16 +130,16 @@ impl Connection {
     pub(super) fn let_go(&mut self, cx: &mut Context<'_>) {
         let most = if self.front.read.is_crowded() { 0 } else { HELD_BEHIND_BYTES };
         let mut held = 0;
-        for slot in self.replies.reads_mut() {
-            if let SlotState::Waiting { waiting, no_cache, key_hash } = &mut slot.state {
+        for queued in self.replies.reads_mut() {
+            if let QueuedState::Waiting { waiting, no_cache, key_hash } = &mut queued.state {
                 let Poll::Ready(answered) = Pin::new(waiting).poll(cx) else { continue };
                 if answered.may_be_newest(self.front.read.keeps_order()) {
                     self.seen.note(*key_hash, now_ns()); // as for an answer
                 }
-                self.front.stats.miss_latency.record(now_ns().saturating_sub(slot.started_ns), 1);
-                slot.state = SlotState::Ready(answer_of(answered, *no_cache));
+                self.front.stats.miss_latency.record(now_ns().saturating_sub(queued.started_ns), 1);
+                queued.state = QueuedState::Ready(answer_of(answered, *no_cache));
             }
-            let SlotState::Ready(Answer::Value(entry, source)) = &slot.state else { continue };
+            let QueuedState::Ready(Answer::Value(entry, source)) = &queued.state else { continue };
             let bytes = entry.value().len();
             if bytes <= LARGE_VALUE {
                 continue;
@@ -139,7 +150,7 @@ impl Connection {
             }
             let no_cache = matches!(source, CacheStatus::Fetched { no_cache: true, .. });
             let (key, key_hash) = (entry.key().into(), self.front.hash(entry.key()));
-            slot.state = SlotState::Behind { key, no_cache, key_hash };
+            queued.state = QueuedState::Behind { key, no_cache, key_hash };
             (self.let_go, self.window) = (true, 1);
         }
         self.front.read.released();
@@ -147,14 +158,14 @@ impl Connection {
 
     /// The first request stands behind no other any more.
     fn ask_behind(&mut self) {
-        let Some(slot) = self.replies.read_at_head() else { return };
-        let SlotState::Behind { key, no_cache, key_hash } = &slot.state else { return };
-        let (no_cache, key_hash, arrived_ns) = (*no_cache, *key_hash, slot.started_ns);
+        let Some(queued) = self.replies.read_at_head() else { return };
+        let QueuedState::Behind { key, no_cache, key_hash } = &queued.state else { return };
+        let (no_cache, key_hash, arrived_ns) = (*no_cache, *key_hash, queued.started_ns);
         let min_sync_ns = self.seen.since_ns(|| key_hash);
         let options = ReadOptions { now_ns: now_ns(), arrived_ns, min_sync_ns, no_cache };
-        slot.state = match self.front.read.get(key, options) {
-            ReadOutcome::Hit(entry) => SlotState::Ready(Answer::found(entry, CacheStatus::Hit)),
-            ReadOutcome::Wait(waiting) => SlotState::Waiting { waiting, no_cache, key_hash },
+        queued.state = match self.front.read.get(key, options) {
+            ReadOutcome::Hit(entry) => QueuedState::Ready(Answer::found(entry, CacheStatus::Hit)),
+            ReadOutcome::Wait(waiting) => QueuedState::Waiting { waiting, no_cache, key_hash },
         };
     }
 
@@ -177,7 +188,7 @@ impl Connection {
     fn say_large(&mut self, entry: KnownAnswer) {
         let framing = Framing { head_only: false, http10: false, close: false };
         self.push(
-            SlotState::Ready(Answer::found(entry, CacheStatus::Hit)),
+            QueuedState::Ready(Answer::found(entry, CacheStatus::Hit)),
             framing,
             Conditions::default(),
             None,

@@ -1,7 +1,7 @@
 //! From a head to what is asked: a key, or an answer that needs none.
 
 use super::Connection;
-use super::answers::SlotState;
+use super::answers::QueuedState;
 use crate::front::http::HttpFront;
 use crate::front::http::answer::{Answer, CacheStatus, Framing};
 use crate::front::http::conditional::Conditions;
@@ -68,7 +68,7 @@ impl Connection {
         let framing = self.framing_of(head);
         self.closing = framing.close;
         if head.expects_continue && self.body_left > 0 {
-            self.push(SlotState::Ready(Answer::Continue), framing, Conditions::default(), None);
+            self.push(QueuedState::Ready(Answer::Continue), framing, Conditions::default(), None);
         }
         if !matches!(head.method, Method::Get | Method::Head) {
             return self.answer_verb(head, framing);
@@ -96,20 +96,28 @@ impl Connection {
     ) {
         let logged = front.sample(key);
         let state = if front.read.keeps_order() && self.is_behind(key) {
-            SlotState::Behind { key: key.into(), no_cache, key_hash: front.hash(key) }
+            QueuedState::Behind { key: key.into(), no_cache, key_hash: front.hash(key) }
         } else {
             self.state_of(front, front.read.get(key, self.options(front, key, no_cache)), key, no_cache)
         };
         self.push(state, framing, conditions, logged);
     }
 
-    fn state_of(&mut self, front: &HttpFront, outcome: ReadOutcome, key: &[u8], no_cache: bool) -> SlotState {
+    fn state_of(
+        &mut self,
+        front: &HttpFront,
+        outcome: ReadOutcome,
+        key: &[u8],
+        no_cache: bool,
+    ) -> QueuedState {
         match outcome {
             ReadOutcome::Hit(entry) => {
                 self.hits += 1;
-                SlotState::Ready(Answer::found(entry, CacheStatus::Hit))
+                QueuedState::Ready(Answer::found(entry, CacheStatus::Hit))
             }
-            ReadOutcome::Wait(waiting) => SlotState::Waiting { waiting, no_cache, key_hash: front.hash(key) },
+            ReadOutcome::Wait(waiting) => {
+                QueuedState::Waiting { waiting, no_cache, key_hash: front.hash(key) }
+            }
         }
     }
 
@@ -137,7 +145,7 @@ impl Connection {
     fn is_behind(&self, key: &[u8]) -> bool {
         !self.replies.is_empty() && {
             let key_hash = self.front.hash(key);
-            self.replies.reads().any(|slot| slot.is_before(key_hash))
+            self.replies.reads().any(|queued| queued.is_before(key_hash))
         }
     }
 
@@ -167,6 +175,6 @@ impl Connection {
 
     fn reject(&mut self, answer: Answer, framing: Framing) {
         self.front.stats.rejected.add(1);
-        self.push(SlotState::Ready(answer), framing, Conditions::default(), None);
+        self.push(QueuedState::Ready(answer), framing, Conditions::default(), None);
     }
 }
