@@ -24,6 +24,8 @@ pub struct RedisServer {
     folder: TempDir,
     port: Arc<KeptPort>,
     tls_port: Option<Arc<KeptPort>>,
+    /// Where nodes of a cluster talk to each other.
+    _bus_port: Option<KeptPort>,
     login: Vec<String>,
     config_file: Option<String>,
     arguments: Vec<String>,
@@ -39,6 +41,7 @@ pub struct RedisServerBuilder {
     /// What AUTH is sent with: a password, or a user and its password.
     login: Vec<String>,
     tls: bool,
+    is_cluster_node: bool,
     program: Option<PathBuf>,
     port: Option<Arc<KeptPort>>,
     config_file: Option<String>,
@@ -88,6 +91,14 @@ impl RedisServerBuilder {
         self
     }
 
+    /// Has it be a node of a cluster, one without slots that knows no other: [`Cluster`](crate::Cluster) makes some of it. What it has
+    /// learnt of its cluster is known after a restart.
+    #[must_use]
+    pub fn cluster_node(mut self) -> Self {
+        self.is_cluster_node = true;
+        self.config("cluster-enabled", "yes")
+    }
+
     /// Listens for TLS too, on a port of its own, with these PEM files. Client certificates are not asked for
     /// (`config("tls-auth-clients", "yes")` asks).
     #[must_use]
@@ -113,12 +124,19 @@ impl RedisServerBuilder {
     #[track_caller]
     pub fn start(self) -> RedisServer {
         let folder = TempDir::new().expect("a temporary folder");
-        let known = self.port.unwrap_or_default();
+        let (known, bus_port) = match self.is_cluster_node {
+            true => {
+                let (port, bus_port) = KeptPort::with_bus();
+                (Arc::new(port), Some(bus_port))
+            }
+            false => (self.port.unwrap_or_default(), None),
+        };
         let (port, tls_port) = if self.tls { (Arc::default(), Some(known)) } else { (known, None) };
         let server = RedisServer {
             folder,
             port,
             tls_port,
+            _bus_port: bus_port,
             login: self.login,
             config_file: self.config_file,
             arguments: self.arguments,
@@ -206,6 +224,11 @@ impl RedisServer {
     /// Whether it can answer: it is neither killed nor paused.
     pub(crate) fn is_up(&self) -> bool {
         self.process().as_ref().is_some_and(|process| !process.is_stopped())
+    }
+
+    /// Whether it stands still.
+    pub(crate) fn is_paused(&self) -> bool {
+        self.process().as_ref().is_some_and(Process::is_stopped)
     }
 
     /// The address by which nodes and sentinels know it: that with TLS, where it has one.
@@ -348,13 +371,34 @@ pub(crate) struct KeptPort {
 
 impl Default for KeptPort {
     fn default() -> KeptPort {
+        KeptPort::at(0).expect("a free port")
+    }
+}
+
+impl KeptPort {
+    /// The port of that number, if it is free; 0 is any.
+    fn at(number: u16) -> Option<KeptPort> {
         let socket = socket_with(AddressFamily::INET, SocketType::STREAM, SocketFlags::CLOEXEC, None)
             .expect("a socket");
         set_socket_reuseaddr(&socket, true).expect("SO_REUSEADDR");
-        bind(&socket, &SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).expect("a free port");
+        bind(&socket, &SocketAddr::from((Ipv4Addr::LOCALHOST, number))).ok()?;
         let address = getsockname(&socket).expect("an address");
         let number = SocketAddr::try_from(address).expect("an address of a port").port();
-        KeptPort { number, _socket: socket }
+        Some(KeptPort { number, _socket: socket })
+    }
+
+    /// A port of a node of a cluster, and that of its bus, which is 10,000 above it (`CLUSTER_PORT_INCR`, cluster.h; servers since
+    /// Redis 7 can be told another, earlier ones cannot).
+    fn with_bus() -> (KeptPort, KeptPort) {
+        // Those that will not do are kept meanwhile, so that they are not offered again.
+        let mut unfit = Vec::new();
+        loop {
+            let port = KeptPort::default();
+            match port.number.checked_add(10_000).and_then(KeptPort::at) {
+                Some(bus) => return (port, bus),
+                None => unfit.push(port),
+            }
+        }
     }
 }
 

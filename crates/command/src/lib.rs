@@ -1,4 +1,5 @@
-//! What Redis' commands are: their arity and flags, where their keys stand, and the lane each travels on.
+//! What Redis' commands are: their arity and flags, where their keys stand and in which slots of a cluster those are, and the lane
+//! each travels on.
 //!
 //! [`Commands`] begins as the table of the redis-server that we were built against (`table.txt`, made from its `COMMAND`
 //! reply) and is merged with the `COMMAND` reply of the one that we are connected to, so that commands of modules and of
@@ -13,6 +14,7 @@ mod lane;
 mod live;
 mod name;
 mod read;
+mod slot;
 mod spec;
 mod table;
 
@@ -22,4 +24,5 @@ pub use keys::Key;
 pub use lane::{Lane, Local, PinReason, SubscriptionKind};
 pub use live::BadReply;
 pub use read::Read;
+pub use slot::{Slot, Slots};
 pub use table::{Command, Commands};

@@ -9,12 +9,12 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 
 use bytes::BytesMut;
-use command::{Commands, Key};
+use command::{Commands, Key, Slot, Slots};
 use proptest::collection::vec;
-use proptest::prelude::{Just, Strategy, prop_oneof};
+use proptest::prelude::{Just, Strategy, any, prop_oneof};
 use proptest::sample::select;
 use proptest::test_runner::{Config, RngSeed, TestRunner};
-use resp::{Decoder, Frame, FrameLimits, RequestLimits, RequestParser, encode_command};
+use resp::{Arguments, Decoder, Frame, FrameLimits, RequestLimits, RequestParser, encode_command};
 use testkit::RedisServer;
 
 /// The redis-server that `table.txt` was made from.
@@ -146,16 +146,36 @@ fn request() -> impl Strategy<Value = Vec<String>> {
     })
 }
 
+/// How many cases a random test has, without a word `usual`, and its seed.
+fn cases(usual: u32) -> (u32, u64) {
+    let given = |name: &str| std::env::var(name).ok();
+    let cases = given("COMMAND_CASES").map_or(usual, |text| text.parse().expect("a number"));
+    let seed = given("COMMAND_SEED").map(|text| text.parse().expect("a number"));
+    let seed = seed.unwrap_or_else(|| RandomState::new().hash_one(0));
+    println!("COMMAND_SEED={seed}, {cases} cases");
+    (cases, seed)
+}
+
+fn runner(cases: u32, seed: u64) -> TestRunner {
+    let rng_seed = RngSeed::Fixed(seed);
+    TestRunner::new(Config { cases, rng_seed, failure_persistence: None, ..Config::default() })
+}
+
 /// What we find: the keys, and whether those are all.
 fn ours(commands: &Commands, request: &[String]) -> (Vec<Key>, bool) {
+    with_arguments(request, |arguments| {
+        let mut keys = Vec::new();
+        let complete = commands.find(arguments).is_none_or(|command| command.keys(arguments, &mut keys));
+        (keys, complete)
+    })
+}
+
+fn with_arguments<R>(request: &[String], look: impl FnOnce(Arguments<'_>) -> R) -> R {
     let mut input = BytesMut::new();
     encode_command(&mut input, &request.iter().map(String::as_bytes).collect::<Vec<_>>());
     let mut parser = RequestParser::new(RequestLimits::REDIS);
     parser.parse(&input).expect("a request");
-    let arguments = parser.arguments(&input);
-    let mut keys = Vec::new();
-    let complete = commands.find(arguments).is_none_or(|command| command.keys(arguments, &mut keys));
-    (keys, complete)
+    look(parser.arguments(&input))
 }
 
 #[test]
@@ -166,18 +186,9 @@ fn keys_are_those_that_redis_finds() {
         return;
     }
     let commands = Commands::built_in();
-    let number = |name: &str| std::env::var(name).ok().map(|text| text.parse().expect("a number"));
-    let seed = number("COMMAND_SEED").unwrap_or_else(|| RandomState::new().hash_one(0));
-    let cases = number("COMMAND_CASES").unwrap_or(20_000);
-    println!("COMMAND_SEED={seed}, {cases} cases");
-    let config = Config {
-        cases: u32::try_from(cases).expect("fewer cases"),
-        rng_seed: RngSeed::Fixed(seed),
-        failure_persistence: None,
-        ..Config::default()
-    };
-    let (with_keys, client) = (std::cell::Cell::new(0u64), std::cell::RefCell::new(client));
-    let outcome = TestRunner::new(config).run(&request(), |request| {
+    let (cases, seed) = cases(20_000);
+    let (with_keys, client) = (std::cell::Cell::new(0), std::cell::RefCell::new(client));
+    let outcome = runner(cases, seed).run(&request(), |request| {
         let asked: Vec<&str> =
             ["COMMAND", "GETKEYSANDFLAGS"].into_iter().chain(request.iter().map(String::as_str)).collect();
         let reply = client.borrow_mut().command(&asked);
@@ -221,6 +232,70 @@ fn keys_are_those_that_redis_finds() {
         panic!("COMMAND_SEED={seed}: {failure}");
     }
     assert!(with_keys.get() * 3 > cases, "few requests had keys: {}", with_keys.get());
+}
+
+/// A node of a cluster that has all slots but that of this key, so that it refuses whatever touches a key.
+fn node_without(key: &[u8]) -> RedisServer {
+    let node =
+        RedisServer::builder().cluster_node().config("cluster-allow-pubsubshard-when-down", "no").start();
+    let missing = Slot::of(key).number().to_string();
+    let slots = (0..Slot::COUNT).map(|number| number.to_string()).filter(|slot| *slot != missing);
+    let add: Vec<_> = ["CLUSTER", "ADDSLOTS"].map(str::to_owned).into_iter().chain(slots).collect();
+    let add: Vec<_> = add.iter().map(String::as_str).collect();
+    assert_eq!(Client::connect(&node).command(&add), Frame::Simple("OK".into()));
+    node
+}
+
+#[test]
+fn a_key_is_in_the_slot_that_a_node_of_a_cluster_says() {
+    let node = node_without(b"");
+    let client = std::cell::RefCell::new(Client::connect(&node));
+    let (cases, seed) = cases(2_000);
+    let byte = prop_oneof![4 => any::<u8>(), 1 => Just(b'{'), 1 => Just(b'}')];
+    let outcome = runner(cases, seed).run(&vec(byte, 0..24), |key| {
+        client.borrow_mut().send(&[b"CLUSTER", b"KEYSLOT", &key]);
+        let told = client.borrow_mut().reply();
+        assert_eq!(told, Frame::Integer(Slot::of(&key).number().into()), "{key:?}");
+        Ok(())
+    });
+    if let Err(failure) = outcome {
+        panic!("COMMAND_SEED={seed}: {failure}");
+    }
+}
+
+#[test]
+fn keys_are_in_several_slots_where_a_node_of_a_cluster_says_so() {
+    let node = node_without(b"in no request");
+    let mut client = Client::connect(&node);
+    if !client.is_ours() {
+        return;
+    }
+    let commands = Commands::built_in();
+    let (cases, seed) = cases(20_000);
+    let (across, client) = (std::cell::Cell::new(0), std::cell::RefCell::new(client));
+    let outcome = runner(cases, seed).run(&request(), |request| {
+        let slots = with_arguments(&request, |arguments| {
+            let command = commands.find(arguments).filter(|command| command.takes(arguments.len()));
+            command.map_or(Slots::NoKeys, |command| command.slots(arguments, &mut Vec::new()))
+        });
+        if slots == Slots::NoKeys {
+            return Ok(()); // it would be carried out
+        }
+        let asked: Vec<&str> = request.iter().map(String::as_str).collect();
+        let reply = client.borrow_mut().command(&asked);
+        let Frame::Error(text) = &reply else { panic!("{request:?} is not refused: {reply:?}") };
+        let is_across = text.starts_with(b"CROSSSLOT");
+        across.set(across.get() + u32::from(is_across));
+        // Where an option is repeated we name the key of each.
+        let are_more_ours =
+            ["georadius", "georadiusbymember", "migrate"].contains(&request[0].as_str()) && !is_across;
+        assert!((slots == Slots::Several) == is_across || are_more_ours, "{slots:?} and not {text:?}");
+        Ok(())
+    });
+    if let Err(failure) = outcome {
+        panic!("COMMAND_SEED={seed}: {failure}");
+    }
+    assert!(across.get() * 20 > cases, "few requests had keys in several slots: {}", across.get());
 }
 
 /// A key of the reply with its flags.
