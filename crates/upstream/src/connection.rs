@@ -45,6 +45,11 @@ pub(crate) fn decoder_limits(endpoint: &Endpoint) -> FrameLimits {
     }
 }
 
+/// Whether a push confirms a subscription (<https://redis.io/docs/latest/develop/pubsub/>).
+fn confirms(items: &[Frame]) -> bool {
+    matches!(items.first(), Some(Frame::Bulk(kind)) if &kind[..] == b"ssubscribe")
+}
+
 /// The socket, its buffers and its clock. Dropping it closes the socket.
 pub(crate) struct Connection<'a, S: Sink> {
     stream: Box<dyn Duplex>,
@@ -192,6 +197,11 @@ impl<'a, S: Sink> Connection<'a, S> {
         self.last_byte = Instant::now();
         loop {
             match self.decoder.decode(&mut self.inbox) {
+                Ok(Some(Frame::Push(items))) if confirms(&items) && self.awaits_confirmation() => {
+                    if let Err(loss) = self.deliver(Frame::Push(items)) {
+                        return Poll::Ready(Err(loss));
+                    }
+                }
                 Ok(Some(Frame::Push(items))) => self.sink.push(items),
                 Ok(Some(frame)) => {
                     self.announced = 0;
@@ -214,6 +224,7 @@ impl<'a, S: Sink> Connection<'a, S> {
 
     fn deliver(&mut self, frame: Frame) -> Result<(), Loss> {
         if let Frame::Error(text) = &frame
+            && self.endpoint.cluster.is_none()
             && let Some(why) = sent_elsewhere(text)
         {
             return Err(self.moved(why));
@@ -251,7 +262,7 @@ impl<'a, S: Sink> Connection<'a, S> {
                 }
                 Ok(())
             }
-            Some(Awaited::Prelude(ticket)) => {
+            Some(Awaited::Prelude(ticket) | Awaited::Confirmed(ticket)) => {
                 let answered = self.sink.reply(ticket, frame);
                 answered.map_err(|Doubt(why)| Loss::Closed(why.into()))
             }
@@ -263,10 +274,16 @@ impl<'a, S: Sink> Connection<'a, S> {
     fn moved(&mut self, why: &str) -> Loss {
         self.shared.backend.note_moved();
         let loss = Loss::Unfit(why.into());
-        if let Some(Awaited::Reply(ticket) | Awaited::Prelude(ticket)) = self.pop() {
+        if let Some(Awaited::Reply(ticket) | Awaited::Prelude(ticket) | Awaited::Confirmed(ticket)) = self.pop() {
             self.sink.lost(ticket, &loss);
         }
         loss
+    }
+
+    /// Whether the next reply is the confirmation of a subscription.
+    fn awaits_confirmation(&self) -> bool {
+        self.on_the_wire > 0
+            && matches!(self.shared.queue.lock().slots.front(), Some(slot) if matches!(slot.awaited, Awaited::Confirmed(_)))
     }
 
     /// Whose reply is at hand.
@@ -277,7 +294,7 @@ impl<'a, S: Sink> Connection<'a, S> {
 
     /// The command whose reply cannot be read is lost for that reason; those behind it only lose their link.
     fn garbled(&mut self, why: &str) -> Loss {
-        if let Some(Awaited::Reply(ticket) | Awaited::Prelude(ticket)) = self.pop() {
+        if let Some(Awaited::Reply(ticket) | Awaited::Prelude(ticket) | Awaited::Confirmed(ticket)) = self.pop() {
             self.sink.lost(ticket, &Loss::Garbled(why.into()));
         }
         Loss::Closed(format!("malformed reply: {why}").into())

@@ -245,7 +245,7 @@ impl<T> Driver<T> {
 
     fn tell_lost<S: Sink<Ticket = T>>(&self, sink: &S, slots: VecDeque<Outstanding<T>>, loss: &Loss) {
         for slot in slots {
-            if let Awaited::Reply(ticket) | Awaited::Prelude(ticket) = slot.awaited {
+            if let Awaited::Reply(ticket) | Awaited::Prelude(ticket) | Awaited::Confirmed(ticket) = slot.awaited {
                 sink.lost(ticket, loss);
             }
         }

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::cluster::{Cluster, NodeId};
 use crate::credentials::Source;
 use crate::node::RedisNode;
 use crate::proven::Proven;
@@ -15,6 +16,8 @@ use crate::reauth::Reauth;
 pub struct Endpoint {
     /// Where to connect. A host name is resolved anew at each attempt.
     pub node: RedisNode,
+    /// The cluster that the node is one of; none of a Redis by itself.
+    pub cluster: Option<Cluster>,
     /// TLS, when the address asks for it. Ignored for a unix socket.
     pub tls: Option<Tls>,
     /// Who we are.
@@ -26,6 +29,14 @@ pub struct Endpoint {
 }
 
 impl Endpoint {
+    /// The same at the node of this number; without a cluster there is but one.
+    pub fn at(&self, id: NodeId) -> Endpoint {
+        match &self.cluster {
+            Some(cluster) => Endpoint { node: cluster.node(id), ..self.clone() },
+            None => self.clone(),
+        }
+    }
+
     /// Why an attempt to connect has taken too long.
     pub(crate) fn too_late(&self) -> String {
         match self.node.place().address {

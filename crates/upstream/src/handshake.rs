@@ -52,10 +52,11 @@ pub(crate) async fn greet(
         }
     }
     let said = Hello::read(&hello);
-    let mut why = said.as_ref().and_then(|hello| unfit(&hello.mode));
+    let in_cluster = endpoint.cluster.is_some();
+    let mut why = said.as_ref().and_then(|hello| unfit(&hello.mode, in_cluster));
     if said.is_none_or(|hello| hello.mode.is_empty()) {
         // Then the first read tells.
-        why = backend.was_moved().then(|| unfit("cluster")).flatten();
+        why = backend.was_moved().then(|| unfit("cluster", in_cluster)).flatten();
     }
     if let Some(why) = why {
         return Err(Loss::Unfit(why.into()));

@@ -23,12 +23,16 @@ const OF_A_CLUSTER: &str = "redis is a node of a cluster, which holds a part of 
 const A_SENTINEL: &str =
     "redis is a sentinel, which holds no keys: the address must be that of the primary it watches";
 
-/// Why a server in this mode cannot be served from, for an operator; none if it can.
-pub(crate) fn unfit(mode: &str) -> Option<&'static str> {
-    match mode {
-        "cluster" => Some(OF_A_CLUSTER),
-        "sentinel" => Some(A_SENTINEL),
-        _ => None,
+const OF_NO_CLUSTER: &str = "redis is no node of a cluster: the address of a single one belongs into REDIS_URL or REDIS_HOST";
+
+/// Why a server in this mode cannot be served from, for an operator; none if it can. `in_cluster` if it is to be a node of one; a mode
+/// that is not told is any.
+pub(crate) fn unfit(mode: &str, in_cluster: bool) -> Option<&'static str> {
+    match (mode, in_cluster) {
+        ("sentinel", _) => Some(A_SENTINEL),
+        ("cluster", false) => Some(OF_A_CLUSTER),
+        ("" | "cluster", _) | (_, false) => None,
+        (_, true) => Some(OF_NO_CLUSTER),
     }
 }
 
@@ -147,8 +151,10 @@ mod tests {
 
     #[test]
     fn a_node_of_a_cluster_and_a_sentinel_are_told_by_whatever_they_say() {
-        assert!(unfit("cluster").is_some() && unfit("sentinel").is_some());
-        assert!(unfit("standalone").is_none() && unfit("").is_none());
+        assert!(unfit("cluster", false).is_some() && unfit("sentinel", false).is_some());
+        assert!(unfit("standalone", false).is_none() && unfit("", false).is_none());
+        assert!(unfit("cluster", true).is_none() && unfit("", true).is_none());
+        assert!(unfit("standalone", true).is_some() && unfit("sentinel", true).is_some());
         let info = |mode: &str| Frame::Bulk(format!("# Server\r\nredis_mode:{mode}\r\nos:x\r\n").into());
         assert_eq!(mode_by_info(&info("cluster")).as_deref(), Some("cluster"));
         assert_eq!(mode_by_info(&Frame::Error("NOPERM".into())), None);

@@ -20,6 +20,7 @@
 
 mod backend;
 mod backoff;
+mod cluster;
 mod connection;
 mod conversation;
 mod credentials;
@@ -37,6 +38,7 @@ mod stream;
 mod tracking;
 
 pub use backend::Backend;
+pub use cluster::{Cluster, ClusterCounts, NodeId, Redirect, SLOTS, SlotRange};
 pub use conversation::Conversation;
 pub use credentials::{Source, Who};
 pub use driver::{Driver, connect};

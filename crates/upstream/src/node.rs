@@ -29,7 +29,8 @@ struct Shared {
     void_ns: AtomicU64,
     /// The generation once more, for those who wait.
     moves: watch::Sender<u64>,
-    doubt: Notify,
+    /// Shared by the nodes of a cluster.
+    doubt: Arc<Notify>,
 }
 
 struct Now {
@@ -58,22 +59,27 @@ impl fmt::Display for Location {
 impl RedisNode {
     /// A node at `address`.
     pub fn at(address: Address) -> RedisNode {
-        RedisNode::new(Ok(address))
+        RedisNode::new(Ok(address), Arc::default())
     }
 
     /// A node of which is to be found out where it is; until then nobody gets a connection, for the reason `why`.
     pub fn unknown(why: &str) -> RedisNode {
-        RedisNode::new(Err(why.into()))
+        RedisNode::new(Err(why.into()), Arc::default())
     }
 
-    fn new(address: Result<Address, Arc<str>>) -> RedisNode {
+    /// Another node, at `address`: who doubts it doubts this one too.
+    pub fn beside(&self, address: Address) -> RedisNode {
+        RedisNode::new(Ok(address), self.0.doubt.clone())
+    }
+
+    fn new(address: Result<Address, Arc<str>>, doubt: Arc<Notify>) -> RedisNode {
         RedisNode(Arc::new(Shared {
             now: Mutex::new(Now { address, dispute: None }),
             generation: AtomicU64::new(1),
             disputed: AtomicBool::new(false),
             void_ns: AtomicU64::new(0),
             moves: watch::Sender::new(1),
-            doubt: Notify::new(),
+            doubt,
         }))
     }
 

@@ -38,6 +38,8 @@ pub(crate) enum Awaited<T> {
     Reply(T),
     /// The first command of a pair: it counts with the second.
     Prelude(T),
+    /// A subscription: a push confirms it, and only an error is a reply. It counts with none.
+    Confirmed(T),
     /// A heartbeat of our own; its reply is dropped.
     Pong,
     /// A login of our own; its reply is noted and dropped.
@@ -248,6 +250,25 @@ impl<T> Upstream<T> {
         Ok(())
     }
 
+    /// Queues a subscription by its arguments, to one channel: what confirms it, a push of the kind that is the command's name in lower
+    /// case, or the error that does not, comes to the sink as its reply.
+    ///
+    /// # Errors
+    /// [`Unsent`] while the connection is known to be down.
+    pub fn subscribe(&self, arguments: &[&[u8]], ticket: T) -> Result<(), Unsent<T>> {
+        let mut queue = self.shared.queue.lock();
+        if let ConnectionState::Down(loss) = &queue.state {
+            let loss = loss.clone();
+            return Err(Unsent { ticket, loss });
+        }
+        resp::encode_command(&mut queue.out, arguments);
+        queue.slots.push_back(Outstanding { awaited: Awaited::Confirmed(ticket), sent: Instant::now() });
+        let driver = queue.driver.take();
+        drop(queue);
+        wake(driver);
+        Ok(())
+    }
+
     /// How long Redis may be silent with answers due.
     pub fn silence_timeout(&self) -> Duration {
         self.shared.backend.endpoint.limits.silence_timeout
@@ -309,6 +330,7 @@ mod tests {
     fn commands_of_a_connection_that_has_ended_count_no_more() {
         let endpoint = Endpoint {
             node: RedisNode::at(Address::Unix("/nowhere".into())),
+            cluster: None,
             tls: None,
             login: Account::default(),
             db: 0,

@@ -104,7 +104,7 @@ impl fmt::Display for OpenError {
 /// What a server is to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Expected {
-    /// A Redis that can be served from.
+    /// A Redis that can be served from: a node of a cluster, if the endpoint is of one, and none else.
     Redis,
     /// A sentinel.
     Sentinel,
@@ -112,9 +112,9 @@ pub enum Expected {
 
 impl Expected {
     /// Why a server in this mode is not what is expected, for an operator.
-    fn misses(self, mode: &str) -> Option<&'static str> {
+    fn misses(self, mode: &str, in_cluster: bool) -> Option<&'static str> {
         match self {
-            Expected::Redis => unfit(mode),
+            Expected::Redis => unfit(mode, in_cluster),
             Expected::Sentinel if mode == "sentinel" => None,
             Expected::Sentinel => Some("it is no sentinel"),
         }
@@ -282,7 +282,7 @@ async fn greet_as(
         Frame::Array(items) => Ok(pairs(items)),
         other => return Err(unreachable(format!("not an answer to HELLO: {other:?}"))),
     };
-    if let Some(why) = hello.as_ref().ok().and_then(|pairs| expected.misses(&mode(pairs))) {
+    if let Some(why) = hello.as_ref().ok().and_then(|pairs| expected.misses(&mode(pairs), endpoint.cluster.is_some())) {
         return Err(OpenError::Unfit(why.into()));
     }
     if greeting.db != 0 {
@@ -293,7 +293,7 @@ async fn greet_as(
     }
     if hello.as_ref().is_err_and(|text| !is_about_credentials(text)) {
         let info = talk.ask(&[b"INFO", b"server"]).await.map_err(unopened)?;
-        if let Some(why) = mode_by_info(&info).and_then(|mode| expected.misses(&mode)) {
+        if let Some(why) = mode_by_info(&info).and_then(|mode| expected.misses(&mode, endpoint.cluster.is_some())) {
             return Err(OpenError::Unfit(why.into()));
         }
     }

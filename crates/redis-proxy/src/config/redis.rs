@@ -36,6 +36,7 @@ pub(super) fn resolve(values: &Values) -> Result<Backing, ConfigError> {
             Where::Known(address) => RedisNode::at(address),
             Where::Named { .. } => RedisNode::unknown("no sentinel has told yet where the primary is"),
         },
+        cluster: None,
         tls: place.tls.then(|| tls::REDIS.tls(values)),
         login: Account {
             source: source(values, &place.username, &place.password),

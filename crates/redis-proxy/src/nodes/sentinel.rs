@@ -53,6 +53,7 @@ fn endpoint(watch: &Watch, settings: &SentinelSettings, address: &Address) -> En
     limits.silence_timeout = PATIENCE;
     Endpoint {
         node: RedisNode::at(address.clone()),
+        cluster: None,
         tls: settings.tls.clone(),
         login: Account {
             username: settings.username.clone(),

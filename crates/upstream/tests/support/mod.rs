@@ -62,6 +62,7 @@ impl Sink for Recorder {
 pub(crate) fn endpoint(address: std::net::SocketAddr) -> Endpoint {
     Endpoint {
         node: RedisNode::at(Address::Tcp { host: address.ip().to_string(), port: address.port() }),
+        cluster: None,
         tls: None,
         login: Account::default(),
         db: 0,

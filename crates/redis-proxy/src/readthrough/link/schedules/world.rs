@@ -325,6 +325,7 @@ impl World {
 fn endpoint(node: &RedisNode) -> Endpoint {
     Endpoint {
         node: node.clone(),
+        cluster: None,
         tls: None,
         login: Account::default(),
         db: 0,
