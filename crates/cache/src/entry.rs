@@ -211,7 +211,11 @@ impl Entry {
     /// Whoever decides by it must ask while the entry's shard is locked, and look at the flush epoch afterwards.
     pub fn proven_ns(&self) -> u64 {
         let header = &self.0.header.header;
-        header.lease.as_ref().map_or(header.sent_ns, |lease| lease.sync_ns())
+        let Some(lease) = &header.lease else { return header.sent_ns };
+        match mutant::proves_absence(lease.proves_absence()) {
+            false if self.is_missing() => lease.sync_ns().min(header.sent_ns),
+            _ => lease.sync_ns(),
+        }
     }
 
     /// Whether this came by a later connection than `other`, which the same readers may be shown: to whoever has seen the

@@ -224,3 +224,48 @@ fn what_was_used_since_an_instant_is_told_without_being_a_use() {
     };
     assert_eq!((is_of(&other), is_of(&lease).len()), (vec![5], 5));
 }
+
+/// The leases of a link, of a watch, of a slot that it watches, and of what the link brings of that slot.
+fn of_a_slot() -> [Arc<Lease>; 4] {
+    let (link, watch) = (Arc::new(Lease::default()), Arc::new(Lease::default()));
+    let slot = Arc::new(Lease::under([watch.clone()]));
+    let both = Arc::new(Lease::under([link.clone(), slot.clone()]));
+    [link, watch, slot, both]
+}
+
+#[test]
+fn a_lease_under_others_proves_what_all_of_them_prove_until_one_has_ended() {
+    let [link, watch, slot, both] = of_a_slot();
+    assert_eq!(both.sync_ns(), 0);
+    link.renew(7);
+    assert_eq!(both.sync_ns(), 0, "nobody vouches for the slot");
+    watch.renew(5);
+    assert_eq!((both.sync_ns(), slot.sync_ns()), (5, 5));
+    watch.renew(9);
+    assert_eq!(both.sync_ns(), 7);
+    // A lost connection takes nothing away that was proven.
+    link.end();
+    assert_eq!((both.sync_ns(), both.is_live(), slot.is_live()), (7, false, true));
+    // The slot has gone, and whatever is said of others proves nothing of it.
+    slot.end();
+    watch.renew(11);
+    assert_eq!((both.sync_ns(), slot.sync_ns(), watch.sync_ns()), (0, 0, 11));
+    assert!(both.is_under(&link) && both.is_under(&slot) && !both.is_under(&watch));
+}
+
+#[test]
+fn that_there_is_no_key_is_proven_once_under_the_lease_of_a_slot() {
+    let (cache, [link, watch, _slot, both]) = (cache(10), of_a_slot());
+    let (mut fill, _waiter) = miss(&cache, b"none", Need::since(5), 5);
+    fill.stamp_sent(5);
+    fill.missing(leased(&both), 5);
+    put(&cache, b"k", &Arc::new(Lease::default()), 5);
+    let (mut fill, _waiter) = miss(&cache, b"some", Need::since(5), 5);
+    fill.stamp_sent(5);
+    fill.found(b"v", Facts::default(), leased(&both), 5);
+    link.renew(9);
+    watch.renew(8);
+    assert!(is_hit(&cache.lookup(b"some", Need::since(8), 9)));
+    assert!(is_hit(&cache.lookup(b"none", Need::since(5), 9)), "as of its fetch");
+    drop(miss(&cache, b"none", Need::since(6), 9));
+}

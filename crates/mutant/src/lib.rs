@@ -229,3 +229,58 @@ pub fn number_kept(keep: impl FnOnce()) {
         keep();
     }
 }
+
+/// Whether an answer of a node of a cluster is held under the lease of its slot. [`Mutant::NoSlotLease`].
+#[inline]
+#[must_use]
+pub fn held_under_slot(is_held: bool) -> bool {
+    is_held && !is_on(Mutant::NoSlotLease)
+}
+
+/// Whether a lease proves that there is no key. [`Mutant::NegativeRenewed`].
+#[inline]
+#[must_use]
+pub fn proves_absence(proves: bool) -> bool {
+    proves || is_on(Mutant::NegativeRenewed)
+}
+
+/// Whether an answer may be kept. [`Mutant::AskAnswerKept`] keeps the one behind ASKING.
+#[inline]
+#[must_use]
+pub fn kept_after_asking() -> bool {
+    is_on(Mutant::AskAnswerKept)
+}
+
+/// Whether a heartbeat names a key. [`Mutant::BeatWithoutKey`].
+#[inline]
+#[must_use]
+pub fn names_key() -> bool {
+    !is_on(Mutant::BeatWithoutKey)
+}
+
+/// What was looked at too early, if it was. [`Mutant::EndedBeforeParents`].
+#[inline]
+#[must_use]
+pub fn looked_at_before<T>(look: impl FnOnce() -> T) -> Option<T> {
+    if !is_on(Mutant::EndedBeforeParents) {
+        return None;
+    }
+    let seen = look();
+    sync::pause();
+    Some(seen)
+}
+
+/// Whether a slot counts as watched once its watch is asked for. [`Mutant::WatchedWhenAsked`].
+#[inline]
+#[must_use]
+pub fn watched_when_asked() -> bool {
+    is_on(Mutant::WatchedWhenAsked)
+}
+
+/// What a watch that was lost has proven proves nothing more. [`Mutant::WatchLossIgnored`].
+#[inline]
+pub fn watch_ended(end: impl FnOnce()) {
+    if !is_on(Mutant::WatchLossIgnored) {
+        end();
+    }
+}

@@ -73,6 +73,20 @@ mutants! {
     WitnessIgnored = "witness-ignored",
     /// Once the place that Redis has left is taken for the one where it is.
     OldAddress = "old-address",
+    /// What a node of a cluster has brought is served whether it still has the slot or not.
+    NoSlotLease = "no-slot-lease",
+    /// That a node of a cluster has no such key is proven for as long as what it has.
+    NegativeRenewed = "negative-renewed",
+    /// What was answered behind ASKING is kept like any other answer.
+    AskAnswerKept = "ask-answer-kept",
+    /// A node of a cluster proves that it serves by a heartbeat that names no key.
+    BeatWithoutKey = "beat-without-key",
+    /// Whether a lease has ended is looked at before those that it stands under.
+    EndedBeforeParents = "ended-before-parents",
+    /// A slot is taken for watched once that was asked for.
+    WatchedWhenAsked = "watched-when-asked",
+    /// The leases of slots outlive the connection that watched them.
+    WatchLossIgnored = "watch-loss-ignored",
 }
 
 /// One more than the place in [`Mutant::ALL`]; 0 is none.

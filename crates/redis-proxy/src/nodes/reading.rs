@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use resp::Frame;
-use upstream::Address;
+use upstream::{Address, SLOTS, SlotRange};
 
 /// More instances are not read, whoever lists them.
 const MOST_LISTED: usize = 64;
@@ -82,6 +82,52 @@ pub(super) fn replicas(info: &HashMap<String, String>) -> Vec<Address> {
     lines.into_iter().take(MOST_LISTED).filter_map(|(_, value)| replica(value)).collect()
 }
 
+/// The answer to CLUSTER SLOTS: who has which slots; `reach` says where a node is reached that is announced by this host and port, if it is.
+/// A host is a name, an address, nothing or null (that of the node that says so), or `?` where a name is preferred and not
+/// set, and then an address stands behind it, or nobody knows.
+///
+/// # Errors
+/// It is none, or names what cannot be: in words.
+pub(super) fn slots(
+    frame: &Frame,
+    reach: impl Fn(&str, u16) -> Option<Address>,
+) -> Result<Vec<SlotRange>, String> {
+    let ranges = match frame {
+        Frame::Array(ranges) => ranges,
+        Frame::Error(text) => return Err(String::from_utf8_lossy(text).into_owned()),
+        _ => return Err("its answer to CLUSTER SLOTS is none".into()),
+    };
+    ranges.iter().filter_map(|range| range_of(range, &reach).transpose()).collect()
+}
+
+/// None if the node that has them is nowhere to be reached.
+fn range_of(
+    frame: &Frame,
+    reach: &impl Fn(&str, u16) -> Option<Address>,
+) -> Result<Option<SlotRange>, String> {
+    let bad = || "its answer to CLUSTER SLOTS is not understood".to_owned();
+    let Frame::Array(items) = frame else { return Err(bad()) };
+    let [Frame::Integer(first), Frame::Integer(last), Frame::Array(node), ..] = &items[..] else {
+        return Err(bad());
+    };
+    let slot = |number: i64| u16::try_from(number).ok().filter(|slot| *slot < SLOTS);
+    let (Some(first), Some(last)) = (slot(*first), slot(*last)) else { return Err(bad()) };
+    let [host, Frame::Integer(port), about @ ..] = &node[..] else { return Err(bad()) };
+    let host = match host {
+        Frame::Null => String::new(),
+        host => text(host).ok_or_else(bad)?,
+    };
+    let host = match &host[..] {
+        "?" => about.iter().find_map(|about| fields(about).remove("ip")).unwrap_or(host),
+        _ => host,
+    };
+    if last < first {
+        return Err(bad());
+    }
+    let primary = u16::try_from(*port).ok().and_then(|port| reach(&host, port));
+    Ok(primary.map(|primary| SlotRange { first, last, primary }))
+}
+
 /// Whether what was heard is a message on one of the channels that a sentinel tells of failovers.
 pub(super) fn is_message(said: &[Frame]) -> bool {
     said.first().and_then(text).is_some_and(|kind| kind == "message")
@@ -119,6 +165,48 @@ mod tests {
         let broken = Frame::Map(of("h", "x").to_vec());
         assert_eq!(places(&Frame::Array(vec![map, flat, broken])), [tcp("::1", 1), tcp("h", 2)]);
         assert_eq!(places(&Frame::Error("ERR".into())), []);
+    }
+
+    #[test]
+    fn slots_are_read_whatever_a_node_calls_its_host() {
+        let node = |host: Frame, port: i64, about: Vec<Frame>| {
+            Frame::Array([vec![host, Frame::Integer(port), bulk("id")], about].concat())
+        };
+        let range = |first: i64, last: i64, node: Frame| {
+            let replica = Frame::Array(vec![bulk("r"), Frame::Integer(9)]);
+            Frame::Array(vec![Frame::Integer(first), Frame::Integer(last), node, replica])
+        };
+        let ip = Frame::Array(vec![bulk("ip"), bulk("10.0.0.3")]);
+        let answer = Frame::Array(vec![
+            range(0, 1, node(bulk("h"), 1, vec![])),
+            range(2, 2, node(bulk(""), 2, vec![])),
+            range(3, 4, node(Frame::Null, 3, vec![])),
+            range(5, 5, node(bulk("?"), 4, vec![ip])),
+            range(6, 6, node(bulk("?"), 5, vec![])),
+            range(7, 16_383, node(bulk("::1"), 6, vec![])),
+        ]);
+        let reach = |host: &str, port: u16| match host {
+            "" => Some(tcp("itself", port)),
+            "?" => None,
+            host => Some(tcp(host, port)),
+        };
+        let read = slots(&answer, reach).unwrap();
+        let read: Vec<_> =
+            read.iter().map(|range| (range.first, range.last, range.primary.to_string())).collect();
+        let expected = [(0, 1, "h:1"), (2, 2, "itself:2"), (3, 4, "itself:3"), (5, 5, "10.0.0.3:4"), (7, 16_383, "[::1]:6")];
+        assert_eq!(read, expected.map(|(first, last, at)| (first, last, at.to_owned())));
+        assert_eq!(slots(&Frame::Array(vec![]), reach), Ok(vec![]), "a node that knows nobody");
+        for bad in [
+            Frame::Null,
+            Frame::Error("ERR This instance has cluster support disabled".into()),
+            Frame::Array(vec![Frame::Integer(1)]),
+            Frame::Array(vec![range(2, 1, node(bulk("h"), 1, vec![]))]),
+            Frame::Array(vec![range(0, 16_384, node(bulk("h"), 1, vec![]))]),
+            Frame::Array(vec![range(-1, 5, node(bulk("h"), 1, vec![]))]),
+            Frame::Array(vec![range(0, 1, Frame::Array(vec![bulk("h")]))]),
+        ] {
+            assert!(slots(&bad, reach).is_err(), "{bad:?}");
+        }
     }
 
     #[test]

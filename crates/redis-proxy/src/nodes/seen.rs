@@ -3,13 +3,26 @@
 use std::fmt::Write;
 use std::sync::Mutex;
 
-use upstream::RedisNode;
+use upstream::{Cluster, RedisNode};
+
+use crate::clock::now_ns;
 
 /// Written by the thread that watches the nodes, read by the admin port.
 pub(crate) struct Seen {
     node: RedisNode,
     by_sentinels: bool,
     state: Mutex<NodeStates>,
+    cluster: Option<Cluster>,
+    cluster_state: Mutex<ClusterState>,
+}
+
+/// What is known of the map of slots.
+#[derive(Clone, Debug, Default)]
+pub(super) struct ClusterState {
+    /// When it was read last.
+    pub(super) read_at: Option<u64>,
+    /// Why it is not whole, or not of now.
+    pub(super) trouble: Option<String>,
 }
 
 /// The state of all but the primary.
@@ -31,8 +44,18 @@ pub(crate) struct NodeStates {
 pub(super) const REPLICA: &str = "replica";
 
 impl Seen {
-    pub(super) fn new(node: RedisNode, by_sentinels: bool) -> Seen {
-        Seen { node, by_sentinels, state: Mutex::default() }
+    pub(super) fn new(node: RedisNode, by_sentinels: bool, cluster: Option<Cluster>) -> Seen {
+        Seen { node, by_sentinels, state: Mutex::default(), cluster, cluster_state: Mutex::default() }
+    }
+
+    /// Something is known of the map of slots.
+    pub(super) fn set_cluster(&self, change: impl FnOnce(&mut ClusterState)) {
+        change(&mut self.cluster_state.lock().unwrap_or_else(std::sync::PoisonError::into_inner));
+    }
+
+    /// The cluster, if it is one.
+    pub(crate) fn cluster(&self) -> Option<&Cluster> {
+        self.cluster.as_ref()
     }
 
     pub(super) fn set(&self, state: NodeStates) {
@@ -53,6 +76,9 @@ impl Seen {
     pub(crate) fn text(&self) -> String {
         let (state, place) = (self.state(), self.node.place());
         let mut text = String::new();
+        if let Some(cluster) = &self.cluster {
+            self.write_cluster(cluster, &mut text);
+        }
         if self.by_sentinels {
             let answering = state.sentinels.iter().filter(|(_, trouble)| trouble.is_none()).count();
             let _ = writeln!(
@@ -75,5 +101,22 @@ impl Seen {
             text.push('\n');
         }
         text
+    }
+
+    fn write_cluster(&self, cluster: &Cluster, text: &mut String) {
+        let state = self.cluster_state.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone();
+        let primaries = cluster.primaries();
+        let slots: usize = primaries.iter().map(|(_, slots)| slots).sum();
+        let _ = write!(text, "cluster: {slots} slots with {} primaries", primaries.len());
+        if let Some(read_at) = state.read_at {
+            let _ = write!(text, ", as of {} s ago", now_ns().saturating_sub(read_at) / 1_000_000_000);
+        }
+        if let Some(trouble) = &state.trouble {
+            let _ = write!(text, "; {trouble}");
+        }
+        text.push('\n');
+        for (id, slots) in primaries {
+            let _ = writeln!(text, "node {}: {slots} slots", cluster.node(id).place());
+        }
     }
 }
