@@ -58,6 +58,16 @@ sentinels suffice: they tell of the others.
 - `REDIS_ADDRESS_MAP=10.0.0.1:6379=db.example:7001` says where a node is reached that announces itself as `10.0.0.1:6379`: behind a NAT, or
   from outside of a container network.
 
+### Cluster
+
+Where Redis is a cluster, `REDIS_CLUSTER=h1:6379,h2` takes the place of host and port, or in one
+`REDIS_URL=redis+cluster://user:password@h1:6379,h2/0`; `rediss+cluster://` is TLS to all nodes. One or two nodes suffice: they tell
+of the others. User, password, database and TLS are the same at all of them.
+
+- `REDIS_CLUSTER` with `REDIS_URL`, `REDIS_HOST`, `REDIS_PORT`, `REDIS_SENTINELS`, `REDIS_MASTER_NAME` or `WITH_REDIS=on` ends the
+  program, and the line names both.
+- `REDIS_ADDRESS_MAP` goes with it as with sentinels.
+
 ### Secrets
 
 `REDIS_PASSWORD`, `REDIS_SENTINEL_PASSWORD` and `REDIS_URL` are never printed or logged; of a URL the part before the `@` is masked. Better
@@ -76,8 +86,8 @@ words none but the first is shown.
 ### Kubernetes
 
 Beside a service named `redis`, Kubernetes sets `REDIS_PORT=tcp://10.0.0.1:6379` in every pod. Host and port are taken
-from it; where `REDIS_HOST` is set, the port only. As it is nobody's choice it never conflicts: `REDIS_URL`, `REDIS_SENTINELS` and `WITH_REDIS=on` win
-over it silently, `WITH_REDIS=auto` takes it for an address. Beside services named `admin` or `resp` it sets `ADMIN_PORT` and
+from it; where `REDIS_HOST` is set, the port only. As it is nobody's choice it never conflicts: `REDIS_URL`, `REDIS_SENTINELS`, `REDIS_CLUSTER`
+and `WITH_REDIS=on` win over it silently, `WITH_REDIS=auto` takes it for an address. Beside services named `admin` or `resp` it sets `ADMIN_PORT` and
 `RESP_PORT` likewise, which are ports of ours: such a text is ignored there, with a line in the log.
 
 ## From the Flask ancestor

@@ -33,7 +33,7 @@ use upstream::Endpoint;
 
 pub use error::ConfigError;
 use given::Given;
-pub(crate) use nodes::{NodesSettings, SentinelSettings};
+pub(crate) use nodes::{NodesSettings, SentinelSettings, Topology};
 pub(crate) use password_command::end_password_command;
 use sources::Values;
 use table::Setting;
@@ -69,7 +69,7 @@ pub struct Settings {
     /// One request in this many is logged; 0 logs none.
     pub access_log: u32,
     /// The backing Redis. With `with_redis` its address is a placeholder: take that of [`crate::with_redis`]; and so it is with
-    /// sentinels, which say it.
+    /// sentinels, which say it, and with a cluster.
     pub redis: Endpoint,
     /// How it may move from node to node.
     pub(crate) nodes: NodesSettings,

@@ -1,4 +1,4 @@
-//! A primary that may move: by which sentinels it is found, where nodes are reached, who watches it.
+//! Nodes that may be elsewhere tomorrow: who says where they are, where they are reached, who watches them.
 
 use std::time::Duration;
 
@@ -15,14 +15,27 @@ use super::value::{Value, list};
 /// What is known of Redis' nodes beside where one is and who we are there.
 #[derive(Clone, Debug)]
 pub(crate) struct NodesSettings {
-    /// Who says where the primary is; none: it is at the address of the settings, whatever node that is.
-    pub(crate) sentinels: Option<SentinelSettings>,
-    /// For every address that sentinels or INFO tell.
+    pub(crate) topology: Topology,
+    /// For every address that sentinels, a cluster or INFO tell.
     pub(crate) address_map: AddressMap,
     /// Whether replicas are asked if they have become the primary.
     pub(crate) witnesses: bool,
     /// How often connections that live log in again as the proxy's user; `None`: they do not.
     pub(crate) reauth: Option<Duration>,
+}
+
+/// How many nodes take writes, and who says where they are.
+#[derive(Clone, Debug)]
+pub(crate) enum Topology {
+    /// One, at the address of the settings, whatever node that is.
+    Single,
+    /// One, where sentinels say.
+    Sentinel(SentinelSettings),
+    /// The primaries of a cluster, each for some of its slots, where any node of it says.
+    Cluster {
+        /// The nodes that the settings name, as given; they tell of the others.
+        seeds: Vec<Address>,
+    },
 }
 
 /// The sentinels, and who we are to them: nothing of it is Redis' own.
@@ -58,25 +71,28 @@ const SENTINEL_ALONE: [&str; 7] = [
 /// # Errors
 /// A login or TLS for sentinels where there are none, a user without a password, a TLS file that cannot be read.
 pub(super) fn resolve(values: &Values, place: &Where) -> Result<NodesSettings, ConfigError> {
-    let sentinels = match place {
-        Where::Named { sentinels, master_name } => Some(sentinel(values, sentinels, master_name)?),
-        Where::Known(_) => match SENTINEL_ALONE.iter().find_map(|name| values.given(name)) {
-            Some(given) => {
-                return Err(ConfigError::other(format!(
-                    "{} ({}) is set, and there are no sentinels: set REDIS_SENTINELS and REDIS_MASTER_NAME, or \
-                     REDIS_URL=redis+sentinel://host/name",
-                    given.name, given.origin
-                )));
-            }
-            None => None,
-        },
+    let topology = match place {
+        Where::Known(_) => Topology::Single,
+        Where::Named { sentinels, master_name } => {
+            Topology::Sentinel(sentinel(values, sentinels, master_name)?)
+        }
+        Where::Cluster { seeds } => Topology::Cluster { seeds: seeds.clone() },
     };
+    if !matches!(topology, Topology::Sentinel(_))
+        && let Some(given) = SENTINEL_ALONE.iter().find_map(|name| values.given(name))
+    {
+        return Err(ConfigError::other(format!(
+            "{} ({}) is set, and there are no sentinels: set REDIS_SENTINELS and REDIS_MASTER_NAME, or \
+             REDIS_URL=redis+sentinel://host/name",
+            given.name, given.origin
+        )));
+    }
     let address_map = match values.given("REDIS_ADDRESS_MAP").map(|given| &given.value) {
         Some(Value::AddressMap(map)) => map.clone(),
         _ => AddressMap::default(),
     };
     Ok(NodesSettings {
-        sentinels,
+        topology,
         address_map,
         witnesses: values.text("REDIS_WITNESSES") != "off",
         reauth: Some(values.time("REDIS_REAUTH")).filter(|time| !time.is_zero()),
@@ -104,9 +120,21 @@ fn sentinel(
 }
 
 impl NodesSettings {
+    /// The sentinels, where there are some.
+    pub(crate) fn sentinels(&self) -> Option<&SentinelSettings> {
+        match &self.topology {
+            Topology::Sentinel(sentinels) => Some(sentinels),
+            Topology::Single | Topology::Cluster { .. } => None,
+        }
+    }
+
     /// Where Redis is, in words: the address, or who says it.
     pub(crate) fn place(&self, redis: &Endpoint) -> String {
-        let Some(sentinels) = &self.sentinels else { return redis.node.place().to_string() };
+        let sentinels = match &self.topology {
+            Topology::Single => return redis.node.place().to_string(),
+            Topology::Cluster { seeds } => return format!("the cluster of {}", list(seeds)),
+            Topology::Sentinel(sentinels) => sentinels,
+        };
         let tls = if sentinels.tls.is_some() { " with TLS" } else { "" };
         let login = match (&sentinels.username, &sentinels.password) {
             (Some(user), Some(_)) => format!(" as user {user:?}"),

@@ -13,7 +13,7 @@ use super::value::{SettingKind, Value};
 
 /// The backing Redis as the settings have it.
 pub(super) struct Backing {
-    /// Its address is a placeholder where it is one of our own, or sentinels say where it is.
+    /// Its address is a placeholder where it is one of our own, or sentinels or a cluster say where it is.
     pub(super) endpoint: Endpoint,
     pub(super) nodes: NodesSettings,
     /// Whether it is one of our own.
@@ -35,6 +35,9 @@ pub(super) fn resolve(values: &Values) -> Result<Backing, ConfigError> {
         node: match place.place {
             Where::Known(address) => RedisNode::at(address),
             Where::Named { .. } => RedisNode::unknown("no sentinel has told yet where the primary is"),
+            Where::Cluster { .. } => {
+                RedisNode::unknown("no node of the cluster has told yet where its primaries are")
+            }
         },
         cluster: None,
         tls: place.tls.then(|| tls::REDIS.tls(values)),
@@ -96,8 +99,8 @@ pub(super) fn file_source(
 
 /// WITH_REDIS excludes everything that says where another Redis is or how to log in there.
 fn with_redis(values: &Values) -> Result<bool, ConfigError> {
-    let mut names = vec!["REDIS_URL", "REDIS_SENTINELS", "REDIS_HOST", "REDIS_PORT", "REDIS_USERNAME"];
-    names.extend(["REDIS_PASSWORD", PASSWORD_COMMAND, tls::REDIS.switch]);
+    let mut names = vec!["REDIS_URL", "REDIS_SENTINELS", "REDIS_CLUSTER", "REDIS_HOST", "REDIS_PORT"];
+    names.extend(["REDIS_USERNAME", "REDIS_PASSWORD", PASSWORD_COMMAND, tls::REDIS.switch]);
     names.extend(tls::REDIS.parts());
     let is_off = |given: &Given| given.name == tls::REDIS.switch && tls::is_off(given);
     let mut address = names.iter().filter_map(|name| values.given(name)).filter(|given| !is_off(given));
@@ -124,7 +127,7 @@ fn url(values: &Values) -> Result<Option<RedisUrl>, ConfigError> {
         return Ok(None);
     };
     let mut parts = vec!["REDIS_HOST", "REDIS_PORT", "REDIS_USERNAME", "REDIS_PASSWORD", "REDIS_DB"];
-    parts.extend(["REDIS_SENTINELS", "REDIS_MASTER_NAME"]);
+    parts.extend(["REDIS_SENTINELS", "REDIS_MASTER_NAME", "REDIS_CLUSTER"]);
     let is_choice = |part: &&Given| !is_injected(part) && part.name != PASSWORD_COMMAND;
     if let Some(part) = parts.iter().filter_map(|name| values.given(name)).find(is_choice) {
         return Err(ConfigError::conflict(given, part, "give the address as a URL or in parts"));
@@ -160,11 +163,11 @@ fn url(values: &Values) -> Result<Option<RedisUrl>, ConfigError> {
     }
 }
 
-/// Where it is and who we are, from REDIS_SENTINELS or REDIS_HOST, REDIS_PORT and so on.
+/// Where it is and who we are, from REDIS_CLUSTER, REDIS_SENTINELS or REDIS_HOST, REDIS_PORT and so on.
 fn parts(values: &Values) -> Result<RedisUrl, ConfigError> {
-    let place = match sentinels(values)? {
+    let place = match cluster(values)? {
         Some(place) => place,
-        None => Where::Known(address(values)),
+        None => sentinels(values)?.unwrap_or_else(|| Where::Known(address(values))),
     };
     check_login(values, "REDIS_USERNAME", &["REDIS_PASSWORD", PASSWORD_COMMAND])?;
     Ok(RedisUrl {
@@ -173,6 +176,24 @@ fn parts(values: &Values) -> Result<RedisUrl, ConfigError> {
         username: values.given_text("REDIS_USERNAME").map(String::from),
         password: values.given_text("REDIS_PASSWORD").map(Secret::new),
         db: u32::try_from(values.number("REDIS_DB")).unwrap_or(u32::MAX),
+    })
+}
+
+/// Nodes of the cluster, where they are set.
+fn cluster(values: &Values) -> Result<Option<Where>, ConfigError> {
+    let Some(given) = values.given("REDIS_CLUSTER") else { return Ok(None) };
+    let others = ["REDIS_SENTINELS", "REDIS_MASTER_NAME", "REDIS_HOST", "REDIS_PORT"];
+    let mut others = others.iter().filter_map(|name| values.given(name));
+    if let Some(other) = others.find(|other| !is_injected(other)) {
+        return Err(ConfigError::conflict(
+            given,
+            other,
+            "a cluster says where its nodes are, or sentinels or an address do",
+        ));
+    }
+    Ok(match &given.value {
+        Value::Addresses(seeds) => Some(Where::Cluster { seeds: seeds.clone() }),
+        _ => None,
     })
 }
 

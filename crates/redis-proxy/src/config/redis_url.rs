@@ -17,7 +17,12 @@ pub(super) enum Where {
     Known(Address),
     /// Where these sentinels say that the primary of this name is.
     Named { sentinels: Vec<Address>, master_name: String },
+    /// Where these nodes of a cluster say that its primaries are.
+    Cluster { seeds: Vec<Address> },
 }
+
+/// The port of a Redis.
+pub(super) const REDIS_PORT: u16 = 6379;
 
 /// The port of a sentinel.
 pub(super) const SENTINEL_PORT: u16 = 26_379;
@@ -26,7 +31,7 @@ pub(super) const SENTINEL_PORT: u16 = 26_379;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct RedisUrl {
     pub(super) place: Where,
-    /// `rediss://`, `rediss+sentinel://`.
+    /// `rediss://`, `rediss+sentinel://`, `rediss+cluster://`.
     pub(super) tls: bool,
     pub(super) username: Option<String>,
     pub(super) password: Option<Secret>,
@@ -34,7 +39,8 @@ pub(super) struct RedisUrl {
 }
 
 /// The schemes that may be shown of a text that is not understood.
-const SCHEMES: [&str; 5] = ["redis", "rediss", "unix", "redis+sentinel", "rediss+sentinel"];
+const SCHEMES: [&str; 7] =
+    ["redis", "rediss", "unix", "redis+sentinel", "rediss+sentinel", "redis+cluster", "rediss+cluster"];
 
 const NO_URL: &str = "it is not a URL; are all of @ : / ? # % in the password percent-encoded?";
 
@@ -64,6 +70,11 @@ pub(super) fn parse_with_password_elsewhere(text: &str) -> Result<RedisUrl, &'st
             named = Some(place);
             url
         }
+        "redis+cluster" | "rediss+cluster" => {
+            let (place, url) = cluster(rest)?;
+            named = Some(place);
+            url
+        }
         "unix" => {
             // The parser allows a user only before a host: give it one to chew on.
             let (user, path) =
@@ -73,7 +84,11 @@ pub(super) fn parse_with_password_elsewhere(text: &str) -> Result<RedisUrl, &'st
             }
             Url::parse(&format!("unix://{user}socket/{path}")).map_err(|_| "it is not a URL")?
         }
-        _ => return Err("its scheme is none of redis://, rediss://, unix:// and redis+sentinel://"),
+        _ => {
+            return Err(
+                "its scheme is none of redis://, rediss://, unix://, redis+sentinel:// and redis+cluster://",
+            );
+        }
     };
     if url.fragment().is_some() {
         return Err("it has a #, which is written %23 in a password");
@@ -95,15 +110,11 @@ pub(super) fn parse_with_password_elsewhere(text: &str) -> Result<RedisUrl, &'st
 
 /// `user:password@h1:26379,h2/mymaster/0`: where the primary is, and the rest of it as the URL of one host.
 fn sentinels(rest: &str) -> Result<(Where, Url), &'static str> {
-    let (authority, path) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
-    let (login, hosts) = authority.rsplit_once('@').unwrap_or(("", authority));
+    let (login, hosts, path) = parts(rest);
     let path =
         path.strip_prefix('/').ok_or("it has no name of a primary, which stands behind the sentinels")?;
     let (name, db) = path.split_at(path.find(['/', '?', '#']).unwrap_or(path.len()));
-    let sentinels =
-        hosts.split(',').map(|one| host::parse_with_port(&decoded(one).ok()?, Some(SENTINEL_PORT)));
-    let sentinels = sentinels
-        .collect::<Option<_>>()
+    let sentinels = addresses(hosts, SENTINEL_PORT)
         .ok_or("its sentinels are not host[:port] with commas between them")?;
     let master_name = decoded(name)?;
     if master_name.is_empty() || master_name.contains(char::is_control) {
@@ -111,6 +122,26 @@ fn sentinels(rest: &str) -> Result<(Where, Url), &'static str> {
     }
     let url = Url::parse(&format!("redis://{login}@sentinels{db}")).map_err(|_| NO_URL)?;
     Ok((Where::Named { sentinels, master_name }, url))
+}
+
+/// `user:password@h1:7000,h2/0`: who says where the primaries are, and the rest of it as the URL of one host.
+fn cluster(rest: &str) -> Result<(Where, Url), &'static str> {
+    let (login, hosts, db) = parts(rest);
+    let seeds =
+        addresses(hosts, REDIS_PORT).ok_or("its nodes are not host[:port] with commas between them")?;
+    let url = Url::parse(&format!("redis://{login}@cluster{db}")).map_err(|_| NO_URL)?;
+    Ok((Where::Cluster { seeds }, url))
+}
+
+/// The login, the hosts, and what stands behind them.
+fn parts(rest: &str) -> (&str, &str, &str) {
+    let (authority, path) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
+    let (login, hosts) = authority.rsplit_once('@').unwrap_or(("", authority));
+    (login, hosts, path)
+}
+
+fn addresses(hosts: &str, default_port: u16) -> Option<Vec<Address>> {
+    hosts.split(',').map(|one| host::parse_with_port(&decoded(one).ok()?, Some(default_port))).collect()
 }
 
 /// Host and port of `tcp://10.0.0.1:6379`.
@@ -169,7 +200,7 @@ fn network_address(url: &Url) -> Result<Address, &'static str> {
     let host = host::parse(&decoded(text)?).ok_or("its host is neither a name nor an address")?;
     match url.port() {
         Some(0) => Err("its port is not from 1 to 65535"),
-        port => Ok(Address::Tcp { host, port: port.unwrap_or(6379) }),
+        port => Ok(Address::Tcp { host, port: port.unwrap_or(REDIS_PORT) }),
     }
 }
 
@@ -304,6 +335,53 @@ mod tests {
     }
 
     #[test]
+    fn urls_of_clusters_are_understood() {
+        type Case = (&'static str, &'static [(&'static str, u16)], bool, Option<&'static str>, u32);
+        let cases: [Case; 7] = [
+            ("redis+cluster://h1", &[("h1", 6379)], false, None, 0),
+            ("redis+cluster://h1/", &[("h1", 6379)], false, None, 0),
+            ("redis+cluster://h1:7,h2/2", &[("h1", 7), ("h2", 6379)], false, None, 2),
+            ("rediss+cluster://[::1]:7,[::2]?db=3", &[("::1", 7), ("::2", 6379)], true, None, 3),
+            ("redis+cluster://:pass@h1,h2:8/0", &[("h1", 6379), ("h2", 8)], false, Some("pass"), 0),
+            ("redis+cluster://:p%3A%2C%2F%40%25s@h1", &[("h1", 6379)], false, Some("p:,/@%s"), 0),
+            ("redis+cluster://:p,w@h1/", &[("h1", 6379)], false, Some("p,w"), 0),
+        ];
+        for (text, seeds, tls, password, db) in cases {
+            let seeds = seeds.iter().map(|(host, port)| tcp(host, *port)).collect();
+            let (place, password) = (Where::Cluster { seeds }, password.map(Secret::new));
+            assert_eq!(parse(text), Ok(RedisUrl { place, tls, username: None, password, db }), "{text}");
+        }
+        let user = parse("redis+cluster://us%40er:pw@h1").unwrap();
+        assert_eq!((user.username.as_deref(), user.password), (Some("us@er"), Some(Secret::new("pw"))));
+    }
+
+    #[test]
+    fn bad_urls_of_clusters_are_refused() {
+        for text in [
+            "redis+cluster://",
+            "redis+cluster:///0",
+            "redis+cluster://h1,",
+            "redis+cluster://,h1",
+            "redis+cluster://h1;h2",
+            "redis+cluster://h1:0",
+            "redis+cluster://h1:port",
+            "redis+cluster://::1",
+            "redis+cluster://h1/name",
+            "redis+cluster://h1/1/2",
+            "redis+cluster://h1/1?db=2",
+            "redis+cluster://h1?name=x",
+            "redis+cluster://h1#1",
+            "redis+cluster://%ff",
+            "redis+cluster://user@h1",
+            "redis+cluster://:p/w@h1",
+            "redis-cluster://h1",
+            "cluster://h1",
+        ] {
+            assert!(parse(text).is_err(), "{text} is {:?}", parse(text));
+        }
+    }
+
+    #[test]
     fn bad_urls_of_sentinels_are_refused() {
         for text in [
             "redis+sentinel://",
@@ -391,6 +469,9 @@ mod tests {
             ("redis+sentinel://u:SECRET@h1:7,h2/m/0?db=1", "redis+sentinel://***@h1:7,h2/m/0?db=1"),
             ("rediss+sentinel://:SEC/RET@h1/m", "rediss+sentinel://***@h1/m"),
             ("redis+sentinel://h1:7,user:SECRET/m", "redis+sentinel://***"),
+            ("redis+cluster://h1:7,[::1]:8,h2/0?db=0", "redis+cluster://h1:7,[::1]:8,h2/0?db=0"),
+            ("rediss+cluster://u:SECRET@h1:7,h2/0", "rediss+cluster://***@h1:7,h2/0"),
+            ("redis+cluster://h1,user:SECRET", "redis+cluster://***"),
             ("redis://user:7,SECRET", "redis://***"),
             ("SECRET", "***"),
             ("SECRET://cache", "***"),

@@ -184,7 +184,8 @@ pub(super) const SECTIONS: &[Section] = &[
                 SettingKind::Url,
                 "",
                 "All of the above in one: `redis://user:password@host:6379/0`, `rediss://` for TLS, \
-                 `unix:///path/redis.sock?db=0`, `redis+sentinel://user:password@h1:26379,h2/name/0`.",
+                 `unix:///path/redis.sock?db=0`, `redis+sentinel://user:password@h1:26379,h2/name/0`, \
+                 `redis+cluster://user:password@h1:6379,h2/0`.",
             ),
             row("REDIS_URL_FILE", SettingKind::File, "", "A file that holds REDIS_URL."),
             row(

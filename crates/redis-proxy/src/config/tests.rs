@@ -8,6 +8,7 @@ use upstream::{Address, Secret, Tls};
 
 use super::*;
 
+mod cluster;
 mod nodes;
 mod password_command;
 
@@ -427,8 +428,8 @@ fn every_default_is_accepted_and_reads_as_written() {
 }
 
 /// Texts that come near to what some setting accepts, and texts that do not.
-const NEARLY: &str = "\\PC*|[0-9.]{0,30}[a-zA-Zµ ]{0,5}[0-9]{0,25}[smhdwKiB]{0,3}|(redis|rediss|unix|tcp|redis\\+sentinel)://.*|[a-z0-9.,:=\\[\\]]{0,30}";
-const NEARLY_URL: &str = "(redis|rediss|unix|rediss?\\+sentinel)://[a-z]{0,3}:XSECRETX[/?#:.%a-z0-9]{0,4}@[a-z:/?#@\\[\\]0-9%]{0,12}";
+const NEARLY: &str = "\\PC*|[0-9.]{0,30}[a-zA-Zµ ]{0,5}[0-9]{0,25}[smhdwKiB]{0,3}|(redis|rediss|unix|tcp|redis\\+sentinel|redis\\+cluster)://.*|[a-z0-9.,:=\\[\\]]{0,30}";
+const NEARLY_URL: &str = "(redis|rediss|unix|rediss?\\+sentinel|rediss?\\+cluster)://[a-z]{0,3}:XSECRETX[/?#:.%a-z0-9]{0,4}@[a-z:/?#@\\[\\]0-9%]{0,12}";
 
 fn any_setting() -> impl Strategy<Value = &'static str> {
     let names: Vec<&str> = table::all().map(|setting| setting.name).collect();

@@ -151,8 +151,9 @@ impl SettingKind {
             SettingKind::Password => "a text that is not empty".into(),
             SettingKind::Command => "a program with its arguments, quoted as in a shell".into(),
             SettingKind::Url => {
-                "redis://[user:password@]host[:port][/db], rediss://..., unix:///path[?db=n] or \
-                 redis+sentinel://[user:password@]host[:port],.../name[/db]"
+                "redis://[user:password@]host[:port][/db], rediss://..., unix:///path[?db=n], \
+                 redis+sentinel://[user:password@]host[:port],.../name[/db] or \
+                 redis+cluster://[user:password@]host[:port],...[/db]"
                     .into()
             }
             SettingKind::Addresses { default_port } => format!(

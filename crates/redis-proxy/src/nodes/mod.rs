@@ -38,9 +38,9 @@ impl Nodes {
     /// # Errors
     /// When the system has no thread to give.
     pub(crate) fn start(settings: &Settings, beat: Option<Duration>) -> io::Result<Arc<Nodes>> {
-        let seen = Arc::new(Seen::new(settings.redis.node.clone(), settings.nodes.sentinels.is_some()));
+        let seen = Arc::new(Seen::new(settings.redis.node.clone(), settings.nodes.sentinels().is_some()));
         let nodes = Arc::new(Nodes { seen: seen.clone() });
-        if settings.nodes.sentinels.is_none() && beat.is_none() {
+        if settings.nodes.sentinels().is_none() && beat.is_none() {
             return Ok(nodes);
         }
         let (redis, settings) = (settings.redis.clone(), settings.clone());

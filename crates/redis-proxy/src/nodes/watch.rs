@@ -110,7 +110,7 @@ impl Watch {
 
     /// Never ends.
     pub(super) async fn run(self: Rc<Self>) {
-        if let Some(sentinels) = &self.settings.sentinels {
+        if let Some(sentinels) = self.settings.sentinels() {
             sentinels.addresses.iter().for_each(|address| self.meet(address, true));
         }
         if self.beat.is_some() {
@@ -141,7 +141,7 @@ impl Watch {
 
     fn meet(self: &Rc<Self>, address: &Address, is_given: bool) {
         let mut known = self.known.borrow_mut();
-        let Some(settings) = &self.settings.sentinels else { return };
+        let Some(settings) = self.settings.sentinels() else { return };
         if known.sentinels.contains_key(address) || known.sentinels.len() >= MOST_SENTINELS {
             return;
         }
@@ -308,7 +308,7 @@ impl Watch {
         let mut known = self.known.borrow_mut();
         let met = Met { is_primary, run_id };
         let is_another = is_primary && known.met.as_ref().is_some_and(|before| *before != met);
-        if !is_another || known.disputed.is_none() || self.settings.sentinels.is_some() {
+        if !is_another || known.disputed.is_none() || self.settings.sentinels().is_some() {
             known.met = Some(met);
             return false;
         }
@@ -326,7 +326,7 @@ impl Watch {
     /// Whether the name of the primary may lead elsewhere by now, which shows on new connections alone: another node says that it is the
     /// primary, and no sentinel tells where it is.
     pub(super) fn is_name_doubted(&self) -> bool {
-        self.settings.sentinels.is_none() && self.known.borrow().disputed.is_some()
+        self.settings.sentinels().is_none() && self.known.borrow().disputed.is_some()
     }
 
     /// Whoever is listed is a witness.

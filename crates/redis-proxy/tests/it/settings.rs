@@ -180,6 +180,22 @@ fn settings_that_exclude_sentinels_are_both_named_with_code_2() {
 }
 
 #[test]
+fn settings_that_exclude_a_cluster_are_both_named_with_code_2() {
+    for other in [
+        ("REDIS_URL", "redis://h"),
+        ("REDIS_HOST", "h"),
+        ("REDIS_PORT", "6379"),
+        ("REDIS_SENTINELS", "h"),
+        ("REDIS_MASTER_NAME", "mymaster"),
+        ("WITH_REDIS", "on"),
+    ] {
+        let output = run(&[("REDIS_CLUSTER", "h1,h2:7000"), other], &[]);
+        assert_eq!((output.status.code(), output.stderr.lines().count()), (Some(2), 1), "{output:?}");
+        assert!(["REDIS_CLUSTER", other.0].iter().all(|name| output.stderr.contains(name)), "{output:?}");
+    }
+}
+
+#[test]
 fn a_command_that_prints_no_password_refuses_the_start_in_words() {
     for (command, why) in [
         ("sleep 60", "has not ended after 5s"),

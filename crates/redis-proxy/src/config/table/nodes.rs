@@ -1,7 +1,7 @@
-//! Settings of a primary that may move.
+//! Settings of nodes that may be elsewhere tomorrow.
 
 use super::{DAY, SECOND, Section, row};
-use crate::config::redis_url::SENTINEL_PORT;
+use crate::config::redis_url::{REDIS_PORT, SENTINEL_PORT};
 use crate::config::value::SettingKind;
 
 /// They stand behind those of Redis.
@@ -64,10 +64,16 @@ pub(super) const SECTION: Section = Section {
             "The name that their certificates must carry, where it is not the host.",
         ),
         row(
+            "REDIS_CLUSTER",
+            SettingKind::Addresses { default_port: REDIS_PORT },
+            "",
+            "Nodes of a Redis Cluster, one of which suffices: they tell of the others.",
+        ),
+        row(
             "REDIS_ADDRESS_MAP",
             SettingKind::AddressMap,
             "",
-            "Where nodes are reached, where that is not the address that sentinels or Redis itself tell: \
+            "Where nodes are reached, where that is not the address that sentinels, a cluster or Redis itself tell: \
              `10.0.0.1:6379=db.example:7001,...`.",
         ),
         row(

@@ -15,7 +15,7 @@ fn tcp(host: &str, port: u16) -> Address {
 }
 
 fn sentinels(env: Pairs<'_>) -> SentinelSettings {
-    settings(&[], env).nodes.sentinels.expect("sentinels")
+    settings(&[], env).nodes.sentinels().cloned().expect("sentinels")
 }
 
 #[test]
@@ -36,7 +36,7 @@ fn sentinels_and_the_name_of_the_primary_go_together() {
         let text = error(&[], &[("REDIS_SENTINELS", text), NAME]);
         assert!(text.starts_with("REDIS_SENTINELS=") && text.contains("that of 26379"), "{text}");
     }
-    assert!(Settings::default().nodes.sentinels.is_none());
+    assert!(Settings::default().nodes.sentinels().is_none());
 }
 
 #[test]
@@ -48,7 +48,7 @@ fn what_is_said_of_redis_goes_with_sentinels_and_is_not_theirs() {
         (Some("u"), Some(Secret::new("pw")))
     );
     assert_eq!((read.redis.db, read.redis.tls), (3, Some(Tls::default())));
-    let theirs = read.nodes.sentinels.expect("sentinels");
+    let theirs = read.nodes.sentinels().cloned().expect("sentinels");
     assert!(theirs.username.is_none() && theirs.password.is_none() && theirs.tls.is_none());
 }
 
@@ -72,7 +72,7 @@ fn sentinels_have_a_login_and_tls_of_their_own() {
             && read.redis.login.password.is_none()
             && read.redis.tls.is_none()
     );
-    let theirs = read.nodes.sentinels.expect("sentinels");
+    let theirs = read.nodes.sentinels().cloned().expect("sentinels");
     assert_eq!((theirs.username.as_deref(), theirs.password), (Some("su"), Some(Secret::new("spw"))));
     let server_name = Some("sentinel.test".into());
     assert_eq!(theirs.tls, Some(Tls { ca: Some(ca.clone().into()), server_name, ..Tls::default() }));
@@ -114,7 +114,7 @@ fn a_url_names_sentinels_and_the_login_of_redis() {
         (Some("u"), Some(Secret::new("SECRET")))
     );
     assert_eq!((read.redis.db, read.redis.tls), (5, None));
-    let theirs = read.nodes.sentinels.expect("sentinels");
+    let theirs = read.nodes.sentinels().cloned().expect("sentinels");
     assert_eq!(
         (theirs.addresses, theirs.master_name.as_str()),
         (vec![tcp("h1", 7), tcp("h2", 26_379)], "mymaster")
@@ -122,13 +122,13 @@ fn a_url_names_sentinels_and_the_login_of_redis() {
     assert_eq!((theirs.username, theirs.password, theirs.tls), (None, Some(Secret::new("spw")), None));
     let tls = settings(&[], &[("REDIS_URL", "rediss+sentinel://h1/m")]);
     assert_eq!(tls.redis.tls, Some(Tls::default()));
-    assert_eq!(tls.nodes.sentinels.expect("sentinels").tls, None);
+    assert_eq!(tls.nodes.sentinels().cloned().expect("sentinels").tls, None);
     let ca = file(&dir, "ca.pem", "x");
     assert!(
         settings(&[], &[("REDIS_URL", "rediss+sentinel://h1/m"), ("REDIS_TLS_CA", &ca)]).redis.tls.is_some()
     );
     let path = file(&dir, "url", "redis+sentinel://:SECRET@h1/m\n");
-    assert!(settings(&[], &[("REDIS_URL_FILE", &path)]).nodes.sentinels.is_some());
+    assert!(settings(&[], &[("REDIS_URL_FILE", &path)]).nodes.sentinels().is_some());
 
     let cases = [
         SENTINELS,
@@ -163,7 +163,7 @@ fn sentinels_exclude_an_address() {
     assert!(!settings(&["--with-redis=auto"], &[SENTINELS, NAME]).with_redis, "they are an address");
     assert!(!settings(&["--with-redis=auto"], &[("REDIS_URL", "redis+sentinel://h1/m")]).with_redis);
     let injected = ("REDIS_PORT", "tcp://10.0.0.1:6379");
-    assert!(settings(&[], &[SENTINELS, NAME, injected]).nodes.sentinels.is_some(), "it is nobody's choice");
+    assert!(settings(&[], &[SENTINELS, NAME, injected]).nodes.sentinels().is_some(), "it is nobody's choice");
 }
 
 #[test]

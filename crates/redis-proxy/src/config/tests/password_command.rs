@@ -21,7 +21,9 @@ fn the_password_is_what_the_command_prints() {
     assert_eq!(login(&[PRINTS, ("REDIS_URL", "unix://u@/r.sock")]), (Some("u".into()), password.clone()));
     let sentinels = ("REDIS_URL", "redis+sentinel://u@h1/m");
     assert_eq!(login(&[PRINTS, sentinels]), (Some("u".into()), password.clone()));
-    assert!(settings(&[], &[PRINTS, sentinels]).nodes.sentinels.expect("sentinels").password.is_none());
+    assert!(
+        settings(&[], &[PRINTS, sentinels]).nodes.sentinels().cloned().expect("sentinels").password.is_none()
+    );
     let text = error(&[], &[PRINTS, sentinels, ("REDIS_SENTINEL_USERNAME", "u")]);
     assert!(text.contains("without REDIS_SENTINEL_PASSWORD"), "it is Redis' own: {text}");
 }
