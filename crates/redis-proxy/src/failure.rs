@@ -54,7 +54,7 @@ impl Failure {
         let text: Arc<str> = String::from_utf8_lossy(text).into();
         match code {
             b"WRONGTYPE" => Failure::WrongType(text),
-            b"LOADING" | b"BUSY" | b"MASTERDOWN" | b"TRYAGAIN" => Failure::Unavailable(text),
+            b"LOADING" | b"BUSY" | b"MASTERDOWN" | b"TRYAGAIN" | b"CLUSTERDOWN" => Failure::Unavailable(text),
             _ => Failure::Redis(text),
         }
     }

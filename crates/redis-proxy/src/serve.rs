@@ -28,7 +28,7 @@ use crate::nodes::Nodes;
 use crate::places::Places;
 use crate::ports::{Ports, address_of};
 use crate::readthrough::{
-    Delivery, HttpReads, Link, LinkPlan, LinkThreads, PartitionTable, RunningLink, period,
+    ClusterLinks, Delivery, HttpReads, LinkPlan, LinkThreads, Links, PartitionTable, RunningLink, Watches, period,
 };
 use crate::session::Registry;
 use crate::shutdown::{Draining, Signals};
@@ -63,6 +63,7 @@ struct Built {
     redis: Arc<Backend>,
     delivery: Arc<Delivery>,
     link_threads: Arc<LinkThreads>,
+    watches: Option<Arc<Watches>>,
     door: Arc<Door>,
     parts: FrontParts,
 }
@@ -87,6 +88,9 @@ fn build(settings: &Settings, live: LiveReader, most_readers: usize) -> Built {
     let redis = Backend::new(settings.redis.clone(), settings.max_inflight);
     let delivery = Arc::default();
     let link_threads = Arc::<LinkThreads>::default();
+    let watches = settings.redis.cluster.as_ref().map(|_| {
+        Watches::new(&settings.redis, &redis, &link_threads, settings.coherence.max_staleness)
+    });
     let registry = Arc::new(Registry::default());
     let clients = registry.clone();
     let partitions = PartitionTable::new(
@@ -96,6 +100,7 @@ fn build(settings: &Settings, live: LiveReader, most_readers: usize) -> Built {
         redis.clone(),
         client_reads(settings, most_readers, &delivery),
         link_threads.clone(),
+        watches.clone(),
         Arc::new(move |user: &str| clients.throw_out(user)),
     );
     let notice = Arc::<Notice>::default();
@@ -115,7 +120,7 @@ fn build(settings: &Settings, live: LiveReader, most_readers: usize) -> Built {
         }),
     };
     let door = Arc::new(Door::new(places, settings.max_waiting, settings.client_wait));
-    Built { store, budget, redis, delivery, link_threads, door, parts }
+    Built { store, budget, redis, delivery, link_threads, watches, door, parts }
 }
 
 /// The program while it serves.
@@ -134,8 +139,8 @@ struct Open {
 
 /// Starts every thread and task, and lets clients in last.
 fn open(built: Built, settings: &Settings, ports: Ports) -> Result<Open, Error> {
-    let (links, running_links): (Vec<_>, _) = start_links(&built, settings)?.into_iter().unzip();
-    let links: Arc<[_]> = links.into();
+    let (links, running_links) = start_links(&built, settings)?;
+    built.parts.partitions.beside(links.clone());
     let (workers, worker_threads): (Vec<_>, _) = start_workers(&built, settings, &links)?.into_iter().unzip();
     let workers: Arc<[_]> = workers.into();
     let Built { store, budget, door, parts, link_threads, .. } = built;
@@ -196,27 +201,34 @@ async fn forget_rights(node: RedisNode, registry: Arc<Registry>) {
 }
 
 /// The tracked links that the HTTP front needs; none in mode `ttl`.
-fn start_links(built: &Built, settings: &Settings) -> Result<Vec<(Arc<Link>, RunningLink)>, Error> {
+fn start_links(built: &Built, settings: &Settings) -> Result<(Links, Vec<RunningLink>), Error> {
     check_capacity(settings);
     let Some(link) = http_links(settings, &built.delivery) else {
-        return Ok(Vec::new());
+        return Ok((Links::none(), Vec::new()));
     };
     let (store, budget, plain) = (&built.store, built.budget.as_ref(), &built.redis);
+    if let Some(watches) = &built.watches {
+        let links = ClusterLinks::new(store, budget, plain, settings.redis.clone(), link, watches, None);
+        return Ok((Links::OfCluster(links.map_err(Error::System)?), Vec::new()));
+    }
     let tracked = plain.tracked_beside(settings.redis.clone());
     let links = link.links;
     let plan = LinkPlan::new(store, budget, &tracked, plain, link);
-    (0..links)
-        .map(|number| plan.start(number, &built.link_threads))
-        .collect::<Result<_, _>>()
-        .map_err(Error::System)
+    let started = (0..links).map(|number| plan.start(number, &built.link_threads));
+    let started = started.collect::<Result<Vec<_>, _>>().map_err(Error::System)?;
+    let (links, running): (Vec<_>, Vec<_>) = started.into_iter().unzip();
+    Ok((Links::OfOne(links.into()), running))
 }
 
 fn start_workers(
     built: &Built,
     settings: &Settings,
-    links: &Arc<[Arc<Link>]>,
+    links: &Links,
 ) -> Result<Vec<(Worker, JoinHandle<()>)>, Error> {
     let reads = match settings.coherence.mode {
+        Mode::Ttl if settings.redis.cluster.is_some() => {
+            HttpReads::OwnNodes(built.redis.clone(), settings.redis.clone())
+        }
         Mode::Ttl => HttpReads::Own(built.redis.clone()),
         mode => HttpReads::Linked { links: links.clone(), strict: mode == Mode::Strict },
     };

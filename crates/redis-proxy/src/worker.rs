@@ -24,7 +24,7 @@ use crate::front::{Fronts, Speaks};
 use crate::lanes::{Anonymous, Bounds, Lanes};
 use crate::live::LiveReader;
 use crate::places::Place;
-use crate::readthrough::{HttpReads, OwnConnection, PartitionTable, ReadThrough, Readers};
+use crate::readthrough::{HttpReads, OwnConnections, PartitionTable, ReadThrough, Readers};
 use crate::session::{Registry, Sessions};
 use crate::stats::{LaneStats, WorkerStats};
 use crate::store::Store;
@@ -172,7 +172,7 @@ pub(crate) fn clients(workers: &[Worker]) -> usize {
 
 async fn work(
     number: usize,
-    own: Option<OwnConnection>,
+    own: Option<OwnConnections>,
     fronts: Fronts,
     present: Arc<Present>,
     mut inbox: UnboundedReceiver<Order>,

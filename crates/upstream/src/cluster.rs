@@ -3,12 +3,13 @@
 //! What is known is a hint for where to ask, never a proof: a node that does not have a slot says so, and where it is
 //! (<https://redis.io/docs/latest/operate/oss_and_stack/reference/cluster-spec/>, "Redirection and resharding").
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 
 use sync::Mutex;
 use sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use tokio::sync::Notify;
+use tokio::sync::watch;
 
 use crate::endpoint::Address;
 use crate::node::RedisNode;
@@ -48,6 +49,8 @@ struct Shared {
     nodes: Mutex<Vec<(Address, RedisNode)>>,
     /// Who was heard last to know more than we do.
     knows_more: Mutex<Option<NodeId>>,
+    /// Counts maps that were others.
+    changes: watch::Sender<u64>,
     counts: ClusterCounts,
 }
 
@@ -100,6 +103,7 @@ impl Cluster {
             owners: (0..SLOTS).map(|_| AtomicU32::new(0)).collect(),
             nodes: Mutex::default(),
             knows_more: Mutex::default(),
+            changes: watch::Sender::new(0),
             counts: ClusterCounts::default(),
         }))
     }
@@ -158,9 +162,11 @@ impl Cluster {
             let (first, last) = (usize::from(range.first), usize::from(range.last.min(SLOTS - 1)));
             owners.get_mut(first..=last).into_iter().flatten().for_each(|slot| *slot = owner);
         }
-        let (mut moved, mut left) = (0, std::collections::BTreeSet::new());
+        let (mut moved, mut left) = (0, BTreeSet::new());
+        let mut is_another = false;
         for (slot, owner) in self.0.owners.iter().zip(&owners) {
             let before = slot.swap(u32::from(owner.0), Ordering::Relaxed);
+            is_another |= before != u32::from(owner.0);
             if before != u32::from(owner.0) && before != 0 {
                 moved += 1;
                 left.insert(before);
@@ -171,6 +177,9 @@ impl Cluster {
         self.0.counts.failovers.fetch_add(gone.count() as u64, Ordering::Relaxed);
         self.0.counts.slots_moved.fetch_add(moved as u64, Ordering::Relaxed);
         self.0.counts.refreshes.fetch_add(1, Ordering::Relaxed);
+        if is_another {
+            self.0.changes.send_modify(|changes| *changes += 1);
+        }
         moved
     }
 
@@ -207,6 +216,7 @@ impl Cluster {
         let before = self.0.owners[usize::from(slot)].swap(u32::from(to.0), Ordering::Relaxed);
         if before != u32::from(to.0) {
             self.0.counts.slots_moved.fetch_add(u64::from(before != 0), Ordering::Relaxed);
+            self.0.changes.send_modify(|changes| *changes += 1);
             self.doubt(Some(by));
         }
     }
@@ -217,6 +227,11 @@ impl Cluster {
             *self.0.knows_more.lock() = knows;
         }
         self.0.home.doubt();
+    }
+
+    /// Tells each time that the map is another one.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.0.changes.subscribe()
     }
 
     /// Who is to be asked first for the map, once.

@@ -1,5 +1,6 @@
 //! `/metrics`: the counters of the cache and of the workers, as Prometheus reads them.
 
+mod cluster;
 mod nodes;
 
 use std::fmt;
@@ -40,7 +41,7 @@ impl fmt::Debug for Reading {
 impl Reading {
     /// The links of both fronts.
     fn links(&self) -> Vec<Arc<Link>> {
-        let mut links = self.0.links.to_vec();
+        let mut links = self.0.links.now().to_vec();
         links.extend(self.0.partitions.links());
         links
     }
@@ -317,7 +318,10 @@ impl Collector for Reading {
             logging::dropped(),
         )?;
         self.coherence(out)?;
-        nodes::encode(self.0.nodes.seen(), out)?;
+        match self.0.nodes.seen().cluster() {
+            Some(cluster) => cluster::encode(cluster, &self.0, out)?,
+            None => nodes::encode(self.0.nodes.seen(), out)?,
+        }
         self.encode_resp(out)?;
         let (hits, hits_sum) = self.merged(|worker| &worker.hit_latency);
         let (misses, misses_sum) = self.merged(|worker| &worker.miss_latency);

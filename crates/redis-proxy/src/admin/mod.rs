@@ -24,7 +24,7 @@ use self::exposition::Format;
 use crate::lanes::Bounds;
 use crate::listener::Door;
 use crate::nodes::Nodes;
-use crate::readthrough::{Link, PartitionTable};
+use crate::readthrough::{Links, PartitionTable};
 use crate::session::Registry;
 use crate::shutdown::Draining;
 use crate::store::Store;
@@ -51,7 +51,7 @@ pub(crate) struct Watched {
     pub(crate) store: Store,
     pub(crate) workers: Arc<[Worker]>,
     /// The tracked links of the HTTP front; none in mode `ttl`.
-    pub(crate) links: Arc<[Arc<Link>]>,
+    pub(crate) links: Links,
     pub(crate) partitions: Arc<PartitionTable>,
     pub(crate) nodes: Arc<Nodes>,
     pub(crate) door: Arc<Door>,
@@ -120,7 +120,13 @@ async fn answer(
             Ok(()) => response(
                 StatusCode::OK,
                 TEXT,
-                format!("ready\n{}{}", ready::coherence(watched), watched.nodes.seen().text()),
+                [
+                    "ready\n",
+                    &ready::coherence(watched),
+                    &watched.nodes.seen().text(),
+                    &ready::nodes(watched),
+                ]
+                .concat(),
             ),
             Err(why) => response(StatusCode::SERVICE_UNAVAILABLE, TEXT, format!("not ready: {why}\n")),
         },

@@ -37,14 +37,31 @@ pub(super) async fn check(watched: &Watched) -> Result<(), String> {
 pub(super) fn coherence(watched: &Watched) -> String {
     let now_ns = now_ns();
     let mut text = String::new();
-    if let Some(mode) = watched.links.first().map(|link| link.mode()) {
-        text = match watched.links.iter().try_for_each(|link| link.holds(now_ns)) {
+    let links = watched.links.now();
+    if let Some(mode) = watched.links.mode() {
+        text = match links.iter().try_for_each(|link| link.holds(now_ns)) {
             Ok(()) => format!("coherence: {mode}, in force\n"),
             Err(why) => format!("coherence: {mode}, not in force: {why}\n"),
         };
     }
     if let Some(standing) = watched.partitions.standing(&watched.links, now_ns) {
         text += &format!("redis clients: {standing}\n");
+    }
+    text
+}
+
+/// A line on each primary of a cluster: its slots, and whether what is read from it is kept by proof. Nothing of a Redis by itself.
+pub(super) fn nodes(watched: &Watched) -> String {
+    let Some(cluster) = watched.nodes.seen().cluster() else { return String::new() };
+    let (now_ns, mut text) = (now_ns(), String::new());
+    for (id, slots) in cluster.primaries() {
+        text += &format!("node {}: {slots} slots", cluster.node(id).place());
+        let links = watched.partitions.links_to(id);
+        text += &match links.iter().try_for_each(|link| link.holds(now_ns)) {
+            _ if links.is_empty() => "\n".to_owned(),
+            Ok(()) => ", in force\n".to_owned(),
+            Err(why) => format!(", not in force: {why}\n"),
+        };
     }
     text
 }

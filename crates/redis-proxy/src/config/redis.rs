@@ -1,6 +1,6 @@
 //! Which Redis: from the address in parts, in a URL, as injected by Kubernetes, or a Redis of our own.
 
-use upstream::{Account, Address, ConnectionLimits, Endpoint, Reauth, RedisNode, Secret, Source, Who};
+use upstream::{Account, Address, Cluster, ConnectionLimits, Endpoint, Reauth, RedisNode, Secret, Source, Who};
 
 use super::PASSWORD_COMMAND;
 use super::error::ConfigError;
@@ -31,15 +31,21 @@ pub(super) fn resolve(values: &Values) -> Result<Backing, ConfigError> {
         None => parts(values)?,
     };
     let nodes = nodes::resolve(values, &place.place)?;
+    let is_cluster = matches!(place.place, Where::Cluster { .. });
+    let node = match place.place {
+        Where::Known(address) => RedisNode::at(address),
+        Where::Named { .. } => RedisNode::unknown("no sentinel has told yet where the primary is"),
+        Where::Cluster { .. } => {
+            RedisNode::unknown("no node of the cluster has told yet where its primaries are")
+        }
+    };
+    let cluster = is_cluster.then(|| {
+        let map = nodes.address_map.clone();
+        Cluster::new(node.clone(), move |announced| map.reach(announced))
+    });
     let endpoint = Endpoint {
-        node: match place.place {
-            Where::Known(address) => RedisNode::at(address),
-            Where::Named { .. } => RedisNode::unknown("no sentinel has told yet where the primary is"),
-            Where::Cluster { .. } => {
-                RedisNode::unknown("no node of the cluster has told yet where its primaries are")
-            }
-        },
-        cluster: None,
+        node,
+        cluster,
         tls: place.tls.then(|| tls::REDIS.tls(values)),
         login: Account {
             source: source(values, &place.username, &place.password),

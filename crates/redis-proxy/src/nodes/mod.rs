@@ -4,9 +4,12 @@
 //! named primary has said itself that it is one ([`watch`]). Beside it every replica is asked, as often as a link's heartbeat, if
 //! it has become a primary ([`witness`]): the promise of a coherent mode is not in force while two nodes say so.
 //!
+//! In a cluster the thread follows the map of its slots instead ([`cluster`]).
+//!
 //! With neither there is no such thread, and the node stays where the settings have it.
 
 mod agreement;
+mod cluster;
 mod reading;
 mod seen;
 mod sentinel;
@@ -23,8 +26,9 @@ use tokio::runtime::{Builder, LocalOptions};
 use tracing::{Instrument, error_span};
 
 pub(crate) use self::seen::Seen;
+use self::cluster::Follower;
 use self::watch::Watch;
-use crate::config::Settings;
+use crate::config::{Settings, Topology};
 use crate::vital;
 
 /// What is known of the nodes, for those who report.
@@ -38,12 +42,23 @@ impl Nodes {
     /// # Errors
     /// When the system has no thread to give.
     pub(crate) fn start(settings: &Settings, beat: Option<Duration>) -> io::Result<Arc<Nodes>> {
-        let seen = Arc::new(Seen::new(settings.redis.node.clone(), settings.nodes.sentinels().is_some()));
+        let by_sentinels = settings.nodes.sentinels().is_some();
+        let seen = Arc::new(Seen::new(&settings.redis, by_sentinels));
         let nodes = Arc::new(Nodes { seen: seen.clone() });
-        if settings.nodes.sentinels().is_none() && beat.is_none() {
+        let (redis, settings) = (settings.redis.clone(), settings.clone());
+        if let (Topology::Cluster { seeds }, Some(cluster)) = (&settings.nodes.topology, &redis.cluster) {
+            let (seeds, cluster) = (seeds.clone(), cluster.clone());
+            vital::spawn("nodes".into(), move |alive| {
+                let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default())?;
+                let following = Follower::new(redis, cluster, seeds, seen).run();
+                runtime.block_on(alive.during(following.instrument(error_span!("nodes"))));
+                Ok(())
+            })?;
             return Ok(nodes);
         }
-        let (redis, settings) = (settings.redis.clone(), settings.clone());
+        if !by_sentinels && beat.is_none() {
+            return Ok(nodes);
+        }
         // Detached: it has nothing that an orderly end would have to wait for.
         vital::spawn("nodes".into(), move |alive| {
             let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default())?;

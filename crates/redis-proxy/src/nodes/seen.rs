@@ -3,7 +3,7 @@
 use std::fmt::Write;
 use std::sync::Mutex;
 
-use upstream::{Cluster, RedisNode};
+use upstream::{Cluster, Endpoint, RedisNode};
 
 use crate::clock::now_ns;
 
@@ -44,7 +44,8 @@ pub(crate) struct NodeStates {
 pub(super) const REPLICA: &str = "replica";
 
 impl Seen {
-    pub(super) fn new(node: RedisNode, by_sentinels: bool, cluster: Option<Cluster>) -> Seen {
+    pub(super) fn new(redis: &Endpoint, by_sentinels: bool) -> Seen {
+        let (node, cluster) = (redis.node.clone(), redis.cluster.clone());
         Seen { node, by_sentinels, state: Mutex::default(), cluster, cluster_state: Mutex::default() }
     }
 
@@ -115,8 +116,5 @@ impl Seen {
             let _ = write!(text, "; {trouble}");
         }
         text.push('\n');
-        for (id, slots) in primaries {
-            let _ = writeln!(text, "node {}: {slots} slots", cluster.node(id).place());
-        }
     }
 }

@@ -5,9 +5,10 @@ use std::sync::Arc;
 use cache::{Fill, Keep, Need};
 use resp::Frame;
 use tokio::sync::oneshot;
-use upstream::{Doubt, Incarnation, Loss, Sink, Tracking, Unsent, Upstream};
+use upstream::{Doubt, Incarnation, Loss, Sendable, Sink, Tracking, Unsent, Upstream};
 
 use super::ReadOptions;
+use super::cluster::{At, PlainReads};
 use super::fetched::{Fetched, facts, pong};
 use crate::budget::{Arriving, Budget};
 use crate::clock::{nanos, now_ns};
@@ -22,7 +23,11 @@ pub(super) enum PlainTicket {
         fill: Fill<Failure>,
         /// Whether this is the second try, after its connection was lost.
         retried: bool,
+        /// How often nodes of a cluster have sent it on.
+        hops: u8,
     },
+    /// The ASKING in front of a GET that was sent on for this once.
+    Asking,
     /// A PING of the readiness probe.
     Probe(oneshot::Sender<Result<(), Failure>>),
 }
@@ -84,9 +89,32 @@ pub(super) fn send(
     fill.stamp_sent(now_ns);
     // The key is borrowed from the fill that travels: one small copy, on the miss path only.
     let key: Box<[u8]> = fill.key().into();
-    if let Err(unsent) = upstream.send(&[b"GET", &key], PlainTicket::Get { fill, retried })
-        && let PlainTicket::Get { fill, .. } = unsent.ticket
-    {
+    if let Err(unsent) = upstream.send(&[b"GET", &key], PlainTicket::Get { fill, retried, hops: 0 }) {
+        not_sent(stats, unsent);
+    }
+}
+
+/// The same of one that a node of a cluster has sent on, with ASKING in front of it if that was for this once.
+pub(super) fn send_on(
+    upstream: &Upstream<PlainTicket>,
+    stats: &WorkerStats,
+    mut fill: Fill<Failure>,
+    asking: bool,
+    hops: u8,
+    now_ns: u64,
+) {
+    fill.stamp_sent(now_ns);
+    let key: Box<[u8]> = fill.key().into();
+    let prelude = asking.then_some((Sendable::Arguments(&[b"ASKING"]), PlainTicket::Asking));
+    let get: &[&[u8]] = &[b"GET", &key];
+    let ticket = PlainTicket::Get { fill, retried: false, hops };
+    if let Err(unsent) = upstream.send_after(prelude, Sendable::Arguments(get), ticket) {
+        not_sent(stats, unsent);
+    }
+}
+
+fn not_sent(stats: &WorkerStats, unsent: Unsent<PlainTicket>) {
+    if let PlainTicket::Get { fill, .. } = unsent.ticket {
         fail(stats, fill, Failure::from_unsent(&unsent.loss));
     }
 }
@@ -115,6 +143,8 @@ pub(super) struct FillSink {
     /// Whether it is shown over HTTP.
     over_http: bool,
     arriving: Arriving,
+    /// In a cluster: which node it leads to.
+    at: Option<At>,
 }
 
 impl Sink for FillSink {
@@ -127,7 +157,15 @@ impl Sink for FillSink {
     fn reply(&self, ticket: PlainTicket, frame: Frame) -> Result<(), Doubt> {
         self.arriving.ended();
         match ticket {
-            PlainTicket::Get { fill, .. } => self.commit(fill, frame),
+            PlainTicket::Get { fill, hops, .. } => match (&self.at, &frame) {
+                (Some(at), Frame::Error(text)) if let Some((ways, redirect)) = at.redirect(text) => {
+                    ways.follow(fill, redirect, hops);
+                    Ok(())
+                }
+                _ => self.commit(fill, frame),
+            },
+            // Whatever it said, the reply behind it tells.
+            PlainTicket::Asking => Ok(()),
             PlainTicket::Probe(sender) => {
                 let (answer, doubt) = pong(&frame);
                 let _ = sender.send(answer);
@@ -142,15 +180,16 @@ impl Sink for FillSink {
     fn lost(&self, ticket: PlainTicket, loss: &Loss) {
         match ticket {
             // A GET changes nothing in Redis: safe to send again, once.
-            PlainTicket::Get { fill, retried: false } if matches!(loss, Loss::Closed(_)) => {
+            PlainTicket::Get { fill, retried: false, .. } if matches!(loss, Loss::Closed(_)) => {
                 self.stats.retries.add(1);
-                send(&self.upstream, &self.stats, fill, true, now_ns());
+                send(&self.way_of(fill.key()), &self.stats, fill, true, now_ns());
             }
             // Nor is it anybody's fault; Redis moves seldom.
-            PlainTicket::Get { fill, retried } if *loss == Loss::Departed => {
-                send(&self.upstream, &self.stats, fill, retried, now_ns());
+            PlainTicket::Get { fill, retried, .. } if *loss == Loss::Departed => {
+                send(&self.way_of(fill.key()), &self.stats, fill, retried, now_ns());
             }
             PlainTicket::Get { fill, .. } => fail(&self.stats, fill, Failure::from_loss(loss)),
+            PlainTicket::Asking => {}
             PlainTicket::Probe(sender) => {
                 let _ = sender.send(Err(Failure::from_loss(loss)));
             }
@@ -183,7 +222,20 @@ impl FillSink {
             keeps: true,
             over_http,
             arriving,
+            at: None,
         }
+    }
+
+    /// Of a connection to a node of a cluster.
+    pub(super) fn at_node(upstream: &Upstream<PlainTicket>, reads: &PlainReads, at: At) -> Self {
+        let PlainReads { keeps, over_http, stats, budget } = reads;
+        FillSink { keeps: *keeps, at: Some(at), ..FillSink::new(upstream, stats, budget.clone(), *over_http) }
+    }
+
+    /// Where a key is fetched now: in a cluster that may be another node than before.
+    fn way_of(&self, key: &[u8]) -> Upstream<PlainTicket> {
+        let ways = self.at.as_ref().and_then(|at| at.ways.upgrade());
+        ways.map_or_else(|| self.upstream.clone(), |ways| ways.of_key(key))
     }
 
     /// Of a connection whose answers are not kept.
@@ -192,8 +244,9 @@ impl FillSink {
         stats: &Arc<WorkerStats>,
         budget: Option<Arc<Budget>>,
         over_http: bool,
+        at: Option<At>,
     ) -> Self {
-        FillSink { keeps: false, ..FillSink::new(upstream, stats, budget, over_http) }
+        FillSink { keeps: false, at, ..FillSink::new(upstream, stats, budget, over_http) }
     }
 
     fn keep(&self) -> Keep {
@@ -235,7 +288,7 @@ impl FillSink {
     fn take_later(&self, fill: Fill<Failure>, bytes: usize) {
         match fill.is_second() {
             true => fail(&self.stats, fill, Failure::Overloaded),
-            false => fetch_later(&self.upstream, &self.stats, fill, Some(bytes)),
+            false => fetch_later(&self.way_of(fill.key()), &self.stats, fill, Some(bytes)),
         }
     }
 }

@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use cache::Partition;
 use tracing::Span;
-use upstream::{Backend, Driver};
+use upstream::{Backend, Driver, Endpoint};
 
 use super::aging::{FillSink, PlainTicket};
-use super::link::Link;
-use super::{ReadThrough, Way};
+use super::cluster::{Drives, NodeWays, PlainReads};
+use super::{Links, ReadThrough, Way};
 use crate::budget::Budget;
 use crate::stats::WorkerStats;
 use crate::store::Store;
@@ -17,14 +17,34 @@ use crate::store::Store;
 pub(crate) enum HttpReads {
     /// Mode `ttl`: a worker's misses travel on a connection of its own.
     Own(Arc<Backend>),
+    /// The same in a cluster, where the endpoint is any node: on one to each.
+    OwnNodes(Arc<Backend>, Endpoint),
     /// Modes `tracking` and `strict`: a key's misses travel on one of these, always the same.
-    Linked { links: Arc<[Arc<Link>]>, strict: bool },
+    Linked { links: Links, strict: bool },
 }
 
-/// A worker's own connection to Redis, to be driven on the worker's thread.
+/// A worker's own connections to Redis, to be driven on the worker's thread.
+pub(crate) enum OwnConnections {
+    /// The one to a Redis by itself.
+    One(OwnConnection),
+    /// Those to the nodes of a cluster.
+    Nodes(Drives),
+}
+
+impl OwnConnections {
+    /// Never ends. What is logged of it stands in `span`.
+    pub(crate) async fn run(self, span: Span) {
+        match self {
+            OwnConnections::One(connection) => connection.run(span).await,
+            OwnConnections::Nodes(nodes) => nodes.run().await,
+        }
+    }
+}
+
+/// An ordinary connection to Redis, with what is done with what it brings.
 pub(crate) struct OwnConnection {
-    driver: Driver<PlainTicket>,
-    sink: FillSink,
+    pub(super) driver: Driver<PlainTicket>,
+    pub(super) sink: FillSink,
 }
 
 impl OwnConnection {
@@ -41,15 +61,26 @@ impl HttpReads {
         store: &Store,
         budget: Option<&Arc<Budget>>,
         stats: &Arc<WorkerStats>,
-    ) -> (ReadThrough, Option<OwnConnection>) {
+    ) -> (ReadThrough, Option<OwnConnections>) {
         let (partition, way, strict, connection) = match self {
             HttpReads::Own(redis) => {
                 let (upstream, driver) = upstream::connect(redis);
                 let sink = FillSink::new(&upstream, stats, budget.cloned(), true);
-                (Partition::OWN, Way::Own(upstream), false, Some(OwnConnection { driver, sink }))
+                let own = OwnConnections::One(OwnConnection { driver, sink });
+                (Partition::OWN, Way::Own(upstream), false, Some(own))
+            }
+            HttpReads::OwnNodes(redis, endpoint) => {
+                let (stats, budget) = (stats.clone(), budget.cloned());
+                let reads = PlainReads { keeps: true, over_http: true, stats, budget };
+                let (ways, drives) = NodeWays::new(redis, endpoint.clone(), reads);
+                (Partition::OWN, Way::OwnNodes(ways), false, Some(OwnConnections::Nodes(drives)))
             }
             HttpReads::Linked { links, strict } => {
-                (Partition::OWN.leased(), Way::Linked(links.clone()), *strict, None)
+                let way = match links {
+                    Links::OfOne(links) => Way::Linked(links.clone()),
+                    Links::OfCluster(links) => Way::Clustered(links.clone()),
+                };
+                (Partition::OWN.leased(), way, *strict, None)
             }
         };
         let (store, stats) = (store.clone(), stats.clone());

@@ -9,6 +9,7 @@
 //! The contract is `docs/coherence.md`.
 
 mod aging;
+mod cluster;
 mod fetched;
 mod http_reads;
 mod known;
@@ -25,10 +26,12 @@ use std::time::Duration;
 
 use cache::{Lookup, Need, Partition};
 use tokio::sync::oneshot;
-use upstream::Upstream;
+use upstream::{NodeId, Upstream};
 
 use self::aging::{FillSink, PlainTicket};
-pub(crate) use self::http_reads::{HttpReads, OwnConnection};
+use self::cluster::NodeWays;
+pub(crate) use self::cluster::{ClusterLinks, Watches};
+pub(crate) use self::http_reads::{HttpReads, OwnConnections};
 pub(crate) use self::known::{Answered, Found, KnownAnswer};
 pub(crate) use self::lent::Lent;
 pub(crate) use self::link::{
@@ -69,8 +72,59 @@ pub(crate) struct ReadThrough {
 enum Way {
     /// Mode `ttl`: on the worker's own connection.
     Own(Upstream<PlainTicket>),
+    /// The same in a cluster: on one to each node.
+    OwnNodes(Arc<NodeWays>),
     /// Modes `tracking` and `strict`: on the tracked link of its key, which all workers share.
     Linked(Arc<[Arc<Link>]>),
+    /// The same in a cluster: on one to whoever has the key's slot.
+    Clustered(Arc<ClusterLinks>),
+}
+
+/// The links of one reader, for those who report.
+#[derive(Clone)]
+pub(crate) enum Links {
+    /// To a Redis by itself; none in mode `ttl`.
+    OfOne(Arc<[Arc<Link>]>),
+    /// To the primaries of a cluster.
+    OfCluster(Arc<ClusterLinks>),
+}
+
+impl Links {
+    /// None.
+    pub(crate) fn none() -> Links {
+        Links::OfOne(Arc::new([]))
+    }
+
+    /// Those that there are at this moment.
+    pub(crate) fn now(&self) -> Arc<[Arc<Link>]> {
+        match self {
+            Links::OfOne(links) => links.clone(),
+            Links::OfCluster(links) => links.all().into(),
+        }
+    }
+
+    /// Those to a node of a cluster.
+    fn to(&self, id: NodeId) -> Vec<Arc<Link>> {
+        match self {
+            Links::OfOne(_) => Vec::new(),
+            Links::OfCluster(links) => links.of_node(id),
+        }
+    }
+
+    /// In a cluster: ends those to nodes that are none any more, and begins those to new ones.
+    fn tend(&self, now_ns: u64) {
+        if let Links::OfCluster(links) = self {
+            links.tend(now_ns);
+        }
+    }
+
+    /// The name of the mode that they are for; none without links.
+    pub(crate) fn mode(&self) -> Option<&'static str> {
+        match self {
+            Links::OfOne(links) => links.first().map(|link| link.mode()),
+            Links::OfCluster(links) => Some(links.mode()),
+        }
+    }
 }
 
 /// What a client asks of an answer.
@@ -119,7 +173,9 @@ impl ReadThrough {
     pub(crate) fn ask(&self, question: Question<'_>, asked: ReadOptions) -> ReadOutcome {
         match &self.way {
             Way::Own(upstream) => self.ask_aging(question, upstream, asked),
+            Way::OwnNodes(ways) => self.ask_aging_node(question, ways, asked),
             Way::Linked(links) => self.ask_linked(question, link::of_key(links, question.key), asked),
+            Way::Clustered(links) => self.ask_clustered(question, links, asked),
         }
     }
 
@@ -129,14 +185,57 @@ impl ReadThrough {
     pub(crate) fn ask_or_pass(&self, question: Question<'_>, asked: ReadOptions) -> Option<ReadOutcome> {
         match &self.way {
             Way::Own(upstream) => Some(self.ask_aging(question, upstream, asked)),
-            Way::Linked(links) => {
-                let link = link::of_key(links, question.key);
-                match link.fetches() {
-                    true => Some(self.ask_linked(question, link, asked)),
-                    false => self.held(question, asked).map(ReadOutcome::Hit),
-                }
-            }
+            Way::OwnNodes(ways) => Some(self.ask_aging_node(question, ways, asked)),
+            Way::Linked(links) => self.ask_link_or_pass(question, link::of_key(links, question.key), asked),
+            Way::Clustered(links) => self.ask_link_or_pass(question, &links.of_key(question.key), asked),
         }
+    }
+
+    fn ask_link_or_pass(
+        &self,
+        question: Question<'_>,
+        link: &Arc<Link>,
+        asked: ReadOptions,
+    ) -> Option<ReadOutcome> {
+        match link.fetches() {
+            true => Some(self.ask_linked(question, link, asked)),
+            false => self.held(question, asked).map(ReadOutcome::Hit),
+        }
+    }
+
+    /// The slot of a key is looked at where the key is not held.
+    fn ask_clustered(
+        &self,
+        question: Question<'_>,
+        links: &Arc<ClusterLinks>,
+        asked: ReadOptions,
+    ) -> ReadOutcome {
+        if question.words.is_value()
+            && let Some(entry) = self.hit_clustered(question.key, links, asked)
+        {
+            return ReadOutcome::Hit(entry);
+        }
+        self.ask_linked(question, &links.of_key(question.key), asked)
+    }
+
+    fn ask_aging_node(
+        &self,
+        question: Question<'_>,
+        ways: &Arc<NodeWays>,
+        asked: ReadOptions,
+    ) -> ReadOutcome {
+        self.ask_aging(question, &ways.of_key(question.key), asked)
+    }
+
+    fn hit_clustered(
+        &self,
+        key: &[u8],
+        links: &Arc<ClusterLinks>,
+        asked: ReadOptions,
+    ) -> Option<KnownAnswer> {
+        let entry = self.store.hit(key, self.partition, links.need(asked, self.strict), asked.now_ns)?;
+        links.was_hit(&entry, &self.stats, asked.now_ns);
+        Some(KnownAnswer(entry))
     }
 
     /// What [`get`](Self::get) would find in memory, in the common case: a value that is proven late enough. None says nothing, and
@@ -144,10 +243,11 @@ impl ReadThrough {
     #[inline(always)]
     pub(crate) fn hit(&self, key: &[u8], asked: ReadOptions) -> Option<KnownAnswer> {
         match &self.way {
-            Way::Own(_) => {
+            Way::Own(_) | Way::OwnNodes(_) => {
                 self.store.hit(key, self.partition, aging::need(asked), asked.now_ns).map(KnownAnswer)
             }
             Way::Linked(links) => self.hit_linked(key, link::of_key(links, key), asked),
+            Way::Clustered(links) => self.hit_clustered(key, links, asked),
         }
     }
 
@@ -171,16 +271,18 @@ impl ReadThrough {
     /// Whether fetching this key is for anything.
     pub(crate) fn fetches(&self, key: &[u8]) -> bool {
         match &self.way {
-            Way::Own(_) => true,
+            Way::Own(_) | Way::OwnNodes(_) => true,
             Way::Linked(links) => link::of_key(links, key).fetches(),
+            Way::Clustered(links) => links.of_key(key).fetches(),
         }
     }
 
     /// What is held and answers the question, if it is proven late enough. Fetches nothing.
     pub(crate) fn held(&self, question: Question<'_>, asked: ReadOptions) -> Option<KnownAnswer> {
         let need = match &self.way {
-            Way::Own(_) => Need::since(asked.min_sync_ns),
+            Way::Own(_) | Way::OwnNodes(_) => Need::since(asked.min_sync_ns),
             Way::Linked(links) => link::of_key(links, question.key).need(asked, self.strict),
+            Way::Clustered(links) => links.need(asked, self.strict),
         };
         let view = question.view(self.partition);
         let found =
@@ -279,12 +381,12 @@ impl ReadThrough {
 
     /// Whether replies to questions of any kind are kept, and not values alone.
     pub(crate) fn keeps_replies(&self) -> bool {
-        matches!(self.way, Way::Linked(_))
+        matches!(self.way, Way::Linked(_) | Way::Clustered(_))
     }
 
     /// Whether a connection's reads of a key are to be in the order of its writes.
     pub(crate) fn keeps_order(&self) -> bool {
-        matches!(self.way, Way::Linked(_))
+        self.keeps_replies()
     }
 
     /// Drops what is held of a key, for everybody; whether there was anything.
@@ -295,15 +397,17 @@ impl ReadThrough {
     /// What `Cache-Status` says of the mode and of its promise; nothing in mode `ttl`.
     pub(crate) fn detail(&self) -> Detail {
         match &self.way {
-            Way::Own(_) => Detail::NONE,
+            Way::Own(_) | Way::OwnNodes(_) => Detail::NONE,
             Way::Linked(links) => link::detail(links, self.strict),
+            Way::Clustered(links) => links.detail(self.strict),
         }
     }
 
-    fn links(&self) -> &[Arc<Link>] {
+    fn links(&self) -> Links {
         match &self.way {
-            Way::Own(_) => &[],
-            Way::Linked(links) => links,
+            Way::Own(_) | Way::OwnNodes(_) => Links::none(),
+            Way::Linked(links) => Links::OfOne(links.clone()),
+            Way::Clustered(links) => Links::OfCluster(links.clone()),
         }
     }
 
@@ -311,7 +415,9 @@ impl ReadThrough {
     pub(crate) fn probe(&self) -> Vec<oneshot::Receiver<Result<(), Failure>>> {
         match &self.way {
             Way::Own(upstream) => vec![aging::probe(upstream)],
+            Way::OwnNodes(ways) => ways.probe(),
             Way::Linked(links) => links.iter().map(|link| link.probe()).collect(),
+            Way::Clustered(links) => links.probe(),
         }
     }
 }

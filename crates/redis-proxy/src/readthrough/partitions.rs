@@ -9,7 +9,7 @@
 
 use std::collections::HashMap;
 use std::mem;
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
 use cache::{Cleared, Cursor, Partition};
@@ -18,12 +18,14 @@ use tokio::sync::{Notify, oneshot};
 use tokio::task::{spawn_local, yield_now};
 use tokio::time::{MissedTickBehavior, interval};
 use tracing::{error, error_span, info, warn};
-use upstream::{Account, Backend, Endpoint, Proven, Secret, Upstream};
+use upstream::{Account, Backend, Cluster, Endpoint, NodeId, Proven, Secret, Upstream};
 
-use super::Way;
 use super::aging::{FillSink, PlainTicket};
+use super::cluster::{ClusterLinks, NodeWays, PlainReads, Watch, Watches};
+use super::{Links, Way};
 use super::link::{EndingLink, Link, LinkPlan, LinkSettings, LinkThreads, RunningLink, ThrownOut};
 use crate::budget::Budget;
+use crate::clock::now_ns;
 use crate::stats::WorkerStats;
 use crate::store::Store;
 use crate::vital;
@@ -109,10 +111,14 @@ pub(crate) struct PartitionTable {
     redis: Arc<Backend>,
     pub(super) reads: ClientReads,
     link_threads: Arc<LinkThreads>,
+    /// In a cluster.
+    watches: Option<Arc<Watches>>,
     /// What is to be done for a user whom Redis has thrown out.
     throw_out: Arc<dyn Fn(&str) + Send + Sync>,
     /// The proxy's own user and database.
     own: PartitionKey,
+    /// The links of the HTTP front, once there are some.
+    of_http: OnceLock<Links>,
     /// Tells the workers to look as well.
     pub(super) beat: Notify,
     // Taken when a worker meets a reader for the first time, and by `tend`.
@@ -129,7 +135,7 @@ struct Slot {
     parts: Arc<()>,
     proven: Arc<Proven>,
     backend: Option<Arc<Backend>>,
-    links: Option<Arc<[Arc<Link>]>>,
+    links: Option<Links>,
     running: Vec<RunningLink>,
     /// The first partition has the canary, which tells of the server that all use.
     own: Option<Arc<()>>,
@@ -201,6 +207,7 @@ impl PartitionTable {
         redis: Arc<Backend>,
         reads: ClientReads,
         link_threads: Arc<LinkThreads>,
+        watches: Option<Arc<Watches>>,
         throw_out: Arc<dyn Fn(&str) + Send + Sync>,
     ) -> Arc<Self> {
         let own = PartitionKey::of_endpoint(&endpoint);
@@ -213,8 +220,10 @@ impl PartitionTable {
             redis,
             reads,
             link_threads,
+            watches,
             throw_out,
             own,
+            of_http: OnceLock::new(),
             beat: Notify::new(),
             known: Mutex::new(known),
         })
@@ -223,6 +232,11 @@ impl PartitionTable {
     /// How many partitions there are.
     pub(crate) fn len(&self) -> usize {
         self.known.lock().slots.len()
+    }
+
+    /// The HTTP front has these links. Said once, before anybody reads.
+    pub(crate) fn beside(&self, of_http: Links) {
+        let _ = self.of_http.set(of_http);
     }
 
     /// The proxy's own user and database.
@@ -254,13 +268,13 @@ impl PartitionTable {
             info!(user = reader.user, db = reader.db, partition = number, "cached for another reader");
             known.slots.insert(reader.clone(), Slot::new(partition));
         }
-        let own = match &self.reads.linked {
+        let (own, own_links) = match &self.reads.linked {
             Some(settings) if !self.reads.shared && *reader != self.own => {
                 let slot = known.slots.get_mut(&self.own)?;
-                self.start_links(slot, &self.endpoint, settings)?;
-                Some(slot.users.clone())
+                let links = self.start_links(slot, &self.endpoint, settings, None)?;
+                (Some(slot.users.clone()), Some(links))
             }
-            _ => None,
+            _ => (None, self.of_http.get().cloned()),
         };
         let slot = known.slots.get_mut(reader)?;
         slot.own = own;
@@ -270,6 +284,10 @@ impl PartitionTable {
             _ => self.endpoint_of(reader, &slot.proven),
         };
         let (way, connection) = match &self.reads.linked {
+            None if endpoint.cluster.is_some() => {
+                let (ways, stop) = self.connect_to_nodes(endpoint, slot.parts.clone(), stats);
+                (Way::OwnNodes(ways), Some(Arc::new(stop)))
+            }
             None => {
                 let backend = slot.backend.get_or_insert_with(|| self.redis.beside(endpoint));
                 let (upstream, stop) = self.connect(backend, slot.partition, slot.parts.clone(), stats);
@@ -285,7 +303,12 @@ impl PartitionTable {
                     thrown_out: ThrownOut((!is_own).then(|| self.throwing_out(reader))),
                     ..settings.clone()
                 };
-                (Way::Linked(self.start_links(slot, &endpoint, &settings)?), None)
+                let own_links = own_links.filter(|_| !is_own);
+                let way = match self.start_links(slot, &endpoint, &settings, own_links)? {
+                    Links::OfOne(links) => Way::Linked(links),
+                    Links::OfCluster(links) => Way::Clustered(links),
+                };
+                (way, None)
             }
         };
         let hold = Hold { _user: slot.users.clone(), _part: slot.parts.clone(), _connection: connection };
@@ -332,15 +355,51 @@ impl PartitionTable {
         (upstream, stop)
     }
 
-    /// The links of a partition, which start now if there are none.
+    /// Connections of a worker's own to the nodes of a cluster, which end with what is returned beside them.
+    fn connect_to_nodes(
+        &self,
+        endpoint: Endpoint,
+        part: Arc<()>,
+        stats: &Arc<WorkerStats>,
+    ) -> (Arc<NodeWays>, oneshot::Sender<()>) {
+        let (stats, budget) = (stats.clone(), self.budget.clone());
+        let reads = PlainReads { keeps: true, over_http: false, stats, budget };
+        let (ways, drives) = NodeWays::new(&self.redis, endpoint, reads);
+        let (stop, stopped) = oneshot::channel::<()>();
+        spawn_local(vital::task("a reader's connections to nodes", async move {
+            let _part = part;
+            tokio::select! {
+                () = drives.run() => {}
+                _ = stopped => {}
+            }
+        }));
+        (ways, stop)
+    }
+
+    /// The links of a partition, which start now if there are none; `own` are those whose canary tells of a node of a cluster.
     fn start_links(
         &self,
         slot: &mut Slot,
         endpoint: &Endpoint,
         settings: &LinkSettings,
-    ) -> Option<Arc<[Arc<Link>]>> {
+        own: Option<Links>,
+    ) -> Option<Links> {
         if let Some(links) = &slot.links {
             return Some(links.clone());
+        }
+        if let Some(watches) = &self.watches {
+            let (redis, settings, endpoint) = (&self.redis, settings.clone(), endpoint.clone());
+            let own = match own {
+                Some(Links::OfCluster(own)) => Some(own),
+                _ => None,
+            };
+            let budget = self.budget.as_ref();
+            let links = ClusterLinks::new(&self.store, budget, redis, endpoint, settings, watches, own);
+            match links {
+                Ok(links) => slot.links = Some(Links::OfCluster(links)),
+                Err(error) => error!(%error, "no link for another reader"),
+            }
+            return slot.links.clone();
         }
         let tracked = self.redis.tracked_beside(endpoint.clone());
         let plain = self.redis.beside(endpoint.clone());
@@ -352,10 +411,9 @@ impl PartitionTable {
         {
             Ok(started) => {
                 let (links, running): (Vec<_>, Vec<_>) = started.into_iter().unzip();
-                let links: Arc<[Arc<Link>]> = links.into();
-                slot.links = Some(links.clone());
+                slot.links = Some(Links::OfOne(links.into()));
                 slot.running = running;
-                Some(links)
+                slot.links.clone()
             }
             Err(error) => {
                 error!(%error, "no link for another reader");
@@ -368,12 +426,39 @@ impl PartitionTable {
     pub(crate) async fn tend(self: Arc<Self>, period: Duration) {
         let mut ticks = interval(period);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut changes = self.endpoint.cluster.as_ref().map(Cluster::changes);
+        let mut changed = async || match &mut changes {
+            // Not with an error: we hold a sender.
+            Some(changes) => drop(changes.changed().await),
+            None => std::future::pending().await,
+        };
         loop {
-            ticks.tick().await;
+            tokio::select! {
+                _ = ticks.tick() => {}
+                () = changed() => {
+                    self.tend_nodes();
+                    continue;
+                }
+            }
             self.beat.notify_waiters();
+            self.tend_nodes();
             drop(self.let_go());
             while self.clear_some() {
                 yield_now().await;
+            }
+        }
+    }
+
+    /// In a cluster: nodes come and go.
+    fn tend_nodes(&self) {
+        let of_readers = || {
+            let known = self.known.lock();
+            let of_readers: Vec<Links> = known.slots.values().filter_map(|slot| slot.links.clone()).collect();
+            of_readers
+        };
+        if self.watches.is_some() {
+            for links in of_readers().into_iter().chain(self.of_http.get().cloned()) {
+                links.tend(now_ns());
             }
         }
     }
@@ -382,14 +467,17 @@ impl PartitionTable {
     fn let_go(&self) -> Vec<Slot> {
         let mut known = self.known.lock();
         // The number of the first is never another's: it has gone once its links have.
-        let is_there = |reader: &PartitionKey, slot: &Slot| *reader != self.own || !slot.running.is_empty();
+        let is_there = |reader: &PartitionKey, slot: &Slot| *reader != self.own || slot.links.is_some();
         let unused = known.slots.iter().filter(|(reader, slot)| !slot.is_used() && is_there(reader, slot));
         let unused: Vec<PartitionKey> = unused.map(|(reader, _)| reader.clone()).collect();
         let mut gone = Vec::new();
         for reader in unused {
             let Some(mut slot) = known.slots.remove(&reader) else { continue };
             let is_own = reader == self.own;
-            let ending = mem::take(&mut slot.running).into_iter().map(RunningLink::stop).collect();
+            let mut ending: Vec<_> = mem::take(&mut slot.running).into_iter().map(RunningLink::stop).collect();
+            if let Some(Links::OfCluster(links)) = &slot.links {
+                ending.extend(links.stop());
+            }
             let partition = Some(slot.partition).filter(|_| !is_own);
             if is_own {
                 known.slots.insert(reader, Slot::new(slot.partition));
@@ -437,11 +525,11 @@ impl PartitionTable {
 
     /// What Redis clients are promised and whether it is kept, for an operator; `of_http` are the links of that front.
     /// None where it is no matter of proof.
-    pub(crate) fn standing(&self, of_http: &[Arc<Link>], now_ns: u64) -> Option<String> {
+    pub(crate) fn standing(&self, of_http: &Links, now_ns: u64) -> Option<String> {
         let settings = self.reads.linked.as_ref()?;
         let mut links = self.links();
         if self.reads.shared {
-            links.extend_from_slice(of_http);
+            links.extend_from_slice(&of_http.now());
         }
         if links.is_empty() {
             return Some("not asked yet".into());
@@ -456,13 +544,28 @@ impl PartitionTable {
         })
     }
 
+    /// The links of both fronts to a node of a cluster.
+    pub(crate) fn links_to(&self, id: NodeId) -> Vec<Arc<Link>> {
+        let known = self.known.lock();
+        let all = known.slots.values().filter_map(|slot| slot.links.as_ref()).chain(self.of_http.get());
+        let mut links: Vec<Arc<Link>> = all.flat_map(|links| links.to(id)).collect();
+        links.sort_by_key(Arc::as_ptr);
+        links.dedup_by_key(|link| Arc::as_ptr(link));
+        links
+    }
+
+    /// The watches of the nodes of a cluster.
+    pub(crate) fn watches(&self) -> Vec<Arc<Watch>> {
+        self.watches.as_ref().map(|watches| watches.all()).unwrap_or_default()
+    }
+
     /// The links that Redis clients have to themselves.
     pub(crate) fn links(&self) -> Vec<Arc<Link>> {
         let known = self.known.lock();
         known
             .slots
             .values()
-            .flat_map(|slot| slot.links.iter().flat_map(|links| links.iter().cloned()))
+            .flat_map(|slot| slot.links.iter().flat_map(|links| links.now().to_vec()))
             .collect()
     }
 }

@@ -135,7 +135,7 @@ impl Readers {
             ("proxy_cache_partitions", self.partitions.len() as u64),
         ];
         let mut links = self.partitions.links();
-        links.extend_from_slice(self.own.links());
+        links.extend_from_slice(&self.own.links().now());
         if !links.is_empty() {
             let in_force = links.iter().all(|link| link.holds(now_ns).is_ok());
             let age_ns = links.iter().map(|link| link.sync_age_ns(now_ns)).max().unwrap_or(0);
@@ -149,7 +149,7 @@ impl Readers {
 
     /// What Redis clients are promised and whether it is kept, as for an operator.
     pub(crate) fn standing(&self, now_ns: u64) -> Option<String> {
-        self.partitions.standing(self.own.links(), now_ns)
+        self.partitions.standing(&self.own.links(), now_ns)
     }
 
     /// Whether a connection's reads of a key are to be in the order of its writes.

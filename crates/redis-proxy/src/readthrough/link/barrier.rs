@@ -7,7 +7,7 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use sync::Mutex;
 use tokio::sync::Notify;
@@ -15,7 +15,7 @@ use tokio::sync::futures::OwnedNotified;
 
 /// Who waits for which PING.
 #[derive(Default)]
-pub(super) struct Barrier {
+pub(in crate::readthrough) struct Barrier {
     // A short lock: joined by workers, ended by the link's reader.
     rounds: Mutex<Rounds>,
 }
@@ -30,18 +30,25 @@ struct Rounds {
 
 /// One that the caller must send now.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Ping {
+pub(in crate::readthrough) struct Ping {
     /// Not after it leaves: what its reply proves is proven from then on.
-    pub(super) sent_ns: u64,
+    pub(in crate::readthrough) sent_ns: u64,
 }
 
 /// The wait for one PING's end, well or badly: what has become of the proof is for the next lookup to say.
-pub(crate) struct Round(Pin<Box<OwnedNotified>>);
+///
+/// Of two, both of them.
+pub(crate) struct Round(Pin<Box<OwnedNotified>>, Option<Box<Round>>);
 
 impl Round {
     fn of(bell: &Arc<Notify>) -> Round {
         // Made before the bell can ring: `notify_waiters` reaches a future that was made but not polled.
-        Round(Box::pin(bell.clone().notified_owned()))
+        Round(Box::pin(bell.clone().notified_owned()), None)
+    }
+
+    /// Over once `other` is as well.
+    pub(in crate::readthrough) fn and(self, other: Round) -> Round {
+        Round(self.0, Some(Box::new(other)))
     }
 }
 
@@ -49,13 +56,17 @@ impl Future for Round {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        if let Some(other) = &mut self.1 {
+            ready!(Pin::new(&mut **other).poll(cx));
+            self.1 = None;
+        }
         self.0.as_mut().poll(cx)
     }
 }
 
 impl Barrier {
     /// Joins the first PING that is sent at `since_ns` or later. With it the one to be sent now, if there is one; `clock` says when.
-    pub(super) fn join(&self, since_ns: u64, clock: impl FnOnce() -> u64) -> (Round, Option<Ping>) {
+    pub(in crate::readthrough) fn join(&self, since_ns: u64, clock: impl FnOnce() -> u64) -> (Round, Option<Ping>) {
         let mut rounds = self.rounds.lock();
         let rounds = &mut *rounds;
         match &rounds.under_way {
@@ -69,7 +80,7 @@ impl Barrier {
     }
 
     /// The PING under way has ended: wakes those who waited for it. The next one, if it must be sent now.
-    pub(super) fn ended(&self, clock: impl FnOnce() -> u64) -> Option<Ping> {
+    pub(in crate::readthrough) fn ended(&self, clock: impl FnOnce() -> u64) -> Option<Ping> {
         let (ended, next) = {
             let mut rounds = self.rounds.lock();
             let next = rounds.next.take().map(|bell| (Ping { sent_ns: clock() }, bell));

@@ -152,7 +152,8 @@ impl CanaryVerdict {
     /// Redis would not write it. While a script runs too long, or its data is being loaded, it takes nothing from anybody, which says
     /// nothing of the canary's rights and passes.
     fn refused(text: &[u8]) -> CanaryVerdict {
-        let passes = text.starts_with(b"BUSY ") || text.starts_with(b"LOADING ");
+        let passes: [&[u8]; 5] = [b"BUSY ", b"LOADING ", b"MOVED ", b"ASK ", b"CLUSTERDOWN "];
+        let passes = passes.iter().any(|code| text.starts_with(code));
         match passes {
             true => CanaryVerdict::Unfinished,
             false => CanaryVerdict::NotWritten(String::from_utf8_lossy(text).into_owned()),

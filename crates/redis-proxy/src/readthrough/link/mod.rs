@@ -29,14 +29,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use cache::{Entry, Fill, Held, Lease, Need};
+use command::Slot;
 use siphasher::sip::SipHasher13;
 use sync::Mutex;
 use sync::atomic::{AtomicBool, AtomicUsize};
 use tokio::sync::{Notify, oneshot};
 use upstream::{Loss, RedisNode, Sendable, Upstream};
 
-pub(super) use self::barrier::Round;
-use self::barrier::{Barrier, Ping};
+pub(super) use self::barrier::{Barrier, Ping, Round};
 pub(crate) use self::delivery::Delivery;
 use self::large::Large;
 use self::promise::{LinkState, Promise};
@@ -44,9 +44,11 @@ use self::sink::LinkTicket;
 pub(super) use self::sink::time_left_ns;
 pub(crate) use self::tend::{BEATS_A_BOUND, EndingLink, LinkPlan, RunningLink};
 pub(crate) use self::threads::LinkThreads;
+use super::cluster::{At, Placed};
 use super::{Detail, FillSink, PlainTicket, ReadOptions, Words, aging};
 use crate::budget::Budget;
 use crate::clock::{nanos, now_ns};
+use crate::config::Mode;
 use crate::failure::Failure;
 use crate::stats::WorkerStats;
 use crate::store::Store;
@@ -100,6 +102,8 @@ pub(crate) struct Link {
     upstream: Upstream<LinkTicket>,
     /// Where it leads, and what is held against that.
     node: RedisNode,
+    /// The same in a cluster.
+    placed: Option<Placed>,
     /// An ordinary connection, for values that would hold the link up; opened when the first of them is asked for.
     detour: Upstream<PlainTicket>,
     detour_wanted: Notify,
@@ -164,7 +168,20 @@ pub(super) fn of_key<'a>(links: &'a [Arc<Link>], key: &[u8]) -> &'a Arc<Link> {
     &links[number_of_key(links.len(), key)]
 }
 
-fn number_of_key(links: usize, key: &[u8]) -> usize {
+/// As [`Link::need`], where a hit may be so old, and nothing from before `void_ns` is a proof.
+#[inline]
+pub(super) fn need(asked: ReadOptions, strict: bool, max_staleness_ns: u64, void_ns: u64) -> Need {
+    let bound = asked.now_ns.saturating_sub(max_staleness_ns);
+    if mutant::needs_barrier(strict || asked.no_cache) {
+        Need::proven_since(asked.arrived_ns.max(asked.min_sync_ns).max(void_ns))
+    } else if asked.min_sync_ns > bound {
+        Need::proven_since(asked.min_sync_ns.max(void_ns))
+    } else {
+        Need::since(bound.max(void_ns))
+    }
+}
+
+pub(super) fn number_of_key(links: usize, key: &[u8]) -> usize {
     if links == 1 {
         return 0;
     }
@@ -179,6 +196,7 @@ impl Link {
         budget: Option<Arc<Budget>>,
         (upstream, detour): (Upstream<LinkTicket>, Upstream<PlainTicket>),
         node: RedisNode,
+        placed: Option<Placed>,
         settings: LinkSettings,
     ) -> Self {
         Link {
@@ -186,6 +204,7 @@ impl Link {
             budget,
             upstream,
             node,
+            placed,
             detour,
             detour_wanted: Notify::new(),
             large: Large::new(settings.large_bytes, settings.large_life_ns),
@@ -205,16 +224,9 @@ impl Link {
     /// How late an answer must be proven for what is asked.
     #[inline]
     pub(super) fn need(&self, asked: ReadOptions, strict: bool) -> Need {
-        let bound = asked.now_ns.saturating_sub(self.settings.max_staleness_ns);
         // Of a Redis that was elsewhere, or was doubted, nothing is a proof.
         let void_ns = mutant::void_before(self.node.void_ns());
-        if mutant::needs_barrier(strict || asked.no_cache) {
-            Need::proven_since(asked.arrived_ns.max(asked.min_sync_ns).max(void_ns))
-        } else if asked.min_sync_ns > bound {
-            Need::proven_since(asked.min_sync_ns.max(void_ns))
-        } else {
-            Need::since(bound.max(void_ns))
-        }
+        need(asked, strict, self.settings.max_staleness_ns, void_ns)
     }
 
     /// Sends PTTL and GET of a fill, or what else it asks, as soon as there is room for what they bring, or fails it.
@@ -267,14 +279,62 @@ impl Link {
         });
     }
 
-    fn send_fill(&self, mut fill: Fill<Failure>, errand: Errand, stats: &WorkerStats, now_ns: u64) {
+    fn send_fill(self: &Arc<Self>, fill: Fill<Failure>, errand: Errand, stats: &WorkerStats, now_ns: u64) {
         let (key, words) = (fill.key(), Words::of(fill.view()));
         if self.large.has(key, words, now_ns) || self.denied.has(key, words, now_ns) {
             self.ended(errand);
             return self.pass_by(fill, stats, now_ns);
         }
-        // Before the stamp: should the connection be lost in between, the fill is not taken for one of the next.
-        let lease = self.lease.lock().clone();
+        match &self.placed {
+            None => {
+                // Before the stamp: should the connection be lost in between, the fill is not taken for one of the next.
+                let lease = self.lease.lock().clone();
+                self.send_under(fill, lease, errand, stats, now_ns);
+            }
+            Some(placed) => self.send_placed(placed, fill, errand, stats, now_ns),
+        }
+    }
+
+    /// The same in a cluster: sent once it is known that the key's slot is watched, and is to be kept under the lease of that.
+    fn send_placed(
+        self: &Arc<Self>,
+        placed: &Placed,
+        fill: Fill<Failure>,
+        errand: Errand,
+        stats: &WorkerStats,
+        now_ns: u64,
+    ) {
+        let slot = Slot::of(fill.key());
+        let Some(watch) = placed.watch.as_ref().filter(|_| !self.standing.is_refused()) else {
+            return self.send_under(fill, Arc::default(), errand, stats, now_ns);
+        };
+        if let Some(of_slot) = watch.lease_of(slot) {
+            let lease = placed.lease(slot, &self.lease.lock().clone(), &of_slot);
+            return self.send_under(fill, lease, errand, stats, now_ns);
+        }
+        // What waits keeps no link: with its last user the fill is given up.
+        let link = Arc::downgrade(self);
+        watch.watch(slot, move |of_slot| {
+            let Some(link) = link.upgrade() else { return };
+            let of_link = link.lease.lock().clone();
+            let lease = match (&link.placed, of_slot) {
+                (Some(placed), Some(of_slot)) => placed.lease(slot, &of_link, &of_slot),
+                // Nothing vouches for what it brings.
+                _ => Arc::default(),
+            };
+            link.send_under(fill, lease, errand, &link.stats, crate::clock::now_ns());
+        });
+    }
+
+    /// Sends a fill whose answer is kept under `lease`, if that is a lease of the link's connection by then.
+    fn send_under(
+        &self,
+        mut fill: Fill<Failure>,
+        lease: Arc<Lease>,
+        errand: Errand,
+        stats: &WorkerStats,
+        now_ns: u64,
+    ) {
         fill.stamp_sent(now_ns);
         // Borrowed from the fill that travels: one small copy, on the miss path only.
         let key = Box::<[u8]>::from(fill.key());
@@ -306,7 +366,32 @@ impl Link {
 
     /// Where the replies of the detour go.
     fn detour_sink(&self) -> FillSink {
-        FillSink::past_the_cache(&self.detour, &self.stats, self.budget.clone(), self.settings.over_http)
+        let at = self.placed.as_ref().map(|placed| At { ways: Arc::downgrade(&placed.ways), id: placed.id });
+        FillSink::past_the_cache(&self.detour, &self.stats, self.budget.clone(), self.settings.over_http, at)
+    }
+
+    /// Whether `lease` is that of the connection that is up, or of something that it brings.
+    fn is_of_now(&self, lease: &Arc<Lease>) -> bool {
+        let now = self.lease.lock();
+        Arc::ptr_eq(lease, &now) || lease.is_under(&now) && lease.is_live()
+    }
+
+    /// The key by which delivery is tried: in a cluster one of a slot that the node has.
+    fn canary_key(&self) -> Option<Box<[u8]>> {
+        let key = self.settings.canary_key.as_ref()?;
+        match &self.placed {
+            None => Some(key.clone()),
+            Some(placed) => placed.watch.as_ref()?.canary_key(key),
+        }
+    }
+
+    /// Whether this is such a key.
+    fn is_canary(&self, key: &[u8]) -> bool {
+        let Some(canary) = self.settings.canary_key.as_deref() else { return false };
+        match &self.placed {
+            None => key == canary,
+            Some(_) => key.strip_prefix(canary).is_some_and(|rest| rest.starts_with(b"{")),
+        }
     }
 
     fn give_up(&self, fill: Fill<Failure>, errand: Errand, failure: Failure, stats: &WorkerStats) {
@@ -327,7 +412,10 @@ impl Link {
     pub(super) fn prove(&self, since_ns: u64) -> Round {
         let (round, to_send) = self.barrier.join(since_ns, now_ns);
         self.send_barrier(to_send);
-        round
+        match self.placed.as_ref().and_then(|placed| placed.watch.as_ref()) {
+            Some(watch) => round.and(watch.prove(since_ns)),
+            None => round,
+        }
     }
 
     /// The PING under way has ended, well or badly.
@@ -356,9 +444,22 @@ impl Link {
     /// compared with what Redis holds.
     pub(super) fn was_hit(self: &Arc<Self>, entry: &Entry, stats: &WorkerStats, now_ns: u64) {
         let Some(lease) = entry.lease() else { return };
-        if !lease.is_live() {
+        if !lease.is_live() || Link::is_to_be_audited(entry, stats) {
+            self.was_hit_late(entry, stats, now_ns);
+        }
+    }
+
+    /// Whether a hit is one of those that are compared with what Redis holds.
+    pub(super) fn is_to_be_audited(entry: &Entry, stats: &WorkerStats) -> bool {
+        Words::of(entry.view()).is_value() && stats.one_hit_in(HITS_AN_AUDIT)
+    }
+
+    /// An entry was served that is to be fetched anew, or compared.
+    #[cold]
+    pub(super) fn was_hit_late(self: &Arc<Self>, entry: &Entry, stats: &WorkerStats, now_ns: u64) {
+        if !entry.lease().is_some_and(|lease| lease.is_live()) {
             self.refill(entry, stats, now_ns);
-        } else if Words::of(entry.view()).is_value() && stats.one_hit_in(HITS_AN_AUDIT) {
+        } else {
             let ticket = LinkTicket::Audit { entry: entry.clone(), sent_ns: now_ns };
             // Not sent: another hit will be compared.
             let _ = self.upstream.send(&[b"GET", entry.key()], ticket);
@@ -409,6 +510,11 @@ impl Link {
             return Err(why.to_string());
         }
         self.standing.promise().held()?;
+        match &self.placed {
+            Some(Placed { watch: Some(watch), .. }) => watch.holds(now_ns)?,
+            Some(_) => return Err("it is not known which node has which slot".into()),
+            None => {}
+        }
         let age_ns = self.sync_age_ns(now_ns);
         if age_ns > self.settings.max_staleness_ns {
             return Err(format!("the link has been silent for {} ms", age_ns / 1_000_000));
@@ -418,17 +524,32 @@ impl Link {
 
     /// The same without the reason and without the clock, for every answer.
     pub(crate) fn is_in_force(&self) -> bool {
+        let is_placed = self.placed.as_ref().is_none_or(Placed::is_in_force);
+        is_placed && self.standing.is_in_force() && !self.node.is_disputed()
+    }
+
+    /// Whether what it brings is proven by its replies.
+    fn proves(&self) -> bool {
         self.standing.is_in_force() && !self.node.is_disputed()
+    }
+
+    /// Until when it may be held that a key was missing in an answer to a command sent at `sent_ns`, in a cluster; none if it may not be.
+    ///
+    /// While a slot is on its way, a key that is not here may come to be there, and nobody tells.
+    fn absence_ends_ns(&self, sent_ns: u64) -> Option<u64> {
+        (self.settings.mode != Mode::Strict.name()).then(|| sent_ns.saturating_add(self.settings.max_staleness_ns))
     }
 
     /// Whether a fetch on it is worth its while: there is a connection, and what it brings may be kept.
     pub(super) fn fetches(&self) -> bool {
-        self.standing.fetches() && !self.node.is_disputed()
+        let is_placed = self.placed.as_ref().is_none_or(Placed::is_in_force);
+        is_placed && self.standing.fetches() && !self.node.is_disputed()
     }
 
     /// Whether the server is there and cannot track.
     pub(crate) fn is_refused(&self) -> bool {
-        self.standing.is_refused()
+        let watch = self.placed.as_ref().and_then(|placed| placed.watch.as_ref());
+        self.standing.is_refused() || watch.is_some_and(|watch| watch.is_refused())
     }
 
     /// The mode's name, as it is set and as `Cache-Status` tells it.
@@ -454,6 +575,10 @@ impl Link {
         let mut lease = self.lease.lock();
         lease.end();
         *lease = Arc::default();
+        drop(lease);
+        if let Some(placed) = &self.placed {
+            placed.forget_leases();
+        }
     }
 
     /// The same where what it brought is not to be served any more.

@@ -132,7 +132,7 @@ impl LinkSink {
         // Until the promise is in force nothing is proven; the next reply will do. Nor is anything by a connection to where Redis
         // was before.
         let is_of_now = self.link.node.generation() == self.generation.get();
-        if self.link.is_in_force() && mutant::is_of_now(is_of_now) {
+        if self.link.proves() && mutant::is_of_now(is_of_now) {
             self.link.renew(mutant::proves_as_of(sent_ns, now_ns));
         }
     }
@@ -144,12 +144,16 @@ impl LinkSink {
 
     /// What may be kept of a fill's answer.
     fn keep(&self, lease: Arc<Lease>, sent_ns: u64, deadline: Deadline, missing: bool) -> Keep {
-        let same_connection = Arc::ptr_eq(&lease, &self.link.lease.lock());
+        let same_connection = self.link.is_of_now(&lease);
         if !same_connection || !self.link.standing.keeps() || self.link.node.is_disputed() {
             return Keep::Not;
         }
         let from_ns = mutant::lives_from(sent_ns, now_ns);
         let deadline_ns = match (deadline, missing) {
+            (Deadline::Missing, true) if self.link.placed.is_some() => match self.link.absence_ends_ns(sent_ns) {
+                None => return Keep::Not,
+                until_ns => until_ns,
+            },
             (Deadline::Never, false) | (Deadline::Missing, true) => None,
             (Deadline::In(ms), false) => Some(deadline_ns(from_ns, ms)),
             // The key came or went between the two commands.
@@ -171,6 +175,10 @@ impl LinkSink {
         link.ended(errand);
         // Of the PTTL in front of it, if there was one.
         let deadline = self.deadline.replace(Deadline::Unknown);
+        let Some((fill, frame)) = self.sent_on(fill, frame) else {
+            self.proves(sent_ns);
+            return Ok(());
+        };
         let words = Words::of(fill.view());
         if !words.is_value() {
             let about = About { lease, deadline, errand };
@@ -213,6 +221,24 @@ impl LinkSink {
             self.proves(sent_ns);
         }
         doubt
+    }
+
+    /// In a cluster: a fetch that the node has not answered goes to the one that it names, and what comes of that is not kept. The fetch and
+    /// its reply, if it is one.
+    fn sent_on(&self, fill: Fill<Failure>, frame: Frame) -> Option<(Fill<Failure>, Frame)> {
+        let Some(placed) = &self.link.placed else { return Some((fill, frame)) };
+        let redirect = match &frame {
+            Frame::Error(text) => placed.redirect(text, fill.key()),
+            _ => None,
+        };
+        let Some(redirect) = redirect else { return Some((fill, frame)) };
+        if Words::of(fill.view()).is_value() {
+            placed.ways.follow(fill, redirect, 0);
+        } else {
+            // Asked by Redis clients alone: they have lanes for what cannot be answered so.
+            fill.fail(Failure::TooLarge(0));
+        }
+        None
     }
 
     /// The same for the reply to a question.
@@ -382,7 +408,6 @@ impl Sink for LinkSink {
         if &kind[..] != b"invalidate" {
             return;
         }
-        let canary = self.link.settings.canary_key.as_deref();
         // A key above MAX_REPLY_BYTES comes without its name: then it may be any.
         let names = |key: &Frame| matches!(key, Frame::Bulk(_));
         match keys {
@@ -391,7 +416,7 @@ impl Sink for LinkSink {
                     let Frame::Bulk(key) = key else { continue };
                     self.link.store.invalidate_leased(key);
                     count(&self.link.counts.invalidations, 1);
-                    if canary == Some(&key[..]) {
+                    if self.link.is_canary(key) {
                         self.tell(News::CanaryPushed { at_ns: now_ns() });
                     }
                 }
@@ -402,7 +427,7 @@ impl Sink for LinkSink {
     }
 
     fn lost(&self, ticket: LinkTicket, loss: &Loss) {
-        let link = &*self.link;
+        let link = &self.link;
         match ticket {
             LinkTicket::Get { fill, errand: Errand::First, .. } if matches!(loss, Loss::Closed(_)) => {
                 link.stats.retries.add(1);

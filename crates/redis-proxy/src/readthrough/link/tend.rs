@@ -20,6 +20,7 @@ use super::{Link, LinkSettings, Promise};
 use crate::budget::Budget;
 use crate::clock::now_ns;
 use crate::readthrough::PlainTicket;
+use crate::readthrough::cluster::Placed;
 use crate::store::Store;
 use crate::vital;
 
@@ -65,11 +66,24 @@ impl<'a> LinkPlan<'a> {
     /// # Errors
     /// When the system has no thread to give.
     pub(crate) fn start(&self, number: usize, threads: &LinkThreads) -> io::Result<(Arc<Link>, RunningLink)> {
+        self.start_at(number, None, threads)
+    }
+
+    /// The same in a cluster, at its node `placed`.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start).
+    pub(in crate::readthrough) fn start_at(
+        &self,
+        number: usize,
+        placed: Option<Placed>,
+        threads: &LinkThreads,
+    ) -> io::Result<(Arc<Link>, RunningLink)> {
         let (upstream, driver) = upstream::connect(self.tracked);
         let (writer, writer_driver) = upstream::connect(self.plain);
         let (detour, detour_driver) = upstream::connect(self.plain);
         let (node, settings) = (self.tracked.node().clone(), self.settings.clone());
-        let link = Link::new(self.store.clone(), self.budget.cloned(), (upstream, detour), node, settings);
+        let link = Link::new(self.store.clone(), self.budget.cloned(), (upstream, detour), node, placed, settings);
         let link = Arc::new(link);
         let ways = Ways { driver, writer, writer_driver, detour_driver };
         let (stop, stopped) = oneshot::channel();
@@ -208,16 +222,18 @@ pub(super) async fn try_out(
     if link.settings.relies {
         return go_by(link, incarnation, report);
     }
-    let Some(key) = &link.settings.canary_key else {
+    if link.settings.canary_key.is_none() {
         trust(link, incarnation);
         return CANARY_PERIOD;
-    };
+    }
+    // In a cluster it is of a slot that the node is known to have.
+    let Some(key) = link.canary_key() else { return CANARY_PAUSE };
     // One that was made with the link before this one may lead to a primary of old.
     if report.tried.replace(incarnation).is_some_and(|before| before != incarnation) {
         writer.renew();
     }
     // What comes of it concerns this connection, and no other that has come meanwhile.
-    match try_delivery(link, writer, key, told).await {
+    match try_delivery(link, writer, &key, told).await {
         CanaryVerdict::Delivered { proof_ns } => {
             delivery.tell(DeliveryState::Trusted);
             if link.standing.found(incarnation, Promise::InForce) {

@@ -10,7 +10,7 @@ use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 use crate::vital;
 
 /// What a thread is to start. Bounded: one for each link of a partition.
-pub(super) type Start = Box<dyn FnOnce() + Send>;
+pub(in crate::readthrough) type Start = Box<dyn FnOnce() + Send>;
 
 /// The threads; each begins with the first link of its number, and ends with all of them.
 #[derive(Default)]
@@ -26,7 +26,7 @@ impl LinkThreads {
     ///
     /// # Errors
     /// When the system has no thread to give.
-    pub(super) fn run(&self, number: usize, start: Start) -> io::Result<()> {
+    pub(in crate::readthrough) fn run(&self, number: usize, start: Start) -> io::Result<()> {
         let mut threads = self.0.lock();
         if threads.len() <= number {
             threads.resize_with(number + 1, || None);

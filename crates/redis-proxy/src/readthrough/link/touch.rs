@@ -6,7 +6,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use cache::Entry;
+use cache::{Entry, Lease};
+use command::Slot;
 use resp::Frame;
 use tokio::sync::oneshot;
 use tokio::time::sleep;
@@ -63,11 +64,13 @@ impl Touch {
         // What came by another connection, of another user or database, or of this link before it was lost, Redis would
         // track for this one in vain; and the user may have no right to it.
         let lease = link.lease.lock().clone();
-        let is_ours = |entry: &Entry| {
-            !entry.is_missing() && entry.lease().is_some_and(|held| Arc::ptr_eq(held, &lease))
-        };
-        let used = link.store.used_since(since_ns, KEYS_A_SHARD, now_ns, is_ours);
-        for some in used.chunks(KEYS_A_COMMAND) {
+        let is_of_now = |held: &Arc<Lease>| Arc::ptr_eq(held, &lease) || held.is_under(&lease);
+        let is_ours = |entry: &Entry| !entry.is_missing() && entry.lease().is_some_and(is_of_now);
+        let mut used = link.store.used_since(since_ns, KEYS_A_SHARD, now_ns, is_ours);
+        // A node of a cluster takes keys of one slot in one command.
+        let slot = |entry: &Entry| link.placed.as_ref().map(|_| Slot::of(entry.key()));
+        used.sort_by_key(slot);
+        for some in used.chunk_by(|one, other| slot(one) == slot(other)).flat_map(|some| some.chunks(KEYS_A_COMMAND)) {
             // Once more: what was invalidated meanwhile would be tracked for nothing.
             let held = some.iter().filter(|entry| link.store.still_holds(entry, now_ns));
             let command: Vec<&[u8]> =
