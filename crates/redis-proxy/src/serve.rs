@@ -28,7 +28,8 @@ use crate::nodes::Nodes;
 use crate::places::Places;
 use crate::ports::{Ports, address_of};
 use crate::readthrough::{
-    ClusterLinks, Delivery, HttpReads, LinkPlan, LinkThreads, Links, PartitionTable, RunningLink, Watches, period,
+    ClusterLinks, Delivery, HttpReads, LinkPlan, LinkThreads, Links, PartitionTable, RunningLink,
+    SlotWatches, period,
 };
 use crate::session::Registry;
 use crate::shutdown::{Draining, Signals};
@@ -63,7 +64,7 @@ struct Built {
     redis: Arc<Backend>,
     delivery: Arc<Delivery>,
     link_threads: Arc<LinkThreads>,
-    watches: Option<Arc<Watches>>,
+    watches: Option<Arc<SlotWatches>>,
     door: Arc<Door>,
     parts: FrontParts,
 }
@@ -88,9 +89,10 @@ fn build(settings: &Settings, live: LiveReader, most_readers: usize) -> Built {
     let redis = Backend::new(settings.redis.clone(), settings.max_inflight);
     let delivery = Arc::default();
     let link_threads = Arc::<LinkThreads>::default();
-    let watches = settings.redis.cluster.as_ref().map(|_| {
-        Watches::new(&settings.redis, &redis, &link_threads, settings.coherence.max_staleness)
-    });
+    let watches =
+        settings.redis.cluster.as_ref().map(|_| {
+            SlotWatches::new(&settings.redis, &redis, &link_threads, settings.coherence.max_staleness)
+        });
     let registry = Arc::new(Registry::default());
     let clients = registry.clone();
     let partitions = PartitionTable::new(

@@ -22,12 +22,12 @@ const MOST_NODES: usize = 4_096;
 
 /// A node, by a number that is never another's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct NodeId(u16);
+pub struct NodeNumber(u16);
 
-impl NodeId {
+impl NodeNumber {
     /// The one node where there is no cluster; in a cluster one of its primaries, whichever: what is no matter of a key is asked there,
     /// and so is what nobody is known to have.
-    pub const HOME: NodeId = NodeId(0);
+    pub const HOME: NodeNumber = NodeNumber(0);
 
     /// Its number, for those who show it.
     pub fn number(self) -> u16 {
@@ -48,7 +48,7 @@ struct Shared {
     /// All but home, by their numbers from 1.
     nodes: Mutex<Vec<(Address, RedisNode)>>,
     /// Who was heard last to know more than we do.
-    knows_more: Mutex<Option<NodeId>>,
+    knows_more: Mutex<Option<NodeNumber>>,
     /// Counts maps that were others.
     changes: watch::Sender<u64>,
     counts: ClusterCounts,
@@ -73,11 +73,11 @@ pub struct ClusterCounts {
 
 /// What a node says that does not execute a command: it has changed nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Redirect {
+pub enum Redirection {
     /// This node has the slot.
-    Moved(NodeId),
+    Moved(NodeNumber),
     /// This node has the key, if anybody, while its slot is on the way there: asked behind ASKING.
-    Ask(NodeId),
+    Ask(NodeNumber),
     /// Nobody for now: to be asked again.
     Later,
 }
@@ -108,27 +108,27 @@ impl Cluster {
         }))
     }
 
-    /// Whoever has `slot`, as far as is known; [`NodeId::HOME`] if nobody is known to. Costs one load.
+    /// Whoever has `slot`, as far as is known; [`NodeNumber::HOME`] if nobody is known to. Costs one load.
     ///
     /// # Panics
     /// If there is no such slot.
-    pub fn owner(&self, slot: u16) -> NodeId {
-        NodeId(self.0.owners[usize::from(slot)].load(Ordering::Relaxed) as u16)
+    pub fn owner(&self, slot: u16) -> NodeNumber {
+        NodeNumber(self.0.owners[usize::from(slot)].load(Ordering::Relaxed) as u16)
     }
 
     /// The node of a number, where it is.
     ///
     /// # Panics
     /// If the number is of another cluster.
-    pub fn node(&self, id: NodeId) -> RedisNode {
+    pub fn node(&self, id: NodeNumber) -> RedisNode {
         match id {
-            NodeId::HOME => self.0.home.clone(),
-            NodeId(number) => self.0.nodes.lock()[usize::from(number) - 1].1.clone(),
+            NodeNumber::HOME => self.0.home.clone(),
+            NodeNumber(number) => self.0.nodes.lock()[usize::from(number) - 1].1.clone(),
         }
     }
 
     /// The number of the node at `address`, as we reach it; a new one if it was not met before.
-    pub fn id_of(&self, address: &Address) -> NodeId {
+    pub fn id_of(&self, address: &Address) -> NodeNumber {
         let mut nodes = self.0.nodes.lock();
         let known = nodes.iter().position(|(at, _)| at == address);
         let index = known.unwrap_or_else(|| {
@@ -138,25 +138,25 @@ impl Cluster {
             nodes.len() - 1
         });
         // At most MOST_NODES.
-        NodeId(u16::try_from(index + 1).unwrap_or(0))
+        NodeNumber(u16::try_from(index + 1).unwrap_or(0))
     }
 
     /// The primaries, each with how many slots it has. Looks at all slots.
-    pub fn primaries(&self) -> Vec<(NodeId, usize)> {
+    pub fn primaries(&self) -> Vec<(NodeNumber, usize)> {
         let mut slots = vec![0; self.0.nodes.lock().len() + 1];
         for owner in &self.0.owners {
             if let Some(count) = slots.get_mut(owner.load(Ordering::Relaxed) as usize) {
                 *count += 1;
             }
         }
-        let ids = (0..).map(NodeId);
-        ids.zip(slots).filter(|(id, count)| *id != NodeId::HOME && *count > 0).collect()
+        let ids = (0..).map(NodeNumber);
+        ids.zip(slots).filter(|(id, count)| *id != NodeNumber::HOME && *count > 0).collect()
     }
 
     /// This is what one of the nodes says of all slots; what it leaves out nobody is known to have. How many are with another node
     /// than before. To be called by one task alone.
     pub fn adopt(&self, map: &[SlotRange]) -> usize {
-        let mut owners = vec![NodeId::HOME; usize::from(SLOTS)];
+        let mut owners = vec![NodeNumber::HOME; usize::from(SLOTS)];
         for range in map {
             let owner = self.id_of(&range.primary);
             let (first, last) = (usize::from(range.first), usize::from(range.last.min(SLOTS - 1)));
@@ -185,34 +185,35 @@ impl Cluster {
 
     /// What the error `text` (without its dash) says that came from the node `by`, if it is of those by which nodes of a cluster send
     /// their clients on. What it tells of a slot's node is taken for known.
-    pub fn redirect(&self, text: &[u8], by: NodeId) -> Option<Redirect> {
+    pub fn redirect(&self, text: &[u8], by: NodeNumber) -> Option<Redirection> {
         let counts = &self.0.counts;
         let (code, rest) = split(text);
         match code {
             b"MOVED" | b"ASK" => {
                 let (slot, at) = split(rest);
-                let slot = std::str::from_utf8(slot).ok()?.parse::<u16>().ok().filter(|slot| *slot < SLOTS)?;
+                let slot =
+                    std::str::from_utf8(slot).ok()?.parse::<u16>().ok().filter(|slot| *slot < SLOTS)?;
                 let to = self.id_of(&self.announced(at, by)?);
                 if code == b"ASK" {
                     counts.asked.fetch_add(1, Ordering::Relaxed);
-                    return Some(Redirect::Ask(to));
+                    return Some(Redirection::Ask(to));
                 }
                 counts.moved.fetch_add(1, Ordering::Relaxed);
                 self.moved(slot, to, by);
-                Some(Redirect::Moved(to))
+                Some(Redirection::Moved(to))
             }
             b"TRYAGAIN" | b"CLUSTERDOWN" => {
                 counts.later.fetch_add(1, Ordering::Relaxed);
                 if code == b"CLUSTERDOWN" {
                     self.doubt(None);
                 }
-                Some(Redirect::Later)
+                Some(Redirection::Later)
             }
             _ => None,
         }
     }
 
-    fn moved(&self, slot: u16, to: NodeId, by: NodeId) {
+    fn moved(&self, slot: u16, to: NodeNumber, by: NodeNumber) {
         let before = self.0.owners[usize::from(slot)].swap(u32::from(to.0), Ordering::Relaxed);
         if before != u32::from(to.0) {
             self.0.counts.slots_moved.fetch_add(u64::from(before != 0), Ordering::Relaxed);
@@ -222,7 +223,7 @@ impl Cluster {
     }
 
     /// The map of slots may be another one by now; `knows` is who was heard to know more.
-    pub fn doubt(&self, knows: Option<NodeId>) {
+    pub fn doubt(&self, knows: Option<NodeNumber>) {
         if knows.is_some() {
             *self.0.knows_more.lock() = knows;
         }
@@ -235,19 +236,19 @@ impl Cluster {
     }
 
     /// Who is to be asked first for the map, once.
-    pub fn take_who_knows(&self) -> Option<NodeId> {
+    pub fn take_who_knows(&self) -> Option<NodeNumber> {
         self.0.knows_more.lock().take()
     }
 
     /// Where the node is reached that `by` names as `host:port`: an empty host is its own (`cluster-preferred-endpoint-type
     /// unknown-endpoint`), one that it does not know is none.
-    fn announced(&self, at: &[u8], by: NodeId) -> Option<Address> {
+    fn announced(&self, at: &[u8], by: NodeNumber) -> Option<Address> {
         let (host, port) = std::str::from_utf8(at).ok()?.trim_end().rsplit_once(':')?;
         self.reached(host, port.parse().ok()?, by)
     }
 
     /// The same of a host and a port.
-    pub fn reached(&self, host: &str, port: u16, by: NodeId) -> Option<Address> {
+    pub fn reached(&self, host: &str, port: u16, by: NodeNumber) -> Option<Address> {
         let host = match host {
             "?" => return None,
             "" => match self.node(by).place().address {
@@ -300,10 +301,13 @@ mod tests {
     #[test]
     fn a_slot_is_with_whoever_the_map_names_and_with_home_if_nobody() {
         let cluster = cluster();
-        assert_eq!((cluster.owner(0), cluster.owner(SLOTS - 1)), (NodeId::HOME, NodeId::HOME));
+        assert_eq!((cluster.owner(0), cluster.owner(SLOTS - 1)), (NodeNumber::HOME, NodeNumber::HOME));
         assert_eq!(cluster.adopt(&[range(0, 99, 1), range(200, 299, 2)]), 0);
         let (one, two) = (cluster.id_of(&at("h", 1)), cluster.id_of(&at("h", 2)));
-        assert_eq!([0, 99, 100, 200, 300].map(|slot| cluster.owner(slot)), [one, one, NodeId::HOME, two, NodeId::HOME]);
+        assert_eq!(
+            [0, 99, 100, 200, 300].map(|slot| cluster.owner(slot)),
+            [one, one, NodeNumber::HOME, two, NodeNumber::HOME]
+        );
         assert_eq!(cluster.primaries(), [(one, 100), (two, 100)]);
         // One took over all that another had, and a stranger all that is left.
         assert_eq!(cluster.adopt(&[range(0, 299, 1), range(300, SLOTS - 1, 3)]), 100);
@@ -318,31 +322,49 @@ mod tests {
         let one = cluster.id_of(&at("h", 1));
         let moved = cluster.redirect(b"MOVED 7 inside:5", one);
         let five = cluster.id_of(&at("outside", 5));
-        assert_eq!((moved, cluster.owner(7), cluster.owner(8)), (Some(Redirect::Moved(five)), five, one));
+        assert_eq!((moved, cluster.owner(7), cluster.owner(8)), (Some(Redirection::Moved(five)), five, one));
         assert_eq!((cluster.take_who_knows(), cluster.take_who_knows()), (Some(one), None));
         // For this once only.
-        assert_eq!(cluster.redirect(b"ASK 8 [::1]:6", one), Some(Redirect::Ask(cluster.id_of(&at("::1", 6)))));
+        assert_eq!(
+            cluster.redirect(b"ASK 8 [::1]:6", one),
+            Some(Redirection::Ask(cluster.id_of(&at("::1", 6))))
+        );
         assert_eq!(cluster.owner(8), one);
         // Its own host.
-        assert_eq!(cluster.redirect(b"MOVED 9 :7", one), Some(Redirect::Moved(cluster.id_of(&at("h", 7)))));
+        assert_eq!(
+            cluster.redirect(b"MOVED 9 :7", one),
+            Some(Redirection::Moved(cluster.id_of(&at("h", 7))))
+        );
         for later in [&b"TRYAGAIN Multiple keys"[..], b"CLUSTERDOWN The cluster is down"] {
-            assert_eq!(cluster.redirect(later, one), Some(Redirect::Later));
+            assert_eq!(cluster.redirect(later, one), Some(Redirection::Later));
         }
     }
 
     #[test]
     fn what_is_no_redirect_is_none() {
         let cluster = cluster();
-        for text in ["", "MOVED", "MOVED 1", "MOVED x h:1", "MOVED 16384 h:1", "MOVED 1 ?:1", "MOVED 1 h", "MOVED 1 h:x", "MOVEDX 1 h:1", "ERR MOVED 1 h:1"] {
-            assert_eq!(cluster.redirect(text.as_bytes(), NodeId::HOME), None, "{text}");
+        for text in [
+            "",
+            "MOVED",
+            "MOVED 1",
+            "MOVED x h:1",
+            "MOVED 16384 h:1",
+            "MOVED 1 ?:1",
+            "MOVED 1 h",
+            "MOVED 1 h:x",
+            "MOVEDX 1 h:1",
+            "ERR MOVED 1 h:1",
+        ] {
+            assert_eq!(cluster.redirect(text.as_bytes(), NodeNumber::HOME), None, "{text}");
         }
     }
 
     #[test]
     fn no_more_nodes_are_known_than_are_bearable() {
         let cluster = cluster();
-        let last = (1..=u16::try_from(MOST_NODES).unwrap() + 9).map(|port| cluster.id_of(&at("h", port))).last();
-        assert_eq!(last, Some(NodeId(u16::try_from(MOST_NODES).unwrap())));
+        let last =
+            (1..=u16::try_from(MOST_NODES).unwrap() + 9).map(|port| cluster.id_of(&at("h", port))).last();
+        assert_eq!(last, Some(NodeNumber(u16::try_from(MOST_NODES).unwrap())));
         cluster.node(last.unwrap());
     }
 }

@@ -274,7 +274,9 @@ impl<'a, S: Sink> Connection<'a, S> {
     fn moved(&mut self, why: &str) -> Loss {
         self.shared.backend.note_moved();
         let loss = Loss::Unfit(why.into());
-        if let Some(Awaited::Reply(ticket) | Awaited::Prelude(ticket) | Awaited::Confirmed(ticket)) = self.pop() {
+        if let Some(Awaited::Reply(ticket) | Awaited::Prelude(ticket) | Awaited::Confirmed(ticket)) =
+            self.pop()
+        {
             self.sink.lost(ticket, &loss);
         }
         loss
@@ -294,7 +296,9 @@ impl<'a, S: Sink> Connection<'a, S> {
 
     /// The command whose reply cannot be read is lost for that reason; those behind it only lose their link.
     fn garbled(&mut self, why: &str) -> Loss {
-        if let Some(Awaited::Reply(ticket) | Awaited::Prelude(ticket) | Awaited::Confirmed(ticket)) = self.pop() {
+        if let Some(Awaited::Reply(ticket) | Awaited::Prelude(ticket) | Awaited::Confirmed(ticket)) =
+            self.pop()
+        {
             self.sink.lost(ticket, &Loss::Garbled(why.into()));
         }
         Loss::Closed(format!("malformed reply: {why}").into())

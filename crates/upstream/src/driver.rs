@@ -50,7 +50,7 @@ pub struct Driver<T> {
 }
 
 impl<T> Driver<T> {
-    /// Drives the connection for ever; what is logged of it stands in `span`. Dropping the future closes the socket and leaves what
+    /// NodeDrivers the connection for ever; what is logged of it stands in `span`. Dropping the future closes the socket and leaves what
     /// was sent unanswered.
     ///
     /// The span is not entered while a connection serves: nothing is logged there, and each poll would cost 200 instructions more.
@@ -245,7 +245,9 @@ impl<T> Driver<T> {
 
     fn tell_lost<S: Sink<Ticket = T>>(&self, sink: &S, slots: VecDeque<Outstanding<T>>, loss: &Loss) {
         for slot in slots {
-            if let Awaited::Reply(ticket) | Awaited::Prelude(ticket) | Awaited::Confirmed(ticket) = slot.awaited {
+            if let Awaited::Reply(ticket) | Awaited::Prelude(ticket) | Awaited::Confirmed(ticket) =
+                slot.awaited
+            {
                 sink.lost(ticket, loss);
             }
         }

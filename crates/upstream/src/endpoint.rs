@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::cluster::{Cluster, NodeId};
+use crate::cluster::{Cluster, NodeNumber};
 use crate::credentials::Source;
 use crate::node::RedisNode;
 use crate::proven::Proven;
@@ -30,7 +30,7 @@ pub struct Endpoint {
 
 impl Endpoint {
     /// The same at the node of this number; without a cluster there is but one.
-    pub fn at(&self, id: NodeId) -> Endpoint {
+    pub fn at(&self, id: NodeNumber) -> Endpoint {
         match &self.cluster {
             Some(cluster) => Endpoint { node: cluster.node(id), ..self.clone() },
             None => self.clone(),

@@ -23,7 +23,8 @@ const OF_A_CLUSTER: &str = "redis is a node of a cluster, which holds a part of 
 const A_SENTINEL: &str =
     "redis is a sentinel, which holds no keys: the address must be that of the primary it watches";
 
-const OF_NO_CLUSTER: &str = "redis is no node of a cluster: the address of a single one belongs into REDIS_URL or REDIS_HOST";
+const OF_NO_CLUSTER: &str =
+    "redis is no node of a cluster: the address of a single one belongs into REDIS_URL or REDIS_HOST";
 
 /// Why a server in this mode cannot be served from, for an operator; none if it can. `in_cluster` if it is to be a node of one; a mode
 /// that is not told is any.

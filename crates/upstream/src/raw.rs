@@ -282,7 +282,9 @@ async fn greet_as(
         Frame::Array(items) => Ok(pairs(items)),
         other => return Err(unreachable(format!("not an answer to HELLO: {other:?}"))),
     };
-    if let Some(why) = hello.as_ref().ok().and_then(|pairs| expected.misses(&mode(pairs), endpoint.cluster.is_some())) {
+    if let Some(why) =
+        hello.as_ref().ok().and_then(|pairs| expected.misses(&mode(pairs), endpoint.cluster.is_some()))
+    {
         return Err(OpenError::Unfit(why.into()));
     }
     if greeting.db != 0 {
@@ -293,7 +295,9 @@ async fn greet_as(
     }
     if hello.as_ref().is_err_and(|text| !is_about_credentials(text)) {
         let info = talk.ask(&[b"INFO", b"server"]).await.map_err(unopened)?;
-        if let Some(why) = mode_by_info(&info).and_then(|mode| expected.misses(&mode, endpoint.cluster.is_some())) {
+        if let Some(why) =
+            mode_by_info(&info).and_then(|mode| expected.misses(&mode, endpoint.cluster.is_some()))
+        {
             return Err(OpenError::Unfit(why.into()));
         }
     }

@@ -120,13 +120,8 @@ async fn answer(
             Ok(()) => response(
                 StatusCode::OK,
                 TEXT,
-                [
-                    "ready\n",
-                    &ready::coherence(watched),
-                    &watched.nodes.seen().text(),
-                    &ready::nodes(watched),
-                ]
-                .concat(),
+                ["ready\n", &ready::coherence(watched), &watched.nodes.seen().text(), &ready::nodes(watched)]
+                    .concat(),
             ),
             Err(why) => response(StatusCode::SERVICE_UNAVAILABLE, TEXT, format!("not ready: {why}\n")),
         },

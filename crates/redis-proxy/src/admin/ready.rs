@@ -56,7 +56,7 @@ pub(super) fn nodes(watched: &Watched) -> String {
     let (now_ns, mut text) = (now_ns(), String::new());
     for (id, slots) in cluster.primaries() {
         text += &format!("node {}: {slots} slots", cluster.node(id).place());
-        let links = watched.partitions.links_to(id);
+        let links = watched.partitions.links_to(id.number());
         text += &match links.iter().try_for_each(|link| link.holds(now_ns)) {
             _ if links.is_empty() => "\n".to_owned(),
             Ok(()) => ", in force\n".to_owned(),

@@ -1,6 +1,8 @@
 //! Which Redis: from the address in parts, in a URL, as injected by Kubernetes, or a Redis of our own.
 
-use upstream::{Account, Address, Cluster, ConnectionLimits, Endpoint, Reauth, RedisNode, Secret, Source, Who};
+use upstream::{
+    Account, Address, Cluster, ConnectionLimits, Endpoint, Reauth, RedisNode, Secret, Source, Who,
+};
 
 use super::PASSWORD_COMMAND;
 use super::error::ConfigError;

@@ -11,7 +11,7 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 use tracing::{info, warn};
-use upstream::{Address, Cluster, Conversation, Endpoint, Expected, NodeId, RedisNode, SLOTS, SlotRange};
+use upstream::{Address, Cluster, Conversation, Endpoint, Expected, NodeNumber, RedisNode, SLOTS, SlotRange};
 
 use super::reading::{info as fields_of, slots};
 use super::seen::{ClusterState, Seen};
@@ -100,11 +100,13 @@ impl Follower {
 
     /// Who may know, the best first.
     fn candidates(&self) -> VecDeque<Address> {
-        let address = |id: NodeId| self.cluster.node(id).place().address.ok();
+        let address = |id: NodeNumber| self.cluster.node(id).place().address.ok();
         let knows = self.cluster.take_who_knows().and_then(address);
         let primaries = self.cluster.primaries().into_iter().filter_map(|(id, _)| address(id));
         let mut candidates = VecDeque::new();
-        for address in knows.into_iter().chain(self.last.clone()).chain(primaries).chain(self.seeds.iter().cloned()) {
+        for address in
+            knows.into_iter().chain(self.last.clone()).chain(primaries).chain(self.seeds.iter().cloned())
+        {
             if !candidates.contains(&address) {
                 candidates.push_back(address);
             }
@@ -179,16 +181,19 @@ async fn ask_one(redis: Endpoint, cluster: Cluster, address: Address) -> Result<
     let mut endpoint = Endpoint { node: RedisNode::at(address.clone()), db: 0, ..redis };
     endpoint.limits.connect_timeout = endpoint.limits.connect_timeout.min(PATIENCE);
     let asking = async {
-        let mut node = Conversation::open(&endpoint, Expected::Redis).await.map_err(|error| error.to_string())?;
+        let mut node =
+            Conversation::open(&endpoint, Expected::Redis).await.map_err(|error| error.to_string())?;
         let answers = node.ask(&[&[b"CLUSTER", b"INFO"], &[b"CLUSTER", b"SLOTS"]]).await;
         let answers = answers.map_err(|loss| loss.to_string())?;
         let [info, said] = &answers[..] else { return Err("too few answers".to_owned()) };
         let map = slots(said, |host, port| cluster.reached(host, port, by))?;
-        let is_well = fields_of(info).is_some_and(|info| info.get("cluster_state").is_some_and(|state| state == "ok"));
+        let is_well =
+            fields_of(info).is_some_and(|info| info.get("cluster_state").is_some_and(|state| state == "ok"));
         let mut said = Said { by: address.clone(), map, is_whole: is_well };
         said.is_whole &= said.slots() == usize::from(SLOTS);
         Ok(said)
     };
-    let outcome = timeout(PATIENCE, asking).await.unwrap_or_else(|_| Err(format!("no answer within {PATIENCE:?}")));
+    let outcome =
+        timeout(PATIENCE, asking).await.unwrap_or_else(|_| Err(format!("no answer within {PATIENCE:?}")));
     outcome.map_err(|why| format!("{address}: {why}"))
 }

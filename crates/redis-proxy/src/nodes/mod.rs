@@ -25,8 +25,8 @@ use std::time::Duration;
 use tokio::runtime::{Builder, LocalOptions};
 use tracing::{Instrument, error_span};
 
-pub(crate) use self::seen::Seen;
 use self::cluster::Follower;
+pub(crate) use self::seen::Seen;
 use self::watch::Watch;
 use crate::config::{Settings, Topology};
 use crate::vital;
@@ -49,7 +49,8 @@ impl Nodes {
         if let (Topology::Cluster { seeds }, Some(cluster)) = (&settings.nodes.topology, &redis.cluster) {
             let (seeds, cluster) = (seeds.clone(), cluster.clone());
             vital::spawn("nodes".into(), move |alive| {
-                let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default())?;
+                let runtime =
+                    Builder::new_current_thread().enable_all().build_local(LocalOptions::default())?;
                 let following = Follower::new(redis, cluster, seeds, seen).run();
                 runtime.block_on(alive.during(following.instrument(error_span!("nodes"))));
                 Ok(())

@@ -193,7 +193,13 @@ mod tests {
         let read = slots(&answer, reach).unwrap();
         let read: Vec<_> =
             read.iter().map(|range| (range.first, range.last, range.primary.to_string())).collect();
-        let expected = [(0, 1, "h:1"), (2, 2, "itself:2"), (3, 4, "itself:3"), (5, 5, "10.0.0.3:4"), (7, 16_383, "[::1]:6")];
+        let expected = [
+            (0, 1, "h:1"),
+            (2, 2, "itself:2"),
+            (3, 4, "itself:3"),
+            (5, 5, "10.0.0.3:4"),
+            (7, 16_383, "[::1]:6"),
+        ];
         assert_eq!(read, expected.map(|(first, last, at)| (first, last, at.to_owned())));
         assert_eq!(slots(&Frame::Array(vec![]), reach), Ok(vec![]), "a node that knows nobody");
         for bad in [

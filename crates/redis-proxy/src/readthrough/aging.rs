@@ -8,7 +8,7 @@ use tokio::sync::oneshot;
 use upstream::{Doubt, Incarnation, Loss, Sendable, Sink, Tracking, Unsent, Upstream};
 
 use super::ReadOptions;
-use super::cluster::{At, PlainReads};
+use super::cluster::{NodeSite, PlainReads};
 use super::fetched::{Fetched, facts, pong};
 use crate::budget::{Arriving, Budget};
 use crate::clock::{nanos, now_ns};
@@ -144,7 +144,7 @@ pub(super) struct FillSink {
     over_http: bool,
     arriving: Arriving,
     /// In a cluster: which node it leads to.
-    at: Option<At>,
+    at: Option<NodeSite>,
 }
 
 impl Sink for FillSink {
@@ -227,7 +227,7 @@ impl FillSink {
     }
 
     /// Of a connection to a node of a cluster.
-    pub(super) fn at_node(upstream: &Upstream<PlainTicket>, reads: &PlainReads, at: At) -> Self {
+    pub(super) fn at_node(upstream: &Upstream<PlainTicket>, reads: &PlainReads, at: NodeSite) -> Self {
         let PlainReads { keeps, over_http, stats, budget } = reads;
         FillSink { keeps: *keeps, at: Some(at), ..FillSink::new(upstream, stats, budget.clone(), *over_http) }
     }
@@ -244,7 +244,7 @@ impl FillSink {
         stats: &Arc<WorkerStats>,
         budget: Option<Arc<Budget>>,
         over_http: bool,
-        at: Option<At>,
+        at: Option<NodeSite>,
     ) -> Self {
         FillSink { keeps: false, at, ..FillSink::new(upstream, stats, budget, over_http) }
     }

@@ -7,7 +7,7 @@ use tracing::Span;
 use upstream::{Backend, Driver, Endpoint};
 
 use super::aging::{FillSink, PlainTicket};
-use super::cluster::{Drives, NodeWays, PlainReads};
+use super::cluster::{NodeDrivers, NodeWays, PlainReads};
 use super::{Links, ReadThrough, Way};
 use crate::budget::Budget;
 use crate::stats::WorkerStats;
@@ -28,7 +28,7 @@ pub(crate) enum OwnConnections {
     /// The one to a Redis by itself.
     One(OwnConnection),
     /// Those to the nodes of a cluster.
-    Nodes(Drives),
+    Nodes(NodeDrivers),
 }
 
 impl OwnConnections {

@@ -26,11 +26,11 @@ use std::time::Duration;
 
 use cache::{Lookup, Need, Partition};
 use tokio::sync::oneshot;
-use upstream::{NodeId, Upstream};
+use upstream::Upstream;
 
 use self::aging::{FillSink, PlainTicket};
 use self::cluster::NodeWays;
-pub(crate) use self::cluster::{ClusterLinks, Watches};
+pub(crate) use self::cluster::{ClusterLinks, SlotWatches};
 pub(crate) use self::http_reads::{HttpReads, OwnConnections};
 pub(crate) use self::known::{Answered, Found, KnownAnswer};
 pub(crate) use self::lent::Lent;
@@ -104,10 +104,10 @@ impl Links {
     }
 
     /// Those to a node of a cluster.
-    fn to(&self, id: NodeId) -> Vec<Arc<Link>> {
+    fn to(&self, node: u16) -> Vec<Arc<Link>> {
         match self {
             Links::OfOne(_) => Vec::new(),
-            Links::OfCluster(links) => links.of_node(id),
+            Links::OfCluster(links) => links.of_node(node),
         }
     }
 

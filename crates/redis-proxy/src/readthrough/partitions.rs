@@ -18,12 +18,12 @@ use tokio::sync::{Notify, oneshot};
 use tokio::task::{spawn_local, yield_now};
 use tokio::time::{MissedTickBehavior, interval};
 use tracing::{error, error_span, info, warn};
-use upstream::{Account, Backend, Cluster, Endpoint, NodeId, Proven, Secret, Upstream};
+use upstream::{Account, Backend, Cluster, Endpoint, Proven, Secret, Upstream};
 
 use super::aging::{FillSink, PlainTicket};
-use super::cluster::{ClusterLinks, NodeWays, PlainReads, Watch, Watches};
-use super::{Links, Way};
+use super::cluster::{ClusterLinks, NodeWays, PlainReads, SlotWatch, SlotWatches};
 use super::link::{EndingLink, Link, LinkPlan, LinkSettings, LinkThreads, RunningLink, ThrownOut};
+use super::{Links, Way};
 use crate::budget::Budget;
 use crate::clock::now_ns;
 use crate::stats::WorkerStats;
@@ -112,7 +112,7 @@ pub(crate) struct PartitionTable {
     pub(super) reads: ClientReads,
     link_threads: Arc<LinkThreads>,
     /// In a cluster.
-    watches: Option<Arc<Watches>>,
+    watches: Option<Arc<SlotWatches>>,
     /// What is to be done for a user whom Redis has thrown out.
     throw_out: Arc<dyn Fn(&str) + Send + Sync>,
     /// The proxy's own user and database.
@@ -207,7 +207,7 @@ impl PartitionTable {
         redis: Arc<Backend>,
         reads: ClientReads,
         link_threads: Arc<LinkThreads>,
-        watches: Option<Arc<Watches>>,
+        watches: Option<Arc<SlotWatches>>,
         throw_out: Arc<dyn Fn(&str) + Send + Sync>,
     ) -> Arc<Self> {
         let own = PartitionKey::of_endpoint(&endpoint);
@@ -474,7 +474,8 @@ impl PartitionTable {
         for reader in unused {
             let Some(mut slot) = known.slots.remove(&reader) else { continue };
             let is_own = reader == self.own;
-            let mut ending: Vec<_> = mem::take(&mut slot.running).into_iter().map(RunningLink::stop).collect();
+            let mut ending: Vec<_> =
+                mem::take(&mut slot.running).into_iter().map(RunningLink::stop).collect();
             if let Some(Links::OfCluster(links)) = &slot.links {
                 ending.extend(links.stop());
             }
@@ -544,18 +545,18 @@ impl PartitionTable {
         })
     }
 
-    /// The links of both fronts to a node of a cluster.
-    pub(crate) fn links_to(&self, id: NodeId) -> Vec<Arc<Link>> {
+    /// The links of both fronts to the node of a cluster that has this number.
+    pub(crate) fn links_to(&self, node: u16) -> Vec<Arc<Link>> {
         let known = self.known.lock();
         let all = known.slots.values().filter_map(|slot| slot.links.as_ref()).chain(self.of_http.get());
-        let mut links: Vec<Arc<Link>> = all.flat_map(|links| links.to(id)).collect();
+        let mut links: Vec<Arc<Link>> = all.flat_map(|links| links.to(node)).collect();
         links.sort_by_key(Arc::as_ptr);
         links.dedup_by_key(|link| Arc::as_ptr(link));
         links
     }
 
     /// The watches of the nodes of a cluster.
-    pub(crate) fn watches(&self) -> Vec<Arc<Watch>> {
+    pub(crate) fn watches(&self) -> Vec<Arc<SlotWatch>> {
         self.watches.as_ref().map(|watches| watches.all()).unwrap_or_default()
     }
 

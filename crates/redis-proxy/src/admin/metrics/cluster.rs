@@ -13,8 +13,7 @@ use crate::clock::now_ns;
 pub(super) fn encode(cluster: &Cluster, watched: &Watched, out: &mut DescriptorEncoder<'_>) -> fmt::Result {
     let counts = cluster.counts();
     let of = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
-    let redirects =
-        [("moved", of(&counts.moved)), ("ask", of(&counts.asked)), ("later", of(&counts.later))];
+    let redirects = [("moved", of(&counts.moved)), ("ask", of(&counts.asked)), ("later", of(&counts.later))];
     labelled(out, "cluster_redirects", "Answers by which nodes sent a command on", "kind", &redirects)?;
     let moved = of(&counts.slots_moved);
     counter(out, "cluster_slots_moved", "Slots that were found with another node than before", moved)?;
@@ -25,7 +24,7 @@ pub(super) fn encode(cluster: &Cluster, watched: &Watched, out: &mut DescriptorE
     let lost = watches.iter().map(|watch| of(&watch.counts.slots_lost)).sum();
     counter(out, "cluster_watched_slots_lost", "Watched slots that their node said it has no longer", lost)?;
     let (now_ns, primaries) = (now_ns(), cluster.primaries());
-    let mut gauge = |name, help, of: &dyn Fn(upstream::NodeId, usize) -> usize| {
+    let mut gauge = |name, help, of: &dyn Fn(upstream::NodeNumber, usize) -> usize| {
         let mut family = out.encode_descriptor(name, help, None, MetricType::Gauge)?;
         for (id, slots) in &primaries {
             let node = cluster.node(*id).place().to_string();
@@ -35,10 +34,10 @@ pub(super) fn encode(cluster: &Cluster, watched: &Watched, out: &mut DescriptorE
     };
     gauge("cluster_node_slots", "Slots of each primary", &|_, slots| slots)?;
     gauge("cluster_node_in_force", "1 while what is read from the node is kept by proof", &|id, _| {
-        let links = watched.partitions.links_to(id);
+        let links = watched.partitions.links_to(id.number());
         usize::from(!links.is_empty() && links.iter().all(|link| link.holds(now_ns).is_ok()))
     })?;
     gauge("cluster_watched_slots", "Slots whose node tells when it has them no longer", &|id, _| {
-        watches.iter().filter(|watch| watch.id == id).map(|watch| watch.watched()).sum()
+        watches.iter().filter(|watch| watch.node() == id.number()).map(|watch| watch.watched()).sum()
     })
 }

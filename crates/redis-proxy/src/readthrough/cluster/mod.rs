@@ -18,10 +18,11 @@ use sync::Mutex;
 use tokio::sync::oneshot;
 use tokio::task::{JoinSet, spawn_local};
 use tracing::error_span;
-use upstream::{Backend, Cluster, Endpoint, NodeId, Redirect};
+use upstream::{Backend, Cluster, Endpoint, NodeNumber, Redirection};
 
 use super::link::{
-    Delivery, EndingLink, Link, LinkPlan, LinkSettings, LinkThreads, RunningLink, need, number_of_key,
+    Delivery, EndingLink, Link, LinkPlan, LinkSettings, LinkThreads, RunningLink, is_to_be_audited, need,
+    number_of_key,
 };
 use super::{Detail, ReadOptions};
 use crate::budget::Budget;
@@ -31,19 +32,19 @@ use crate::stats::WorkerStats;
 use crate::store::Store;
 use crate::vital;
 
-pub(crate) use self::watch::Watch;
-use self::watch::WatchSink;
-pub(crate) use self::ways::Drives;
-pub(super) use self::ways::{At, NodeWays, PlainReads};
+pub(crate) use self::watch::SlotWatch;
+use self::watch::SlotWatchSink;
+pub(crate) use self::ways::NodeDrivers;
+pub(super) use self::ways::{NodeSite, NodeWays, PlainReads};
 
 /// The links to a node that has had no slot for so long end.
 const USELESS: Duration = Duration::from_secs(60);
 
 /// Where in a cluster a link leads.
 pub(super) struct Placed {
-    pub(super) id: NodeId,
+    pub(super) id: NodeNumber,
     /// None at home, of which it is not known what it has.
-    pub(super) watch: Option<Arc<Watch>>,
+    pub(super) watch: Option<Arc<SlotWatch>>,
     /// For fetches that the node sends on.
     pub(super) ways: Arc<NodeWays>,
     /// What proves what the link has brought, by slot.
@@ -51,7 +52,7 @@ pub(super) struct Placed {
 }
 
 impl Placed {
-    fn new(id: NodeId, watch: Option<Arc<Watch>>, ways: Arc<NodeWays>) -> Placed {
+    fn new(id: NodeNumber, watch: Option<Arc<SlotWatch>>, ways: Arc<NodeWays>) -> Placed {
         Placed { id, watch, ways, leases: Mutex::default() }
     }
 
@@ -69,9 +70,9 @@ impl Placed {
     }
 
     /// Where the node has sent the fetch of `key` with the error `text`, if it has. A slot that it does not have is not watched there.
-    pub(super) fn redirect(&self, text: &[u8], key: &[u8]) -> Option<Redirect> {
+    pub(super) fn redirect(&self, text: &[u8], key: &[u8]) -> Option<Redirection> {
         let redirect = self.ways.redirect(text, self.id)?;
-        if let (Redirect::Moved(_), Some(watch)) = (redirect, &self.watch) {
+        if let (Redirection::Moved(_), Some(watch)) = (redirect, &self.watch) {
             watch.lost(Slot::of(key).number());
         }
         Some(redirect)
@@ -88,25 +89,25 @@ impl Placed {
 }
 
 /// The watches of the nodes, and what is known of each; one for all readers.
-pub(crate) struct Watches {
+pub(crate) struct SlotWatches {
     cluster: Cluster,
     /// Of the proxy's own user.
     endpoint: Endpoint,
     redis: Arc<Backend>,
     threads: Arc<LinkThreads>,
     max_staleness_ns: u64,
-    nodes: Mutex<HashMap<NodeId, Weak<WatchedNode>>>,
+    nodes: Mutex<HashMap<NodeNumber, Weak<WatchedNode>>>,
 }
 
 /// A node that somebody reads from.
 struct WatchedNode {
-    watch: Arc<Watch>,
+    watch: Arc<SlotWatch>,
     delivery: Arc<Delivery>,
     /// Dropped, it ends the watch.
     _stop: oneshot::Sender<()>,
 }
 
-impl Watches {
+impl SlotWatches {
     /// Of the cluster that `endpoint` is of, on threads that run already.
     ///
     /// # Panics
@@ -116,8 +117,8 @@ impl Watches {
         redis: &Arc<Backend>,
         threads: &Arc<LinkThreads>,
         max_staleness: Duration,
-    ) -> Arc<Watches> {
-        Arc::new(Watches {
+    ) -> Arc<SlotWatches> {
+        Arc::new(SlotWatches {
             cluster: endpoint.cluster.clone().expect("an endpoint of a cluster"),
             endpoint: endpoint.clone(),
             redis: redis.clone(),
@@ -127,34 +128,38 @@ impl Watches {
         })
     }
 
-    fn of(&self, id: NodeId) -> io::Result<Arc<WatchedNode>> {
+    fn of(&self, id: NodeNumber) -> io::Result<Arc<WatchedNode>> {
         let mut nodes = self.nodes.lock();
         if let Some(node) = nodes.get(&id).and_then(Weak::upgrade) {
             return Ok(node);
         }
         nodes.retain(|_, node| node.strong_count() > 0);
         let (upstream, driver) = upstream::connect(&self.redis.beside(self.endpoint.at(id)));
-        let watch = Watch::new(id, self.cluster.clone(), upstream, self.max_staleness_ns);
+        let watch = SlotWatch::new(id, self.cluster.clone(), upstream, self.max_staleness_ns);
         let (stop, stopped) = oneshot::channel::<()>();
         let running = watch.clone();
-        self.threads.run(0, Box::new(move || {
-            let watching = async move {
-                let mut parts = JoinSet::new();
-                let driving = driver.run(error_span!("watch", node = id.number()), WatchSink(running.clone()));
-                parts.spawn_local(vital::task("the connection of a watch", driving));
-                parts.spawn_local(vital::task("the heartbeat of a watch", watch::beat(running)));
-                let _ = stopped.await;
-                parts.shutdown().await;
-            };
-            drop(spawn_local(vital::task("a watch", watching)));
-        }))?;
+        self.threads.run(
+            0,
+            Box::new(move || {
+                let watching = async move {
+                    let mut parts = JoinSet::new();
+                    let driving =
+                        driver.run(error_span!("watch", node = id.number()), SlotWatchSink(running.clone()));
+                    parts.spawn_local(vital::task("the connection of a watch", driving));
+                    parts.spawn_local(vital::task("the heartbeat of a watch", watch::beat(running)));
+                    let _ = stopped.await;
+                    parts.shutdown().await;
+                };
+                drop(spawn_local(vital::task("a watch", watching)));
+            }),
+        )?;
         let node = Arc::new(WatchedNode { watch, delivery: Arc::default(), _stop: stop });
         nodes.insert(id, Arc::downgrade(&node));
         Ok(node)
     }
 
     /// The watches that there are.
-    pub(crate) fn all(&self) -> Vec<Arc<Watch>> {
+    pub(crate) fn all(&self) -> Vec<Arc<SlotWatch>> {
         self.nodes.lock().values().filter_map(Weak::upgrade).map(|node| node.watch.clone()).collect()
     }
 }
@@ -169,12 +174,12 @@ pub(crate) struct ClusterLinks {
     endpoint: Endpoint,
     settings: LinkSettings,
     threads: Arc<LinkThreads>,
-    watches: Arc<Watches>,
+    watches: Arc<SlotWatches>,
     ways: Arc<NodeWays>,
     /// The links whose canary tells of a node, if these have none.
     own: Option<Arc<ClusterLinks>>,
     /// A short lock, on the miss path.
-    nodes: Mutex<HashMap<NodeId, NodeLinks>>,
+    nodes: Mutex<HashMap<NodeNumber, NodeLinks>>,
     ended: Mutex<Vec<EndingLink>>,
 }
 
@@ -197,7 +202,7 @@ impl ClusterLinks {
         redis: &Arc<Backend>,
         endpoint: Endpoint,
         settings: LinkSettings,
-        watches: &Arc<Watches>,
+        watches: &Arc<SlotWatches>,
         own: Option<Arc<ClusterLinks>>,
     ) -> io::Result<Arc<ClusterLinks>> {
         let threads = &watches.threads;
@@ -210,9 +215,12 @@ impl ClusterLinks {
             budget: budget.cloned(),
         };
         let (ways, drives) = NodeWays::new(redis, endpoint.clone(), reads);
-        threads.run(0, Box::new(move || {
-            drop(spawn_local(vital::task("a reader's ordinary connections to nodes", drives.run())));
-        }))?;
+        threads.run(
+            0,
+            Box::new(move || {
+                drop(spawn_local(vital::task("a reader's ordinary connections to nodes", drives.run())));
+            }),
+        )?;
         Ok(Arc::new(ClusterLinks {
             cluster: watches.cluster.clone(),
             store: store.clone(),
@@ -236,7 +244,7 @@ impl ClusterLinks {
     }
 
     /// The links to a node, which start now if there are none.
-    fn to(&self, id: NodeId) -> Arc<[Arc<Link>]> {
+    fn to(&self, id: NodeNumber) -> Arc<[Arc<Link>]> {
         let mut nodes = self.nodes.lock();
         if let Some(node) = nodes.get(&id) {
             return node.links.clone();
@@ -248,9 +256,9 @@ impl ClusterLinks {
         nodes.entry(id).or_insert(started).links.clone()
     }
 
-    fn start(&self, id: NodeId) -> io::Result<NodeLinks> {
+    fn start(&self, id: NodeNumber) -> io::Result<NodeLinks> {
         let node = match id {
-            NodeId::HOME => None,
+            NodeNumber::HOME => None,
             id => Some(self.watches.of(id)?),
         };
         let endpoint = self.endpoint.at(id);
@@ -283,16 +291,18 @@ impl ClusterLinks {
     /// A PING to each primary; to home while none is known.
     pub(super) fn probe(&self) -> Vec<oneshot::Receiver<Result<(), Failure>>> {
         let primaries = self.cluster.primaries().into_iter().map(|(id, _)| id);
-        let mut primaries: Vec<NodeId> = primaries.collect();
+        let mut primaries: Vec<NodeNumber> = primaries.collect();
         if primaries.is_empty() {
-            primaries.push(NodeId::HOME);
+            primaries.push(NodeNumber::HOME);
         }
         primaries.into_iter().flat_map(|id| self.to(id).to_vec()).map(|link| link.probe()).collect()
     }
 
     /// The links to a node.
-    pub(super) fn of_node(&self, id: NodeId) -> Vec<Arc<Link>> {
-        self.nodes.lock().get(&id).map(|node| node.links.to_vec()).unwrap_or_default()
+    pub(super) fn of_node(&self, node: u16) -> Vec<Arc<Link>> {
+        let nodes = self.nodes.lock();
+        let of_node = nodes.iter().filter(|(id, _)| id.number() == node);
+        of_node.flat_map(|(_, node)| node.links.iter().cloned()).collect()
     }
 
     /// Ends the links to nodes that have had no slot for long, and begins those to primaries that are new.
@@ -340,7 +350,7 @@ impl ClusterLinks {
     #[inline]
     pub(super) fn was_hit(&self, entry: &Entry, stats: &WorkerStats, now_ns: u64) {
         let Some(lease) = entry.lease() else { return };
-        if !lease.is_live() || Link::is_to_be_audited(entry, stats) {
+        if !lease.is_live() || is_to_be_audited(entry, stats) {
             self.of_key(entry.key()).was_hit_late(entry, stats, now_ns);
         }
     }

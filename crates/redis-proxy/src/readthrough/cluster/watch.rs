@@ -20,10 +20,10 @@ use sync::Mutex;
 use sync::atomic::AtomicBool;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tracing::{info, warn};
-use upstream::{Cluster, Doubt, Incarnation, Loss, NodeId, Sink, Tracking, Upstream};
+use upstream::{Cluster, Doubt, Incarnation, Loss, NodeNumber, Sink, Tracking, Upstream};
 
 use crate::clock::now_ns;
-use crate::readthrough::link::{BEATS_A_BOUND, Barrier, Ping, Round};
+use crate::readthrough::link::{BEATS_A_BOUND, Barrier, BarrierPing, Round};
 
 /// Beats are at least so far apart.
 const SHORTEST_BEAT: Duration = Duration::from_millis(1);
@@ -72,14 +72,14 @@ struct State {
 
 /// What a watch counts.
 #[derive(Debug, Default)]
-pub(crate) struct WatchCounts {
+pub(crate) struct SlotWatchCounts {
     /// Slots that the node has dropped while they were watched.
     pub(crate) slots_lost: AtomicU64,
 }
 
 /// The watch of one node, as all share it who read from there.
-pub(crate) struct Watch {
-    pub(crate) id: NodeId,
+pub(crate) struct SlotWatch {
+    id: NodeNumber,
     cluster: Cluster,
     upstream: Upstream<WatchTicket>,
     /// The lease of the connection that is up, or of the next one: under it are those of slots.
@@ -92,18 +92,18 @@ pub(crate) struct Watch {
     beat_out: AtomicBool,
     barrier: Barrier,
     max_staleness_ns: u64,
-    pub(crate) counts: WatchCounts,
+    pub(crate) counts: SlotWatchCounts,
 }
 
-impl Watch {
+impl SlotWatch {
     pub(super) fn new(
-        id: NodeId,
+        id: NodeNumber,
         cluster: Cluster,
         upstream: Upstream<WatchTicket>,
         max_staleness_ns: u64,
-    ) -> Arc<Watch> {
+    ) -> Arc<SlotWatch> {
         let standing = Standing::Lost("there is no watch of the node yet".into());
-        Arc::new(Watch {
+        Arc::new(SlotWatch {
             id,
             cluster,
             upstream,
@@ -114,8 +114,13 @@ impl Watch {
             beat_out: AtomicBool::new(false),
             barrier: Barrier::default(),
             max_staleness_ns,
-            counts: WatchCounts::default(),
+            counts: SlotWatchCounts::default(),
         })
+    }
+
+    /// The number of its node.
+    pub(crate) fn node(&self) -> u16 {
+        self.id.number()
     }
 
     /// The lease of `slot` if it is watched.
@@ -158,7 +163,9 @@ impl Watch {
 
     fn ask(&self, slot: Slot) -> bool {
         let channel = format!("{NAME}{{{}}}", slot.tag());
-        self.upstream.subscribe(&[b"SSUBSCRIBE", channel.as_bytes()], WatchTicket::Slot(slot.number())).is_ok()
+        self.upstream
+            .subscribe(&[b"SSUBSCRIBE", channel.as_bytes()], WatchTicket::Slot(slot.number()))
+            .is_ok()
     }
 
     /// The node has said that a slot is another's.
@@ -222,7 +229,7 @@ impl Watch {
         round
     }
 
-    fn send_barrier(&self, mut to_send: Option<Ping>) {
+    fn send_barrier(&self, mut to_send: Option<BarrierPing>) {
         while let Some(ping) = to_send {
             let is_sent = self.send_read(WatchTicket::Barrier { sent_ns: ping.sent_ns });
             to_send = if is_sent { None } else { self.barrier.ended(now_ns) };
@@ -269,8 +276,9 @@ impl Watch {
 }
 
 /// Heartbeats, one at a time.
-pub(super) async fn beat(watch: Arc<Watch>) {
-    let mut ticks = interval((Duration::from_nanos(watch.max_staleness_ns) / BEATS_A_BOUND).max(SHORTEST_BEAT));
+pub(super) async fn beat(watch: Arc<SlotWatch>) {
+    let mut ticks =
+        interval((Duration::from_nanos(watch.max_staleness_ns) / BEATS_A_BOUND).max(SHORTEST_BEAT));
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut refused_at: Option<Instant> = None;
     loop {
@@ -289,9 +297,9 @@ pub(super) async fn beat(watch: Arc<Watch>) {
 }
 
 /// Applies what a watch delivers, in wire order.
-pub(super) struct WatchSink(pub(super) Arc<Watch>);
+pub(super) struct SlotWatchSink(pub(super) Arc<SlotWatch>);
 
-impl WatchSink {
+impl SlotWatchSink {
     /// The confirmation of a subscription, or why there is none.
     fn subscribed(&self, slot: u16, frame: &Frame) {
         let watch = &*self.0;
@@ -360,7 +368,7 @@ impl WatchSink {
     }
 }
 
-impl Sink for WatchSink {
+impl Sink for SlotWatchSink {
     type Ticket = WatchTicket;
 
     fn reply(&self, ticket: WatchTicket, frame: Frame) -> Result<(), Doubt> {

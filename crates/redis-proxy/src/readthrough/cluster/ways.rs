@@ -13,7 +13,7 @@ use tokio::sync::oneshot;
 use tokio::task::{JoinSet, spawn_local};
 use tokio::time::sleep;
 use tracing::error_span;
-use upstream::{Backend, Cluster, Endpoint, NodeId, Redirect, Upstream};
+use upstream::{Backend, Cluster, Endpoint, NodeNumber, Redirection, Upstream};
 
 use crate::budget::Budget;
 use crate::clock::{nanos, now_ns};
@@ -41,7 +41,7 @@ pub(in crate::readthrough) struct PlainReads {
     pub(in crate::readthrough) budget: Option<Arc<Budget>>,
 }
 
-/// One reader's ordinary connections. Usable from any thread; they are driven by whoever runs [`Drives`].
+/// One reader's ordinary connections. Usable from any thread; they are driven by whoever runs [`NodeDrivers`].
 pub(in crate::readthrough) struct NodeWays {
     cluster: Cluster,
     /// The commands of all its connections count together with these.
@@ -50,7 +50,7 @@ pub(in crate::readthrough) struct NodeWays {
     endpoint: Endpoint,
     reads: PlainReads,
     /// A short lock, on the miss path.
-    known: Mutex<HashMap<NodeId, Known>>,
+    known: Mutex<HashMap<NodeNumber, Known>>,
     starts: UnboundedSender<Start>,
 }
 
@@ -63,14 +63,14 @@ struct Known {
 
 struct Start {
     connection: OwnConnection,
-    node: NodeId,
+    node: NodeNumber,
     stopped: oneshot::Receiver<()>,
 }
 
 /// What drives the connections of one reader.
-pub(crate) struct Drives(UnboundedReceiver<Start>);
+pub(crate) struct NodeDrivers(UnboundedReceiver<Start>);
 
-impl Drives {
+impl NodeDrivers {
     /// Until nobody has the ways any more. To be run within a local runtime.
     pub(crate) async fn run(mut self) {
         let mut running = JoinSet::new();
@@ -97,21 +97,24 @@ impl NodeWays {
         redis: &Arc<Backend>,
         endpoint: Endpoint,
         reads: PlainReads,
-    ) -> (Arc<Self>, Drives) {
+    ) -> (Arc<Self>, NodeDrivers) {
         let cluster = endpoint.cluster.clone().expect("an endpoint of a cluster");
         let (starts, told) = unbounded_channel();
         let known = Mutex::default();
-        (Arc::new(NodeWays { cluster, redis: redis.clone(), endpoint, reads, known, starts }), Drives(told))
+        (
+            Arc::new(NodeWays { cluster, redis: redis.clone(), endpoint, reads, known, starts }),
+            NodeDrivers(told),
+        )
     }
 
     /// The connection to the node `id`.
-    pub(in crate::readthrough) fn to(self: &Arc<Self>, id: NodeId) -> Upstream<PlainTicket> {
+    pub(in crate::readthrough) fn to(self: &Arc<Self>, id: NodeNumber) -> Upstream<PlainTicket> {
         let mut known = self.known.lock();
         if let Some(known) = known.get(&id) {
             return known.upstream.clone();
         }
         let (upstream, driver) = upstream::connect(&self.redis.beside(self.endpoint.at(id)));
-        let at = At { ways: Arc::downgrade(self), id };
+        let at = NodeSite { ways: Arc::downgrade(self), id };
         let sink = FillSink::at_node(&upstream, &self.reads, at);
         let (stop, stopped) = oneshot::channel();
         // Nobody drives it only where all is about to end.
@@ -128,9 +131,9 @@ impl NodeWays {
     /// A PING to each primary; to home while none is known.
     pub(in crate::readthrough) fn probe(self: &Arc<Self>) -> Vec<oneshot::Receiver<Result<(), Failure>>> {
         let primaries = self.cluster.primaries().into_iter().map(|(id, _)| id);
-        let mut primaries: Vec<NodeId> = primaries.collect();
+        let mut primaries: Vec<NodeNumber> = primaries.collect();
         if primaries.is_empty() {
-            primaries.push(NodeId::HOME);
+            primaries.push(NodeNumber::HOME);
         }
         primaries.into_iter().map(|id| aging::probe(&self.to(id))).collect()
     }
@@ -149,7 +152,7 @@ impl NodeWays {
     }
 
     /// As [`Cluster::redirect`].
-    pub(super) fn redirect(&self, text: &[u8], by: NodeId) -> Option<Redirect> {
+    pub(super) fn redirect(&self, text: &[u8], by: NodeNumber) -> Option<Redirection> {
         self.cluster.redirect(text, by)
     }
 
@@ -157,20 +160,19 @@ impl NodeWays {
     pub(in crate::readthrough) fn follow(
         self: &Arc<Self>,
         fill: Fill<Failure>,
-        redirect: Redirect,
+        redirect: Redirection,
         hops: u8,
     ) {
-        let until_ns =
-            fill.registered_ns().saturating_add(nanos(self.endpoint.limits.silence_timeout));
+        let until_ns = fill.registered_ns().saturating_add(nanos(self.endpoint.limits.silence_timeout));
         if hops >= MOST_HOPS || now_ns() >= until_ns {
             let failure = Failure::Unavailable("no node of the cluster answers for this key now".into());
             self.reads.stats.failed(&failure);
             return fill.fail(failure);
         }
         let (to, asking) = match redirect {
-            Redirect::Moved(to) => (to, false),
-            Redirect::Ask(to) => (to, true),
-            Redirect::Later => {
+            Redirection::Moved(to) => (to, false),
+            Redirection::Ask(to) => (to, true),
+            Redirection::Later => {
                 let ways = self.clone();
                 spawn_local(vital::task("a fetch that waits for a node", async move {
                     sleep(PAUSE).await;
@@ -190,14 +192,14 @@ impl NodeWays {
 }
 
 /// Where a connection's fetches are sent on from.
-pub(in crate::readthrough) struct At {
+pub(in crate::readthrough) struct NodeSite {
     pub(in crate::readthrough) ways: Weak<NodeWays>,
-    pub(in crate::readthrough) id: NodeId,
+    pub(in crate::readthrough) id: NodeNumber,
 }
 
-impl At {
+impl NodeSite {
     /// Where the node has sent a fetch with the error `text`, if it has, and by which ways it goes there.
-    pub(in crate::readthrough) fn redirect(&self, text: &[u8]) -> Option<(Arc<NodeWays>, Redirect)> {
+    pub(in crate::readthrough) fn redirect(&self, text: &[u8]) -> Option<(Arc<NodeWays>, Redirection)> {
         let ways = self.ways.upgrade()?;
         let redirect = ways.cluster.redirect(text, self.id)?;
         Some((ways, redirect))

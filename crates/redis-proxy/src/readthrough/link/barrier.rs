@@ -23,14 +23,14 @@ pub(in crate::readthrough) struct Barrier {
 #[derive(Default)]
 struct Rounds {
     /// The PING that is under way, and those who wait for it.
-    under_way: Option<(Ping, Arc<Notify>)>,
+    under_way: Option<(BarrierPing, Arc<Notify>)>,
     /// Those who wait for the one after it.
     next: Option<Arc<Notify>>,
 }
 
 /// One that the caller must send now.
 #[derive(Clone, Copy, Debug)]
-pub(in crate::readthrough) struct Ping {
+pub(in crate::readthrough) struct BarrierPing {
     /// Not after it leaves: what its reply proves is proven from then on.
     pub(in crate::readthrough) sent_ns: u64,
 }
@@ -66,24 +66,29 @@ impl Future for Round {
 
 impl Barrier {
     /// Joins the first PING that is sent at `since_ns` or later. With it the one to be sent now, if there is one; `clock` says when.
-    pub(in crate::readthrough) fn join(&self, since_ns: u64, clock: impl FnOnce() -> u64) -> (Round, Option<Ping>) {
+    pub(in crate::readthrough) fn join(
+        &self,
+        since_ns: u64,
+        clock: impl FnOnce() -> u64,
+    ) -> (Round, Option<BarrierPing>) {
         let mut rounds = self.rounds.lock();
         let rounds = &mut *rounds;
         match &rounds.under_way {
             Some((ping, bell)) if ping.sent_ns >= since_ns => (Round::of(bell), None),
             Some(_) => (Round::of(rounds.next.get_or_insert_default()), None),
             None => {
-                let (ping, bell) = rounds.under_way.insert((Ping { sent_ns: clock() }, Arc::default()));
+                let (ping, bell) =
+                    rounds.under_way.insert((BarrierPing { sent_ns: clock() }, Arc::default()));
                 (Round::of(bell), Some(*ping))
             }
         }
     }
 
     /// The PING under way has ended: wakes those who waited for it. The next one, if it must be sent now.
-    pub(in crate::readthrough) fn ended(&self, clock: impl FnOnce() -> u64) -> Option<Ping> {
+    pub(in crate::readthrough) fn ended(&self, clock: impl FnOnce() -> u64) -> Option<BarrierPing> {
         let (ended, next) = {
             let mut rounds = self.rounds.lock();
-            let next = rounds.next.take().map(|bell| (Ping { sent_ns: clock() }, bell));
+            let next = rounds.next.take().map(|bell| (BarrierPing { sent_ns: clock() }, bell));
             let ping = next.as_ref().map(|(ping, _)| *ping);
             (std::mem::replace(&mut rounds.under_way, next), ping)
         };

@@ -60,6 +60,24 @@ impl Sink for WriterSink {
     fn disconnected(&self, _loss: &Loss) {}
 }
 
+/// The key by which delivery is tried on a link: in a cluster one of a slot that its node has; none if there is no such.
+pub(super) fn key(link: &Link) -> Option<Box<[u8]>> {
+    let key = link.settings.canary_key.as_ref()?;
+    match &link.placed {
+        None => Some(key.clone()),
+        Some(placed) => placed.watch.as_ref()?.canary_key(key),
+    }
+}
+
+/// Whether this is such a key.
+pub(super) fn is_key(link: &Link, key: &[u8]) -> bool {
+    let Some(canary) = link.settings.canary_key.as_deref() else { return false };
+    match &link.placed {
+        None => key == canary,
+        Some(_) => key.strip_prefix(canary).is_some_and(|rest| rest.starts_with(b"{")),
+    }
+}
+
 /// Tries once. `news` tells of pushes that named the canary.
 pub(super) async fn try_delivery(
     link: &Link,

@@ -15,6 +15,7 @@ mod barrier;
 mod canary;
 mod delivery;
 mod large;
+mod lease;
 mod promise;
 #[cfg(all(test, feature = "shuttle"))]
 mod schedules;
@@ -31,20 +32,20 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use cache::{Entry, Fill, Held, Lease, Need};
 use command::Slot;
 use siphasher::sip::SipHasher13;
-use sync::Mutex;
 use sync::atomic::{AtomicBool, AtomicUsize};
 use tokio::sync::{Notify, oneshot};
 use upstream::{Loss, RedisNode, Sendable, Upstream};
 
-pub(super) use self::barrier::{Barrier, Ping, Round};
+pub(super) use self::barrier::{Barrier, BarrierPing, Round};
 pub(crate) use self::delivery::Delivery;
 use self::large::Large;
+use self::lease::LinkLease;
 use self::promise::{LinkState, Promise};
 use self::sink::LinkTicket;
 pub(super) use self::sink::time_left_ns;
 pub(crate) use self::tend::{BEATS_A_BOUND, EndingLink, LinkPlan, RunningLink};
 pub(crate) use self::threads::LinkThreads;
-use super::cluster::{At, Placed};
+use super::cluster::{NodeSite, Placed};
 use super::{Detail, FillSink, PlainTicket, ReadOptions, Words, aging};
 use crate::budget::Budget;
 use crate::clock::{nanos, now_ns};
@@ -85,6 +86,15 @@ pub(crate) struct LinkSettings {
     pub(crate) thrown_out: ThrownOut,
 }
 
+impl LinkSettings {
+    /// Until when it may be held that a key was missing in an answer to a command sent at `sent_ns`, in a cluster; none if it may not be.
+    ///
+    /// While a slot is on its way, a key that is not here may come to be there, and nobody tells.
+    fn absence_ends_ns(&self, sent_ns: u64) -> Option<u64> {
+        (self.mode != Mode::Strict.name()).then(|| sent_ns.saturating_add(self.max_staleness_ns))
+    }
+}
+
 /// What is to be done for a user whom Redis has thrown out.
 #[derive(Clone, Default)]
 pub(crate) struct ThrownOut(pub(crate) Option<Arc<dyn Fn() + Send + Sync>>);
@@ -111,8 +121,7 @@ pub(crate) struct Link {
     /// What its user may not read: asked past the link, without PTTL, so that Redis counts it once.
     denied: Large,
     settings: LinkSettings,
-    /// The lease of the connection that is up, or of the next one. A short lock, on the miss path.
-    lease: Mutex<Arc<Lease>>,
+    lease: LinkLease,
     standing: LinkState,
     /// Whether Redis has closed the last connection, and none has come since.
     closed_by_redis: AtomicBool,
@@ -163,6 +172,12 @@ pub(super) fn detail(links: &[Arc<Link>], strict: bool) -> Detail {
     Detail { text, in_force }
 }
 
+/// Whether a hit is one of those that are compared with what Redis holds.
+#[inline]
+pub(super) fn is_to_be_audited(entry: &Entry, stats: &WorkerStats) -> bool {
+    Words::of(entry.view()).is_value() && stats.one_hit_in(HITS_AN_AUDIT)
+}
+
 /// The link of a key.
 pub(super) fn of_key<'a>(links: &'a [Arc<Link>], key: &[u8]) -> &'a Arc<Link> {
     &links[number_of_key(links.len(), key)]
@@ -210,7 +225,7 @@ impl Link {
             large: Large::new(settings.large_bytes, settings.large_life_ns),
             denied: Large::new(0, settings.large_life_ns),
             settings,
-            lease: Mutex::default(),
+            lease: LinkLease::default(),
             standing: LinkState::new(),
             closed_by_redis: AtomicBool::new(false),
             beat_out: AtomicBool::new(false),
@@ -288,7 +303,7 @@ impl Link {
         match &self.placed {
             None => {
                 // Before the stamp: should the connection be lost in between, the fill is not taken for one of the next.
-                let lease = self.lease.lock().clone();
+                let lease = self.lease.now();
                 self.send_under(fill, lease, errand, stats, now_ns);
             }
             Some(placed) => self.send_placed(placed, fill, errand, stats, now_ns),
@@ -309,14 +324,14 @@ impl Link {
             return self.send_under(fill, Arc::default(), errand, stats, now_ns);
         };
         if let Some(of_slot) = watch.lease_of(slot) {
-            let lease = placed.lease(slot, &self.lease.lock().clone(), &of_slot);
+            let lease = placed.lease(slot, &self.lease.now(), &of_slot);
             return self.send_under(fill, lease, errand, stats, now_ns);
         }
         // What waits keeps no link: with its last user the fill is given up.
         let link = Arc::downgrade(self);
         watch.watch(slot, move |of_slot| {
             let Some(link) = link.upgrade() else { return };
-            let of_link = link.lease.lock().clone();
+            let of_link = link.lease.now();
             let lease = match (&link.placed, of_slot) {
                 (Some(placed), Some(of_slot)) => placed.lease(slot, &of_link, &of_slot),
                 // Nothing vouches for what it brings.
@@ -366,32 +381,9 @@ impl Link {
 
     /// Where the replies of the detour go.
     fn detour_sink(&self) -> FillSink {
-        let at = self.placed.as_ref().map(|placed| At { ways: Arc::downgrade(&placed.ways), id: placed.id });
+        let at =
+            self.placed.as_ref().map(|placed| NodeSite { ways: Arc::downgrade(&placed.ways), id: placed.id });
         FillSink::past_the_cache(&self.detour, &self.stats, self.budget.clone(), self.settings.over_http, at)
-    }
-
-    /// Whether `lease` is that of the connection that is up, or of something that it brings.
-    fn is_of_now(&self, lease: &Arc<Lease>) -> bool {
-        let now = self.lease.lock();
-        Arc::ptr_eq(lease, &now) || lease.is_under(&now) && lease.is_live()
-    }
-
-    /// The key by which delivery is tried: in a cluster one of a slot that the node has.
-    fn canary_key(&self) -> Option<Box<[u8]>> {
-        let key = self.settings.canary_key.as_ref()?;
-        match &self.placed {
-            None => Some(key.clone()),
-            Some(placed) => placed.watch.as_ref()?.canary_key(key),
-        }
-    }
-
-    /// Whether this is such a key.
-    fn is_canary(&self, key: &[u8]) -> bool {
-        let Some(canary) = self.settings.canary_key.as_deref() else { return false };
-        match &self.placed {
-            None => key == canary,
-            Some(_) => key.strip_prefix(canary).is_some_and(|rest| rest.starts_with(b"{")),
-        }
     }
 
     fn give_up(&self, fill: Fill<Failure>, errand: Errand, failure: Failure, stats: &WorkerStats) {
@@ -423,7 +415,7 @@ impl Link {
         self.send_barrier(self.barrier.ended(now_ns));
     }
 
-    fn send_barrier(&self, mut to_send: Option<Ping>) {
+    fn send_barrier(&self, mut to_send: Option<BarrierPing>) {
         while let Some(ping) = to_send {
             count(&self.counts.barriers, 1);
             let sent = self.upstream.send(&[b"PING"], LinkTicket::Barrier { sent_ns: ping.sent_ns });
@@ -444,14 +436,9 @@ impl Link {
     /// compared with what Redis holds.
     pub(super) fn was_hit(self: &Arc<Self>, entry: &Entry, stats: &WorkerStats, now_ns: u64) {
         let Some(lease) = entry.lease() else { return };
-        if !lease.is_live() || Link::is_to_be_audited(entry, stats) {
+        if !lease.is_live() || is_to_be_audited(entry, stats) {
             self.was_hit_late(entry, stats, now_ns);
         }
-    }
-
-    /// Whether a hit is one of those that are compared with what Redis holds.
-    pub(super) fn is_to_be_audited(entry: &Entry, stats: &WorkerStats) -> bool {
-        Words::of(entry.view()).is_value() && stats.one_hit_in(HITS_AN_AUDIT)
     }
 
     /// An entry was served that is to be fetched anew, or compared.
@@ -498,7 +485,7 @@ impl Link {
 
     /// Time since the instant up to which the link's entries are proven.
     pub(crate) fn sync_age_ns(&self, now_ns: u64) -> u64 {
-        now_ns.saturating_sub(self.lease.lock().sync_ns())
+        now_ns.saturating_sub(self.lease.now().sync_ns())
     }
 
     /// Whether the mode's promise rests on this link at this moment, or why it does not.
@@ -528,18 +515,6 @@ impl Link {
         is_placed && self.standing.is_in_force() && !self.node.is_disputed()
     }
 
-    /// Whether what it brings is proven by its replies.
-    fn proves(&self) -> bool {
-        self.standing.is_in_force() && !self.node.is_disputed()
-    }
-
-    /// Until when it may be held that a key was missing in an answer to a command sent at `sent_ns`, in a cluster; none if it may not be.
-    ///
-    /// While a slot is on its way, a key that is not here may come to be there, and nobody tells.
-    fn absence_ends_ns(&self, sent_ns: u64) -> Option<u64> {
-        (self.settings.mode != Mode::Strict.name()).then(|| sent_ns.saturating_add(self.settings.max_staleness_ns))
-    }
-
     /// Whether a fetch on it is worth its while: there is a connection, and what it brings may be kept.
     pub(super) fn fetches(&self) -> bool {
         let is_placed = self.placed.as_ref().is_none_or(Placed::is_in_force);
@@ -557,11 +532,6 @@ impl Link {
         self.settings.mode
     }
 
-    /// A reply to a command sent at `sent_ns` has been processed, by the link's own thread.
-    fn renew(&self, sent_ns: u64) {
-        self.lease.lock().renew(sent_ns);
-    }
-
     /// The server was found not to tell of changes on the connection `incarnation`: nothing that was brought so far is to be
     /// trusted.
     fn distrust(&self, incarnation: u64, why: String) {
@@ -570,34 +540,12 @@ impl Link {
         }
     }
 
-    /// The connection is lost: nothing will tell of changes to what it brought.
-    fn end_lease(&self) {
-        let mut lease = self.lease.lock();
-        lease.end();
-        *lease = Arc::default();
-        drop(lease);
-        if let Some(placed) = &self.placed {
-            placed.forget_leases();
-        }
-    }
-
-    /// The same where what it brought is not to be served any more.
-    fn revoke_lease(&self) {
-        let mut lease = self.lease.lock();
-        lease.revoke();
-        *lease = Arc::default();
-    }
-
     /// What was brought so far is the past, all of it.
     fn forget_all(&self) {
         if !self.settings.apart {
             return self.store.flush();
         }
-        let mut lease = self.lease.lock();
-        let before = std::mem::take(&mut *lease);
-        // What comes from now on is proven as far as what came so far.
-        lease.renew(before.sync_ns());
-        before.revoke();
+        self.lease.begin_anew();
     }
 }
 

@@ -14,7 +14,7 @@ use tracing::error;
 use upstream::{Doubt, Hello, Incarnation, Loss, Sink, Tracking, is_about_credentials, no_right_to};
 
 use super::promise::Promise;
-use super::{Errand, Link, count};
+use super::{Errand, Link, canary, count};
 use crate::budget::Arriving;
 use crate::clock::now_ns;
 use crate::failure::Failure;
@@ -132,8 +132,8 @@ impl LinkSink {
         // Until the promise is in force nothing is proven; the next reply will do. Nor is anything by a connection to where Redis
         // was before.
         let is_of_now = self.link.node.generation() == self.generation.get();
-        if self.link.proves() && mutant::is_of_now(is_of_now) {
-            self.link.renew(mutant::proves_as_of(sent_ns, now_ns));
+        if self.link.standing.is_in_force() && !self.link.node.is_disputed() && mutant::is_of_now(is_of_now) {
+            self.link.lease.renew(mutant::proves_as_of(sent_ns, now_ns));
         }
     }
 
@@ -144,16 +144,18 @@ impl LinkSink {
 
     /// What may be kept of a fill's answer.
     fn keep(&self, lease: Arc<Lease>, sent_ns: u64, deadline: Deadline, missing: bool) -> Keep {
-        let same_connection = self.link.is_of_now(&lease);
+        let same_connection = self.link.lease.is_of_now(&lease);
         if !same_connection || !self.link.standing.keeps() || self.link.node.is_disputed() {
             return Keep::Not;
         }
         let from_ns = mutant::lives_from(sent_ns, now_ns);
         let deadline_ns = match (deadline, missing) {
-            (Deadline::Missing, true) if self.link.placed.is_some() => match self.link.absence_ends_ns(sent_ns) {
-                None => return Keep::Not,
-                until_ns => until_ns,
-            },
+            (Deadline::Missing, true) if self.link.placed.is_some() => {
+                match self.link.settings.absence_ends_ns(sent_ns) {
+                    None => return Keep::Not,
+                    until_ns => until_ns,
+                }
+            }
             (Deadline::Never, false) | (Deadline::Missing, true) => None,
             (Deadline::In(ms), false) => Some(deadline_ns(from_ns, ms)),
             // The key came or went between the two commands.
@@ -416,7 +418,7 @@ impl Sink for LinkSink {
                     let Frame::Bulk(key) = key else { continue };
                     self.link.store.invalidate_leased(key);
                     count(&self.link.counts.invalidations, 1);
-                    if self.link.is_canary(key) {
+                    if canary::is_key(&self.link, key) {
                         self.tell(News::CanaryPushed { at_ns: now_ns() });
                     }
                 }
@@ -499,8 +501,11 @@ impl Sink for LinkSink {
         link.detour.renew();
         match loss {
             // What it proved was of another node, or may be.
-            Loss::Departed => mutant::revoked(|| link.revoke_lease(), || link.end_lease()),
-            _ => mutant::ended(|| link.end_lease()),
+            Loss::Departed => mutant::revoked(|| link.lease.revoke(), || link.lease.end()),
+            _ => mutant::ended(|| link.lease.end()),
+        }
+        if let Some(placed) = &link.placed {
+            placed.forget_leases();
         }
         self.tell(News::Lost);
     }

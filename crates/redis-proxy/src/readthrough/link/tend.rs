@@ -16,7 +16,7 @@ use super::delivery::DeliveryState;
 use super::sink::{LinkSink, LinkTicket, News};
 use super::threads::LinkThreads;
 use super::touch::Touch;
-use super::{Link, LinkSettings, Promise};
+use super::{Link, LinkSettings, Promise, canary};
 use crate::budget::Budget;
 use crate::clock::now_ns;
 use crate::readthrough::PlainTicket;
@@ -83,7 +83,8 @@ impl<'a> LinkPlan<'a> {
         let (writer, writer_driver) = upstream::connect(self.plain);
         let (detour, detour_driver) = upstream::connect(self.plain);
         let (node, settings) = (self.tracked.node().clone(), self.settings.clone());
-        let link = Link::new(self.store.clone(), self.budget.cloned(), (upstream, detour), node, placed, settings);
+        let link =
+            Link::new(self.store.clone(), self.budget.cloned(), (upstream, detour), node, placed, settings);
         let link = Arc::new(link);
         let ways = Ways { driver, writer, writer_driver, detour_driver };
         let (stop, stopped) = oneshot::channel();
@@ -153,11 +154,11 @@ async fn live(number: usize, link: Arc<Link>, ways: Ways, stopped: oneshot::Rece
     // None of them has a turn any more.
     parts.abort_all();
     // Nobody will be told of changes to what it has brought: another link may take its place at once.
-    link.lease.lock().revoke();
+    link.lease.revoke();
     parts.shutdown().await;
 }
 
-/// Drives the connection past the link once somebody wants it.
+/// NodeDrivers the connection past the link once somebody wants it.
 async fn detour(number: usize, link: Arc<Link>, driver: Driver<PlainTicket>) {
     link.detour_wanted.notified().await;
     driver.run(error_span!("detour", number), link.detour_sink()).await;
@@ -227,7 +228,7 @@ pub(super) async fn try_out(
         return CANARY_PERIOD;
     }
     // In a cluster it is of a slot that the node is known to have.
-    let Some(key) = link.canary_key() else { return CANARY_PAUSE };
+    let Some(key) = canary::key(link) else { return CANARY_PAUSE };
     // One that was made with the link before this one may lead to a primary of old.
     if report.tried.replace(incarnation).is_some_and(|before| before != incarnation) {
         writer.renew();
@@ -237,7 +238,7 @@ pub(super) async fn try_out(
         CanaryVerdict::Delivered { proof_ns } => {
             delivery.tell(DeliveryState::Trusted);
             if link.standing.found(incarnation, Promise::InForce) {
-                link.renew(proof_ns);
+                link.lease.renew(proof_ns);
             }
         }
         CanaryVerdict::NotWritten(why) if why.starts_with("READONLY") => {

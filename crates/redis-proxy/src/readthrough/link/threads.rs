@@ -10,14 +10,14 @@ use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 use crate::vital;
 
 /// What a thread is to start. Bounded: one for each link of a partition.
-pub(in crate::readthrough) type Start = Box<dyn FnOnce() + Send>;
+pub(in crate::readthrough) type LinkStart = Box<dyn FnOnce() + Send>;
 
 /// The threads; each begins with the first link of its number, and ends with all of them.
 #[derive(Default)]
 pub(crate) struct LinkThreads(Mutex<Vec<Option<LinkThread>>>);
 
 struct LinkThread {
-    starts: UnboundedSender<Start>,
+    starts: UnboundedSender<LinkStart>,
     thread: JoinHandle<()>,
 }
 
@@ -26,7 +26,7 @@ impl LinkThreads {
     ///
     /// # Errors
     /// When the system has no thread to give.
-    pub(in crate::readthrough) fn run(&self, number: usize, start: Start) -> io::Result<()> {
+    pub(in crate::readthrough) fn run(&self, number: usize, start: LinkStart) -> io::Result<()> {
         let mut threads = self.0.lock();
         if threads.len() <= number {
             threads.resize_with(number + 1, || None);
@@ -53,7 +53,7 @@ impl LinkThreads {
 
 impl LinkThread {
     fn begin(number: usize) -> io::Result<LinkThread> {
-        let (starts, mut inbox) = unbounded_channel::<Start>();
+        let (starts, mut inbox) = unbounded_channel::<LinkStart>();
         let thread = vital::spawn(format!("link-{number}"), move |alive| {
             let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default())?;
             runtime.block_on(alive.during(async {

@@ -63,14 +63,16 @@ impl Touch {
         self.last_ns = now_ns;
         // What came by another connection, of another user or database, or of this link before it was lost, Redis would
         // track for this one in vain; and the user may have no right to it.
-        let lease = link.lease.lock().clone();
+        let lease = link.lease.now();
         let is_of_now = |held: &Arc<Lease>| Arc::ptr_eq(held, &lease) || held.is_under(&lease);
         let is_ours = |entry: &Entry| !entry.is_missing() && entry.lease().is_some_and(is_of_now);
         let mut used = link.store.used_since(since_ns, KEYS_A_SHARD, now_ns, is_ours);
         // A node of a cluster takes keys of one slot in one command.
         let slot = |entry: &Entry| link.placed.as_ref().map(|_| Slot::of(entry.key()));
         used.sort_by_key(slot);
-        for some in used.chunk_by(|one, other| slot(one) == slot(other)).flat_map(|some| some.chunks(KEYS_A_COMMAND)) {
+        for some in
+            used.chunk_by(|one, other| slot(one) == slot(other)).flat_map(|some| some.chunks(KEYS_A_COMMAND))
+        {
             // Once more: what was invalidated meanwhile would be tracked for nothing.
             let held = some.iter().filter(|entry| link.store.still_holds(entry, now_ns));
             let command: Vec<&[u8]> =
