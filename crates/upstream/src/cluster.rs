@@ -1,7 +1,7 @@
 //! A cluster: its nodes, and which of them has which slot, as far as is known at this moment.
 //!
 //! What is known is a hint for where to ask, never a proof: a node that does not have a slot says so, and where it is
-//! (<https://redis.io/docs/latest/operate/oss_and_stack/reference/cluster-spec/>, "Redirection and resharding").
+//! (<https://redis.io/docs/latest/operate/oss_and_stack/reference/cluster-spec/>, "SlotRedirection and resharding").
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -73,7 +73,7 @@ pub struct ClusterCounts {
 
 /// What a node says that does not execute a command: it has changed nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Redirection {
+pub enum SlotRedirection {
     /// This node has the slot.
     Moved(NodeNumber),
     /// This node has the key, if anybody, while its slot is on the way there: asked behind ASKING.
@@ -185,7 +185,7 @@ impl Cluster {
 
     /// What the error `text` (without its dash) says that came from the node `by`, if it is of those by which nodes of a cluster send
     /// their clients on. What it tells of a slot's node is taken for known.
-    pub fn redirect(&self, text: &[u8], by: NodeNumber) -> Option<Redirection> {
+    pub fn redirect(&self, text: &[u8], by: NodeNumber) -> Option<SlotRedirection> {
         let counts = &self.0.counts;
         let (code, rest) = split(text);
         match code {
@@ -196,18 +196,18 @@ impl Cluster {
                 let to = self.id_of(&self.announced(at, by)?);
                 if code == b"ASK" {
                     counts.asked.fetch_add(1, Ordering::Relaxed);
-                    return Some(Redirection::Ask(to));
+                    return Some(SlotRedirection::Ask(to));
                 }
                 counts.moved.fetch_add(1, Ordering::Relaxed);
                 self.moved(slot, to, by);
-                Some(Redirection::Moved(to))
+                Some(SlotRedirection::Moved(to))
             }
             b"TRYAGAIN" | b"CLUSTERDOWN" => {
                 counts.later.fetch_add(1, Ordering::Relaxed);
                 if code == b"CLUSTERDOWN" {
                     self.doubt(None);
                 }
-                Some(Redirection::Later)
+                Some(SlotRedirection::Later)
             }
             _ => None,
         }
@@ -322,21 +322,24 @@ mod tests {
         let one = cluster.id_of(&at("h", 1));
         let moved = cluster.redirect(b"MOVED 7 inside:5", one);
         let five = cluster.id_of(&at("outside", 5));
-        assert_eq!((moved, cluster.owner(7), cluster.owner(8)), (Some(Redirection::Moved(five)), five, one));
+        assert_eq!(
+            (moved, cluster.owner(7), cluster.owner(8)),
+            (Some(SlotRedirection::Moved(five)), five, one)
+        );
         assert_eq!((cluster.take_who_knows(), cluster.take_who_knows()), (Some(one), None));
         // For this once only.
         assert_eq!(
             cluster.redirect(b"ASK 8 [::1]:6", one),
-            Some(Redirection::Ask(cluster.id_of(&at("::1", 6))))
+            Some(SlotRedirection::Ask(cluster.id_of(&at("::1", 6))))
         );
         assert_eq!(cluster.owner(8), one);
         // Its own host.
         assert_eq!(
             cluster.redirect(b"MOVED 9 :7", one),
-            Some(Redirection::Moved(cluster.id_of(&at("h", 7))))
+            Some(SlotRedirection::Moved(cluster.id_of(&at("h", 7))))
         );
         for later in [&b"TRYAGAIN Multiple keys"[..], b"CLUSTERDOWN The cluster is down"] {
-            assert_eq!(cluster.redirect(later, one), Some(Redirection::Later));
+            assert_eq!(cluster.redirect(later, one), Some(SlotRedirection::Later));
         }
     }
 

@@ -38,7 +38,7 @@ mod stream;
 mod tracking;
 
 pub use backend::Backend;
-pub use cluster::{Cluster, ClusterCounts, NodeNumber, Redirection, SLOTS, SlotRange};
+pub use cluster::{Cluster, ClusterCounts, NodeNumber, SLOTS, SlotRange, SlotRedirection};
 pub use conversation::Conversation;
 pub use credentials::{Source, Who};
 pub use driver::{Driver, connect};

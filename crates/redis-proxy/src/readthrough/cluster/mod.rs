@@ -18,7 +18,7 @@ use sync::Mutex;
 use tokio::sync::oneshot;
 use tokio::task::{JoinSet, spawn_local};
 use tracing::error_span;
-use upstream::{Backend, Cluster, Endpoint, NodeNumber, Redirection};
+use upstream::{Backend, Cluster, Endpoint, NodeNumber, SlotRedirection};
 
 use super::link::{
     Delivery, EndingLink, Link, LinkPlan, LinkSettings, LinkThreads, RunningLink, is_to_be_audited, need,
@@ -70,9 +70,9 @@ impl Placed {
     }
 
     /// Where the node has sent the fetch of `key` with the error `text`, if it has. A slot that it does not have is not watched there.
-    pub(super) fn redirect(&self, text: &[u8], key: &[u8]) -> Option<Redirection> {
+    pub(super) fn redirect(&self, text: &[u8], key: &[u8]) -> Option<SlotRedirection> {
         let redirect = self.ways.redirect(text, self.id)?;
-        if let (Redirection::Moved(_), Some(watch)) = (redirect, &self.watch) {
+        if let (SlotRedirection::Moved(_), Some(watch)) = (redirect, &self.watch) {
             watch.lost(Slot::of(key).number());
         }
         Some(redirect)

@@ -13,7 +13,7 @@ use tokio::sync::oneshot;
 use tokio::task::{JoinSet, spawn_local};
 use tokio::time::sleep;
 use tracing::error_span;
-use upstream::{Backend, Cluster, Endpoint, NodeNumber, Redirection, Upstream};
+use upstream::{Backend, Cluster, Endpoint, NodeNumber, SlotRedirection, Upstream};
 
 use crate::budget::Budget;
 use crate::clock::{nanos, now_ns};
@@ -152,7 +152,7 @@ impl NodeWays {
     }
 
     /// As [`Cluster::redirect`].
-    pub(super) fn redirect(&self, text: &[u8], by: NodeNumber) -> Option<Redirection> {
+    pub(super) fn redirect(&self, text: &[u8], by: NodeNumber) -> Option<SlotRedirection> {
         self.cluster.redirect(text, by)
     }
 
@@ -160,7 +160,7 @@ impl NodeWays {
     pub(in crate::readthrough) fn follow(
         self: &Arc<Self>,
         fill: Fill<Failure>,
-        redirect: Redirection,
+        redirect: SlotRedirection,
         hops: u8,
     ) {
         let until_ns = fill.registered_ns().saturating_add(nanos(self.endpoint.limits.silence_timeout));
@@ -170,9 +170,9 @@ impl NodeWays {
             return fill.fail(failure);
         }
         let (to, asking) = match redirect {
-            Redirection::Moved(to) => (to, false),
-            Redirection::Ask(to) => (to, true),
-            Redirection::Later => {
+            SlotRedirection::Moved(to) => (to, false),
+            SlotRedirection::Ask(to) => (to, true),
+            SlotRedirection::Later => {
                 let ways = self.clone();
                 spawn_local(vital::task("a fetch that waits for a node", async move {
                     sleep(PAUSE).await;
@@ -199,7 +199,7 @@ pub(in crate::readthrough) struct NodeSite {
 
 impl NodeSite {
     /// Where the node has sent a fetch with the error `text`, if it has, and by which ways it goes there.
-    pub(in crate::readthrough) fn redirect(&self, text: &[u8]) -> Option<(Arc<NodeWays>, Redirection)> {
+    pub(in crate::readthrough) fn redirect(&self, text: &[u8]) -> Option<(Arc<NodeWays>, SlotRedirection)> {
         let ways = self.ways.upgrade()?;
         let redirect = ways.cluster.redirect(text, self.id)?;
         Some((ways, redirect))
