@@ -17,6 +17,7 @@
 
 mod child;
 mod clock;
+mod cluster;
 pub mod differential;
 mod fault_proxy;
 pub mod history;
@@ -42,6 +43,7 @@ mod workload;
 
 pub use child::{WITH_SIGHUP, find_program};
 pub use clock::now_ns;
+pub use cluster::{Cluster, ClusterBuilder, ClusterClient, FailoverKind, SlotMigration};
 pub use fault_proxy::FaultProxy;
 pub use http_client::{End, HttpClient, get_key, key_target};
 pub use http_response::Response;

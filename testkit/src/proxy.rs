@@ -15,7 +15,9 @@ use std::time::Duration;
 use crate::child::{PATIENCE, Process, command};
 use crate::log::Log;
 use crate::metrics::metrics;
-use crate::{HttpClient, LogLine, Metrics, RawClient, RedisClient, RedisServer, Response, Sentinels, Signal};
+use crate::{
+    Cluster, HttpClient, LogLine, Metrics, RawClient, RedisClient, RedisServer, Response, Sentinels, Signal,
+};
 
 /// The running program, killed when dropped.
 ///
@@ -71,6 +73,12 @@ impl ProxyBuilder {
             builder = builder.set("REDIS_SENTINEL_PASSWORD", password);
         }
         builder
+    }
+
+    /// Points it at the nodes of this cluster, with their login; not TLS.
+    #[must_use]
+    pub fn cluster(self, cluster: &Cluster) -> Self {
+        self.set("REDIS_URL", cluster.url())
     }
 
     /// Points it at this address: a fault proxy, a scripted Redis.

@@ -7,18 +7,16 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::thread;
 use std::time::Duration;
 
 use crate::redis_server::KeptPort;
-use crate::{RedisServer, RedisServerBuilder, Reply, Server, wait_until};
+use crate::wait::wait_for;
+use crate::{RedisServer, RedisServerBuilder, Reply, Server};
 
 /// What the sentinels call the primary.
 const NAME: &str = "mymaster";
 /// Sentinels ask nodes every 10 s, and make a replica of a former primary some time after that.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// From one look at all of them to the next.
-const PAUSE: Duration = Duration::from_millis(20);
 
 /// Who may log in.
 type Login = (Option<String>, String);
@@ -266,7 +264,7 @@ impl Sentinels {
     /// The node that the sentinels name as the primary, once all that are up name the same.
     #[track_caller]
     pub fn primary(&self) -> &RedisServer {
-        wait_for("sentinels that agree", || self.agreed())
+        wait_for(PATIENCE, "sentinels that agree", || self.agreed())
     }
 
     /// The other nodes, whatever they think of themselves.
@@ -290,7 +288,7 @@ impl Sentinels {
     pub fn start_failover(&self) {
         let sentinel = self.up().next().expect("a sentinel that is up");
         // One that the sentinel has not heard of for long is no good replica.
-        wait_for("a failover to begin", || {
+        wait_for(PATIENCE, "a failover to begin", || {
             let reply = sentinel.client().command(&["SENTINEL", "FAILOVER", NAME]);
             (reply == Reply::Simple("OK".to_owned())).then_some(())
         });
@@ -300,7 +298,7 @@ impl Sentinels {
     #[track_caller]
     pub fn wait_moved(&self, old: &RedisServer) -> &RedisServer {
         let is_other = |primary: &&RedisServer| primary.announced() != old.announced();
-        wait_for("another primary", || self.agreed().filter(is_other))
+        wait_for(PATIENCE, "another primary", || self.agreed().filter(is_other))
     }
 
     /// Waits until all that are up know each other: sentinels one primary, each other and the replicas, which are connected to it.
@@ -309,7 +307,7 @@ impl Sentinels {
     /// When they do not in a minute.
     #[track_caller]
     pub fn wait_settled(&self) {
-        wait_for("sentinels that know all", || self.is_settled().then_some(()));
+        wait_for(PATIENCE, "sentinels that know all", || self.is_settled().then_some(()));
     }
 
     fn up(&self) -> impl Iterator<Item = &RedisServer> {
@@ -331,20 +329,6 @@ impl Sentinels {
         let others = self.up().count() - 1;
         self.up().all(|sentinel| knows_all(sentinel, primary, &replicas, others).unwrap_or(false))
     }
-}
-
-/// Looks until there is something.
-#[track_caller]
-fn wait_for<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
-    let mut found = None;
-    wait_until(PATIENCE, what, || {
-        found = look();
-        if found.is_none() {
-            thread::sleep(PAUSE);
-        }
-        found.is_some()
-    });
-    found.expect("it has been found")
 }
 
 /// The port of the primary by the word of a sentinel; none if it has died by now.

@@ -16,6 +16,20 @@ pub fn wait_until(timeout: Duration, what: &str, mut condition: impl FnMut() -> 
     }
 }
 
+/// As [`wait_until`], until `look` finds something: of several processes, and so less often.
+#[track_caller]
+pub(crate) fn wait_for<T>(timeout: Duration, what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let mut found = None;
+    wait_until(timeout, what, || {
+        found = look();
+        if found.is_none() {
+            thread::sleep(Duration::from_millis(20));
+        }
+        found.is_some()
+    });
+    found.expect("it has been found")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

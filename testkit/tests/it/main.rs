@@ -1,6 +1,7 @@
 //! The parts against the real thing: each does what the black-box tests of the program take for granted.
 #![allow(clippy::unwrap_used, reason = "a test ends with a panic")]
 
+mod cluster;
 mod differential;
 mod fault_proxy;
 mod http_client;

@@ -5,11 +5,12 @@ use std::fs;
 use std::path::Path;
 
 /// Names that more than one type has, and why that confuses nobody.
-const SHARED: [(&str, &str); 8] = [
+const SHARED: [(&str, &str); 9] = [
     (
         "Connection",
         "the field's word for one socket with the type that owns it; each crate has its own, and no file sees two",
     ),
+    ("Cluster", "the one that the program follows, and one that tests start; no file sees both"),
     ("Error", "one error enum a crate; elsewhere it is named with its crate"),
     ("Answer", "being rebuilt"),
     ("Entry", "being rebuilt"),
