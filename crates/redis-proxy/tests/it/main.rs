@@ -65,6 +65,7 @@ mod redis_replies;
 mod admin;
 mod bench;
 mod clients;
+mod cluster;
 mod deaths;
 mod life_cycle;
 mod metrics;
