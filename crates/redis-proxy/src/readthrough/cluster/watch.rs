@@ -18,6 +18,7 @@ use command::Slot;
 use resp::Frame;
 use sync::Mutex;
 use sync::atomic::AtomicBool;
+use tokio::sync::oneshot;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tracing::{info, warn};
 use upstream::{Cluster, Doubt, Incarnation, Loss, NodeNumber, Sink, Tracking, Upstream};
@@ -40,6 +41,8 @@ pub(in crate::readthrough) enum WatchTicket {
     Beat { sent_ns: u64 },
     /// The same for strict readers.
     Barrier { sent_ns: u64 },
+    /// A command of a canary.
+    Told(oneshot::Sender<Frame>),
 }
 
 /// What is to happen once it is known whether a slot is watched: with its lease if it is.
@@ -202,6 +205,18 @@ impl SlotWatch {
     pub(in crate::readthrough) fn canary_key(&self, canary: &[u8]) -> Option<Box<[u8]>> {
         let slot = self.beat_slot()?;
         Some([canary, b"{", slot.tag().as_bytes(), b"}"].concat().into())
+    }
+
+    /// Sends commands that belong together, as [`Upstream::send_all`].
+    ///
+    /// # Errors
+    /// As that.
+    pub(in crate::readthrough) fn send_all(
+        &self,
+        commands: Vec<(&[&[u8]], oneshot::Sender<Frame>)>,
+    ) -> Result<(), Loss> {
+        let commands = commands.into_iter().map(|(command, sender)| (command, WatchTicket::Told(sender)));
+        self.upstream.send_all(commands.collect())
     }
 
     /// Sends the read of a key with `ticket`; whether it was.
@@ -379,6 +394,8 @@ impl Sink for SlotWatchSink {
                 watch.beat_out.store(false, Ordering::Relaxed);
                 self.proven(&frame, sent_ns);
             }
+            // Whoever asked may have lost patience.
+            WatchTicket::Told(sender) => drop(sender.send(frame)),
             WatchTicket::Barrier { sent_ns } => {
                 self.proven(&frame, sent_ns);
                 watch.send_barrier(watch.barrier.ended(now_ns));
@@ -407,6 +424,8 @@ impl Sink for SlotWatchSink {
             }
             WatchTicket::Beat { .. } => self.0.beat_out.store(false, Ordering::Relaxed),
             WatchTicket::Barrier { .. } => self.0.send_barrier(self.0.barrier.ended(now_ns)),
+            // The receiver learns it by the sender's end.
+            WatchTicket::Told(_) => {}
         }
     }
 

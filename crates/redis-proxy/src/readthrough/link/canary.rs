@@ -5,6 +5,7 @@
 //!
 //! It is set and deleted within one transaction, so that no other client ever sees it.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -17,6 +18,7 @@ use upstream::{Doubt, Incarnation, Loss, Sink, Tracking, Upstream, no_right_to};
 use super::Link;
 use super::sink::{LinkTicket, News};
 use crate::clock::now_ns;
+use crate::readthrough::cluster::SlotWatch;
 
 /// How long each step may take; a server that is slower is asked again later.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -36,8 +38,31 @@ pub(super) enum CanaryVerdict {
     Unfinished,
 }
 
-/// The connection that the canary is written on: an ordinary one, so that the writer is another client.
-pub(super) type CanaryWriter = Upstream<oneshot::Sender<Frame>>;
+/// The connection that the canary is written on, not the link's own: the writer is to be another client.
+pub(super) enum CanaryWriter {
+    /// An ordinary one.
+    Own(Upstream<oneshot::Sender<Frame>>),
+    /// In a cluster that of the node's slot watch.
+    Watch(Arc<SlotWatch>),
+}
+
+impl CanaryWriter {
+    /// Sends commands that belong together. Without a connection the replies' senders end at once.
+    fn send_all(&self, commands: Vec<(&[&[u8]], oneshot::Sender<Frame>)>) {
+        // Not sent: the receivers learn it.
+        let _ = match self {
+            CanaryWriter::Own(upstream) => upstream.send_all(commands),
+            CanaryWriter::Watch(watch) => watch.send_all(commands),
+        };
+    }
+
+    /// It may lead to where Redis was before; a node of a cluster stays where it is.
+    pub(super) fn renew(&self) {
+        if let CanaryWriter::Own(upstream) = self {
+            upstream.renew();
+        }
+    }
+}
 
 /// Where the writer's replies go.
 pub(super) struct WriterSink;
@@ -139,7 +164,7 @@ async fn write(writer: &CanaryWriter, key: &[u8]) -> Result<(), CanaryVerdict> {
             Some(Some(text)) => {
                 // Where EXEC is refused the connection is still within the transaction.
                 let (sender, _unread) = oneshot::channel();
-                let _ = writer.send(&[b"DISCARD"], sender);
+                writer.send_all(vec![(&[b"DISCARD"], sender)]);
                 return Err(CanaryVerdict::refused(&text));
             }
         }
@@ -150,7 +175,7 @@ async fn write(writer: &CanaryWriter, key: &[u8]) -> Result<(), CanaryVerdict> {
 /// The first error among the replies to `steps`, sent in one write; none if they do not all come in time.
 async fn refusal(writer: &CanaryWriter, steps: &[&[&[u8]]]) -> Option<Option<Bytes>> {
     let (senders, replies): (Vec<_>, Vec<_>) = steps.iter().map(|_| oneshot::channel()).unzip();
-    writer.send_all(steps.iter().copied().zip(senders).collect()).ok()?;
+    writer.send_all(steps.iter().copied().zip(senders).collect());
     let mut refusal = None;
     for reply in replies {
         let text = match timeout(PATIENCE, reply).await.ok()?.ok()? {

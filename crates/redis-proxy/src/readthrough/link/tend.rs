@@ -86,6 +86,11 @@ impl<'a> LinkPlan<'a> {
         let link =
             Link::new(self.store.clone(), self.budget.cloned(), (upstream, detour), node, placed, settings);
         let link = Arc::new(link);
+        let watch = link.placed.as_ref().and_then(|placed| placed.watch.clone());
+        let (writer, writer_driver) = match watch {
+            Some(watch) => (CanaryWriter::Watch(watch), None),
+            None => (CanaryWriter::Own(writer), Some(writer_driver)),
+        };
         let ways = Ways { driver, writer, writer_driver, detour_driver };
         let (stop, stopped) = oneshot::channel();
         let runs = Arc::new(());
@@ -126,7 +131,8 @@ impl EndingLink {
 struct Ways {
     driver: Driver<LinkTicket>,
     writer: CanaryWriter,
-    writer_driver: Driver<oneshot::Sender<resp::Frame>>,
+    /// Of one that is the link's own.
+    writer_driver: Option<Driver<oneshot::Sender<resp::Frame>>>,
     detour_driver: Driver<PlainTicket>,
 }
 
@@ -137,7 +143,7 @@ async fn live(number: usize, link: Arc<Link>, ways: Ways, stopped: oneshot::Rece
     let mut parts = JoinSet::new();
     let driving = driver.run(span.clone(), LinkSink::new(link.clone(), news));
     parts.spawn_local(vital::task("a link's connection to redis", driving));
-    if link.settings.canary_key.is_some() {
+    if let (Some(writer_driver), true) = (writer_driver, link.settings.canary_key.is_some()) {
         let writing = writer_driver.run(error_span!("canary", number), WriterSink);
         parts.spawn_local(vital::task("a canary's connection to redis", writing));
     }

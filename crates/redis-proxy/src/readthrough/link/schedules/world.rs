@@ -14,6 +14,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::oneshot;
 use upstream::{Account, Backend, ConnectionLimits, Driver, Endpoint, Loss, RedisNode};
 
+use super::super::canary::CanaryWriter;
 use super::super::sink::{LinkSink, LinkTicket};
 use super::super::tend::{Reporter, try_out};
 use super::super::{Link, LinkSettings};
@@ -289,6 +290,7 @@ impl World {
     async fn drive(&self, mut told: UnboundedReceiver<Event>) {
         let driver = self.driver.lock().take().expect("it is driven once");
         let (writer, _unused) = upstream::connect(&Backend::new(endpoint(&self.node), 1));
+        let writer = CanaryWriter::Own(writer);
         let (news, mut heard) = unbounded_channel();
         let sink = LinkSink::new(self.link.clone(), news);
         let mut reporter = Reporter::default();
