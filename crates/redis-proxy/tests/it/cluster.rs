@@ -9,6 +9,7 @@ use testkit::{
     wait_until,
 };
 
+use crate::authority::Authority;
 use crate::support::program_without_redis;
 
 const SOON: Duration = Duration::from_secs(20);
@@ -335,4 +336,47 @@ fn errors_end_soon_after_the_next_primary_takes_writes() {
         thread::sleep(Duration::from_millis(5));
     }
     assert!(since.elapsed() < BOUND, "it took {:?}", since.elapsed());
+}
+
+#[test]
+fn nodes_are_reached_where_the_map_says_and_one_that_names_no_host_where_it_was_asked() {
+    let named = Cluster::builder()
+        .config("cluster-preferred-endpoint-type", "hostname")
+        .config("cluster-announce-hostname", "nodes.invalid")
+        .start()
+        .expect("the redis-server of this machine");
+    let map =
+        named.nodes().iter().map(|node| format!("nodes.invalid:{}=127.0.0.1:{}", node.port(), node.port()));
+    let map = map.collect::<Vec<_>>().join(",");
+    let nameless = Cluster::builder().config("cluster-preferred-endpoint-type", "unknown-endpoint").start();
+    let nameless = nameless.expect("the redis-server of this machine");
+    for (cluster, map) in [(&named, map), (&nameless, "a.invalid:1=b.invalid:1".to_owned())] {
+        let proxy = program(cluster, "tracking").set("REDIS_ADDRESS_MAP", map).start();
+        wait_ready(&proxy, "in force");
+        for number in 0..20 {
+            let key = format!("key:{number}");
+            let node = cluster.node_of(cluster.slot_of(&key));
+            assert_eq!(node.client().command(&["SET", &key, "value"]), Reply::Simple("OK".into()));
+            wait_value(&proxy, &key, "value");
+        }
+    }
+}
+
+#[test]
+fn login_and_tls_are_those_of_every_node() {
+    let authority = Authority::new();
+    let [certificate, key] = authority.sign("node", &["127.0.0.1"]);
+    let ca = authority.file("ca.pem");
+    let cluster = Cluster::builder().login(Some("reader"), "s3cret").tls(&certificate, &key, &ca).start();
+    let cluster = cluster.expect("the redis-server of this machine");
+    let proxy =
+        program(&cluster, "tracking").set("REDIS_URL", cluster.url()).set("REDIS_TLS_CA", &ca).start();
+    wait_ready(&proxy, "in force");
+    for number in 0..20 {
+        assert_eq!(proxy.get(&format!("/key:{number}")).status, 404);
+    }
+    let proxy = program(&cluster, "tracking").set("REDIS_URL", cluster.url().replace("s3cret", "wr0ng"));
+    let proxy = proxy.set("REDIS_TLS_CA", &ca).start();
+    wait_until(SOON, "the reason", || readyz(&proxy).text().contains("WRONGPASS"));
+    assert!(!readyz(&proxy).text().contains("wr0ng"));
 }
