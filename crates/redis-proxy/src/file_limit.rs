@@ -20,6 +20,8 @@ const FILES_A_WORKER: usize = 6;
 const FILES_A_LINK: usize = 10;
 /// A worker's connection for the misses of one reader in mode `ttl`, and a fresh attempt beside a silent one.
 const FILES_A_READER: usize = 2;
+/// Primaries of a cluster for which files are set aside, with a slot watch each: the connections to further ones take of those for clients.
+const PRIMARIES: usize = 16;
 /// Clients at a time at the least.
 const LEAST_CLIENTS: usize = 2;
 
@@ -39,10 +41,24 @@ pub(crate) fn fit(settings: &mut Settings) -> Result<usize, Error> {
         links = settings.max_pinned + settings.max_lanes + settings.workers * KEPT_PINS;
     }
     let (most_readers, of_readers) = readers(limit, settings);
-    let left = limit.saturating_sub(links + of_readers);
+    let left = limit.saturating_sub(links + of_readers + of_further_nodes(settings));
     (settings.max_clients, settings.max_waiting) =
         fit_clients(left, settings.workers, settings.max_clients, settings.max_waiting);
     Ok(most_readers)
+}
+
+/// How many nodes there are connections to.
+fn nodes(settings: &Settings) -> usize {
+    if settings.redis.cluster.is_some() { PRIMARIES } else { 1 }
+}
+
+/// What the first reader takes for all nodes but one.
+fn of_further_nodes(settings: &Settings) -> usize {
+    let of_one = match settings.coherence.mode {
+        Mode::Ttl => settings.workers * FILES_A_READER,
+        Mode::Tracking | Mode::Strict => settings.coherence.links * FILES_A_LINK,
+    };
+    (nodes(settings) - 1) * of_one
 }
 
 /// Raises the soft limit to the hard one and returns it; `usize::MAX` where there is none.
@@ -101,7 +117,7 @@ fn readers(files: usize, settings: &Settings) -> (usize, usize) {
         Some(Mode::Ttl) => settings.workers * FILES_A_READER,
         Some(_) => settings.coherence.links * FILES_A_LINK,
     };
-    readers_of(files, of_one)
+    readers_of(files, nodes(settings) * of_one)
 }
 
 fn readers_of(files: usize, of_one: usize) -> (usize, usize) {

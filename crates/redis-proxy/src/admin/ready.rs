@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use super::Watched;
@@ -10,7 +11,8 @@ use crate::clock::now_ns;
 /// The most time a probe takes.
 const PATIENCE: Duration = Duration::from_millis(1_000);
 
-/// A PING on the connection that every worker has anyway: no key is touched, no connection is made.
+/// A PING on the connection that every worker has anyway: no key is touched, no connection is made. Before a cluster one to each primary, of
+/// which one must answer.
 ///
 /// # Errors
 /// Why traffic should go elsewhere, for the probe's reader.
@@ -18,18 +20,28 @@ pub(super) async fn check(watched: &Watched) -> Result<(), String> {
     if watched.draining.is_on() {
         return Err("shutting down".into());
     }
-    let probes: Vec<_> = watched.workers.iter().flat_map(|worker| worker.read.probe()).collect();
-    let all = async {
-        for probe in probes {
-            match probe.await {
-                Ok(Ok(())) => {}
-                Ok(Err(failure)) => return Err(failure.to_string()),
-                Err(_) => return Err("a worker is gone".into()),
+    let probed = async {
+        for worker in watched.workers.iter() {
+            let mut probes = JoinSet::new();
+            worker.read.probe().into_iter().for_each(|probe| drop(probes.spawn(probe)));
+            // Of a cluster one primary is enough: its keys are answered.
+            let is_enough =
+                |outcome: &Result<(), String>| outcome.is_ok() == watched.nodes.seen().cluster().is_some();
+            let mut outcome = Err("a worker is gone".to_owned());
+            while let Some(answer) = probes.join_next().await {
+                outcome = match answer {
+                    Ok(Ok(answer)) => answer.map_err(|failure| failure.to_string()),
+                    _ => Err("a worker is gone".to_owned()),
+                };
+                if is_enough(&outcome) {
+                    break;
+                }
             }
+            outcome?;
         }
         Ok(())
     };
-    timeout(PATIENCE, all).await.unwrap_or_else(|_| Err("redis did not answer in time".into()))
+    timeout(PATIENCE, probed).await.unwrap_or_else(|_| Err("redis did not answer in time".into()))
 }
 
 /// A line on each front's mode and its promise; nothing in mode `ttl`. A promise that is not kept is no reason to send

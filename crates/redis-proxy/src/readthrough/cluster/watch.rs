@@ -30,6 +30,8 @@ use crate::readthrough::link::{BEATS_A_BOUND, Barrier, BarrierPing, Round};
 const SHORTEST_BEAT: Duration = Duration::from_millis(1);
 /// A node that does not watch is tried again after this long.
 const AFTER_REFUSAL: Duration = Duration::from_secs(60);
+/// Fetches that may wait for slots to be watched: further ones are sent at once, and not kept.
+const MOST_PARKED: usize = 10_000;
 /// Of the channels that are subscribed to, and of the key that is read where there is no canary.
 const NAME: &str = "redis-proxy:";
 
@@ -71,6 +73,8 @@ struct State {
     slots: HashMap<u16, SlotState>,
     /// The slot whose key is read.
     beat: Option<Slot>,
+    /// Fetches that wait.
+    parked: usize,
 }
 
 /// What a watch counts.
@@ -111,7 +115,7 @@ impl SlotWatch {
             cluster,
             upstream,
             lease: Mutex::default(),
-            state: Mutex::new(State { standing, slots: HashMap::new(), beat: None }),
+            state: Mutex::new(State { standing, slots: HashMap::new(), beat: None, parked: 0 }),
             in_force: AtomicBool::new(false),
             refused: AtomicBool::new(false),
             beat_out: AtomicBool::new(false),
@@ -142,14 +146,15 @@ impl SlotWatch {
         parked: impl FnOnce(Option<Arc<Lease>>) + Send + 'static,
     ) {
         let mut state = self.state.lock();
-        let is_refused = matches!(state.standing, Standing::Refused(_));
+        let may_wait = !matches!(state.standing, Standing::Refused(_)) && state.parked < MOST_PARKED;
+        state.parked += 1;
         let known = match state.slots.get_mut(&slot.number()) {
             Some(SlotState::Watched(lease)) => Some(lease.clone()),
-            Some(SlotState::Asked(waiting)) => {
+            Some(SlotState::Asked(waiting)) if may_wait => {
                 waiting.push(Box::new(parked));
                 return;
             }
-            None if !is_refused && self.ask(slot) => {
+            None if may_wait && self.ask(slot) => {
                 if !mutant::watched_when_asked() {
                     state.slots.insert(slot.number(), SlotState::Asked(vec![Box::new(parked)]));
                     return;
@@ -158,8 +163,9 @@ impl SlotWatch {
                 state.slots.insert(slot.number(), SlotState::Watched(lease.clone()));
                 Some(lease)
             }
-            None => None,
+            _ => None,
         };
+        state.parked -= 1;
         drop(state);
         parked(known);
     }
@@ -339,6 +345,7 @@ impl SlotWatchSink {
             }
             (None, _) => Vec::new(),
         };
+        state.parked -= waiting.len();
         drop(state);
         waiting.into_iter().for_each(|parked| parked(lease.clone()));
     }
@@ -416,10 +423,13 @@ impl Sink for SlotWatchSink {
         match ticket {
             // With all others: see `disconnected`; or it came after that, and waits for none.
             WatchTicket::Slot(slot) => {
-                let waiting = match self.0.state.lock().slots.remove(&slot) {
+                let mut state = self.0.state.lock();
+                let waiting = match state.slots.remove(&slot) {
                     Some(SlotState::Asked(waiting)) => waiting,
                     _ => return,
                 };
+                state.parked -= waiting.len();
+                drop(state);
                 waiting.into_iter().for_each(|parked| parked(None));
             }
             WatchTicket::Beat { .. } => self.0.beat_out.store(false, Ordering::Relaxed),
@@ -454,6 +464,7 @@ impl Sink for SlotWatchSink {
                     }
                 }
             });
+            state.parked -= waiting.len();
         }
         waiting.into_iter().for_each(|parked| parked(None));
         info!(node = %watch.cluster.node(watch.id).place(), why = %loss, "the watch of a node's slots is lost");
