@@ -229,7 +229,7 @@ fn start_workers(
 ) -> Result<Vec<(Worker, JoinHandle<()>)>, Error> {
     let reads = match settings.coherence.mode {
         Mode::Ttl if settings.redis.cluster.is_some() => {
-            HttpReads::OwnNodes(built.redis.clone(), settings.redis.clone())
+            HttpReads::OwnNodes(built.redis.clone(), Box::new(settings.redis.clone()))
         }
         Mode::Ttl => HttpReads::Own(built.redis.clone()),
         mode => HttpReads::Linked { links: links.clone(), strict: mode == Mode::Strict },

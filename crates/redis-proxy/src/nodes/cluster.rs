@@ -135,11 +135,10 @@ impl Follower {
             };
             match answer {
                 Some(Ok(Ok(said))) if said.is_whole => return Ok(said),
-                Some(Ok(Ok(said))) => {
-                    if best.as_ref().is_none_or(|best| best.slots() < said.slots()) {
-                        best = Some(said);
-                    }
+                Some(Ok(Ok(said))) if best.as_ref().is_none_or(|best| best.slots() < said.slots()) => {
+                    best = Some(said);
                 }
+                Some(Ok(Ok(_))) => {}
                 Some(Ok(Err(trouble))) => why = trouble,
                 // One that panicked has said so.
                 Some(Err(_)) => {}

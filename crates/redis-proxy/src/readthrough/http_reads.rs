@@ -18,7 +18,7 @@ pub(crate) enum HttpReads {
     /// Mode `ttl`: a worker's misses travel on a connection of its own.
     Own(Arc<Backend>),
     /// The same in a cluster, where the endpoint is any node: on one to each.
-    OwnNodes(Arc<Backend>, Endpoint),
+    OwnNodes(Arc<Backend>, Box<Endpoint>),
     /// Modes `tracking` and `strict`: a key's misses travel on one of these, always the same.
     Linked { links: Links, strict: bool },
 }
@@ -72,7 +72,7 @@ impl HttpReads {
             HttpReads::OwnNodes(redis, endpoint) => {
                 let (stats, budget) = (stats.clone(), budget.cloned());
                 let reads = PlainReads { keeps: true, over_http: true, stats, budget };
-                let (ways, drives) = NodeWays::new(redis, endpoint.clone(), reads);
+                let (ways, drives) = NodeWays::new(redis, Endpoint::clone(endpoint), reads);
                 (Partition::OWN, Way::OwnNodes(ways), false, Some(OwnConnections::Nodes(drives)))
             }
             HttpReads::Linked { links, strict } => {

@@ -200,6 +200,7 @@ impl Known {
 impl PartitionTable {
     /// The first partition is that of `endpoint`. `throw_out` is called with the name of a user whose link Redis has closed
     /// and refuses to open again.
+    #[expect(clippy::too_many_arguments, reason = "each is a part of the program that is made before")]
     pub(crate) fn new(
         store: Store,
         budget: Option<Arc<Budget>>,

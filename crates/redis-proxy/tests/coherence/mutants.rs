@@ -74,6 +74,13 @@ fn scenario(mutant: Mutant, setup: &mut Setup, workload: &mut Workload) -> Fault
         Mutant::LeaseFrozen | Mutant::PinStays | Mutant::WitnessIgnored | Mutant::OldAddress => {
             unreachable!("a history of a primary that stays")
         }
+        Mutant::NoSlotLease
+        | Mutant::NegativeRenewed
+        | Mutant::AskAnswerKept
+        | Mutant::BeatWithoutKey
+        | Mutant::EndedBeforeParents
+        | Mutant::WatchedWhenAsked
+        | Mutant::WatchLossIgnored => unreachable!("a history before one Redis"),
         Mutant::TwoLinksAKey => {
             // Many fetches of a key at a time, which strict reads do not share.
             crowd(workload, 50);
