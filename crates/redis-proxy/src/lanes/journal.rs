@@ -7,9 +7,10 @@
 use std::collections::VecDeque;
 use std::rc::Rc;
 
-use bytes::{Buf, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 use resp::{Parsed, RequestLimits, RequestParser};
 
+use super::detours::{Course, Stray};
 use super::mailbox::{Mailbox, MailboxState};
 use super::request::Request;
 
@@ -42,6 +43,8 @@ struct Run {
     reads: bool,
     /// Whether they have been.
     retried: bool,
+    /// Of one that was sent on.
+    course: Option<Course>,
 }
 
 /// Whose reply is at hand.
@@ -54,9 +57,16 @@ pub(super) struct DueReply {
 }
 
 impl Journal {
-    /// Adds a command of `mailbox` with this number. `read` if it may be sent twice.
+    /// Adds a command of `mailbox` with this number. `read` if it may be sent twice; `course` if it was sent on.
     #[inline]
-    pub(super) fn add(&mut self, request: Request<'_>, mailbox: &Rc<Mailbox>, number: u64, read: bool) {
+    pub(super) fn add(
+        &mut self,
+        request: Request<'_>,
+        mailbox: &Rc<Mailbox>,
+        number: u64,
+        read: bool,
+        course: Option<Course>,
+    ) {
         let before = self.bytes.len();
         request.write(&mut self.bytes);
         let bytes = self.bytes.len() - before;
@@ -64,7 +74,8 @@ impl Journal {
         match self.runs.back_mut() {
             Some(run)
                 if run.reads == read
-                    && !run.retried
+                    && !run.is_apart()
+                    && course.is_none()
                     && run.follows(number)
                     && Rc::ptr_eq(&run.mailbox, mailbox) =>
             {
@@ -79,6 +90,7 @@ impl Journal {
                 bytes,
                 reads: read,
                 retried: false,
+                course,
             }),
         }
     }
@@ -132,12 +144,69 @@ impl Journal {
         if run.replied == run.commands {
             let bytes = run.bytes;
             self.runs.pop_front();
-            self.bytes.advance(bytes);
-            self.written = self.written.saturating_sub(bytes);
-            if self.bytes.is_empty() && self.bytes.capacity() > KEPT_BYTES {
-                self.bytes = BytesMut::new();
-            }
+            self.forget(bytes);
         }
+    }
+
+    /// So many bytes at the front are answered.
+    #[inline]
+    fn forget(&mut self, bytes: usize) {
+        self.bytes.advance(bytes);
+        self.written = self.written.saturating_sub(bytes);
+        if self.bytes.is_empty() && self.bytes.capacity() > KEPT_BYTES {
+            self.bytes = BytesMut::new();
+        }
+    }
+
+    /// Takes out the command whose reply is at hand: that says that it is to be carried out elsewhere.
+    pub(super) fn give_up(&mut self) -> Option<Stray> {
+        let run = self.runs.front_mut()?;
+        let requests = &self.bytes[..run.bytes];
+        let start = length_of(requests, run.replied);
+        let len = length_of(&requests[start..], 1);
+        let stray = Stray {
+            mailbox: run.mailbox.clone(),
+            number: run.next(),
+            request: Bytes::copy_from_slice(&requests[start..start + len]),
+            reads: run.reads,
+            course: run.course.unwrap_or_default(),
+        };
+        run.first = stray.number + 1;
+        run.commands = run.missing() - 1;
+        run.replied = 0;
+        run.bytes -= start + len;
+        if run.commands == 0 {
+            self.runs.pop_front();
+        }
+        self.forget(start + len);
+        self.commands -= 1;
+        Some(stray)
+    }
+
+    /// Takes out all commands: none has been written.
+    pub(super) fn take_apart(&mut self) -> Vec<Stray> {
+        std::iter::from_fn(|| self.give_up()).collect()
+    }
+
+    /// Whether a command of this client without a reply is alike.
+    pub(super) fn has_more(&self, mailbox: &Rc<Mailbox>, is_alike: impl Fn(&[u8]) -> bool) -> bool {
+        let mut start = 0;
+        self.runs.iter().any(|run| {
+            let mut requests = &self.bytes[start..start + run.bytes];
+            start += run.bytes;
+            if !Rc::ptr_eq(&run.mailbox, mailbox) {
+                return false;
+            }
+            requests = &requests[length_of(requests, run.replied)..];
+            while !requests.is_empty() {
+                let (request, rest) = requests.split_at(length_of(requests, 1));
+                if is_alike(request) {
+                    return true;
+                }
+                requests = rest;
+            }
+            false
+        })
     }
 
     /// The clients to which the loss of its connection leaves no answer.
@@ -191,6 +260,12 @@ impl Journal {
 }
 
 impl Run {
+    /// Whether no command can be added to it, because one that was sent before is another matter.
+    #[inline]
+    fn is_apart(&self) -> bool {
+        self.retried || self.course.is_some()
+    }
+
     /// Whether a command of its client with this number is behind its last.
     #[inline]
     fn follows(&self, number: u64) -> bool {
@@ -242,7 +317,13 @@ mod tests {
     fn sent(commands: &[(&Rc<Mailbox>, &str, bool)]) -> Journal {
         let mut journal = Journal::default();
         for (mailbox, argument, read) in commands {
-            journal.add(Request::Raw(request(argument).as_bytes()), mailbox, mailbox.expect(None), *read);
+            journal.add(
+                Request::Raw(request(argument).as_bytes()),
+                mailbox,
+                mailbox.expect(None),
+                *read,
+                None,
+            );
         }
         journal.wrote(journal.len());
         journal
@@ -255,18 +336,21 @@ mod tests {
     #[test]
     fn neighbours_of_one_client_are_one_run_as_long_as_their_numbers_follow_each_other() {
         let (one, other) = (client(), client());
-        let mut journal = sent(&[(&one, "a", true), (&one, "b", true), (&other, "c", true)]);
+        let mut journal = sent(&[(&one, "a", true), (&one, "b", true)]);
         one.expect(None); // on another lane
-        journal.add(Request::Raw(request("d").as_bytes()), &one, one.expect(None), true);
+        for (mailbox, argument) in [(&one, "c"), (&other, "d")] {
+            let number = mailbox.expect(None);
+            journal.add(Request::Raw(request(argument).as_bytes()), mailbox, number, true, None);
+        }
         assert_eq!((journal.commands(), front(&journal)), (4, Some((0, 2))));
         journal.replied(2, false);
-        assert_eq!(front(&journal), Some((0, 1)));
-        assert!(Rc::ptr_eq(&journal.front().unwrap().mailbox, &other));
-        journal.replied(1, false);
         // What is not written has no answer.
-        assert_eq!((front(&journal), journal.unwritten()), (None, request("d").as_bytes()));
+        assert_eq!((front(&journal), journal.unwritten()), (None, (request("c") + &request("d")).as_bytes()));
         journal.wrote(journal.len());
         assert_eq!(front(&journal), Some((3, 1)));
+        journal.replied(1, false);
+        assert_eq!(front(&journal), Some((0, 1)));
+        assert!(Rc::ptr_eq(&journal.front().unwrap().mailbox, &other));
     }
 
     #[test]
@@ -276,7 +360,7 @@ mod tests {
             [(&reader, "a", true), (&reader, "b", true), (&writer, "c", false), (&reader, "d", true)];
         let mut lost = sent(&commands);
         lost.replied(1, false);
-        lost.add(Request::Raw(request("e").as_bytes()), &writer, writer.expect(None), false);
+        lost.add(Request::Raw(request("e").as_bytes()), &writer, writer.expect(None), false, None);
         let clients: Vec<_> = lost.lost_clients().cloned().collect();
         assert!(clients.len() == 1 && Rc::ptr_eq(&clients[0], &writer));
         writer.lose();
@@ -289,6 +373,33 @@ mod tests {
         assert_eq!(front(&journal), Some((2, 1)));
         // Once is enough.
         assert_eq!(journal.lost_clients().count(), 1);
+    }
+
+    #[test]
+    fn a_command_is_given_up_from_whatever_place_and_the_others_keep_theirs() {
+        let (one, other) = (client(), client());
+        let mut journal =
+            sent(&[(&one, "a", true), (&one, "b", true), (&one, "c", true), (&other, "d", false)]);
+        journal.replied(1, false);
+        let is = |name: &'static str| move |bytes: &[u8]| bytes == request(name).as_bytes();
+        assert!(journal.has_more(&one, is("b")) && journal.has_more(&one, is("c")));
+        assert!(!journal.has_more(&one, is("a")) && !journal.has_more(&one, is("d")));
+        let stray = journal.give_up().unwrap();
+        assert_eq!((stray.number, stray.reads, &stray.request[..]), (1, true, request("b").as_bytes()));
+        assert!(Rc::ptr_eq(&stray.mailbox, &one));
+        assert_eq!(
+            (front(&journal), journal.commands(), journal.len()),
+            (Some((2, 1)), 2, 2 * request("c").len())
+        );
+        assert!(!journal.has_more(&one, is("b")) && journal.has_more(&other, is("d")));
+        journal.replied(1, false);
+        // One that was sent on is by itself.
+        journal.add(Request::Raw(&stray.request), &one, stray.number, true, Some(stray.course));
+        journal.add(Request::Raw(request("e").as_bytes()), &one, one.expect(None), true, None);
+        assert_eq!(journal.give_up().map(|stray| (stray.number, stray.reads)), Some((0, false)));
+        assert_eq!((front(&journal), journal.commands()), (None, 2), "they are not written");
+        let numbers: Vec<_> = journal.take_apart().iter().map(|stray| stray.number).collect();
+        assert_eq!((numbers, journal.commands(), journal.len()), (vec![1, 3], 0, 0));
     }
 
     #[test]

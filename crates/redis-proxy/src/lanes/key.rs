@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use resp::Protocol;
-use upstream::{Credentials, Greeting, Password};
+use upstream::{Credentials, Greeting, NodeNumber, Password};
 
 /// Who a client is to Redis, as it has proven that. Never one for another: a lane serves one identity. A clone costs a counter.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -35,15 +35,40 @@ impl Identity {
     }
 }
 
+/// Which node of a cluster a connection leads to; home where there is but one Redis.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Destination(NodeNumber);
+
+impl Destination {
+    /// Where all goes that is no matter of a key.
+    pub(crate) fn home() -> Destination {
+        Destination(NodeNumber::HOME)
+    }
+
+    pub(super) fn of(node: NodeNumber) -> Destination {
+        Destination(node)
+    }
+
+    pub(super) fn node(self) -> NodeNumber {
+        self.0
+    }
+}
+
 /// A class of connections to Redis.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct LaneKey {
+    pub(crate) to: Destination,
     pub(crate) identity: Identity,
     pub(crate) db: u32,
     pub(crate) protocol: Protocol,
 }
 
 impl LaneKey {
+    /// The same at another node.
+    pub(crate) fn at(&self, to: Destination) -> LaneKey {
+        LaneKey { to, ..self.clone() }
+    }
+
     pub(super) fn greeting(&self) -> Greeting {
         Greeting { login: (*self.identity.0).clone(), db: self.db, protocol: self.protocol }
     }

@@ -12,11 +12,12 @@ use tokio::time::{Instant, sleep};
 use tracing::{debug, info, warn};
 use upstream::{Duplex, OpenError, RawConnection, Step, Tenure, sent_elsewhere};
 
+use super::detours::{is_left, reroute, send_on};
 use super::elsewhere::{MOST_BYTES, may_be_elsewhere};
 use super::journal::DueReply;
 use super::login::Logins;
 use super::shared::{Lost, NoLane, SharedLane, unfit_line};
-use super::{HelloReply, LaneKey, Lanes};
+use super::{HelloReply, LaneKey, Lanes, Pace};
 use crate::clock::{nanos, now_ns};
 use crate::timer::Timer;
 
@@ -96,9 +97,13 @@ pub(super) async fn drive(lane: Rc<SharedLane>, lanes: Rc<Lanes>, timeout_ns: u6
 }
 
 /// Attempts until one succeeds or Redis says no, for at most the connect time-out: so long a command may wait.
-async fn connect(lane: &SharedLane, lanes: &Lanes) -> Result<RawConnection, NoLane> {
+async fn connect(lane: &SharedLane, lanes: &Rc<Lanes>) -> Result<RawConnection, NoLane> {
     let deadline = Instant::now() + lanes.endpoint.limits.connect_timeout;
     loop {
+        reroute(lanes, lane);
+        if lanes.are_of_cluster() && !lane.is_wanted() {
+            return Err(NoLane::Unreachable);
+        }
         match open(lane, lanes).await {
             Err(NoLane::Unreachable) if Instant::now() + PAUSE < deadline => sleep(PAUSE).await,
             outcome => return outcome,
@@ -109,11 +114,15 @@ async fn connect(lane: &SharedLane, lanes: &Lanes) -> Result<RawConnection, NoLa
 async fn open(lane: &SharedLane, lanes: &Lanes) -> Result<RawConnection, NoLane> {
     lane.set_permit(Some(lanes.lane_permit().await?));
     lane.set_rights(lanes.anonymous.voided());
-    let opened = lanes.open(&lane.key.greeting()).await;
+    let opened = lanes.open(&lane.endpoint, &lane.key.greeting()).await;
     if let Err(error) = &opened {
         lane.set_permit(None);
         if let OpenError::Unreachable(why) = error {
             debug!(db = lane.key.db, %why, "no lane to redis");
+            // Another has its slots, or soon will.
+            if lanes.are_of_cluster() {
+                lane.endpoint.node.doubt();
+            }
         }
     }
     opened.map_err(refusal)
@@ -133,7 +142,7 @@ fn refusal(error: OpenError) -> NoLane {
 /// # Errors
 /// Redis cannot be asked.
 pub(super) async fn opens_another(lanes: &Lanes, key: &LaneKey) -> Result<bool, NoLane> {
-    match lanes.open(&key.greeting()).await.map_err(refusal) {
+    match lanes.open(&lanes.endpoint.at(key.to.node()), &key.greeting()).await.map_err(refusal) {
         Ok(_) => Ok(true),
         Err(NoLane::Unreachable) => Err(NoLane::Unreachable),
         Err(_) => Ok(false),
@@ -149,7 +158,7 @@ async fn serve(lane: &Rc<SharedLane>, lanes: &Rc<Lanes>, connection: RawConnecti
     lanes.opened.notify_one();
     let mut link = Link {
         stream: connection.stream,
-        tenure: Tenure::new(&lanes.endpoint.node, connection.generation),
+        tenure: Tenure::new(&lane.endpoint.node, connection.generation),
         leaves_ns: None,
         scanner: ReplyScanner::new(),
         is_begun: false,
@@ -177,7 +186,7 @@ async fn serve(lane: &Rc<SharedLane>, lanes: &Rc<Lanes>, connection: RawConnecti
         }
         Loss::Silent => {
             warn!(db = key.db, commands = lane.commands(), "redis does not answer on a lane");
-            lanes.endpoint.node.doubt();
+            lane.endpoint.node.doubt();
             lanes.stats.lane_timeouts.add(1);
             lane.time_out(&lanes.buffers);
         }
@@ -187,7 +196,7 @@ async fn serve(lane: &Rc<SharedLane>, lanes: &Rc<Lanes>, connection: RawConnecti
             lanes.stats.lost_clients.add(clients);
         }
         Loss::Closed(why) => {
-            lanes.endpoint.node.doubt();
+            lane.endpoint.node.doubt();
             let lost = lane.lose();
             if lost.clients > 0 || lost.retries > 0 {
                 let (clients, retries) = (lost.clients, lost.retries);
@@ -249,7 +258,7 @@ impl Link<'_> {
             logins.hear();
         }
         if has_departed {
-            if self.lane.is_owed() {
+            if self.lane.with_journal(|journal| journal.is_owed()) {
                 let leaves_ns = *self.leaves_ns.get_or_insert_with(|| now_ns() + FAREWELL_NS);
                 ready!(self.timer.poll_until(leaves_ns, cx));
             }
@@ -270,8 +279,33 @@ impl Link<'_> {
         self.check = None;
         self.lane.set_idle(None);
         let since_ns = *self.due_since_ns.get_or_insert_with(now_ns);
-        ready!(self.timer.poll_until(since_ns.saturating_add(self.timeout_ns), cx));
+        let late_ns = since_ns.saturating_add(self.timeout_ns);
+        if self.lanes.are_of_cluster() {
+            return self.poll_of_cluster(since_ns, late_ns, cx);
+        }
+        ready!(self.timer.poll_until(late_ns, cx));
         Poll::Ready(Loss::Silent)
+    }
+
+    /// A node of a cluster owes answers since then: it is late, or what it owes is another's to answer by now.
+    fn poll_of_cluster(&mut self, since_ns: u64, late_ns: u64, cx: &mut Context<'_>) -> Poll<Loss> {
+        let now_ns = now_ns();
+        if now_ns >= late_ns {
+            return Poll::Ready(Loss::Silent);
+        }
+        if now_ns >= since_ns + FAREWELL_NS {
+            if is_left(self.lanes, self.lane) {
+                return Poll::Ready(Loss::Departed);
+            }
+            // One that answers at once otherwise.
+            if self.lane.pace == Pace::Quick {
+                self.lane.endpoint.node.doubt();
+            }
+        }
+        ready!(self.timer.poll_until(late_ns.min(now_ns + FAREWELL_NS), cx));
+        // Looked at again.
+        cx.waker().wake_by_ref();
+        Poll::Pending
     }
 
     /// Nobody has used it for long. It is closed, unless clients are on it to whom Redis would not open another.
@@ -406,9 +440,13 @@ impl Link<'_> {
             return Ok(rest);
         }
         let reply = std::mem::take(&mut self.held_back);
+        if self.lanes.are_of_cluster() && may_be {
+            send_on(self.lanes, &reply, self.lane);
+            return Ok(rest);
+        }
         let Some(DueReply { mailbox, number, .. }) = self.lane.front() else { return Ok(rest) };
         // HELLO and INFO would have told of a node of a cluster; without them, its first such answer does.
-        let why = sent_elsewhere(&reply[1..]);
+        let why = sent_elsewhere(&reply[1..]).filter(|_| !self.lanes.are_of_cluster());
         let said = why.map_or(reply, unfit_line);
         let whole = usize::from(scanned.whole || why.is_some());
         mailbox.error(number, &said);

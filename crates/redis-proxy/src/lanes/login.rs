@@ -81,8 +81,8 @@ fn next(lanes: Rc<Lanes>) -> Pin<Box<dyn Future<Output = Bytes>>> {
     })
 }
 
-/// An AUTH changes nothing that is cached.
-struct NoDuties;
+/// Of commands of our own, which change nothing that is cached.
+pub(super) struct NoDuties;
 
 impl Discharge for NoDuties {
     fn discharge(&self, _duty: &Duty, _answer: Answer) {}

@@ -41,6 +41,8 @@ pub(crate) struct Mailbox {
     unread: Arc<Unread>,
     waker: RefCell<Option<Waker>>,
     duties: Duties,
+    /// How many of its commands wait for their next try at a node.
+    detained: Cell<usize>,
     /// Bytes of the reply at hand.
     partial: Cell<usize>,
     /// Whether a large reply has come since the last question.
@@ -79,6 +81,7 @@ impl Mailbox {
             unread: bounds.unread.clone(),
             waker: RefCell::default(),
             duties: Duties::new(discharge),
+            detained: Cell::new(0),
             partial: Cell::new(0),
             large: Cell::new(false),
         }
@@ -272,6 +275,17 @@ impl Mailbox {
     /// A command was never sent: what comes with the next delivery is our own.
     pub(super) fn refused(&self, number: u64) {
         self.duties.refused(number);
+    }
+
+    /// Whether a command of it waits for its next try, which none behind it may overtake.
+    pub(crate) fn is_detained(&self) -> bool {
+        self.detained.get() > 0
+    }
+
+    /// One more of its commands waits for its next try, or one less.
+    pub(super) fn detain(&self, waits: bool) {
+        let now = self.detained.get();
+        self.detained.set(if waits { now + 1 } else { now.saturating_sub(1) });
     }
 
     /// A reply will never come, or cannot be held: the client is to be closed.

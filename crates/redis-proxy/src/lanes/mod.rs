@@ -10,6 +10,7 @@
 
 mod anonymous;
 mod bounds;
+mod detours;
 mod duties;
 mod early;
 mod elsewhere;
@@ -41,16 +42,18 @@ use upstream::{
 
 pub(crate) use anonymous::{Admission, Anonymous, KeptOut};
 pub(crate) use bounds::Bounds;
+use detours::Detours;
 #[cfg(test)]
 pub(crate) use duties::tests::Noted;
 pub(crate) use duties::{Answer, Discharge, Duty};
-pub(crate) use key::{Identity, LaneKey, Pace};
+pub(crate) use elsewhere::{Elsewhere, may_be_elsewhere};
+pub(crate) use key::{Destination, Identity, LaneKey, Pace};
 pub(crate) use keys::Keys;
 pub(crate) use mailbox::{LARGE_REPLY, Mailbox, MailboxState};
 pub(crate) use pin::{KEPT_PINS, NoPin, PinStream, Pinning};
 pub(crate) use request::Request;
 use shared::SharedLane;
-pub(crate) use shared::{LaneHandle, NoLane, unfit_line, why_elsewhere};
+pub(crate) use shared::{LaneHandle, NoLane};
 
 use crate::buffer_pool::BufferPool;
 use crate::stats::LaneStats;
@@ -114,6 +117,8 @@ pub(crate) struct Lanes {
     moved: Cell<Option<(Instant, &'static str, u64)>>,
     /// Held by the lane that seeks a permit among those of others.
     seeking: tokio::sync::Mutex<()>,
+    /// What is sent on between the nodes of a cluster.
+    detours: Detours,
 }
 
 impl Lanes {
@@ -130,7 +135,6 @@ impl Lanes {
             endpoint,
             spare_pins: pin::SparePins::default(),
             turns: Rc::default(),
-            bounds,
             settings,
             shared: RefCell::default(),
             buffers,
@@ -138,7 +142,9 @@ impl Lanes {
             anonymous,
             opened: Notify::new(),
             moved: Cell::new(None),
+            detours: Detours::new(&bounds),
             seeking: tokio::sync::Mutex::default(),
+            bounds,
         })
     }
 
@@ -152,7 +158,9 @@ impl Lanes {
         if let Some(lane) = self.shared.borrow().get(&(key.clone(), pace)) {
             return LaneHandle::new(lane.clone(), client);
         }
-        let lane = SharedLane::new(key.clone(), pace, self.settings, self.bounds.known_lanes.take());
+        let endpoint = self.endpoint.at(key.to.node());
+        let known = self.bounds.known_lanes.take();
+        let lane = SharedLane::new(key.clone(), pace, endpoint, self.settings, known);
         let held = LaneHandle::new(lane.clone(), client);
         self.shared.borrow_mut().insert((key.clone(), pace), lane.clone());
         let timeout = match pace {
@@ -165,8 +173,24 @@ impl Lanes {
         held
     }
 
-    /// A connection for a lane or a pin.
-    async fn open(&self, greeting: &Greeting) -> Result<RawConnection, OpenError> {
+    /// Whether there is a cluster behind them.
+    pub(crate) fn are_of_cluster(&self) -> bool {
+        self.endpoint.cluster.is_some()
+    }
+
+    /// The node that has a slot, as far as is known; home where there is no cluster.
+    pub(crate) fn owner(&self, slot: u16) -> Destination {
+        let cluster = self.endpoint.cluster.as_ref();
+        cluster.map_or(Destination::home(), |cluster| Destination::of(cluster.owner(slot)))
+    }
+
+    /// Gives a way to tell the slot of a request's keys, `None` if it has none: what is sent on goes to the owner of then.
+    pub(crate) fn tell_slots(&self, slot_of: impl Fn(&[u8]) -> Option<u16> + 'static) {
+        self.detours.tell_slots(Box::new(slot_of));
+    }
+
+    /// A connection to `endpoint`, home or another node, for a lane or a pin.
+    async fn open(&self, endpoint: &Endpoint, greeting: &Greeting) -> Result<RawConnection, OpenError> {
         match self.moved.get() {
             Some((at, why, generation))
                 if at.elapsed() < MOVED_MEMORY && generation == self.endpoint.node.generation() =>
@@ -174,10 +198,8 @@ impl Lanes {
                 Err(OpenError::Unfit(why.into()))
             }
             // Its password may be another one than at the start.
-            _ if self.is_ourselves(greeting) => {
-                open_as_ourselves(&self.endpoint, greeting, Expected::Redis).await
-            }
-            _ => open_raw(&self.endpoint, greeting).await,
+            _ if self.is_ourselves(greeting) => open_as_ourselves(endpoint, greeting, Expected::Redis).await,
+            _ => open_raw(endpoint, greeting).await,
         }
     }
 

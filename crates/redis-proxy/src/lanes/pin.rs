@@ -14,11 +14,14 @@ use resp::{Frame, ReplyScanner};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::task::{JoinHandle, spawn_local, yield_now};
 use tokio::time::{Instant, timeout, timeout_at};
-use upstream::{Duplex, Greeting, OpenError, RawConnection, RedisNode, Step, Tenure};
+use upstream::{
+    Cluster, Duplex, Endpoint, OpenError, RawConnection, SlotRedirection, Step, Tenure, sent_elsewhere,
+};
 
 use super::bounds::Permit;
-use super::key::LaneKey;
-use super::shared::{UNREACHABLE, unfit};
+use super::elsewhere::{Elsewhere, in_words, may_be_elsewhere};
+use super::key::{Destination, LaneKey};
+use super::shared::{UNREACHABLE, unfit, unfit_line};
 use super::{HelloReply, Lanes};
 
 /// Clean pins that a worker keeps for the next client.
@@ -144,7 +147,7 @@ impl Lanes {
                 return Ok(stream);
             }
         }
-        self.open_pin(permit, key.greeting()).await
+        self.open_pin(permit, &key).await
     }
 
     /// A new connection that proves who the client is.
@@ -153,13 +156,14 @@ impl Lanes {
     /// As [`pin`](Self::pin); what Redis says of the credentials is in it.
     pub(crate) async fn prove(self: Rc<Self>, key: LaneKey) -> Result<PinStream, NoPin> {
         let permit = self.bounds.pins.take().ok_or(NoPin::TOO_MANY)?;
-        self.open_pin(permit, key.greeting()).await
+        self.open_pin(permit, &key).await
     }
 
-    async fn open_pin(&self, permit: Permit, greeting: Greeting) -> Result<PinStream, NoPin> {
-        let connection = self.open(&greeting).await.map_err(NoPin::open)?;
+    async fn open_pin(&self, permit: Permit, key: &LaneKey) -> Result<PinStream, NoPin> {
+        let endpoint = self.endpoint.at(key.to.node());
+        let connection = self.open(&endpoint, &key.greeting()).await.map_err(NoPin::open)?;
         self.stats.pin_opens.add(1);
-        Ok(PinStream::new(connection, &self.endpoint.node, permit))
+        Ok(PinStream::new(connection, &endpoint, key.to, permit))
     }
 
     /// Takes back a pin on which nothing of its client is left.
@@ -233,11 +237,13 @@ pub(crate) struct PinStream {
     pub(crate) upstream_id: Option<i64>,
     /// What Redis said of itself.
     pub(crate) facts: HelloReply,
+    /// The cluster that it is a node of, and which.
+    node_of: Option<(Cluster, Destination)>,
     permit: Option<Permit>,
 }
 
 impl PinStream {
-    fn new(connection: RawConnection, node: &RedisNode, permit: Permit) -> Self {
+    fn new(connection: RawConnection, endpoint: &Endpoint, to: Destination, permit: Permit) -> Self {
         let facts = HelloReply::new(connection.hello);
         let upstream_id = match facts.field(b"id") {
             Some(Frame::Integer(id)) => Some(*id),
@@ -245,15 +251,40 @@ impl PinStream {
         };
         PinStream {
             stream: connection.stream,
-            tenure: Tenure::new(node, connection.generation),
+            tenure: Tenure::new(&endpoint.node, connection.generation),
             outbox: BytesMut::new(),
             flushed: true,
             is_shut: false,
             scanner: ReplyScanner::new(),
             upstream_id,
             facts,
+            node_of: endpoint.cluster.clone().map(|cluster| (cluster, to)),
             permit: Some(permit),
         }
+    }
+
+    /// Whether it leads to a node of a cluster.
+    pub(crate) fn is_of_cluster(&self) -> bool {
+        self.node_of.is_some()
+    }
+
+    /// Whether an error may send its reader elsewhere: a node of a cluster's, or of one that has not told that it is none.
+    pub(crate) fn may_send_elsewhere(&self) -> bool {
+        self.node_of.is_some() || self.facts.hello.is_err()
+    }
+
+    /// What an error says of a command that is none of this node's.
+    pub(crate) fn elsewhere(&self, reply: &[u8]) -> Option<Elsewhere> {
+        let error = reply.get(1..).unwrap_or_default();
+        let Some((cluster, to)) = &self.node_of else {
+            return sent_elsewhere(error).map(|why| Elsewhere { words: unfit_line(why), next: None });
+        };
+        let next = match cluster.redirect(error, to.node()) {
+            Some(SlotRedirection::Moved(node)) => Some((Destination::of(node), false)),
+            Some(SlotRedirection::Ask(node)) => Some((Destination::of(node), true)),
+            Some(SlotRedirection::Later) | None => None,
+        };
+        may_be_elsewhere(reply).then(|| Elsewhere { words: in_words(reply).to_vec(), next })
     }
 
     /// Where to put what is to be written.

@@ -9,9 +9,10 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
-use upstream::sent_elsewhere;
+use upstream::Endpoint;
 
 use super::bounds::Permit;
+use super::detours::Stray;
 use super::duties::Duty;
 use super::journal::{DueReply, Journal};
 use super::key::{LaneKey, Pace};
@@ -22,6 +23,8 @@ use crate::buffer_pool::BufferPool;
 
 /// What a client gets while Redis is away. The code is one that clients take for a reason to try again.
 pub(super) const UNREACHABLE: &[u8] = b"MASTERDOWN proxy: upstream unreachable";
+/// What goes before a command that a node is to carry out although it does not have the slot yet.
+const ASKING: &[u8] = b"*1\r\n$6\r\nASKING\r\n";
 const TIMED_OUT: &[u8] = b"-ERR proxy: upstream timeout\r\n";
 
 /// Why there is no lane.
@@ -56,13 +59,8 @@ pub(super) fn unfit(why: &str) -> Bytes {
     format!("MASTERDOWN proxy: {why}").into()
 }
 
-/// If Redis sends its client elsewhere by an error, `-` left out: why it is none to be served from.
-pub(crate) fn why_elsewhere(error: &[u8]) -> Option<&'static str> {
-    sent_elsewhere(error)
-}
-
 /// Why a Redis is none to be served from, as a reply.
-pub(crate) fn unfit_line(why: &str) -> Vec<u8> {
+pub(super) fn unfit_line(why: &str) -> Vec<u8> {
     [b"-", &unfit(why)[..], b"\r\n"].concat()
 }
 
@@ -92,6 +90,8 @@ struct Queue {
 /// One connection to Redis for many clients of one worker.
 pub(crate) struct SharedLane {
     pub(crate) key: LaneKey,
+    /// The node that it leads to.
+    pub(super) endpoint: Endpoint,
     pub(crate) pace: Pace,
     queue: RefCell<Queue>,
     settings: LaneSettings,
@@ -151,7 +151,13 @@ impl Drop for LaneHandle {
 }
 
 impl SharedLane {
-    pub(super) fn new(key: LaneKey, pace: Pace, settings: LaneSettings, known: Option<Permit>) -> Rc<Self> {
+    pub(super) fn new(
+        key: LaneKey,
+        pace: Pace,
+        endpoint: Endpoint,
+        settings: LaneSettings,
+        known: Option<Permit>,
+    ) -> Rc<Self> {
         let queue = Queue {
             journal: Journal::default(),
             state: State::Idle,
@@ -163,6 +169,7 @@ impl SharedLane {
         };
         Rc::new(SharedLane {
             key,
+            endpoint,
             pace,
             queue: RefCell::new(queue),
             settings,
@@ -203,10 +210,37 @@ impl SharedLane {
             queue.waiting_for_room.push(cx.waker().clone());
             return false;
         }
-        journal.add(request, mailbox, mailbox.expect(duty()), read);
+        journal.add(request, mailbox, mailbox.expect(duty()), read, None);
         self.is_used.set(true);
         wake(queue.driver.take());
         true
+    }
+
+    /// Queues a command that another lane has given up, behind ASKING, whose reply goes to `asks`, if there is one. Not bounded: it
+    /// has been among what that lane bore.
+    pub(super) fn take_over(&self, stray: &Stray, asks: Option<&Rc<Mailbox>>, buffers: &BufferPool) {
+        let mut queue = self.queue.borrow_mut();
+        if let State::Down(refusal) = &queue.state {
+            let refusal = refusal.clone();
+            queue.called = true;
+            drop(queue);
+            return refuse(&stray.mailbox, stray.number, &refusal, 1, buffers);
+        }
+        if let Some(asks) = asks {
+            queue.journal.add(Request::Raw(ASKING), asks, asks.expect(None), true, None);
+        }
+        let request = Request::Raw(&stray.request);
+        queue.journal.add(request, &stray.mailbox, stray.number, stray.reads, Some(stray.course));
+        self.is_used.set(true);
+        wake(queue.driver.take());
+    }
+
+    /// What `look` makes of what is on its way. Whoever waits for room is told of what that leaves.
+    pub(super) fn with_journal<T>(&self, look: impl FnOnce(&mut Journal) -> T) -> T {
+        let mut queue = self.queue.borrow_mut();
+        let looked = look(&mut queue.journal);
+        queue.make_room(self.settings);
+        looked
     }
 
     /// Ready with what Redis said of itself once there is a connection, or with why there is none.
@@ -291,11 +325,6 @@ impl SharedLane {
     /// Commands without a reply.
     pub(super) fn commands(&self) -> usize {
         self.queue.borrow().journal.commands()
-    }
-
-    /// Whether answers are due to what its connection has been given.
-    pub(super) fn is_owed(&self) -> bool {
-        self.queue.borrow().journal.is_owed()
     }
 
     /// It has a permit for a connection, or no longer.
@@ -403,12 +432,19 @@ impl SharedLane {
     /// `whole` replies of the first run have been delivered, and perhaps a part of the next.
     pub(super) fn replied(&self, whole: usize, partly: bool) {
         let mut queue = self.queue.borrow_mut();
-        let queue = &mut *queue;
         queue.journal.replied(whole, partly);
-        let room = queue.journal.commands() < self.settings.in_flight / 2
-            && queue.journal.len() < self.settings.journal_bytes / 2;
-        if room && !queue.waiting_for_room.is_empty() {
-            wake_all(&mut queue.waiting_for_room);
+        queue.make_room(self.settings);
+    }
+}
+
+impl Queue {
+    /// Wakes those who wait for room, if there is enough.
+    #[inline]
+    fn make_room(&mut self, settings: LaneSettings) {
+        let room = self.journal.commands() < settings.in_flight / 2
+            && self.journal.len() < settings.journal_bytes / 2;
+        if room && !self.waiting_for_room.is_empty() {
+            wake_all(&mut self.waiting_for_room);
         }
     }
 }

@@ -4,6 +4,7 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 
+use super::blocked::block_again;
 use super::busy::Busy;
 use super::expect::Expect;
 use super::findings::{Findings, FoundOut};
@@ -12,7 +13,7 @@ use super::plan::Call;
 use super::reply::{error, simple};
 use super::tracking::{Redirection, Target, redirect, redirect_off};
 use super::ways::Ways;
-use crate::lanes::{Duty, Request};
+use crate::lanes::{Duty, LaneKey, Request};
 
 /// A client that is to hear of invalidations, and cannot have a connection.
 const NO_TARGET: &str = "ERR proxy: no connection for the client to redirect to";
@@ -51,9 +52,8 @@ impl AtHand {
         }
     }
 
-    /// Starts to get a pin for the command at hand, which may block.
-    pub(super) fn get_pin(&mut self, blocks: bool, ways: &Ways) {
-        let key = ways.client.key.clone();
+    /// Starts to get a pin of `key` for the command at hand, which may block.
+    pub(super) fn get_pin(&mut self, key: LaneKey, blocks: bool, ways: &Ways) {
         self.wait_for(Busy::Pin(key.clone(), ways.pin.open(key, blocks)));
     }
 
@@ -62,7 +62,7 @@ impl AtHand {
         let wanted = ways.client.entry.is_pin_wanted() && !ways.pin.is_held() && !ways.out.is_ending();
         let ready = wanted && !self.is_busy() && ways.out.replies.is_empty();
         if ready {
-            self.get_pin(false, ways);
+            self.get_pin(ways.client.key.clone(), false, ways);
         }
         ready
     }
@@ -90,6 +90,10 @@ impl AtHand {
                 // The command at hand, if there is one, asks again.
                 Err(_) if ways.client.entry.is_pin_wanted() => ways.client.entry.refuse_pin(),
                 Err(why) => self.findings.put(FoundOut::Refused(why.text())),
+            }),
+            Busy::Again(key, opening, blocked, asks) => opening.poll(cx).map(|outcome| match outcome {
+                Ok(stream) => block_again(ways, stream, key, blocked, *asks),
+                Err(why) => ways.say(&error(why.text())),
             }),
             Busy::Login(key, opening, login) => {
                 opening.as_mut().poll(cx).map(|outcome| self.logged_in(key, outcome, login, ways))

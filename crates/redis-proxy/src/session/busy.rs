@@ -8,6 +8,7 @@ use command::Local;
 use resp::Frame;
 use tokio::sync::futures::OwnedNotified;
 
+use super::blocked::BlockedCommand;
 use super::login::{HelloOptions, Login, Stay};
 use super::pause::Pause;
 use super::registry::Entry;
@@ -23,6 +24,8 @@ pub(super) enum Busy {
     Admission(Pin<Box<OwnedNotified>>),
     /// A pin for the command at hand, which stays in the input meanwhile.
     Pin(LaneKey, Pinning),
+    /// A pin at another node, for a command that blocked and that its node does not carry out; behind ASKING or not.
+    Again(LaneKey, Pinning, Box<BlockedCommand>, bool),
     /// A fresh connection that shows whether the credentials are right.
     Login(LaneKey, Opening, Login),
     /// A connection of the old user's, on which the credentials go too: the new one may not choose the database in which
@@ -49,7 +52,10 @@ pub(super) enum Busy {
 /// A reply that is about more than its client.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Heard {
-    Info,
+    /// INFO's answer, to which the section of the proxy belongs or not.
+    Info {
+        with_ours: bool,
+    },
     Pause(Pause),
     /// Whether this request, about other clients, may be carried out.
     Leave(Local, Bytes),

@@ -7,7 +7,7 @@ use resp::Protocol;
 
 use super::registry::{Details, Entry};
 use crate::clock::now_ns;
-use crate::lanes::{Identity, LaneKey};
+use crate::lanes::{Destination, Identity, LaneKey};
 
 /// A client's state that is not tied to a connection to Redis.
 pub(crate) struct ClientState {
@@ -43,7 +43,7 @@ pub(crate) enum ReplyMode {
 impl ClientState {
     pub(crate) fn new(identity: Identity, admitted: bool, entry: Arc<Entry>, is_admin: bool) -> Self {
         ClientState {
-            key: LaneKey { identity, db: 0, protocol: Protocol::Resp2 },
+            key: LaneKey { to: Destination::home(), identity, db: 0, protocol: Protocol::Resp2 },
             admitted,
             came_ns: now_ns(),
             proven_ns: now_ns(),
@@ -64,7 +64,7 @@ impl ClientState {
 
     /// As after RESET.
     pub(crate) fn reset(&mut self, identity: Identity, admitted: bool, user: Bytes) {
-        self.key = LaneKey { identity, db: 0, protocol: Protocol::Resp2 };
+        self.key = LaneKey { to: Destination::home(), identity, db: 0, protocol: Protocol::Resp2 };
         (self.admitted, self.came_ns) = (admitted, now_ns());
         self.proven_ns = self.came_ns;
         self.replies = ReplyMode::On;

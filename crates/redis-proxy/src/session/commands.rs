@@ -2,19 +2,20 @@
 
 use std::task::Context;
 
-use command::{PinReason, Read};
+use command::{PinReason, Read, Slot};
 use resp::{Arguments, Form, Frame};
 
 use super::Session;
 use super::admission::Entrance;
 use super::busy::Heard;
 use super::client_state::ReplyMode;
+use super::clustered::{leads_to, perform_in_cluster};
 use super::expect::Expect;
 use super::plan::{
     Ahead, Call, Holding, LoginState, Plan, Standing, may_stream, plan, plan_again, reads_at_once,
 };
 use super::reads::ReadCall;
-use super::replies::{NodeId, Via};
+use super::replies::Via;
 use super::reply::{error, simple};
 use super::tracking::redirect_off;
 use super::words::is;
@@ -57,7 +58,7 @@ impl Session {
             planned => planned,
         };
         match self.ways.client.replies {
-            ReplyMode::On => self.perform(planned, &call, request, cx),
+            ReplyMode::On => perform(self, planned, &call, request, cx),
             _ => self.perform_silently(planned, &call, request, cx),
         }
     }
@@ -66,7 +67,7 @@ impl Session {
     #[inline]
     pub(super) fn standing(&self) -> Standing {
         let Session { ways, at_hand } = self;
-        let ahead = match ways.out.replies.owing(NodeId::FIRST) {
+        let ahead = match ways.out.replies.owing() {
             None => Ahead::Nothing,
             Some(Via::Cache) => Ahead::Reads,
             Some(Via::Lane(_)) => Ahead::Lane,
@@ -94,30 +95,38 @@ impl Session {
     ) -> bool {
         let silence = self.ways.client.replies;
         self.ways.be_silent();
-        let taken = self.perform(plan, call, request, cx);
+        let taken = perform(self, plan, call, request, cx);
         if !taken && silence == ReplyMode::SkipNext {
             self.ways.client.replies = silence;
         }
         taken
     }
 
-    /// Carries out the plan for a command. False if it must wait after all.
+    /// Carries out the plan for a command at the node that has `slot`, or home. False if it must wait after all.
     #[inline]
-    fn perform(&mut self, plan: Plan, call: &Call<'_>, request: Request<'_>, cx: &mut Context<'_>) -> bool {
+    pub(super) fn perform_at(
+        &mut self,
+        slot: Option<Slot>,
+        plan: Plan,
+        call: &Call<'_>,
+        request: Request<'_>,
+        cx: &mut Context<'_>,
+    ) -> bool {
         match plan {
-            Plan::Pass(pace) => self.ways.share(request, pace, call.may_repeat(), None, cx),
+            Plan::Pass(pace) => self.ways.share(request, pace, slot, call.may_repeat(), None, cx),
             Plan::Read(read) => {
                 let read = ReadCall { read, request, arguments: call.arguments };
-                self.ways.read(read, call, cx)
+                self.ways.read(read, call, slot, cx)
             }
-            Plan::Change(pace) => self.ways.share_with_duty(call, pace, request, cx),
-            plan => self.perform_apart(plan, call, request, cx),
+            Plan::Change(pace) => self.ways.share_with_duty(call, pace, request, slot, cx),
+            plan => self.perform_apart(slot, plan, call, request, cx),
         }
     }
 
     /// What is neither a read nor for a shared lane.
     fn perform_apart(
         &mut self,
+        slot: Option<Slot>,
         plan: Plan,
         call: &Call<'_>,
         request: Request<'_>,
@@ -127,15 +136,15 @@ impl Session {
         match plan {
             Plan::Answer(local) => return at_hand.answer(local, call.arguments, request, ways, cx),
             Plan::Proxy => ways.say(&ways.sessions.proxy(&ways.client, call.arguments)),
-            Plan::Info => return at_hand.hear(Heard::Info, request, true, ways, cx),
+            Plan::Info => return at_hand.hear(Heard::Info { with_ours: true }, request, true, ways, cx),
             Plan::Pause(pause) => return at_hand.hear(Heard::Pause(pause), request, false, ways, cx),
             Plan::Untrack => {
                 // Of a client that does not track it does nothing.
                 let words = redirect_off(call.arguments, &ways.sessions.registry);
                 let request = words.as_ref().map_or(request, |words| Request::Raw(words));
-                return ways.share(request, Pace::Quick, false, None, cx);
+                return ways.share(request, Pace::Quick, None, false, None, cx);
             }
-            Plan::GetPin(reason) => return self.get_pin_for(reason, call, request, cx),
+            Plan::GetPin(reason) => return self.get_pin_for(slot, reason, call, request, cx),
             Plan::Pin(expect) => return at_hand.send_pinned(expect, call, request, ways),
             Plan::Probe => {
                 ways.pin.probe();
@@ -167,16 +176,18 @@ impl Session {
     /// Starts to get a connection of the client's own; a command that blocks takes one at once if one is left over.
     fn get_pin_for(
         &mut self,
+        slot: Option<Slot>,
         reason: PinReason,
         call: &Call<'_>,
         request: Request<'_>,
         cx: &mut Context<'_>,
     ) -> bool {
         let blocks = reason == PinReason::Blocking;
-        if blocks && self.ways.pin.take_spare(&self.ways.client.key) {
-            return self.perform_apart(plan_again(call, self.standing()), call, request, cx);
+        let key = self.ways.sessions.key_at(slot, &self.ways.client.key);
+        if blocks && self.ways.pin.take_spare(&key) {
+            return self.perform_apart(slot, plan_again(call, self.standing()), call, request, cx);
         }
-        self.at_hand.get_pin(blocks, &self.ways);
+        self.at_hand.get_pin(key, blocks, &self.ways);
         false
     }
 
@@ -224,9 +235,28 @@ impl Session {
         if !ways.client.admitted || !may_stream(&ways.sessions.commands.borrow(), arguments) {
             return false;
         }
+        let key = ways.sessions.key_at(ways.sessions.slot_of_part(arguments), &ways.client.key);
+        if ways.sessions.in_cluster && !leads_to(ways, key.to) {
+            return false;
+        }
         if !ways.pin.is_held() && ways.out.replies.is_empty() {
-            at_hand.get_pin(false, ways);
+            at_hand.get_pin(key, false, ways);
         }
         ways.pin.is_held()
+    }
+}
+
+/// Carries out the plan for a command. False if it must wait after all.
+#[inline]
+fn perform(
+    session: &mut Session,
+    plan: Plan,
+    call: &Call<'_>,
+    request: Request<'_>,
+    cx: &mut Context<'_>,
+) -> bool {
+    match session.ways.sessions.in_cluster {
+        true => perform_in_cluster(session, plan, call, request, cx),
+        false => session.perform_at(None, plan, call, request, cx),
     }
 }

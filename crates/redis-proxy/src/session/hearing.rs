@@ -19,7 +19,7 @@ impl AtHand {
         ways: &mut Ways,
         cx: &mut Context<'_>,
     ) -> bool {
-        let sent = ways.share(request, Pace::Quick, read, None, cx);
+        let sent = ways.share(request, Pace::Quick, None, read, None, cx);
         if sent {
             // Also a client that hears nothing itself.
             ways.out.mailbox.mute(false);
@@ -43,7 +43,7 @@ impl AtHand {
         }
         match heard {
             _ if silent => {}
-            Heard::Info => ways.out.say_bytes(&ways.sessions.info(reply)),
+            Heard::Info { with_ours } => ways.out.say_bytes(&ways.sessions.info(reply, *with_ours)),
             Heard::Pause(_) | Heard::Leave(..) => ways.out.say_bytes(reply),
         }
     }

@@ -60,13 +60,16 @@ pub(super) fn hello_wanted<'a>(
     Ok((HelloOptions { protocol, name }, login))
 }
 
-/// HELLO's reply: what Redis says of itself, with this client's protocol and id.
-pub(super) fn hello_reply(pairs: &[(Frame, Frame)], protocol: Protocol, id: u64) -> Frame {
+/// HELLO's reply: what Redis says of itself, with this client's protocol and id. A cluster behind us is one Redis to clients.
+pub(super) fn hello_reply(pairs: &[(Frame, Frame)], protocol: Protocol, id: u64, in_cluster: bool) -> Frame {
     let version = if protocol == Protocol::Resp3 { 3 } else { 2 };
     let pairs = pairs.iter().map(|(key, value)| {
         let value = match key {
             Frame::Bulk(name) if name == &b"proto"[..] => Frame::Integer(version),
             Frame::Bulk(name) if name == &b"id"[..] => integer(id),
+            Frame::Bulk(name) if in_cluster && name == &b"mode"[..] => {
+                Frame::Bulk(Bytes::from_static(b"standalone"))
+            }
             _ => value.clone(),
         };
         (key.clone(), value)

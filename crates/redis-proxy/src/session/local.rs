@@ -111,7 +111,7 @@ impl AtHand {
             return self.wait_for(Busy::PinnedLogin(login, Stay::AsLong));
         }
         let protocol = login.hello.as_ref().map_or(ways.client.key.protocol, |hello| hello.protocol);
-        let key = LaneKey { identity: login.identity.clone(), db: ways.client.key.db, protocol };
+        let key = LaneKey { identity: login.identity.clone(), protocol, ..ways.client.key.clone() };
         let opening = Box::pin(ways.sessions.lanes.clone().prove(key.clone()));
         self.wait_for(Busy::Login(key, opening, login));
     }

@@ -58,6 +58,7 @@ impl HelloOptions {
             ways.client.speak(self.protocol);
             ways.key_changed();
         }
-        ways.say(&hello_reply(pairs, self.protocol, ways.client.entry.id));
+        let (id, in_cluster) = (ways.client.entry.id, ways.sessions.in_cluster);
+        ways.say(&hello_reply(pairs, self.protocol, id, in_cluster));
     }
 }

@@ -16,7 +16,7 @@ use super::answers::{Said, write, write_missing};
 use super::output::Output;
 use super::parts::Part;
 use super::pending::{Pending, State};
-use super::replies::{NodeId, Replies, Via};
+use super::replies::{Replies, Via};
 use super::reply::{header, put};
 use super::sessions::Sessions;
 use crate::clock::now_ns;
@@ -165,7 +165,7 @@ impl Outgoing {
     /// Where a reply of our own goes: behind all that is due. On a pin it may be a part of what that says, as within the reply to
     /// an EXEC.
     fn room_for_ours(&mut self) -> &mut Vec<u8> {
-        match self.replies.owing(NodeId::FIRST) {
+        match self.replies.owing() {
             Some(Via::Pin) => &mut self.output.bytes,
             _ => self.replies.made(&mut self.output.bytes),
         }
@@ -177,7 +177,7 @@ impl Outgoing {
         // A read that went to the lane is still what it was in the queue.
         let is_read = self.replies.read_at_head().is_some();
         let whole = if is_read { 0 } else { whole };
-        self.replies.came(NodeId::FIRST, bytes, whole, &mut self.output.bytes);
+        self.replies.came(bytes, whole, &mut self.output.bytes);
         if is_read && !self.note_said(start) {
             return false;
         }
@@ -214,7 +214,7 @@ impl Outgoing {
 
     /// The client's pin owes so many replies now.
     pub(super) fn pin_owes(&mut self, count: usize) {
-        self.replies.owes(NodeId::FIRST, Via::Pin, count);
+        self.replies.owes(Via::Pin, count);
     }
 
     /// What has come was small: more may be on its way.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use resp::encode_command;
 
+use super::blocked::BlockedCommand;
 use super::client_state::ReplyMode;
 use super::expect::{Expect, Feed};
 use super::pin::{Monitored, Pinned, ReplyMeaning};
@@ -12,7 +13,7 @@ use super::plan::Stage;
 use super::registry::{Entry, Tunnel};
 use super::sessions::Sessions;
 use super::steward::Steward;
-use crate::lanes::{Duty, LaneKey, PinStream, Pinning, Request};
+use crate::lanes::{Destination, Duty, LaneKey, PinStream, Pinning, Request};
 
 /// What goes before a WAIT, so that its connection has written (Redis 7.0: WAIT counts the replicas that have what its own
 /// connection wrote last). Nobody listens there.
@@ -77,6 +78,9 @@ impl OwnPin {
         };
         request.write(pinned.stream.outbox());
         let blocked = matches!(awaited, ReplyMeaning::Planned(Expect::Blocked));
+        if blocked && pinned.stream.is_of_cluster() {
+            pinned.blocked = (pinned.waiting() == 0).then(|| Box::new(BlockedCommand::new(request)));
+        }
         pinned.expect(awaited, duty);
         let multi = pinned.state.transaction.sent();
         let mut details = self.entry.details.lock();
@@ -196,6 +200,16 @@ impl OwnPin {
         self.pinned.is_some()
     }
 
+    /// Where it leads, if there is one.
+    pub(super) fn to(&self) -> Option<Destination> {
+        self.pinned.as_ref().map(|pinned| pinned.key.to)
+    }
+
+    /// Whether nothing is on its way on it, and its client has begun nothing there.
+    pub(super) fn is_unused(&self) -> bool {
+        self.pinned.as_ref().is_some_and(|pinned| pinned.is_unused())
+    }
+
     /// Whether Redis is to queue the next command.
     pub(super) fn is_in_multi(&self) -> bool {
         self.pinned.as_ref().is_some_and(|pinned| pinned.state.is_in_multi())
@@ -224,7 +238,7 @@ impl OwnPin {
     /// It is what the client has become.
     pub(super) fn follow(&mut self, key: &LaneKey) {
         if let Some(pinned) = self.pinned.as_mut() {
-            pinned.key = key.clone();
+            pinned.key = key.at(pinned.key.to);
         }
     }
 

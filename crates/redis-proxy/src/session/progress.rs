@@ -108,6 +108,7 @@ impl Session {
             rest = &rest[used..];
             match learned {
                 Learned::Granted(granted) => at_hand.judged(granted, ways),
+                Learned::SentOn(to, asks) => at_hand.block_elsewhere(to, asks, ways),
                 learned => ways.learn(learned),
             }
         }

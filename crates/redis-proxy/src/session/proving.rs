@@ -82,6 +82,7 @@ impl Reading {
             encode_command(&mut of_one, &[b"MGET", least]);
         }
         let question = if of_one.is_empty() { &pending.request } else { &of_one };
-        lanes.send(&client.key, Request::Raw(question), Pace::Quick, true, None, cx)
+        let slot = self.sessions.slot_of(question);
+        lanes.send(&client.key, slot, Request::Raw(question), Pace::Quick, true, None, cx)
     }
 }

@@ -15,7 +15,6 @@ use super::outgoing::Outgoing;
 use super::parts::{Part, is_denial};
 use super::pending::{Pending, State};
 use super::reading::Reading;
-use super::replies::NodeId;
 use super::reply::{error, put};
 use super::words::parsed;
 use crate::clock::now_ns;
@@ -40,7 +39,7 @@ impl Reading {
             moved |= out.replies.flush(&mut out.output.bytes);
             let Some(mut pending) = out.replies.take_read() else { break };
             if !self.poll_pending(&mut pending, client, out, lanes, cx) {
-                out.replies.put_back(NodeId::FIRST, pending);
+                out.replies.put_back(pending);
                 break;
             }
             moved = true;
@@ -158,10 +157,11 @@ impl Reading {
         lanes: &mut ClientLanes,
         cx: &mut Context<'_>,
     ) -> bool {
-        if pending.state == State::ToLane
-            && lanes.send(&client.key, Request::Raw(&pending.request), Pace::Quick, true, None, cx)
-        {
-            pending.state = State::OnLane;
+        if pending.state == State::ToLane {
+            let (slot, request) = (self.sessions.slot_of(&pending.request), Request::Raw(&pending.request));
+            if lanes.send(&client.key, slot, request, Pace::Quick, true, None, cx) {
+                pending.state = State::OnLane;
+            }
         }
         // What came by the lane stands in the output already.
         let ended = pending.state == State::OnLane && out.is_heard();

@@ -19,7 +19,7 @@ use super::outgoing::Outgoing;
 use super::parts::{Part, fetches, keys, question};
 use super::pending::{Pending, State};
 use super::reading::Reading;
-use super::replies::{NodeId, Via};
+use super::replies::Via;
 use crate::lanes::Request;
 use crate::readthrough::{KnownAnswer, ReadOutcome, ReadThrough};
 
@@ -74,7 +74,7 @@ impl Reading {
         client: &ClientState,
         out: &mut Outgoing,
     ) -> TakenRead {
-        if !out.replies.may_go(NodeId::FIRST, Via::Cache) {
+        if !out.replies.may_go(Via::Cache) {
             return TakenRead::Wait;
         }
         if out.replies.is_empty()
@@ -94,7 +94,7 @@ impl Reading {
         } else {
             pending.begin(self.begin(reader, read, arguments, client, self.turn_ns, self.turn_ns));
         }
-        out.replies.read(NodeId::FIRST, pending);
+        out.replies.read(pending);
         TakenRead::Yes
     }
 
@@ -130,7 +130,7 @@ impl Reading {
                 let hash = self.sessions.hasher.hash_one(arguments.get(1).unwrap_or_default());
                 let parts = vec![Part::Waiting(Box::new(waiting), hash)];
                 let pending = Pending::new(request, read, parts, State::Asked, self.turn_ns);
-                out.replies.read(NodeId::FIRST, pending);
+                out.replies.read(pending);
                 TakenRead::Yes
             }
         })
@@ -153,7 +153,7 @@ impl Reading {
             Said::Elements(count) => {
                 let pending =
                     Pending::new(request, read, vec![Part::Here(entry)], State::Written(count), now_ns);
-                out.replies.read(NodeId::FIRST, pending);
+                out.replies.read(pending);
                 return TakenRead::Yes;
             }
             Said::Nothing => return TakenRead::ToLane,

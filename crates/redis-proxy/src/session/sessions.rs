@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use command::{Commands, Key};
+use command::{Commands, Key, Slot, Slots};
 use resp::{Arguments, Frame, RequestLimits};
 use tokio::task::spawn_local;
 use tokio::time::sleep;
@@ -19,10 +19,11 @@ use super::recall::Recall;
 use super::registry::Registry;
 use super::rights::Rights;
 use super::steward::Effects;
+use super::words::parsed;
 use crate::buffer_pool::BufferPool;
 use crate::clock::{nanos, now_ns};
 use crate::config::{Mode, Settings};
-use crate::lanes::{Bounds, Duty, Identity, LaneSettings, Lanes};
+use crate::lanes::{Bounds, Duty, Identity, LaneKey, LaneSettings, Lanes};
 use crate::readthrough::Readers;
 use crate::stats::LaneStats;
 
@@ -95,6 +96,8 @@ impl SessionSettings {
 /// What all sessions of one worker share. Lives on that worker's thread.
 pub(crate) struct Sessions {
     pub(super) lanes: Rc<Lanes>,
+    /// Whether there is a cluster behind them.
+    pub(super) in_cluster: bool,
     pub(super) bounds: Bounds,
     /// Who clients are before they log in.
     pub(super) identity: Identity,
@@ -133,8 +136,10 @@ impl Sessions {
         let identity = settings.login.clone();
         let gets_are_reads = Cell::new(gets_are_reads(&Commands::built_in(), false));
         let (commands, is_live) = (RefCell::new(Commands::built_in()), Cell::new(false));
-        Rc::new(Sessions {
+        let in_cluster = lanes.are_of_cluster();
+        let sessions = Rc::new(Sessions {
             lanes,
+            in_cluster,
             bounds,
             identity,
             rights: Rights::new(registry.clone(), settings.rights_life_ns),
@@ -151,7 +156,38 @@ impl Sessions {
             words: RefCell::default(),
             keys: RefCell::default(),
             hasher: RandomState::new(),
-        })
+        });
+        if in_cluster {
+            let known = Rc::downgrade(&sessions);
+            let slot_of = move |request: &[u8]| known.upgrade()?.slot_of(request).map(Slot::number);
+            sessions.lanes.tell_slots(slot_of);
+        }
+        sessions
+    }
+
+    /// The key of a connection to the node that has `slot`, or home.
+    pub(super) fn key_at(&self, slot: Option<Slot>, home: &LaneKey) -> LaneKey {
+        slot.map_or_else(|| home.clone(), |slot| home.at(self.lanes.owner(slot.number())))
+    }
+
+    /// The slot of the keys of a whole request; none if it has none, or where there is no cluster.
+    pub(super) fn slot_of(&self, request: &[u8]) -> Option<Slot> {
+        if !self.in_cluster {
+            return None;
+        }
+        self.slot_of_part(parsed(request).arguments(request))
+    }
+
+    /// The same of a request of which only the first arguments may be here.
+    pub(super) fn slot_of_part(&self, arguments: Arguments<'_>) -> Option<Slot> {
+        if !self.in_cluster {
+            return None;
+        }
+        let commands = self.commands.borrow();
+        match commands.find(arguments)?.slots(arguments, &mut self.keys.borrow_mut()) {
+            Slots::One(slot) => Some(slot),
+            Slots::NoKeys | Slots::Several => None,
+        }
     }
 
     /// Keeps the table of commands that of the Redis at hand. Never ends.
@@ -202,6 +238,11 @@ impl Sessions {
     /// What is to be done before the answer to a command is delivered.
     pub(super) fn duty(&self, call: &Call<'_>) -> Option<Duty> {
         duty(call.command, call.arguments, &mut self.keys.borrow_mut())
+    }
+
+    /// The same of a whole request by itself.
+    pub(super) fn duty_of(&self, arguments: Arguments<'_>) -> Option<Duty> {
+        duty(self.commands.borrow().find(arguments), arguments, &mut self.keys.borrow_mut())
     }
 
     /// The same of a request of which only the first arguments are here.

@@ -75,9 +75,11 @@ impl Sessions {
         Frame::Map(pairs)
     }
 
-    /// INFO's answer as it is told: with a section of ours at its end, if it is one.
-    pub(super) fn info(&self, reply: &[u8]) -> Bytes {
-        with_section(reply, &self.section()).map_or_else(|| Bytes::copy_from_slice(reply), BytesMut::freeze)
+    /// INFO's answer as it is told: of one Redis, whatever is behind it, and `with_ours` with a section of ours at its end.
+    pub(super) fn info(&self, reply: &[u8], with_ours: bool) -> Bytes {
+        let section = with_ours.then(|| self.section());
+        let told = as_told(reply, self.in_cluster, section.as_deref());
+        told.map_or_else(|| Bytes::copy_from_slice(reply), BytesMut::freeze)
     }
 
     /// The section of the whole process, in INFO's form.
@@ -102,13 +104,30 @@ fn bulk(text: &'static str) -> Frame {
     Frame::Bulk(Bytes::from_static(text.as_bytes()))
 }
 
-/// INFO's answer, a bulk string or a verbatim one, with more text at its end; none if it is something else.
-fn with_section(reply: &[u8], section: &str) -> Option<BytesMut> {
+/// What INFO says of a node of a cluster, and what of a Redis by itself (Redis 7.0; Valkey 8.1).
+const OF_A_NODE: &[(&[u8], &[u8])] = &[
+    (b"redis_mode:cluster\r\n", b"redis_mode:standalone\r\n"),
+    (b"server_mode:cluster\r\n", b"server_mode:standalone\r\n"),
+    (b"cluster_enabled:1\r\n", b"cluster_enabled:0\r\n"),
+];
+
+/// INFO's answer, a bulk string or a verbatim one, with a section at its end; `as_one` if it is to tell of one Redis though it is a
+/// node's. None if it is something else.
+fn as_told(reply: &[u8], as_one: bool, section: Option<&str>) -> Option<BytesMut> {
     let start = memchr::memchr(b'\n', reply)? + 1;
     let mut text = reply.get(start..)?.strip_suffix(b"\r\n")?.to_vec();
-    let blank: &[u8] = if text.is_empty() || text == b"txt:" { b"" } else { b"\r\n" };
-    text.extend_from_slice(blank);
-    text.extend_from_slice(section.as_bytes());
+    if as_one {
+        for (of_a_node, instead) in OF_A_NODE {
+            if let Some(at) = memchr::memmem::find(&text, of_a_node) {
+                text.splice(at..at + of_a_node.len(), instead.iter().copied());
+            }
+        }
+    }
+    if let Some(section) = section {
+        let blank: &[u8] = if text.is_empty() || text == b"txt:" { b"" } else { b"\r\n" };
+        text.extend_from_slice(blank);
+        text.extend_from_slice(section.as_bytes());
+    }
     let kind = *reply.first().filter(|kind| matches!(kind, b'$' | b'='))?;
     let mut out = BytesMut::new();
     out.extend_from_slice(&[kind]);
@@ -125,11 +144,20 @@ mod tests {
 
     #[test]
     fn a_section_is_added_to_either_kind_of_string_and_to_no_error() {
-        let told = |reply: &[u8]| with_section(reply, "# P\r\n").map(BytesMut::freeze);
+        let told = |reply: &[u8]| as_told(reply, false, Some("# P\r\n")).map(BytesMut::freeze);
         let expect = |bytes: &'static [u8]| Some(Bytes::from_static(bytes));
         assert_eq!(told(b"$5\r\na:1\r\n\r\n"), expect(b"$12\r\na:1\r\n\r\n# P\r\n\r\n"));
         assert_eq!(told(b"=9\r\ntxt:a:1\r\n\r\n"), expect(b"=16\r\ntxt:a:1\r\n\r\n# P\r\n\r\n"));
         assert_eq!(told(b"$0\r\n\r\n"), expect(b"$5\r\n# P\r\n\r\n"));
         assert_eq!(told(b"-NOPERM no\r\n"), None);
+    }
+
+    #[test]
+    fn a_node_of_a_cluster_is_told_of_as_one_redis() {
+        let told = |reply: &[u8]| as_told(reply, true, None).map(BytesMut::freeze);
+        let node = b"=43\r\ntxt:redis_mode:cluster\r\ncluster_enabled:1\r\n\r\n";
+        let one = &b"=46\r\ntxt:redis_mode:standalone\r\ncluster_enabled:0\r\n\r\n"[..];
+        assert_eq!(told(node).as_deref(), Some(one));
+        assert_eq!(told(b"$3\r\na:1\r\n").as_deref(), Some(&b"$3\r\na:1\r\n"[..]));
     }
 }

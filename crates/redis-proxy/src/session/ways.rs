@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::task::Context;
 
 use bytes::BytesMut;
+use command::Slot;
 use resp::{Arguments, Frame, encode_command};
 
 use super::client_lanes::ClientLanes;
@@ -20,7 +21,7 @@ use super::plan::Call;
 use super::reading::Reading;
 use super::reads::{ReadCall, TakenRead};
 use super::registry::Entry;
-use super::replies::{NodeId, Replies, Via};
+use super::replies::{Replies, Via};
 use super::sessions::Sessions;
 use super::steward::Steward;
 use crate::lanes::{Duty, Mailbox, MailboxState, Pace, Request};
@@ -70,30 +71,32 @@ impl Ways {
         call: &Call<'_>,
         pace: Pace,
         request: Request<'_>,
+        slot: Option<Slot>,
         cx: &mut Context<'_>,
     ) -> bool {
-        if !self.out.replies.may_go(NodeId::FIRST, Via::Lane(pace)) {
+        if !self.out.replies.may_go(Via::Lane(pace)) {
             return false;
         }
         let duty = self.sessions.duty(call);
-        self.share(request, pace, call.may_repeat(), duty, cx)
+        self.share(request, pace, slot, call.may_repeat(), duty, cx)
     }
 
-    /// Onto a shared lane, if no other way owes replies. `read` if it may be sent twice.
+    /// Onto a shared lane, if no other way owes replies: to the node that has `slot`, or home. `read` if it may be sent twice.
     #[inline]
     pub(super) fn share(
         &mut self,
         request: Request<'_>,
         pace: Pace,
+        slot: Option<Slot>,
         read: bool,
         duty: Option<Duty>,
         cx: &mut Context<'_>,
     ) -> bool {
         let via = Via::Lane(pace);
-        let sent = self.out.replies.may_go(NodeId::FIRST, via)
-            && self.lanes.send(&self.client.key, request, pace, read, duty, cx);
+        let sent = self.out.replies.may_go(via)
+            && self.lanes.send(&self.client.key, slot, request, pace, read, duty, cx);
         if sent {
-            self.out.replies.sent(NodeId::FIRST, via);
+            self.out.replies.sent(via);
         }
         sent
     }
@@ -113,15 +116,21 @@ impl Ways {
 
     /// From the cache, if that is a way for this read; else along a shared lane. False if it must wait.
     #[inline]
-    pub(super) fn read(&mut self, read: ReadCall<'_>, call: &Call<'_>, cx: &mut Context<'_>) -> bool {
+    pub(super) fn read(
+        &mut self,
+        read: ReadCall<'_>,
+        call: &Call<'_>,
+        slot: Option<Slot>,
+        cx: &mut Context<'_>,
+    ) -> bool {
         let Ways { reading, client, out, .. } = self;
         let Some(reader) = reading.may_be_cached(read, client) else {
-            return self.share_with_duty(call, Pace::Quick, read.request, cx);
+            return self.share_with_duty(call, Pace::Quick, read.request, slot, cx);
         };
         match reading.read(read, &reader, client, out) {
             TakenRead::Yes => true,
             TakenRead::Wait => false,
-            TakenRead::ToLane => self.share(read.request, Pace::Quick, true, None, cx),
+            TakenRead::ToLane => self.share(read.request, Pace::Quick, slot, true, None, cx),
         }
     }
 
@@ -149,7 +158,7 @@ impl Ways {
 
     /// A command of which only Redis knows what it answers, although it is about the client. Nothing is on its way.
     pub(super) fn pass_on(&mut self, request: Request<'_>, cx: &mut Context<'_>) -> bool {
-        self.pass_to_pin(request) || self.share(request, Pace::Quick, false, None, cx)
+        self.pass_to_pin(request) || self.share(request, Pace::Quick, None, false, None, cx)
     }
 
     /// Asks on the client's own connection for what Redis grants or not: to be somebody else, or to do something. False if it
@@ -199,7 +208,7 @@ impl Ways {
     pub(super) fn collect(&mut self, hearing: Option<&mut Vec<u8>>) {
         let Some((mut bytes, whole)) = self.out.mailbox.take() else { return };
         match hearing {
-            Some(reply) => self.out.replies.came(NodeId::FIRST, &mut bytes, whole, reply),
+            Some(reply) => self.out.replies.came(&mut bytes, whole, reply),
             None if self.out.deliver(&mut bytes, whole) => self.reading.has_seen_redis(),
             None => {}
         }

@@ -22,6 +22,7 @@ mod resp_cached;
 mod resp_cached_differential;
 mod resp_cached_valkey;
 mod resp_clients;
+mod resp_cluster;
 mod resp_coherence;
 mod resp_differential;
 mod resp_faults;

@@ -28,6 +28,7 @@ pub(crate) use self::state::{Learned, PinState};
 pub(crate) use self::tunnel::Monitored;
 use self::usage::{Fate, Looks, Usage};
 use crate::lanes::{Discharge, Duty, LaneKey, PinStream};
+use crate::session::blocked::BlockedCommand;
 use crate::session::expect::Expect;
 use crate::session::plan::Stage;
 
@@ -39,6 +40,8 @@ pub(crate) struct Pinned {
     expectations: Expectations,
     usage: Usage,
     passing: Passing,
+    /// The last command that blocks, if it alone is on its way.
+    pub(crate) blocked: Option<Box<BlockedCommand>>,
 }
 
 impl Pinned {
@@ -51,6 +54,7 @@ impl Pinned {
             expectations: Expectations::new(discharge),
             usage: Usage::Fresh,
             passing: Passing::default(),
+            blocked: None,
         })
     }
 
@@ -87,6 +91,13 @@ impl Pinned {
     /// Whether nothing is left on it.
     pub(crate) fn is_free(&self) -> bool {
         self.usage == Usage::Followed && self.expectations.is_empty() && self.state.is_none()
+    }
+
+    /// Whether nothing is on its way, and no state is there.
+    pub(crate) fn is_unused(&self) -> bool {
+        matches!(self.usage, Usage::Fresh | Usage::Followed)
+            && self.expectations.is_empty()
+            && self.state.is_none()
     }
 
     /// Whether a command is on its way behind which nothing may be sent before it is known what becomes of it: MONITOR and its

@@ -6,7 +6,7 @@ use super::state::{Learned, is_error};
 use super::subscriptions::{Announcement, Glimpse};
 use super::usage::{Fate, Looks};
 use super::{Pinned, ReplyMeaning};
-use crate::lanes::{unfit_line, why_elsewhere};
+use crate::lanes::{Destination, Elsewhere, may_be_elsewhere};
 use crate::session::expect::{Expect, Feed};
 use crate::session::tracking::may_name_target;
 
@@ -16,7 +16,11 @@ pub(super) struct Passing {
     showing: Showing,
     /// What of it is looked into before its client sees it.
     held: Vec<u8>,
+    /// An error that may send its reader elsewhere, as far as it is here.
+    doubtful: Vec<u8>,
     pub(super) glimpse: Glimpse,
+    /// Where it sends a command on, behind ASKING or not.
+    sent_on: Option<(Destination, bool)>,
     /// Whether it has been heard for what it is: an answer to what has gone through a tunnel, or none.
     pub(super) is_heard: bool,
 }
@@ -81,8 +85,13 @@ impl Pinned {
         muted: bool,
         out: &mut Vec<u8>,
     ) -> Result<(usize, Learned), DecodeError> {
-        if matches!(self.usage.looks(), Some(Looks::Nothing | Looks::Answers)) && self.expectations.is_empty()
-        {
+        // What a node of a cluster says must be looked at as long as it can be.
+        let is_unread = match self.usage.looks() {
+            Some(Looks::Nothing) => true,
+            Some(Looks::Answers) => !self.stream.is_of_cluster(),
+            _ => false,
+        };
+        if is_unread && self.expectations.is_empty() {
             self.pass_unread(bytes, out);
             return Ok((bytes.len(), Learned::Nothing));
         }
@@ -127,7 +136,17 @@ impl Pinned {
     ) -> Result<(usize, Learned), DecodeError> {
         let scanned = self.stream.scanner.scan(bytes)?;
         let kind = self.stream.scanner.kind().unwrap_or_default();
-        let piece = Piece { bytes: &bytes[..scanned.len], kind, whole: scanned.whole };
+        let mut piece = Piece { bytes: &bytes[..scanned.len], kind, whole: scanned.whole };
+        let error;
+        if piece.is_error() && self.passing.showing == Showing::Undecided && self.stream.may_send_elsewhere()
+        {
+            self.passing.doubtful.extend_from_slice(piece.bytes);
+            if !piece.whole && may_be_elsewhere(&self.passing.doubtful) {
+                return Ok((scanned.len, Learned::Nothing));
+            }
+            error = std::mem::take(&mut self.passing.doubtful);
+            piece.bytes = &error;
+        }
         let resets = self.usage.looks() == Some(Looks::Reset);
         if self.state.has_subscribed() || self.is_tunnel() {
             self.passing.glimpse.add(piece.bytes);
@@ -156,12 +175,18 @@ impl Pinned {
         if self.passing.showing != Showing::Undecided {
             return;
         }
-        // HELLO and INFO would have told of a node of a cluster. Without them its answer must not leave, whole or in parts.
-        let elsewhere = (piece.kind == b'-' && self.stream.facts.hello.is_err())
-            .then(|| why_elsewhere(&piece.bytes[1..]))
+        // Of a node of a cluster; HELLO and INFO would have told of one that is not to be. It must not leave, whole or in parts.
+        let elsewhere = (piece.kind == b'-' && self.stream.may_send_elsewhere())
+            .then(|| self.stream.elsewhere(piece.bytes))
             .flatten();
-        if let Some(why) = elsewhere {
-            out.extend_from_slice(&unfit_line(why));
+        if let Some(Elsewhere { words, next }) = &elsewhere {
+            // One that blocks, and that nothing stands behind.
+            let is_alone = self.expectations.len() == 1 && self.expectations.next() == Some(Expect::Blocked);
+            let may_be_sent_on = self.blocked.as_ref().is_some_and(|blocked| blocked.may_be_sent_on());
+            self.passing.sent_on = next.filter(|_| is_alone && may_be_sent_on && !self.is_tunnel());
+            if self.passing.sent_on.is_none() && !muted {
+                out.extend_from_slice(words);
+            }
         }
         let hidden = elsewhere.is_some() || self.is_hidden(piece, muted);
         self.passing.showing = if hidden { Showing::Hidden } else { Showing::Shown };
@@ -217,6 +242,10 @@ impl Pinned {
         }
         if last.is_push() {
             return Learned::Nothing;
+        }
+        if let Some((to, asks)) = self.passing.sent_on {
+            self.expectations.pop();
+            return Learned::SentOn(to, asks);
         }
         let learned = match self.expectations.pop() {
             Some(ReplyMeaning::Planned(Expect::Probe)) if last.is_error() => {

@@ -6,6 +6,7 @@ use super::subscriptions::{Announcement, Confirmation, Glimpse, Subscriptions};
 use super::tracked::ClientTracking;
 use super::transaction::Transaction;
 use super::usage::Fate;
+use crate::lanes::Destination;
 use crate::session::expect::{Expect, Feed};
 use crate::session::pause::Pause;
 use crate::session::plan::Stage;
@@ -26,6 +27,8 @@ pub(crate) enum Learned {
     Reset,
     /// Whether Redis has granted what HELLO or AUTH asks for.
     Granted(bool),
+    /// What blocked there is to be carried out elsewhere, behind ASKING or not.
+    SentOn(Destination, bool),
 }
 
 /// What holds a client on its own connection. It knows no bytes: what is sent and what has come is told to it.

@@ -1,10 +1,9 @@
-//! Random commands to two nodes, whose replies come as they like, beside a naive list of all that was ever asked.
+//! Random commands, whose replies come when they like, beside a naive list of all that was ever asked.
 
 use testkit::{Random, seed};
 
 use super::*;
 
-const NODES: [NodeId; 2] = [NodeId(0), NodeId(1)];
 const WAYS: [Via; 3] = [Via::Lane(Pace::Quick), Via::Lane(Pace::Slow), Via::Pin];
 
 /// All that was asked, and what has come of it. Whatever is about order is said here once more, plainly.
@@ -13,14 +12,14 @@ struct Naive(Vec<Asked>);
 
 struct Asked {
     /// Where it went; nowhere if it is answered here.
-    to: Option<(NodeId, Via)>,
+    to: Option<Via>,
     reply: Vec<u8>,
     came: usize,
     done: bool,
 }
 
 impl Naive {
-    fn ask(&mut self, to: Option<(NodeId, Via)>, random: &mut Random) -> Vec<u8> {
+    fn ask(&mut self, to: Option<Via>, random: &mut Random) -> Vec<u8> {
         let number = self.0.len();
         let reply = format!("{number}:{}\r\n", "x".repeat(random.below(4))).into_bytes();
         let came = if to.is_none() { reply.len() } else { 0 };
@@ -28,13 +27,13 @@ impl Naive {
         reply
     }
 
-    fn due(&self, node: NodeId) -> impl Iterator<Item = (usize, Via)> {
-        let is_due = move |asked: &Asked| asked.to.filter(|(other, _)| *other == node && !asked.done);
-        self.0.iter().enumerate().filter_map(move |(at, asked)| Some((at, is_due(asked)?.1)))
+    fn due(&self) -> impl Iterator<Item = (usize, Via)> {
+        let is_due = |asked: &Asked| asked.to.filter(|_| !asked.done);
+        self.0.iter().enumerate().filter_map(move |(at, asked)| Some((at, is_due(asked)?)))
     }
 
-    fn may_go(&self, node: NodeId, via: Via) -> bool {
-        self.due(node).all(|(_, other)| other == via)
+    fn may_go(&self, via: Via) -> bool {
+        self.due().all(|(_, other)| other == via)
     }
 
     /// What the client has by now if only the head leaves.
@@ -57,20 +56,19 @@ struct World {
 
 impl World {
     fn command(&mut self) {
-        let (node, via) = (NODES[self.random.below(2)], WAYS[self.random.below(3)]);
-        assert_eq!(self.replies.may_go(node, via), self.naive.may_go(node, via), "{node:?} {via:?}");
-        if self.replies.may_go(node, via) {
-            self.replies.sent(node, via);
-            self.naive.ask(Some((node, via)), &mut self.random);
+        let via = WAYS[self.random.below(3)];
+        assert_eq!(self.replies.may_go(via), self.naive.may_go(via), "{via:?}");
+        if self.replies.may_go(via) {
+            self.replies.sent(via);
+            self.naive.ask(Some(via), &mut self.random);
         }
     }
 
     fn read(&mut self) {
-        let node = NODES[self.random.below(2)];
-        assert_eq!(self.replies.may_go(node, Via::Cache), self.naive.may_go(node, Via::Cache), "{node:?}");
-        if self.replies.may_go(node, Via::Cache) {
-            self.replies.read(node, self.naive.0.len());
-            self.naive.ask(Some((node, Via::Cache)), &mut self.random);
+        assert_eq!(self.replies.may_go(Via::Cache), self.naive.may_go(Via::Cache));
+        if self.replies.may_go(Via::Cache) {
+            self.replies.read(self.naive.0.len());
+            self.naive.ask(Some(Via::Cache), &mut self.random);
         }
     }
 
@@ -79,15 +77,13 @@ impl World {
         self.replies.made(&mut self.out).extend_from_slice(&reply);
     }
 
-    /// A node says something: the ends of some replies that are due one after the other, perhaps a part of the next.
-    fn node_speaks(&mut self) {
-        let node = NODES[self.random.below(2)];
-        let Some((first, via)) = self.naive.due(node).next() else { return };
+    /// Redis says something: the ends of some replies that are due one after the other, perhaps a part of the next.
+    fn redis_speaks(&mut self) {
+        let Some((first, via)) = self.naive.due().next() else { return };
         if via == Via::Cache {
             return;
         }
-        let follows =
-            |asked: &&Asked| asked.to.is_some_and(|(other, via)| other == node && via != Via::Cache);
+        let follows = |asked: &&Asked| asked.to.is_some_and(|via| via != Via::Cache);
         let most = self.naive.0[first..].iter().take_while(follows).count();
         let whole = self.random.below(most + 1);
         let mut bytes = Vec::new();
@@ -101,17 +97,16 @@ impl World {
             bytes.extend_from_slice(&asked.reply[asked.came..asked.came + part]);
             asked.came += part;
         }
-        self.replies.came(node, &mut bytes, whole, &mut self.out);
+        self.replies.came(&mut bytes, whole, &mut self.out);
     }
 
-    /// What a node owes by a lane or a pin will never come.
-    fn node_is_lost(&mut self) {
-        let node = NODES[self.random.below(2)];
-        let due: Vec<_> = self.naive.due(node).collect();
+    /// What is owed by a lane or a pin will never come.
+    fn way_is_lost(&mut self) {
+        let due: Vec<_> = self.naive.due().collect();
         if due.iter().all(|(_, via)| *via != Via::Cache) {
             due.iter().for_each(|(at, _)| self.naive.0[*at].done = true);
             let via = due.first().map_or(Via::Pin, |(_, via)| *via);
-            self.replies.owes(node, via, 0);
+            self.replies.owes(via, 0);
         }
     }
 
@@ -119,7 +114,7 @@ impl World {
         if let Some(at) = self.replies.read_at_head().copied() {
             assert_eq!(self.replies.take_read(), Some(at));
             if self.random.percent(30) {
-                return self.replies.put_back(self.naive.0[at].to.expect("it is a read").0, at);
+                return self.replies.put_back(at);
             }
             let asked = &mut self.naive.0[at];
             (asked.came, asked.done) = (asked.reply.len(), true);
@@ -147,7 +142,7 @@ impl World {
 }
 
 #[test]
-fn replies_of_two_nodes_leave_in_the_order_of_the_commands() {
+fn replies_leave_in_the_order_of_the_commands() {
     let seed = seed();
     eprintln!("SEED={seed}");
     for round in 0..300 {
@@ -162,9 +157,9 @@ fn replies_of_two_nodes_leave_in_the_order_of_the_commands() {
                 0..40 => world.command(),
                 40..50 => world.read(),
                 50..55 => world.local(),
-                55..90 => world.node_speaks(),
+                55..90 => world.redis_speaks(),
                 90..98 => world.read_ends(),
-                _ => world.node_is_lost(),
+                _ => world.way_is_lost(),
             }
             world.check();
         }
@@ -175,10 +170,10 @@ fn replies_of_two_nodes_leave_in_the_order_of_the_commands() {
 fn what_passes_through_holds_no_memory_of_its_own() {
     let (mut replies, mut out) = (Replies::<usize>::default(), Vec::new());
     for _ in 0..100 {
-        replies.sent(NodeId::FIRST, Via::Lane(Pace::Quick));
+        replies.sent(Via::Lane(Pace::Quick));
     }
-    replies.came(NodeId::FIRST, &mut b"+OK\r\n".repeat(100), 100, &mut out);
+    replies.came(&mut b"+OK\r\n".repeat(100), 100, &mut out);
     assert_eq!((out.len(), replies.is_empty()), (500, true));
     assert!(replies.behind.is_none());
-    assert_eq!(size_of::<Replies<usize>>(), 32);
+    assert_eq!(size_of::<Replies<usize>>(), 24);
 }

@@ -13,7 +13,6 @@ use crate::front::http::HttpFront;
 use crate::front::http::answer::{Answer, AnswerContext, CacheStatus, Framing, encode, encode_hit, status};
 use crate::front::http::conditional::{Conditions, KeptConditions};
 use crate::readthrough::{Answered, Found, KnownAnswer, ReadOptions, ReadOutcome, Waiting};
-use crate::session::NodeId;
 
 /// A request whose answer is not in the output yet.
 pub(super) struct QueuedAnswer {
@@ -65,16 +64,13 @@ impl Connection {
             {
                 self.encode(&answer, framing, conditions, self.turn_ns, self.turn_ns, logged);
             }
-            state => self.replies.read(
-                NodeId::FIRST,
-                QueuedAnswer {
-                    state,
-                    framing,
-                    conditions: conditions.keep(),
-                    started_ns: self.turn_ns,
-                    logged,
-                },
-            ),
+            state => self.replies.read(QueuedAnswer {
+                state,
+                framing,
+                conditions: conditions.keep(),
+                started_ns: self.turn_ns,
+                logged,
+            }),
         }
     }
 
