@@ -8,7 +8,7 @@
 //! It is a connection of the proxy's own user, shared by all who read from the node. A slot is watched from the first fetch of one of its
 //! keys on; what is fetched before the node has confirmed that waits for it.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -21,7 +21,7 @@ use sync::atomic::AtomicBool;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tracing::{info, warn};
-use upstream::{Cluster, Doubt, Incarnation, Loss, NodeNumber, Sink, Tracking, Upstream};
+use upstream::{Cluster, Doubt, Incarnation, Loss, NodeNumber, Sink, SlotRedirection, Tracking, Upstream};
 
 use crate::clock::now_ns;
 use crate::readthrough::link::{BEATS_A_BOUND, Barrier, BarrierPing, Round};
@@ -70,9 +70,11 @@ enum SlotState {
 
 struct State {
     standing: Standing,
-    slots: HashMap<u16, SlotState>,
+    slots: BTreeMap<u16, SlotState>,
     /// The slot whose key is read.
     beat: Option<Slot>,
+    /// From which one on another is looked for.
+    next_beat: u16,
     /// Fetches that wait.
     parked: usize,
 }
@@ -115,7 +117,13 @@ impl SlotWatch {
             cluster,
             upstream,
             lease: Mutex::default(),
-            state: Mutex::new(State { standing, slots: HashMap::new(), beat: None, parked: 0 }),
+            state: Mutex::new(State {
+                standing,
+                slots: BTreeMap::new(),
+                beat: None,
+                next_beat: 0,
+                parked: 0,
+            }),
             in_force: AtomicBool::new(false),
             refused: AtomicBool::new(false),
             beat_out: AtomicBool::new(false),
@@ -196,7 +204,9 @@ impl SlotWatch {
     fn beat_slot(&self) -> Option<Slot> {
         let mut state = self.state.lock();
         let has = |slot: &Slot| self.cluster.owner(slot.number()) == self.id;
-        let beat = state.beat.filter(has).or_else(|| (0..Slot::COUNT).filter_map(Slot::new).find(has));
+        let next = state.next_beat;
+        let mut slots = (next..Slot::COUNT).chain(0..next).filter_map(Slot::new);
+        let beat = state.beat.filter(has).or_else(|| slots.find(has));
         if let Some(slot) = beat
             && !state.slots.contains_key(&slot.number())
             && self.ask(slot)
@@ -235,7 +245,7 @@ impl SlotWatch {
         self.upstream.send(&[b"EXISTS", key.as_bytes()], ticket).is_ok()
     }
 
-    fn send_beat(&self) {
+    pub(super) fn send_beat(&self) {
         if !self.beat_out.swap(true, Ordering::Relaxed)
             && !self.send_read(WatchTicket::Beat { sent_ns: now_ns() })
         {
@@ -287,6 +297,12 @@ impl SlotWatch {
     /// Slots that are watched.
     pub(crate) fn watched(&self) -> usize {
         self.state.lock().slots.values().filter(|slot| matches!(slot, SlotState::Watched(_))).count()
+    }
+
+    /// Fetches that wait.
+    #[cfg(all(test, feature = "shuttle"))]
+    pub(super) fn parked(&self) -> usize {
+        self.state.lock().parked
     }
 
     fn enter(&self, state: &mut State, standing: Standing) {
@@ -353,8 +369,12 @@ impl SlotWatchSink {
     /// The node refuses what a watch needs: that passes if the slot is another's, or nobody's for now.
     fn note_refusal(&self, state: &mut State, text: &[u8]) {
         let watch = &*self.0;
-        if watch.cluster.redirect(text, watch.id).is_some() {
-            state.beat = None;
+        if let Some(redirection) = watch.cluster.redirect(text, watch.id) {
+            let beat = state.beat.take();
+            // One that is on its way stays that for as long as it has keys. Slots often leave in their order, and in front of the rest.
+            if let (SlotRedirection::Ask(_), Some(beat)) = (redirection, beat) {
+                state.next_beat = (beat.number() + 1) % Slot::COUNT;
+            }
             return;
         }
         let text = String::from_utf8_lossy(text);
@@ -456,7 +476,7 @@ impl Sink for SlotWatchSink {
                 let mut lease = watch.lease.lock();
                 lease.end();
                 *lease = Arc::default();
-                for (_, slot) in state.slots.drain() {
+                for slot in std::mem::take(&mut state.slots).into_values() {
                     match slot {
                         SlotState::Asked(parked) => waiting.extend(parked),
                         // Proven up to the last read that was answered.
