@@ -244,11 +244,10 @@ pub fn proves_absence(proves: bool) -> bool {
     proves || is_on(Mutant::NegativeRenewed)
 }
 
-/// Whether an answer may be kept. [`Mutant::AskAnswerKept`] keeps the one behind ASKING.
+/// What becomes of an answer, also of one that was `kept` because it was sent on. [`Mutant::AskAnswerKept`].
 #[inline]
-#[must_use]
-pub fn kept_after_asking() -> bool {
-    is_on(Mutant::AskAnswerKept)
+pub fn not_kept_when_sent_on<K>(keep: K, kept: impl FnOnce() -> Option<K>) -> K {
+    if is_on(Mutant::AskAnswerKept) { kept().unwrap_or(keep) } else { keep }
 }
 
 /// Whether a heartbeat names a key. [`Mutant::BeatWithoutKey`].

@@ -77,7 +77,7 @@ mutants! {
     NoSlotLease = "no-slot-lease",
     /// That a node of a cluster has no such key is proven for as long as what it has.
     NegativeRenewed = "negative-renewed",
-    /// What was answered behind ASKING is kept like any other answer.
+    /// What another node has answered than the one that was asked first, behind ASKING or not, is kept for good.
     AskAnswerKept = "ask-answer-kept",
     /// A node of a cluster proves that it serves by a heartbeat that names no key.
     BeatWithoutKey = "beat-without-key",

@@ -6,9 +6,10 @@
 use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
+// Not those of schedules: a hint and counters, whose order nothing rests on.
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use sync::Mutex;
-use sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use tokio::sync::watch;
 
 use crate::endpoint::Address;

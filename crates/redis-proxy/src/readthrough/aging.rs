@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use cache::{Fill, Keep, Need};
+use cache::{Fill, Keep, Lease, Need};
 use resp::Frame;
 use tokio::sync::oneshot;
 use upstream::{Doubt, Incarnation, Loss, Sendable, Sink, Tracking, Unsent, Upstream};
@@ -162,7 +162,7 @@ impl Sink for FillSink {
                     ways.follow(fill, redirect, hops);
                     Ok(())
                 }
-                _ => self.commit(fill, frame),
+                _ => self.commit(fill, hops > 0, frame),
             },
             // Whatever it said, the reply behind it tells.
             PlainTicket::Asking => Ok(()),
@@ -249,12 +249,10 @@ impl FillSink {
         FillSink { keeps: false, at, ..FillSink::new(upstream, stats, budget, over_http) }
     }
 
-    fn keep(&self) -> Keep {
-        if self.keeps { Keep::ForItsAge } else { Keep::Not }
-    }
-
-    fn commit(&self, fill: Fill<Failure>, frame: Frame) -> Result<(), Doubt> {
+    fn commit(&self, fill: Fill<Failure>, was_sent_on: bool, frame: Frame) -> Result<(), Doubt> {
         let now_ns = now_ns();
+        let keep = if self.keeps { Keep::ForItsAge } else { Keep::Not };
+        let keep = mutant::not_kept_when_sent_on(keep, || was_sent_on.then(for_good));
         if let Some(sent_ns) = fill.sent_ns() {
             self.stats.redis_latency.record(now_ns.saturating_sub(sent_ns), 1);
         }
@@ -266,14 +264,14 @@ impl FillSink {
                 return Ok(());
             }
             Fetched::Value(value) => {
-                fill.found(&value, facts(&value, self.over_http), self.keep(), now_ns);
+                fill.found(&value, facts(&value, self.over_http), keep, now_ns);
                 if let Some(budget) = &self.budget {
                     budget.fetched(value.len());
                 }
                 return Ok(());
             }
             Fetched::Missing => {
-                fill.missing(self.keep(), now_ns);
+                fill.missing(keep, now_ns);
                 return Ok(());
             }
             Fetched::Failed(failure) => (failure, Ok(())),
@@ -291,4 +289,11 @@ impl FillSink {
             false => fetch_later(&self.way_of(fill.key()), &self.stats, fill, Some(bytes)),
         }
     }
+}
+
+/// As no answer is kept, but by a mutant.
+fn for_good() -> Keep {
+    let lease = Lease::default();
+    lease.renew(u64::MAX);
+    Keep::Leased { lease: Arc::new(lease), deadline_ns: None }
 }

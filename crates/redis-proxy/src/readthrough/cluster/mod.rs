@@ -4,6 +4,8 @@
 //! the node keeps. Both must be late enough. A key travels on a link of whoever has its slot, as far as is known
 //! ([`upstream::Cluster`]); if that is another node, it says so, and the fetch is [sent on](ways), its answer not kept.
 
+#[cfg(all(test, feature = "shuttle"))]
+mod schedules;
 mod watch;
 mod ways;
 

@@ -10,7 +10,7 @@ use command::Slot;
 use sync::Mutex;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::oneshot;
-use tokio::task::{JoinSet, spawn_local};
+use tokio::task::JoinSet;
 use tokio::time::sleep;
 use tracing::error_span;
 use upstream::{Backend, Cluster, Endpoint, NodeNumber, SlotRedirection, Upstream};
@@ -61,27 +61,46 @@ struct Known {
     _stop: oneshot::Sender<()>,
 }
 
-struct Start {
-    connection: OwnConnection,
-    node: NodeNumber,
-    stopped: oneshot::Receiver<()>,
+/// What is to be run.
+pub(super) enum Start {
+    Connection {
+        connection: OwnConnection,
+        node: NodeNumber,
+        stopped: oneshot::Receiver<()>,
+    },
+    /// A fetch that no node would answer for now, to be sent again after a [`PAUSE`].
+    Later {
+        ways: Weak<NodeWays>,
+        fill: Fill<Failure>,
+        hops: u8,
+    },
 }
 
 /// What drives the connections of one reader.
-pub(crate) struct NodeDrivers(UnboundedReceiver<Start>);
+pub(crate) struct NodeDrivers(pub(super) UnboundedReceiver<Start>);
 
 impl NodeDrivers {
     /// Until nobody has the ways any more. To be run within a local runtime.
     pub(crate) async fn run(mut self) {
         let mut running = JoinSet::new();
-        while let Some(Start { connection, node, stopped }) = self.0.recv().await {
-            let driving = connection.run(error_span!("node", number = node.number()));
-            running.spawn_local(vital::task("a reader's connection to a node", async move {
-                tokio::select! {
-                    () = driving => {}
-                    _ = stopped => {}
+        while let Some(start) = self.0.recv().await {
+            match start {
+                Start::Connection { connection, node, stopped } => {
+                    let driving = connection.run(error_span!("node", number = node.number()));
+                    running.spawn_local(vital::task("a reader's connection to a node", async move {
+                        tokio::select! {
+                            () = driving => {}
+                            _ = stopped => {}
+                        }
+                    }));
                 }
-            }));
+                Start::Later { ways, fill, hops } => {
+                    running.spawn_local(vital::task("a fetch that waits for a node", async move {
+                        sleep(PAUSE).await;
+                        NodeWays::send_again(&ways, fill, hops);
+                    }));
+                }
+            }
             while running.try_join_next().is_some() {}
         }
         running.shutdown().await;
@@ -118,7 +137,11 @@ impl NodeWays {
         let sink = FillSink::at_node(&upstream, &self.reads, at);
         let (stop, stopped) = oneshot::channel();
         // Nobody drives it only where all is about to end.
-        let _ = self.starts.send(Start { connection: OwnConnection { driver, sink }, node: id, stopped });
+        let _ = self.starts.send(Start::Connection {
+            connection: OwnConnection { driver, sink },
+            node: id,
+            stopped,
+        });
         known.insert(id, Known { upstream: upstream.clone(), useless_since_ns: None, _stop: stop });
         upstream
     }
@@ -173,17 +196,22 @@ impl NodeWays {
             SlotRedirection::Moved(to) => (to, false),
             SlotRedirection::Ask(to) => (to, true),
             SlotRedirection::Later => {
-                let ways = self.clone();
-                spawn_local(vital::task("a fetch that waits for a node", async move {
-                    sleep(PAUSE).await;
-                    let upstream = ways.of_key(fill.key());
-                    ways.send(&upstream, fill, false, hops + 1);
-                }));
+                // With its last user the fill is given up.
+                let ways = Arc::downgrade(self);
+                let _ = self.starts.send(Start::Later { ways, fill, hops: hops + 1 });
                 return;
             }
         };
         let upstream = self.to(to);
         self.send(&upstream, fill, asking, hops + 1);
+    }
+
+    /// Sends a fetch that has waited to whoever has its slot by now.
+    pub(super) fn send_again(ways: &Weak<NodeWays>, fill: Fill<Failure>, hops: u8) {
+        if let Some(ways) = ways.upgrade() {
+            let upstream = ways.of_key(fill.key());
+            ways.send(&upstream, fill, false, hops);
+        }
     }
 
     fn send(&self, upstream: &Upstream<PlainTicket>, fill: Fill<Failure>, asking: bool, hops: u8) {

@@ -18,7 +18,7 @@ mod large;
 mod lease;
 mod promise;
 #[cfg(all(test, feature = "shuttle"))]
-mod schedules;
+pub(super) mod schedules;
 mod sink;
 mod tend;
 mod threads;

@@ -16,13 +16,14 @@
 //!
 //! A failure prints its schedule and the seed of all: `docs/testing.md` says how to run them again.
 
-mod judge;
-mod mood;
-mod mutants;
-mod redis;
+pub(in crate::readthrough) mod driven;
+pub(in crate::readthrough) mod judge;
+pub(in crate::readthrough) mod mood;
+pub(in crate::readthrough) mod mutants;
+pub(in crate::readthrough) mod redis;
 mod servers;
-mod wire;
-mod world;
+pub(in crate::readthrough) mod wire;
+pub(in crate::readthrough) mod world;
 
 use std::env;
 use std::sync::Arc;
@@ -31,7 +32,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use sync::shuttle::scheduler::{PctScheduler, RandomScheduler, ReplayScheduler, Scheduler};
 use sync::shuttle::{Config, FailurePersistence, Runner};
 
-use judge::How;
+use judge::ReadHow;
 use world::World;
 
 /// The fault that a child process switches on before it explores.
@@ -41,10 +42,10 @@ const ROUNDS: &str = "SCHEDULES_ROUNDS";
 const USUAL_ROUNDS: usize = 3_000;
 const SOAK_ROUNDS: usize = 100_000;
 
-/// Reads of all schedules, by [`How`].
+/// Reads of all schedules, by [`ReadHow`].
 static READS: [AtomicU64; 5] = [const { AtomicU64::new(0) }; 5];
 
-fn count(how: How) {
+pub(in crate::readthrough) fn count(how: ReadHow) {
     READS[how as usize].fetch_add(1, Ordering::Relaxed);
 }
 
@@ -57,8 +58,8 @@ enum Explored {
     Herd,
 }
 
-/// Runs the world in many schedules.
-fn explore(what: Explored) {
+/// Has worlds live in many schedules, in which each of `hows` must happen.
+pub(in crate::readthrough) fn explore(hows: &[ReadHow], live: impl Fn() + Clone + Send + Sync + 'static) {
     if let Ok(name) = env::var(MUTANT) {
         assert!(mutant::switch_on(&name), "there is a mutant {name}");
     }
@@ -67,42 +68,46 @@ fn explore(what: Explored) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
     let _entered = Box::leak(Box::new(runtime)).enter();
     if let Ok(schedule) = env::var("SCHEDULE") {
-        return run(ReplayScheduler::new_from_encoded(&schedule), what);
+        return run(ReplayScheduler::new_from_encoded(&schedule), live);
     }
     let seed = testkit::seed();
     let usual = if env::var_os("SOAK").is_some() { SOAK_ROUNDS } else { USUAL_ROUNDS };
     let rounds = env::var(ROUNDS).map_or(usual, |rounds| rounds.parse().expect("a number of schedules"));
     eprintln!("SEED={seed}, {rounds} schedules of each kind");
-    run(RandomScheduler::new_from_seed(seed, rounds), what);
+    run(RandomScheduler::new_from_seed(seed, rounds), live.clone());
     for depth in [2, 4] {
-        run(PctScheduler::new_from_seed(seed, depth, rounds / 2), what);
+        run(PctScheduler::new_from_seed(seed, depth, rounds / 2), live.clone());
     }
-    for how in How::ALL {
-        let reads = READS[how as usize].load(Ordering::Relaxed);
+    for how in hows {
+        let reads = READS[*how as usize].load(Ordering::Relaxed);
         eprintln!("{how:?}: {reads} reads");
         assert!(reads > 0, "what never happens is not explored: {how:?}");
     }
 }
 
-fn run(scheduler: impl Scheduler + 'static, what: Explored) {
+fn run(scheduler: impl Scheduler + 'static, live: impl Fn() + Send + Sync + 'static) {
     let mut config = Config::new();
     config.stack_size = 256 * 1024;
     config.failure_persistence = FailurePersistence::Print;
     config.silence_warnings = true;
-    Runner::new(scheduler, config).run(move || Arc::new(World::new(what)).live());
+    Runner::new(scheduler, config).run(live);
+}
+
+fn explore_one(what: Explored) {
+    explore(&ReadHow::ALL, move || Arc::new(World::new(what)).live());
 }
 
 #[test]
 fn tracked_reads_are_within_the_bound_in_every_schedule() {
-    explore(Explored::Tracked);
+    explore_one(Explored::Tracked);
 }
 
 #[test]
 fn strict_reads_are_linearizable_in_every_schedule() {
-    explore(Explored::Strict);
+    explore_one(Explored::Strict);
 }
 
 #[test]
 fn a_herd_is_two_fetches_and_one_that_waits_in_every_schedule() {
-    explore(Explored::Herd);
+    explore_one(Explored::Herd);
 }

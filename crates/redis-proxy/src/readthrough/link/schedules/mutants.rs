@@ -23,15 +23,16 @@ const RULES: [&str; 9] =
 const MUTANT_ROUNDS: &str = "200000";
 
 fn assert_found(mutant: Mutant) {
-    assert_found_in(mutant, &MODES[..2]);
+    assert_found_in(mutant, module_path!(), &MODES[..2]);
 }
 
-fn assert_found_in(mutant: Mutant, modes: &[&str]) {
+/// That a fault is found by one of the tests `modes`, which stand in the module above `module`.
+pub(in crate::readthrough) fn assert_found_in(mutant: Mutant, module: &str, modes: &[&str]) {
     if !cfg!(debug_assertions) {
         return; // nothing of them is in this build
     }
     let started = Instant::now();
-    let module = module_path!().strip_suffix("::mutants").and_then(|path| path.split_once("::"));
+    let module = module.strip_suffix("::mutants").and_then(|path| path.split_once("::"));
     let (_, module) = module.expect("a crate, and a module above this one");
     for mode in modes {
         let output = Command::new(env::current_exe().expect("this program"))
@@ -57,7 +58,7 @@ fn assert_found_in(mutant: Mutant, modes: &[&str]) {
 /// It breaks no read, so that the herd alone shows it.
 #[test]
 fn held_stamped_early_is_found() {
-    assert_found_in(Mutant::HeldStampedEarly, &MODES[2..]);
+    assert_found_in(Mutant::HeldStampedEarly, module_path!(), &MODES[2..]);
 }
 
 #[test]

@@ -10,24 +10,24 @@ use super::super::sink::MS;
 use crate::clock::now_ns;
 
 /// The keys of a schedule.
-pub(super) const KEYS: [&str; 2] = ["a", "b"];
+pub(in crate::readthrough) const KEYS: [&str; 2] = ["a", "b"];
 
 /// A time in which a key had one value, or none.
 #[derive(Clone, Debug)]
-pub(super) struct Reign {
-    pub(super) from_ns: u64,
+pub(in crate::readthrough) struct KeyReign {
+    pub(in crate::readthrough) from_ns: u64,
     /// The end of time while it lasts.
-    pub(super) to_ns: u64,
+    pub(in crate::readthrough) to_ns: u64,
     /// No two are equal.
-    pub(super) value: Option<u64>,
+    pub(in crate::readthrough) value: Option<u64>,
     /// From when on Redis would find the key expired, whatever happens to it.
-    pub(super) deadline_ns: u64,
+    pub(in crate::readthrough) deadline_ns: u64,
 }
 
 /// Everything that the one server knows.
 #[derive(Default)]
 pub(super) struct Redis {
-    reigns: BTreeMap<&'static str, Vec<Reign>>,
+    reigns: BTreeMap<&'static str, Vec<KeyReign>>,
     versions: u64,
     tracked: BTreeSet<&'static str>,
     /// What is on its way to the tracked connection.
@@ -127,7 +127,7 @@ impl Redis {
     }
 
     /// What a key was, from the beginning of time on.
-    pub(super) fn reigns(&mut self, key: &'static str) -> Vec<Reign> {
+    pub(super) fn reigns(&mut self, key: &'static str) -> Vec<KeyReign> {
         self.list(key).clone()
     }
 
@@ -144,24 +144,26 @@ impl Redis {
     /// Milliseconds, as Redis counts them: a key is gone once its last one is over.
     fn pttl(&mut self, key: &'static str) -> i64 {
         match *self.current(key) {
-            Reign { value: None, .. } => -2,
-            Reign { deadline_ns: u64::MAX, .. } => -1,
-            Reign { deadline_ns, .. } => (deadline_ns / MS - 1).saturating_sub(now_ns() / MS).cast_signed(),
+            KeyReign { value: None, .. } => -2,
+            KeyReign { deadline_ns: u64::MAX, .. } => -1,
+            KeyReign { deadline_ns, .. } => {
+                (deadline_ns / MS - 1).saturating_sub(now_ns() / MS).cast_signed()
+            }
         }
     }
 
     fn begin(&mut self, key: &'static str, value: Option<u64>, from_ns: u64, deadline_ns: u64) -> u64 {
         self.current(key).to_ns = from_ns;
-        self.list(key).push(Reign { from_ns, to_ns: u64::MAX, value, deadline_ns });
+        self.list(key).push(KeyReign { from_ns, to_ns: u64::MAX, value, deadline_ns });
         from_ns
     }
 
-    fn list(&mut self, key: &'static str) -> &mut Vec<Reign> {
-        let nothing = Reign { from_ns: 0, to_ns: u64::MAX, value: None, deadline_ns: u64::MAX };
+    fn list(&mut self, key: &'static str) -> &mut Vec<KeyReign> {
+        let nothing = KeyReign { from_ns: 0, to_ns: u64::MAX, value: None, deadline_ns: u64::MAX };
         self.reigns.entry(key).or_insert_with(|| vec![nothing])
     }
 
-    fn current(&mut self, key: &'static str) -> &mut Reign {
+    fn current(&mut self, key: &'static str) -> &mut KeyReign {
         self.list(key).last_mut().expect("there is always one")
     }
 
@@ -186,11 +188,11 @@ impl Redis {
     }
 }
 
-fn bulk(text: &str) -> Frame {
+pub(in crate::readthrough) fn bulk(text: &str) -> Frame {
     Frame::Bulk(Bytes::copy_from_slice(text.as_bytes()))
 }
 
-fn hello() -> Frame {
+pub(in crate::readthrough) fn hello() -> Frame {
     let pair = |name, value| (bulk(name), value);
     Frame::Map(vec![
         pair("server", bulk("redis")),

@@ -9,8 +9,8 @@ use sync::Mutex;
 use sync::shuttle::rand::{Rng, thread_rng};
 use upstream::{Address, RedisNode};
 
-use super::judge::How;
-use super::mood::Mood;
+use super::judge::ReadHow;
+use super::mood::WorldMood;
 use super::redis::Redis;
 use crate::clock::now_ns;
 
@@ -65,7 +65,7 @@ impl Servers {
 
     /// The primary moves, and `node` is told: at once, or after a while in which it is disputed, or not. Or it is disputed for
     /// nothing.
-    pub(super) fn disturb(&self, node: &RedisNode, mood: Mood) {
+    pub(super) fn disturb(&self, node: &RedisNode, mood: WorldMood) {
         let (moves, is_doubted) = [(true, false), (true, true), (false, true)][thread_rng().gen_range(0..3)];
         if moves {
             self.promote();
@@ -106,8 +106,8 @@ impl Servers {
 
     /// Whether a read that began so, and was answered so, may be of the old primary: what nobody has noticed is not for the
     /// judge. From the notice on it is, and while two say that they are the primary memory answers nothing.
-    pub(super) fn may_be_of_old(&self, seen: &Sight, how: How) -> bool {
-        let from_memory = matches!(how, How::Hit | How::Proven);
+    pub(super) fn may_be_of_old(&self, seen: &Sight, how: ReadHow) -> bool {
+        let from_memory = matches!(how, ReadHow::Hit | ReadHow::Proven);
         self.look().moves != seen.moves || seen.is_behind && !(seen.is_disputed && from_memory)
     }
 

@@ -1,41 +1,41 @@
-//! The two directions of a connection, and Redis at their end.
+//! The two directions of a connection, and a server at their end.
 
-use std::sync::Arc;
-
-use bytes::BytesMut;
-use resp::{Decoder, FrameLimits};
-use sync::Mutex;
+use bytes::{Bytes, BytesMut};
+use resp::{Decoder, Frame, FrameLimits};
 use sync::shuttle::future::block_on;
 use sync::shuttle::thread;
-use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, ReadHalf, split};
-use tokio::sync::mpsc::unbounded_channel;
+use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, ReadHalf, duplex, split};
+use tokio::sync::mpsc::UnboundedReceiver;
 
-use super::redis::Redis;
-
-/// Connects Redis to one end of a stream. Each direction is a thread with a pace of its own.
-pub(super) fn lay_wire(redis: &Arc<Mutex<Redis>>, end: DuplexStream) {
-    let (commands, mut replies) = split(end);
-    let (sender, mut sent) = unbounded_channel();
-    let number = redis.lock().accept(sender);
-    let redis = redis.clone();
-    thread::spawn(move || block_on(serve(&redis, number, commands)));
+/// A connection to a server that executes commands and says what comes by `sent`. Each direction is a thread with a pace of its own;
+/// `lag` is called before something is said.
+pub(in crate::readthrough) fn lay_wire(
+    mut sent: UnboundedReceiver<Bytes>,
+    lag: impl Fn() + Send + 'static,
+    execute: impl Fn(&Frame) + Send + 'static,
+) -> DuplexStream {
+    let (ours, theirs) = duplex(4096);
+    let (commands, mut replies) = split(theirs);
+    thread::spawn(move || block_on(serve(execute, commands)));
     thread::spawn(move || {
         block_on(async move {
             while let Some(bytes) = sent.recv().await {
+                lag();
                 if replies.write_all(&bytes).await.is_err() {
                     return;
                 }
             }
         });
     });
+    ours
 }
 
-/// Redis' side of a connection: executes what comes until it is cut.
-async fn serve(redis: &Mutex<Redis>, number: u64, mut commands: ReadHalf<DuplexStream>) {
+/// The server's side of a connection: executes what comes until it is cut.
+async fn serve(execute: impl Fn(&Frame), mut commands: ReadHalf<DuplexStream>) {
     let (mut decoder, mut inbox) = (Decoder::new(limits()), BytesMut::new());
     while commands.read_buf(&mut inbox).await.is_ok_and(|read| read > 0) {
         while let Some(command) = decoder.decode(&mut inbox).expect("commands are RESP") {
-            redis.lock().execute(number, &command);
+            execute(&command);
         }
     }
 }

@@ -1,31 +1,28 @@
 //! One schedule: its threads, and what must hold when they have ended.
 
-use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use cache::{Cache, Limits, MOST_SENT};
 use sync::Mutex;
-use sync::shuttle::future::{block_on, yield_now};
+use sync::shuttle::future::block_on;
 use sync::shuttle::rand::{Rng, thread_rng};
 use sync::shuttle::thread::{self, JoinHandle};
-use tokio::io::duplex;
-use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::io::DuplexStream;
+use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 use tokio::sync::oneshot;
-use upstream::{Account, Backend, ConnectionLimits, Driver, Endpoint, Loss, RedisNode};
+use upstream::RedisNode;
 
-use super::super::canary::CanaryWriter;
-use super::super::sink::{LinkSink, LinkTicket};
-use super::super::tend::{Reporter, try_out};
-use super::super::{Link, LinkSettings};
-use super::judge::{How, ObservedRead, OwnWrite, judge};
-use super::mood::{BOUND_NS, Mood};
+use super::super::Link;
+use super::driven::{DrivenLink, WireEvent, endpoint, settings};
+use super::judge::{ObservedRead, OwnWrite, ReadHow, judge};
+use super::mood::{BOUND_NS, WorldMood};
 use super::redis::{KEYS, Redis};
 use super::servers::Servers;
 use super::wire::lay_wire;
 use super::{Explored, count};
 use crate::clock::{now_ns, start};
-use crate::readthrough::{Found, HttpReads, ReadOptions, ReadOutcome, ReadThrough};
+use crate::readthrough::{Found, HttpReads, Links, ReadOptions, ReadOutcome, ReadThrough};
 
 const READERS: usize = 2;
 const HERD: usize = 5;
@@ -33,28 +30,16 @@ const READS: usize = 10;
 const WRITES: usize = 4;
 const FAULTS: usize = 3;
 
-/// What the link's own thread is told to do.
-enum Event {
-    Beat,
-    /// The connection is lost; with `down` the next attempt fails too.
-    Cut {
-        down: bool,
-    },
-    /// All that was told before has been done, and there is a connection.
-    Rest(oneshot::Sender<()>),
-    End,
-}
-
 /// Everything in it.
 pub(super) struct World {
     servers: Servers,
     node: RedisNode,
+    driven: DrivenLink,
     link: Arc<Link>,
     reads: ReadThrough,
-    driver: Mutex<Option<Driver<LinkTicket>>>,
     strict: bool,
     readers: usize,
-    mood: Mood,
+    mood: WorldMood,
     own: Mutex<Vec<OwnWrite>>,
 }
 
@@ -71,35 +56,21 @@ impl World {
         };
         let store = Cache::new(limits);
         let node = RedisNode::at(Servers::address(0));
-        let (upstream, driver) = upstream::connect(&Backend::tracked(endpoint(&node), 1_000));
-        let (detour, _) = upstream::connect(&Backend::new(endpoint(&node), 1_000));
-        let settings = LinkSettings {
-            links: 1,
-            mode: if strict { "strict" } else { "tracking" },
-            // How a flush takes effect: by the lease of the link, or by the epoch of all.
-            apart: thread_rng().gen_bool(0.3),
-            over_http: true,
-            max_staleness_ns: BOUND_NS,
-            canary_key: None,
-            delivery: Arc::default(),
-            relies: false,
-            large_bytes: 64,
-            large_life_ns: 0,
-            _part: None,
-            thrown_out: Default::default(),
-        };
-        let link = Arc::new(Link::new(store.clone(), None, (upstream, detour), node.clone(), settings));
-        let reads = HttpReads::Linked { links: Arc::new([link.clone()]), strict };
+        // How a flush takes effect: by the lease of the link, or by the epoch of all.
+        let settings = settings(strict, thread_rng().gen_bool(0.3));
+        let driven = DrivenLink::new(&store, endpoint(&node, None), None, settings);
+        let link = driven.link.clone();
+        let reads = HttpReads::Linked { links: Links::OfOne(Arc::new([link.clone()])), strict };
         let (reads, _) = reads.of_worker(&store, None, &Arc::default());
         World {
             servers: Servers::new(),
             node,
+            driven,
             link,
             reads,
-            driver: Mutex::new(Some(driver)),
             strict,
             readers: if what == Explored::Herd { HERD } else { READERS },
-            mood: if what == Explored::Herd { Mood::draw().of_one_key() } else { Mood::draw() },
+            mood: if what == Explored::Herd { WorldMood::draw().of_one_key() } else { WorldMood::draw() },
             own: Mutex::default(),
         }
     }
@@ -107,7 +78,10 @@ impl World {
     /// Runs every thread to its end and judges what came of it.
     pub(super) fn live(self: Arc<Self>) {
         let (events, told) = unbounded_channel();
-        let link = self.spawn(move |world| block_on(world.drive(told)));
+        let link = self.spawn(move |world| {
+            block_on(world.driven.live(|| world.connect(), told));
+            world.servers.hang_up();
+        });
         let readers: Vec<_> = (0..self.readers).map(|_| self.spawn(|world| world.read_some())).collect();
         let writer = self.spawn(|world| world.write_some());
         let faults = self.spawn({
@@ -118,7 +92,7 @@ impl World {
         joined(writer);
         joined(faults);
         self.rest(&events);
-        let _ = events.send(Event::End);
+        let _ = events.send(WireEvent::End);
         joined(link);
         seen.iter().flatten().for_each(|read| count(read.how));
         let own = self.own.lock().clone();
@@ -127,7 +101,7 @@ impl World {
             for reads in &seen {
                 let of_key: Vec<ObservedRead> =
                     reads.iter().filter(|read| read.key == key).cloned().collect();
-                judge(&of_key, &own, &reigns);
+                judge(&of_key, &own, &reigns, &[]);
             }
         }
     }
@@ -167,13 +141,13 @@ impl World {
         let most = if self.readers == HERD { MOST_SENT + 1 } else { most };
         assert!(fetches <= most as u64, "a herd: {fetches} fetches, and {most} are allowed");
         let (found, how) = match got {
-            ReadOutcome::Hit(entry) => ((!entry.is_missing()).then(|| number(entry.value())), How::Hit),
+            ReadOutcome::Hit(entry) => ((!entry.is_missing()).then(|| number(entry.value())), ReadHow::Hit),
             ReadOutcome::Wait(waiting) => {
                 let answered = block_on(waiting);
                 let how = match (answered.hit, answered.collapsed) {
-                    (true, _) => How::Proven,
-                    (false, true) => How::Joined,
-                    (false, false) => How::Fetched,
+                    (true, _) => ReadHow::Proven,
+                    (false, true) => ReadHow::Joined,
+                    (false, false) => ReadHow::Fetched,
                 };
                 if answered.may_be_newest(true) {
                     *min_sync_ns = now_ns(); // as the front does
@@ -194,7 +168,7 @@ impl World {
 
     /// A command that goes past the cache, on another connection: what comes after it is no older.
     fn read_past(&self, key: &'static str, min_sync_ns: &mut u64) -> ObservedRead {
-        let (seen, how) = (self.servers.look(), How::Past);
+        let (seen, how) = (self.servers.look(), ReadHow::Past);
         let start_ns = now_ns();
         let address = self.node.place().address.expect("it is always somewhere");
         let value = self.servers.at(&address).lock().read(key);
@@ -232,29 +206,29 @@ impl World {
     }
 
     /// Heartbeats, time that passes, keys that expire, and now and then a lost connection.
-    fn disturb(&self, events: &UnboundedSender<Event>) {
+    fn disturb(&self, events: &UnboundedSender<WireEvent>) {
         for _ in 0..FAULTS {
             self.mood.idle();
             if thread_rng().gen_bool(self.mood.cuts) {
-                let _ = events.send(Event::Cut { down: thread_rng().r#gen() });
+                let _ = events.send(WireEvent::Cut { down: thread_rng().r#gen() });
             }
             if thread_rng().gen_bool(self.mood.moves) {
                 // Also while a heartbeat is on its way.
-                let _ = events.send(Event::Beat);
+                let _ = events.send(WireEvent::Beat);
                 self.servers.disturb(&self.node, self.mood);
             }
             match thread_rng().gen_range(0..3) {
                 0 => self.servers.primary(Redis::expire_all),
                 1 => self.mood.pass(),
-                _ => drop(events.send(Event::Beat)),
+                _ => drop(events.send(WireEvent::Beat)),
             }
         }
     }
 
     /// All have ended: reads of every key that must be proven, then what is held must be what Redis holds.
-    fn rest(&self, events: &UnboundedSender<Event>) {
+    fn rest(&self, events: &UnboundedSender<WireEvent>) {
         let (sender, rested) = oneshot::channel();
-        let _ = events.send(Event::Rest(sender));
+        let _ = events.send(WireEvent::Rest(sender));
         block_on(rested).expect("the link's thread answers");
         // Whatever is still on its way is answered before this is.
         let asked_ns = now_ns();
@@ -278,7 +252,7 @@ impl World {
         }
         // The last of them may have had an entry fetched anew behind it.
         block_on(self.link.prove(now_ns()));
-        let refills = self.link.refills.load(std::sync::atomic::Ordering::Relaxed);
+        let refills = self.driven.refills();
         assert_eq!(
             (self.link.store.stats(now_ns()).fills_in_flight, refills),
             (0, 0),
@@ -286,64 +260,20 @@ impl World {
         );
     }
 
-    /// The link's own thread: one connection after the other, and what tends them.
-    async fn drive(&self, mut told: UnboundedReceiver<Event>) {
-        let driver = self.driver.lock().take().expect("it is driven once");
-        let (writer, _unused) = upstream::connect(&Backend::new(endpoint(&self.node), 1));
-        let writer = CanaryWriter::Own(writer);
-        let (news, mut heard) = unbounded_channel();
-        let sink = LinkSink::new(self.link.clone(), news);
-        let mut reporter = Reporter::default();
-        loop {
-            let (ours, theirs) = duplex(4096);
-            let place = self.node.place();
-            lay_wire(&self.servers.at(&place.address.expect("it is always somewhere")), theirs);
-            let (loss, down) = {
-                let mut serving = pin!(driver.serve_tracked(&sink, ours, place.generation));
-                loop {
-                    tokio::select! {
-                        biased;
-                        loss = &mut serving => match loss {
-                            Loss::Departed => break (loss, false),
-                            loss => panic!("the connection ended by itself: {loss}"),
-                        },
-                        _ = heard.recv() => drop(try_out(&self.link, &writer, &mut heard, &mut reporter).await),
-                        event = told.recv() => match event {
-                            Some(Event::Beat) => self.link.send_beat(),
-                            Some(Event::Cut { down }) => break (Loss::Closed("cut".into()), down),
-                            Some(Event::Rest(done)) => drop(done.send(())),
-                            Some(Event::End) | None => return self.servers.hang_up(),
-                        }
-                    }
-                }
-            };
-            driver.lose_connection(&sink, &loss, down);
-            yield_now().await;
-        }
+    /// A connection to where the primary is taken to be.
+    fn connect(&self) -> (DuplexStream, u64) {
+        let place = self.node.place();
+        let redis = self.servers.at(&place.address.expect("it is always somewhere"));
+        let (sender, sent) = unbounded_channel();
+        let number = redis.lock().accept(sender);
+        (lay_wire(sent, || {}, move |command| redis.lock().execute(number, command)), place.generation)
     }
 }
 
-/// Where nobody listens: a schedule makes its streams itself.
-fn endpoint(node: &RedisNode) -> Endpoint {
-    Endpoint {
-        node: node.clone(),
-        cluster: None,
-        tls: None,
-        login: Account::default(),
-        db: 0,
-        limits: ConnectionLimits {
-            connect_timeout: Duration::from_secs(1),
-            silence_timeout: Duration::from_secs(1),
-            ping_interval: Duration::from_secs(1),
-            max_reply_bytes: 1024,
-        },
-    }
-}
-
-fn number(value: &[u8]) -> u64 {
+pub(in crate::readthrough) fn number(value: &[u8]) -> u64 {
     std::str::from_utf8(value).ok().and_then(|text| text.parse().ok()).expect("a version")
 }
 
-fn joined<R>(thread: JoinHandle<R>) -> R {
+pub(in crate::readthrough) fn joined<R>(thread: JoinHandle<R>) -> R {
     thread.join().expect("a thread that ends well")
 }
