@@ -170,8 +170,9 @@ impl SlotMigration<'_> {
     fn send(&self, keys: &[Vec<u8>]) {
         let to = self.to.announced();
         let (host, port) = (to.ip().to_string(), to.port().to_string());
-        // What an attempt that failed has left there is replaced by the next.
-        let mut words = vec!["MIGRATE", &host, &port, "", "0", "5000", "REPLACE"];
+        // What an attempt that failed has left there is replaced by the next. Each of its steps may take 2 s, so that it has an end
+        // before we take the node for dead.
+        let mut words = vec!["MIGRATE", &host, &port, "", "0", "2000", "REPLACE"];
         match &self.cluster.login {
             Some((Some(user), password)) => words.extend(["AUTH2", user, password]),
             Some((None, password)) => words.extend(["AUTH", password]),

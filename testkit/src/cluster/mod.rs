@@ -354,5 +354,6 @@ fn is_same(one: &RedisServer, other: &RedisServer) -> bool {
 
 #[track_caller]
 fn ask(node: &RedisServer, words: &[&str]) -> Reply {
-    node.client().command(words)
+    let reply = node.client().try_command(words);
+    reply.unwrap_or_else(|error| panic!("{} does not answer {words:?}: {error}", node.announced()))
 }
