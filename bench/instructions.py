@@ -4,7 +4,8 @@
 The built program runs under callgrind with one worker and a real redis-server. One connection asks N times and, in a
 second run, 2N times; the difference of the worker's totals over N is the cost of a request, free of start and end. What
 the kernel does is not counted. What follows the clock and not the requests counts for more where time is short, and only
-ever adds: a figure that rose is measured again, and its least counts. The record has a line a figure and change; the last one of a figure is what `--check`
+ever adds: a figure that rose is measured again, and its least counts. As many figures are measured at a time as there are cores:
+callgrind takes one for all threads of a program. The record has a line a figure and change; the last one of a figure is what `--check`
 compares with.
 
     python3 bench/instructions.py [--check] [--record WHY] [--only NAME,NAME] [--keep FOLDER]
@@ -16,6 +17,7 @@ reading of the clock counts as the few instructions before a system call.
 
 import argparse
 import datetime
+import os
 import pathlib
 import re
 import socket
@@ -23,6 +25,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 from contenders import HERE, PROGRAM, BenchError, Redis, free_port, get, program, wait_for
@@ -217,13 +220,16 @@ def main():
         work.mkdir(parents=True, exist_ok=True)
         redis = Redis(work, pinned=False)
         try:
-            for figure in FIGURES:
-                if names and figure.name not in names:
-                    continue
-                count, passed, said = judge(figure, recorded.get(figure.name), lambda: measure(figure, redis, work))
-                failed |= figure.steady and not passed
-                print(said, flush=True)
-                lines.append(f"{datetime.date.today()}  {figure.name:24} {count:7.0f}  {options.record}\n")
+            wanted = [figure for figure in FIGURES if not names or figure.name in names]
+
+            def judged(figure):
+                return judge(figure, recorded.get(figure.name), lambda: measure(figure, redis, work))
+
+            with ThreadPoolExecutor(os.cpu_count()) as at_a_time:
+                for figure, (count, passed, said) in zip(wanted, at_a_time.map(judged, wanted)):
+                    failed |= figure.steady and not passed
+                    print(said, flush=True)
+                    lines.append(f"{datetime.date.today()}  {figure.name:24} {count:7.0f}  {options.record}\n")
         finally:
             redis.end()
     if options.record:
