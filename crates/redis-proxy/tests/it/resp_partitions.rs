@@ -195,10 +195,13 @@ fn the_proxys_own_link_for_redis_clients_ends_with_the_last_of_them_and_starts_w
         redis.client().set("k", "v");
         assert_eq!(proxy.get("/k").text(), "v");
         let ready = || testkit::HttpClient::connect(proxy.admin_address()).get("/readyz").text().to_owned();
-        let connections = || match redis.client().command(&["CLIENT", "LIST"]) {
-            Reply::Bulk(list) => list.iter().filter(|byte| **byte == b'\n').count(),
+        let list = || match redis.client().command(&["CLIENT", "LIST"]) {
+            Reply::Bulk(list) => String::from_utf8(list).expect("text"),
             other => panic!("{other:?}"),
         };
+        // The watch of the primary has a connection of its own, as soon as its thread has come that far.
+        wait_until(SOON, "the watch of the primary", || list().contains("cmd=info"));
+        let connections = || list().lines().count();
         let (connections_before, threads_before) = (connections(), threads(&proxy));
         for round in 0..3 {
             let value = format!("{round:03}");
