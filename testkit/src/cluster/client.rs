@@ -18,14 +18,16 @@ pub struct ClusterClient<'a> {
     cluster: &'a Cluster,
     /// By the place of the node.
     connections: Vec<Option<RedisClient>>,
-    /// Where each key was last, by the first argument of its commands.
+    /// Where each key was last.
     places: HashMap<Vec<u8>, usize>,
+    /// Who is asked of any other key.
+    first: usize,
 }
 
 impl<'a> ClusterClient<'a> {
-    pub(super) fn new(cluster: &'a Cluster) -> ClusterClient<'a> {
+    pub(super) fn new(cluster: &'a Cluster, first: usize) -> ClusterClient<'a> {
         let connections = cluster.nodes.iter().map(|_| None).collect();
-        ClusterClient { cluster, connections, places: HashMap::new() }
+        ClusterClient { cluster, connections, places: HashMap::new(), first }
     }
 
     /// Sends a command where its key is and reads its reply; an error reply is a [`Reply::Error`]. While nodes say that they cannot
@@ -52,8 +54,8 @@ impl<'a> ClusterClient<'a> {
     /// # Errors
     /// When no node could be connected to, or a connection was lost: then the command may have been carried out.
     pub fn try_command<A: AsRef<[u8]>>(&mut self, arguments: &[A]) -> io::Result<Reply> {
-        let key = arguments.get(1).map(|key| key.as_ref().to_vec()).unwrap_or_default();
-        let mut place = self.places.get(&key).copied().unwrap_or(0);
+        let key = key_of(arguments);
+        let mut place = self.places.get(&key).copied().unwrap_or(self.first);
         let mut is_asking = false;
         let mut last = Err(io::Error::other("redirected in circles"));
         for _ in 0..MOST_REDIRECTS {
@@ -99,6 +101,13 @@ impl<'a> ClusterClient<'a> {
         let place = self.cluster.nodes.iter().position(|node| super::is_at(node, port))?;
         Some((place, asks))
     }
+}
+
+/// The first key of a command, or what stands in its place where it has none. A script's would be no key's place: another key of the same script
+/// would be asked of whoever had the last, and an owner that does not know yet that it is an old one would execute it.
+fn key_of<A: AsRef<[u8]>>(arguments: &[A]) -> Vec<u8> {
+    let is_script = arguments[0].as_ref().starts_with(b"EVAL");
+    arguments.get(if is_script { 3 } else { 1 }).map(|key| key.as_ref().to_vec()).unwrap_or_default()
 }
 
 /// Whether the same may be taken a moment later.

@@ -208,7 +208,12 @@ impl Cluster {
 
     /// A client of the whole cluster, that goes by no program of ours.
     pub fn client(&self) -> ClusterClient<'_> {
-        ClusterClient::new(self)
+        self.client_at(0)
+    }
+
+    /// One that begins with the node at this place.
+    pub(crate) fn client_at(&self, place: usize) -> ClusterClient<'_> {
+        ClusterClient::new(self, place)
     }
 
     /// The slot of a key, by the word of a node.

@@ -33,13 +33,14 @@ impl Ask {
             return match random.below(2) {
                 _ if passes => Ask::HashScript(key),
                 0 => Ask::Hget(key),
+                _ if keyspace.is_of_slots => Ask::Hget(key),
                 _ => Ask::Hgetall(key),
             };
         }
         match random.below(10) {
             _ if passes => Ask::Script(key),
             0..2 => Ask::Range(key),
-            2..4 => {
+            2..4 if !keyspace.is_of_slots => {
                 let others = (0..random.between(1, 3)).map(|_| keys[random.below(keys.len())]);
                 let strings = others.filter(|&other| !keyspace.is_hash(other));
                 Ask::Mget([key].into_iter().chain(strings).collect())

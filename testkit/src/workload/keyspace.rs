@@ -8,23 +8,36 @@ pub(super) struct Keyspace {
     keys: usize,
     writers: usize,
     is_varied: bool,
+    /// A cluster's: no command may name two of them.
+    pub(super) is_of_slots: bool,
 }
+
+/// In a cluster each key is of the slot of one of so many tags, four keys of a tag, among them a hash.
+const TAGS: usize = 6;
 
 impl Keyspace {
     /// Without Redis clients all keys are strings in database 0: HTTP reads nothing else.
     pub(super) fn of(workload: &Workload) -> Keyspace {
-        Keyspace { keys: workload.keys, writers: workload.writers, is_varied: workload.resp_readers > 0 }
+        Keyspace {
+            keys: workload.keys,
+            writers: workload.writers,
+            is_varied: workload.resp_readers > 0,
+            is_of_slots: workload.of_slots,
+        }
     }
 
-    /// The last of three writers has its keys in database 1: two keys of one writer are in one database.
+    /// The last of three writers has its keys in database 1: two keys of one writer are in one database. A cluster has one database.
     pub(super) fn db(self, key: usize) -> u32 {
         let is_last = self.writers >= 3 && key % self.writers == self.writers - 1;
-        u32::from(self.is_varied && is_last)
+        u32::from(self.is_varied && is_last && !self.is_of_slots)
     }
 
     /// In database 1 that of another key in database 0: what is read of the one is no value of the other.
     pub(super) fn name(self, key: usize) -> String {
-        format!("k{}", key - self.db(key) as usize)
+        match self.is_of_slots {
+            true => format!("{{t{}}}k{key}", key / 4 % TAGS),
+            false => format!("k{}", key - self.db(key) as usize),
+        }
     }
 
     /// Every fourth key is a hash, with its value in the field [`FIELD`].

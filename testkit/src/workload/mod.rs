@@ -5,6 +5,7 @@
 //! always.
 
 mod ask;
+mod direct;
 mod harvest;
 mod keyspace;
 mod operation;
@@ -27,6 +28,7 @@ use crate::child::PATIENCE;
 use crate::history::History;
 use crate::{Proxy, Random};
 use harvest::Harvest;
+use keyspace::Keyspace;
 use reader::HttpReader;
 use resp_reader::RespReader;
 use session::SESSION_PATIENCE;
@@ -53,6 +55,8 @@ pub struct Workload {
     /// How many reads of Redis clients of a hundred are by scripts, which go past the cache: what they show is shown from
     /// then on.
     pub script_percent: usize,
+    /// Whether it is for a cluster: keys of several slots, in one database, two of which no command names. Scripts read none.
+    pub of_slots: bool,
     /// The most requests sent at once.
     pub depth: usize,
     /// How many reads of a hundred ask for the newest value, by `Cache-Control: no-cache`.
@@ -107,6 +111,7 @@ impl Workload {
             resp_readers: 0,
             through_percent: 0,
             script_percent: 0,
+            of_slots: false,
             depth: 8,
             strict_percent: 10,
             mixed: true,
@@ -115,6 +120,16 @@ impl Workload {
             write_pause: Duration::from_millis(2),
             read_pause: Duration::from_micros(800),
         }
+    }
+
+    /// For a cluster: on both fronts, with half of the writes through the program.
+    pub fn in_cluster(seed: u64) -> Workload {
+        Workload { of_slots: true, script_percent: 0, ..Workload::on_both_fronts(seed) }
+    }
+
+    /// The name of the key with this number, in a cluster in the slot of its tag.
+    pub fn key_name(&self, key: usize) -> String {
+        Keyspace::of(self).name(key)
     }
 
     /// Reads at `proxy` and writes to `primary` until `during` returns. No key of it may exist before.

@@ -64,7 +64,8 @@ impl Operation {
         let (n, v, p) = (name.as_bytes(), value.as_slice(), px_text.as_bytes());
         let is_there = before.value.is_some() && !before.is_doubtful;
         let has_ttl = is_there && before.deadline.is_some();
-        match random.below(100) {
+        // From 75 on they name two keys, or none that they change.
+        match random.below(if keyspace.is_of_slots { 75 } else { 100 }) {
             0..20 => one(vec![b"SET", n, v], set),
             20..32 => one(vec![b"SET", n, v, b"PX", p], set_px),
             32..36 => one(vec![b"PSETEX", n, p, v], set_px),
@@ -137,7 +138,7 @@ impl Operation {
             10..20 => one(vec![b"HDEL", n, FIELD], Effect::Delete),
             20..30 if is_there => one(vec![b"PEXPIRE", n, px_text.as_bytes()], Effect::Expire(px)),
             30..36 if is_there && before.deadline.is_some() => one(vec![b"PERSIST", n], Effect::Persist),
-            36..48 => {
+            36..48 if !keyspace.is_of_slots => {
                 let set = Effect::Value(number, None);
                 let mut renamed = one(vec![b"RENAME", scratch.as_bytes(), n], set);
                 // Something of a transaction before it may have left another.
@@ -145,7 +146,7 @@ impl Operation {
                 renamed.prepare.push(vec![b"HSET".to_vec(), scratch.into(), FIELD.to_vec(), value]);
                 renamed
             }
-            48..54 => {
+            48..54 if !keyspace.is_of_slots => {
                 Operation::undeclared(key, &name, "'HSET', '{}', 'v', ARGV[1]", v, Effect::Field(number))
             }
             _ => one(vec![b"HSET", n, FIELD, v], Effect::Field(number)),

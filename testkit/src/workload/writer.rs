@@ -8,22 +8,26 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::child::PATIENCE;
 use crate::history::{Cause, Write, WriteOutcome};
 use crate::redis_client::encode_command;
 use crate::workload::ask::Ask;
+use crate::workload::direct::Direct;
 use crate::workload::harvest::Harvest;
 use crate::workload::keyspace::Keyspace;
 use crate::workload::operation::{Known, Operation};
-use crate::workload::primary::{Primary, PrimaryState};
+use crate::workload::primary::{Flush, Primary, PrimaryState};
 use crate::workload::session::{SESSION_PATIENCE, WriterSession};
 use crate::workload::{Workload, pause};
-use crate::{Random, RedisClient, Reply, now_ns};
+use crate::{Random, Reply, now_ns};
 
 /// Refusals that say that nothing was done, and that faults lead to.
-const REFUSALS: [&str; 6] = ["LOADING", "READONLY", "OOM", "MASTERDOWN", "EXECABORT", "ERR no such key"];
+const REFUSALS: [&str; 8] =
+    ["LOADING", "READONLY", "OOM", "MASTERDOWN", "EXECABORT", "ERR no such key", "CLUSTERDOWN", "TRYAGAIN"];
+/// What nodes of a cluster that do not agree say in circles.
+const REDIRECTIONS: [&str; 2] = ["MOVED", "ASK"];
 /// After this, nothing of a connection that the program has lost is on its way any more: it lies in Redis' socket, if
 /// anywhere.
 const ON_ITS_WAY: Duration = Duration::from_millis(20);
@@ -38,7 +42,7 @@ pub(super) struct Writer<'a> {
     random: Random,
     scratch: String,
     keys: BTreeMap<usize, Key>,
-    redis: Option<RedisClient>,
+    redis: Option<Direct<'a>>,
     session: Option<WriterSession>,
     generation: u64,
     flushes: usize,
@@ -122,7 +126,7 @@ impl<'a> Writer<'a> {
         self.note_flushes(&state);
         if self.redis.is_none() || self.generation != state.generation {
             self.generation = state.generation;
-            self.redis = connect(&state, self.db());
+            self.redis = Direct::connect(primary, &state, self.db());
         }
         let known = keys.map(|key| &self.keys[&key].known);
         let operation = match self.random.percent(self.workload.px_percent) {
@@ -140,8 +144,8 @@ impl<'a> Writer<'a> {
             Sent::Lost { begin } => {
                 // Only a server that died cuts us, and once another answers in its place nothing of it can follow.
                 drop(state);
-                self.redis = connect(&primary.open(), self.db());
-                let settled = if self.redis.is_some() { now_ns() } else { u64::MAX };
+                self.redis = Direct::connect(primary, &primary.open(), self.db());
+                let settled = self.settled(&operation);
                 self.note(&operation, begin, WriteOutcome::Open(settled), Cause::Direct, None);
             }
         }
@@ -175,7 +179,10 @@ impl<'a> Writer<'a> {
         let ack = now_ns();
         match reply {
             Ok(Reply::Error(text)) => {
-                assert_refusal(&text);
+                let is_sent_on = REDIRECTIONS.iter().any(|code| text.starts_with(code));
+                if self.primary.cluster().is_none() || !is_sent_on {
+                    assert_refusal(&text);
+                }
                 Sent::Nothing
             }
             Ok(reply) => Sent::Answered { begin, ack, reply },
@@ -205,7 +212,7 @@ impl<'a> Writer<'a> {
             Err(Cut { begin, late }) => {
                 assert!(!late, "the program was silent for {SESSION_PATIENCE:?}");
                 self.harvest.closed += 1;
-                let settled = self.settle(state);
+                let settled = self.settle(operation, state);
                 if let Some(begin) = begin {
                     self.note(operation, begin, WriteOutcome::Open(settled), Cause::Direct, None);
                 }
@@ -273,15 +280,22 @@ impl<'a> Writer<'a> {
 
     /// What the program had sent on a connection that it lost is in Redis' socket by now, and Redis has seen to that after
     /// two turns of its loop; or it has died.
-    fn settle(&mut self, state: &PrimaryState) -> u64 {
+    fn settle(&mut self, operation: &Operation, state: &PrimaryState) -> u64 {
         thread::sleep(ON_ITS_WAY);
-        let answers = |redis: &mut RedisClient| {
-            (0..3).all(|_| matches!(redis.try_command(&["PING"]), Ok(Reply::Simple(_))))
-        };
-        if !self.redis.as_mut().is_some_and(answers) {
-            self.redis = connect(state, self.db());
+        let settled = self.settled(operation);
+        if settled < u64::MAX {
+            return settled;
         }
-        if self.redis.is_some() { now_ns() } else { u64::MAX }
+        self.redis = Direct::connect(self.primary, state, self.db());
+        self.settled(operation)
+    }
+
+    /// By when Redis has seen to what had reached it of an operation; never if it does not answer.
+    fn settled(&mut self, operation: &Operation) -> u64 {
+        let keyspace = self.keyspace;
+        let mut names = operation.effects.iter().map(|(key, _)| keyspace.name(*key));
+        let has_turned = |redis: &mut Direct<'_>| names.all(|name| redis.has_turned(&name));
+        if self.redis.as_mut().is_some_and(has_turned) { now_ns() } else { u64::MAX }
     }
 
     fn note(
@@ -303,9 +317,10 @@ impl<'a> Writer<'a> {
     }
 
     fn note_flushes(&mut self, state: &PrimaryState) {
-        for &(begin, end, cause) in &state.flushes[self.flushes..] {
-            for key in self.keys.values_mut() {
-                let outcome = WriteOutcome::Done(end);
+        for Flush { begin, end, cause, keys } in &state.flushes[self.flushes..] {
+            let is_gone = |number: &usize| keys.as_ref().is_none_or(|keys| keys.contains(number));
+            for (_, key) in self.keys.iter_mut().filter(|(number, _)| is_gone(number)) {
+                let (begin, outcome, cause) = (*begin, WriteOutcome::Done(*end), *cause);
                 key.writes.push(Write { begin, outcome, value: None, deadline: None, cause });
                 key.known = Known { last: key.known.last, ..Known::default() };
             }
@@ -332,23 +347,6 @@ impl Cut {
     fn after(begin: u64, error: &io::Error) -> Cut {
         Cut { begin: Some(begin), late: error.kind() == io::ErrorKind::WouldBlock }
     }
-}
-
-/// Connects to a server that may be about to start again.
-fn connect(state: &PrimaryState, db: u32) -> Option<RedisClient> {
-    let select = ["SELECT".to_owned(), db.to_string()];
-    let deadline = Instant::now() + PATIENCE;
-    while Instant::now() < deadline {
-        let connected = RedisClient::try_connect_unix(&state.socket).and_then(|mut redis| {
-            let reply = redis.try_command(&select)?;
-            Ok((redis, reply))
-        });
-        match connected {
-            Ok((redis, Reply::Simple(_))) => return Some(redis),
-            _ => thread::sleep(Duration::from_millis(1)),
-        }
-    }
-    None
 }
 
 fn assert_refusal(text: &str) {
