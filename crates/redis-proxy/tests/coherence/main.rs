@@ -8,7 +8,9 @@ mod outcome;
 mod stand;
 
 // Nobody reads what the mode does not allow.
+mod cluster;
 mod directed;
+mod event;
 mod moves;
 mod pairs;
 mod servers;

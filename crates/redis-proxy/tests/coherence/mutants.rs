@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use mutant::Mutant;
 use testkit::{Random, Workload, seed};
 
+use crate::cluster;
 use crate::directed::{herds_are_small, users_are_apart, users_that_follow_each_other_are_apart};
 use crate::fault::Fault;
 use crate::moves;
@@ -14,6 +15,8 @@ use crate::stand::{Clients, Enough, Mode, Setup, Stand};
 /// A mutant is noticed within this many short histories. Most are in the first ones; one that takes a rare order of events (a flush
 /// between a look and its use) is noticed in one of ten.
 const ROUNDS: usize = 100;
+/// Who shows what takes an order of events that is rarer than that.
+const SCHEDULES: &str = include_str!("../../src/readthrough/cluster/schedules/mutants.rs");
 
 /// The fault that brings a mutant out, and what else it takes. Most are of reads over HTTP and writes behind the program's
 /// back; those of Redis clients and of writes through it take both fronts.
@@ -149,11 +152,16 @@ fn mutant_setting(mutant: Mutant) -> (&'static str, String) {
 #[test]
 fn every_mutant_has_its_test() {
     for mutant in Mutant::ALL {
-        let calls =
-            ["assert_noticed(", "assert_shown(", "assert_shown_in(Mode::Ttl, ", "assert_noticed_in_a_move("]
-                .map(|name| format!("{name}Mutant::{mutant:?}"));
+        let calls = [
+            "assert_noticed(",
+            "assert_shown(",
+            "assert_shown_in(Mode::Ttl, ",
+            "assert_noticed_in_a_move(",
+            "assert_noticed_in_a_cluster(",
+        ]
+        .map(|name| format!("{name}Mutant::{mutant:?}"));
         let is_tested = calls.iter().any(|call| include_str!("mutants.rs").contains(call));
-        assert!(is_tested, "no test of {mutant:?}");
+        assert!(is_tested || SCHEDULES.contains(&format!("(Mutant::{mutant:?}")), "no test of {mutant:?}");
     }
 }
 
@@ -181,6 +189,34 @@ fn assert_noticed_in_a_move(mutant: Mutant) {
     if cfg!(debug_assertions) {
         assert!(moves::is_noticed(mutant), "nobody noticed {}", mutant.name());
     }
+}
+
+/// The program as this mutant fails where slots move, or nodes of a cluster fail.
+#[track_caller]
+fn assert_noticed_in_a_cluster(mutant: Mutant) {
+    if cfg!(debug_assertions) {
+        assert!(cluster::is_noticed(mutant), "nobody noticed {}", mutant.name());
+    }
+}
+
+#[test]
+fn no_slot_lease_is_noticed() {
+    assert_noticed_in_a_cluster(Mutant::NoSlotLease);
+}
+
+#[test]
+fn negative_renewed_is_noticed() {
+    assert_noticed_in_a_cluster(Mutant::NegativeRenewed);
+}
+
+#[test]
+fn beat_without_key_is_noticed() {
+    assert_noticed_in_a_cluster(Mutant::BeatWithoutKey);
+}
+
+#[test]
+fn watch_loss_ignored_is_noticed() {
+    assert_noticed_in_a_cluster(Mutant::WatchLossIgnored);
 }
 
 #[test]

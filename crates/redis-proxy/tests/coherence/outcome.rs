@@ -37,7 +37,7 @@ impl Outcome {
     /// No read broke the promise, and there was something to break it with.
     #[track_caller]
     pub(crate) fn assert_kept(&self) {
-        self.record();
+        record(self);
         let Outcome { run, verdict, .. } = self;
         let total = verdict.violations.len();
         if let Some(first) = verdict.violations.first() {
@@ -81,15 +81,14 @@ impl Outcome {
         };
         self.run.refused.iter().map(since_fault).max().unwrap_or(0)
     }
+}
 
-    /// Prints the figures, and appends them to the file that RECORD names.
-    fn record(&self) {
-        eprintln!("{self}");
-        if let Some(path) = env::var_os("RECORD") {
-            let mut file =
-                OpenOptions::new().create(true).append(true).open(path).expect("the file of RECORD");
-            writeln!(file, "{self}").expect("RECORD can be written");
-        }
+/// Prints the figures of an outcome, and appends them to the file that RECORD names.
+pub(crate) fn record(outcome: &impl fmt::Display) {
+    eprintln!("{outcome}");
+    if let Some(path) = env::var_os("RECORD") {
+        let mut file = OpenOptions::new().create(true).append(true).open(path).expect("the file of RECORD");
+        writeln!(file, "{outcome}").expect("RECORD can be written");
     }
 }
 
