@@ -209,11 +209,20 @@ impl Entry {
     /// Up to which instant this is known to be what Redis holds: the lease's word, or without one when it was fetched.
     ///
     /// Whoever decides by it must ask while the entry's shard is locked, and look at the flush epoch afterwards.
+    #[inline]
     pub fn proven_ns(&self) -> u64 {
-        let header = &self.0.header.header;
-        let Some(lease) = &header.lease else { return header.sent_ns };
+        match &self.0.header.header.lease {
+            None => self.sent_ns(),
+            Some(lease) if lease.proves_absence() => lease.sync_ns(),
+            Some(lease) => self.proven_under_others_ns(lease),
+        }
+    }
+
+    /// The same under a lease that stands under others.
+    #[inline(never)]
+    fn proven_under_others_ns(&self, lease: &Lease) -> u64 {
         match mutant::proves_absence(lease.proves_absence()) {
-            false if self.is_missing() => lease.sync_ns().min(header.sent_ns),
+            false if self.is_missing() => lease.sync_ns().min(self.sent_ns()),
             _ => lease.sync_ns(),
         }
     }

@@ -38,6 +38,7 @@ impl Lease {
 
     /// Whether it proves of a key that there is none for longer than from the asking: not where a key can come to be with nobody telling,
     /// as on a node whose slot is on its way to another.
+    #[inline]
     pub fn proves_absence(&self) -> bool {
         self.parents.is_empty()
     }
@@ -73,6 +74,7 @@ impl Lease {
         }
     }
 
+    #[inline(never)]
     fn sync_of_parents(&self) -> u64 {
         let is_over = || self.ended.load(Ordering::Acquire);
         let was_over = mutant::looked_at_before(is_over);
@@ -82,7 +84,13 @@ impl Lease {
     }
 
     /// Whether it can still be renewed.
+    #[inline]
     pub fn is_live(&self) -> bool {
-        !self.ended.load(Ordering::Relaxed) && self.parents.iter().all(|parent| parent.is_live())
+        !self.ended.load(Ordering::Relaxed) && (self.parents.is_empty() || self.are_parents_live())
+    }
+
+    #[inline(never)]
+    fn are_parents_live(&self) -> bool {
+        self.parents.iter().all(|parent| parent.is_live())
     }
 }

@@ -395,6 +395,7 @@ impl ReadThrough {
     }
 
     /// What `Cache-Status` says of the mode and of its promise; nothing in mode `ttl`.
+    #[inline(always)]
     pub(crate) fn detail(&self) -> Detail {
         match &self.way {
             Way::Own(_) | Way::OwnNodes(_) => Detail::NONE,

@@ -358,6 +358,7 @@ impl ClusterLinks {
     }
 
     /// What `Cache-Status` says of the mode and of its promise.
+    #[inline(never)]
     pub(super) fn detail(&self, strict: bool) -> Detail {
         super::link::detail(&self.all(), strict)
     }

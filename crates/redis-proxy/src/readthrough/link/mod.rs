@@ -179,6 +179,7 @@ pub(super) fn is_to_be_audited(entry: &Entry, stats: &WorkerStats) -> bool {
 }
 
 /// The link of a key.
+#[inline]
 pub(super) fn of_key<'a>(links: &'a [Arc<Link>], key: &[u8]) -> &'a Arc<Link> {
     &links[number_of_key(links.len(), key)]
 }
@@ -196,10 +197,12 @@ pub(super) fn need(asked: ReadOptions, strict: bool, max_staleness_ns: u64, void
     }
 }
 
+#[inline]
 pub(super) fn number_of_key(links: usize, key: &[u8]) -> usize {
-    if links == 1 {
-        return 0;
-    }
+    if links == 1 { 0 } else { number_among(links, key) }
+}
+
+fn number_among(links: usize, key: &[u8]) -> usize {
     let mut hasher = SipHasher13::new();
     hasher.write(key);
     usize::try_from(mutant::chooses_link(hasher.finish()) % links as u64).unwrap_or(0)
@@ -434,6 +437,7 @@ impl Link {
 
     /// An entry was served. One of a lost connection is fetched anew while it is still served, and now and then one is
     /// compared with what Redis holds.
+    #[inline]
     pub(super) fn was_hit(self: &Arc<Self>, entry: &Entry, stats: &WorkerStats, now_ns: u64) {
         let Some(lease) = entry.lease() else { return };
         if !lease.is_live() || is_to_be_audited(entry, stats) {
