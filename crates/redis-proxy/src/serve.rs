@@ -103,7 +103,7 @@ fn build(settings: &Settings, live: LiveReader, most_readers: usize) -> Built {
         client_reads(settings, most_readers, &delivery),
         link_threads.clone(),
         watches.clone(),
-        Arc::new(move |user: &str| clients.throw_out(user)),
+        Arc::new(move |user: &str, closed_ns| clients.throw_out(user, closed_ns)),
     );
     let notice = Arc::<Notice>::default();
     let places = Places::new(settings.max_clients, notice.clone());

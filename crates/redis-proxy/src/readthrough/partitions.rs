@@ -114,7 +114,7 @@ pub(crate) struct PartitionTable {
     /// In a cluster.
     watches: Option<Arc<SlotWatches>>,
     /// What is to be done for a user whom Redis has thrown out.
-    throw_out: Arc<dyn Fn(&str) + Send + Sync>,
+    throw_out: Arc<dyn Fn(&str, u64) + Send + Sync>,
     /// The proxy's own user and database.
     own: PartitionKey,
     /// The links of the HTTP front, once there are some.
@@ -199,7 +199,7 @@ impl Known {
 
 impl PartitionTable {
     /// The first partition is that of `endpoint`. `throw_out` is called with the name of a user whose link Redis has closed
-    /// and refuses to open again.
+    /// and refuses to open again, and when it did.
     #[expect(clippy::too_many_arguments, reason = "each is a part of the program that is made before")]
     pub(crate) fn new(
         store: Store,
@@ -209,7 +209,7 @@ impl PartitionTable {
         reads: ClientReads,
         link_threads: Arc<LinkThreads>,
         watches: Option<Arc<SlotWatches>>,
-        throw_out: Arc<dyn Fn(&str) + Send + Sync>,
+        throw_out: Arc<dyn Fn(&str, u64) + Send + Sync>,
     ) -> Arc<Self> {
         let own = PartitionKey::of_endpoint(&endpoint);
         let mut known = Known::default();
@@ -317,9 +317,9 @@ impl PartitionTable {
         Some(PartitionAccess { partition, way, hold, proven: slot.proven.clone() })
     }
 
-    fn throwing_out(&self, reader: &PartitionKey) -> Arc<dyn Fn() + Send + Sync> {
+    fn throwing_out(&self, reader: &PartitionKey) -> Arc<dyn Fn(u64) + Send + Sync> {
         let (throw_out, user) = (self.throw_out.clone(), reader.user.clone());
-        Arc::new(move || throw_out(&user))
+        Arc::new(move |closed_ns| throw_out(&user, closed_ns))
     }
 
     fn endpoint_of(&self, reader: &PartitionKey, proven: &Arc<Proven>) -> Endpoint {

@@ -68,8 +68,9 @@ impl ClientState {
         (self.admitted, self.came_ns) = (admitted, now_ns());
         self.proven_ns = self.came_ns;
         self.replies = ReplyMode::On;
+        let came_ns = self.came_ns;
         self.note(|details| {
-            details.user = user;
+            (details.user, details.logged_in_ns) = (user, came_ns);
             details.db = 0;
             details.protocol = Protocol::Resp2;
             details.name = Bytes::new();
@@ -93,8 +94,9 @@ impl ClientState {
     pub(crate) fn log_in(&mut self, identity: Identity, user: Bytes) {
         self.key.identity = identity;
         self.admitted = true;
-        self.proven_ns = now_ns();
-        self.note(|details| details.user = user);
+        let proven_ns = now_ns();
+        self.proven_ns = proven_ns;
+        self.note(|details| (details.user, details.logged_in_ns) = (user, proven_ns));
     }
 
     pub(crate) fn rename(&self, name: Bytes) {

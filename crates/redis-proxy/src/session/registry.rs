@@ -59,6 +59,8 @@ pub(crate) struct Entry {
 pub(crate) struct Details {
     pub(crate) name: Bytes,
     pub(crate) user: Bytes,
+    /// When Redis let it in as that user; before there was a word of that, when it came.
+    pub(crate) logged_in_ns: u64,
     pub(crate) db: u32,
     pub(crate) protocol: Protocol,
     pub(crate) command: String,
@@ -99,6 +101,7 @@ impl Registry {
             details: Mutex::new(Details {
                 name: Bytes::new(),
                 user,
+                logged_in_ns: now_ns,
                 db: 0,
                 protocol: Protocol::Resp2,
                 command: String::new(),
@@ -130,10 +133,14 @@ impl Registry {
         self.clients.lock().values().cloned().collect()
     }
 
-    /// Redis has closed the connection on which a user's clients read, and would not have that user again.
-    pub(crate) fn throw_out(&self, user: &str) {
+    /// Redis has closed the connection on which a user's clients read, at that instant, and would not have that user again. A client that it
+    /// has let in since then has come by another password.
+    pub(crate) fn throw_out(&self, user: &str, closed_ns: u64) {
         let clients = self.all();
-        let is_of = |client: &&Arc<Entry>| client.details.lock().user == user.as_bytes();
+        let is_of = |client: &&Arc<Entry>| {
+            let details = client.details.lock();
+            details.user == user.as_bytes() && details.logged_in_ns <= closed_ns
+        };
         clients.iter().filter(is_of).for_each(|client| client.throw_out());
     }
 

@@ -95,9 +95,9 @@ impl LinkSettings {
     }
 }
 
-/// What is to be done for a user whom Redis has thrown out.
+/// What is to be done for a user whom Redis has thrown out, at which instant.
 #[derive(Clone, Default)]
-pub(crate) struct ThrownOut(pub(crate) Option<Arc<dyn Fn() + Send + Sync>>);
+pub(crate) struct ThrownOut(pub(crate) Option<Arc<dyn Fn(u64) + Send + Sync>>);
 
 impl fmt::Debug for ThrownOut {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -123,8 +123,8 @@ pub(crate) struct Link {
     settings: LinkSettings,
     lease: LinkLease,
     standing: LinkState,
-    /// Whether Redis has closed the last connection, and none has come since.
-    closed_by_redis: AtomicBool,
+    /// When Redis has closed the last connection, if none has come since; else 0.
+    closed_by_redis_ns: AtomicU64,
     /// Whether a heartbeat is under way: a link that is stuck gets no more of them.
     beat_out: AtomicBool,
     barrier: Barrier,
@@ -230,7 +230,7 @@ impl Link {
             settings,
             lease: LinkLease::default(),
             standing: LinkState::new(),
-            closed_by_redis: AtomicBool::new(false),
+            closed_by_redis_ns: AtomicU64::new(0),
             beat_out: AtomicBool::new(false),
             barrier: Barrier::default(),
             refills: AtomicUsize::new(0),

@@ -455,7 +455,7 @@ impl Sink for LinkSink {
     fn connected(&self, incarnation: Incarnation, tracking: &Tracking) {
         self.generation.set(incarnation.generation);
         self.link.stats.connects.add(1);
-        self.link.closed_by_redis.store(false, Ordering::Relaxed);
+        self.link.closed_by_redis_ns.store(0, Ordering::Relaxed);
         self.deadline.set(Deadline::Unknown);
         let promise = match tracking {
             Tracking::On { fields_expire } => {
@@ -476,18 +476,18 @@ impl Sink for LinkSink {
         link.stats.disconnects.add(1);
         // By the link's own thread alone.
         match loss {
-            Loss::Closed(_) => link.closed_by_redis.store(true, Ordering::Relaxed),
+            Loss::Closed(_) => link.closed_by_redis_ns.store(now_ns(), Ordering::Relaxed),
             // Its user is let in no longer. A server that is full, say, tells nothing of that.
             Loss::Refused(why) => {
-                let was_closed = link.closed_by_redis.swap(false, Ordering::Relaxed);
-                if was_closed
+                let closed_ns = link.closed_by_redis_ns.swap(0, Ordering::Relaxed);
+                if closed_ns > 0
                     && is_about_credentials(why.as_bytes())
                     && let Some(thrown_out) = &link.settings.thrown_out.0
                 {
-                    thrown_out();
+                    thrown_out(closed_ns);
                 }
             }
-            _ => link.closed_by_redis.store(false, Ordering::Relaxed),
+            _ => link.closed_by_redis_ns.store(0, Ordering::Relaxed),
         }
         link.standing.changed(
             None,
