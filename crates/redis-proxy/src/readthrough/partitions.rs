@@ -102,6 +102,9 @@ pub(crate) struct ClientReads {
     pub(crate) shared: bool,
 }
 
+/// What is done for a user of this name whose link Redis has closed at that instant, and refuses to open again.
+type ThrowOut = Arc<dyn Fn(&str, u64) + Send + Sync>;
+
 /// The partitions of the process.
 pub(crate) struct PartitionTable {
     store: Store,
@@ -114,7 +117,7 @@ pub(crate) struct PartitionTable {
     /// In a cluster.
     watches: Option<Arc<SlotWatches>>,
     /// What is to be done for a user whom Redis has thrown out.
-    throw_out: Arc<dyn Fn(&str, u64) + Send + Sync>,
+    throw_out: ThrowOut,
     /// The proxy's own user and database.
     own: PartitionKey,
     /// The links of the HTTP front, once there are some.
@@ -209,7 +212,7 @@ impl PartitionTable {
         reads: ClientReads,
         link_threads: Arc<LinkThreads>,
         watches: Option<Arc<SlotWatches>>,
-        throw_out: Arc<dyn Fn(&str, u64) + Send + Sync>,
+        throw_out: ThrowOut,
     ) -> Arc<Self> {
         let own = PartitionKey::of_endpoint(&endpoint);
         let mut known = Known::default();
