@@ -107,10 +107,11 @@ pub(super) fn send_on(lanes: &Rc<Lanes>, reply: &[u8], lane: &SharedLane) {
     if tries >= MOST_TRIES || is_late {
         return refuse(lanes, &stray, reply);
     }
-    let is_first = tries == 0 && !stray.mailbox.is_detained();
+    let is_free = !stray.mailbox.is_detained();
     let (node, asks) = match redirection {
-        SlotRedirection::Moved(node) if is_first => (node, None),
-        SlotRedirection::Ask(node) if is_first => (node, Some(&lanes.detours.asks)),
+        SlotRedirection::Moved(node) if is_free && tries == 0 => (node, None),
+        // At once also behind MOVED: the owner would answer alike for as long as the slot is half way.
+        SlotRedirection::Ask(node) if is_free => (node, Some(&lanes.detours.asks)),
         _ => return detain(lanes, stray, lane, reply),
     };
     let next = lanes.shared(&lane.key.at(Destination::of(node)), lane.pace, None);

@@ -194,6 +194,25 @@ fn a_command_that_needs_keys_on_both_sides_of_a_migration_is_tried_again() {
     client.ask("GET {a}1", "$1\r\n3");
 }
 
+/// The first answer is MOVED, the next one ASK, for as long as the slot stays half way.
+#[test]
+fn a_slot_that_is_on_its_way_again_before_anybody_has_heard_of_the_first_time_is_followed() {
+    let cluster = Cluster::start();
+    let proxy = before(&cluster, &[]);
+    let slot = cluster.slot_of("a");
+    let first = cluster.node_of(slot);
+    cluster.migrate_slot(slot, another(&cluster, slot));
+    let migration = cluster.begin_migration(slot, first);
+    let mut client = proxy.resp_client();
+    for number in 1..=20 {
+        let key = format!("{{a}}{number}");
+        client
+            .send(format!("SET {key} {number}\r\nINCR {key}\r\n"))
+            .expect(&format!("+OK\r\n:{}\r\n", number + 1));
+    }
+    migration.finish();
+}
+
 #[test]
 fn a_connection_of_ones_own_leads_to_the_node_of_its_key() {
     let cluster = Cluster::start();
