@@ -160,21 +160,27 @@ async fn tend(lanes: Rc<Lanes>) {
     }
 }
 
-/// What waits on a lane without a connection goes to whoever has its slot by now.
+/// What waits on a lane without a connection goes to whoever has its slot by now. What is to be asked here stays: the owner would send it
+/// here again.
 pub(super) fn reroute(lanes: &Rc<Lanes>, lane: &SharedLane) {
     if !lanes.are_of_cluster() {
         return;
     }
+    let mut asks = None;
     for stray in lane.with_journal(Journal::take_apart) {
-        // ASKING is for what is behind it, which may go elsewhere.
+        if Rc::ptr_eq(&stray.mailbox, &lanes.detours.asks) {
+            asks = Some(&lanes.detours.asks);
+            continue;
+        }
+        let asks = asks.take();
         if stray.mailbox.state() != MailboxState::Open {
             continue;
         }
         match owner_of(lanes, &stray.request) {
-            Some(to) if to != lane.key.to => {
+            Some(to) if to != lane.key.to && asks.is_none() => {
                 lanes.shared(&lane.key.at(to), lane.pace, None).take_over(&stray, None, &lanes.buffers);
             }
-            _ => lane.take_over(&stray, None, &lanes.buffers),
+            _ => lane.take_over(&stray, asks, &lanes.buffers),
         }
     }
 }

@@ -111,11 +111,8 @@ impl Clustered {
             verdict.broken(),
             outcome.happened.changes
         );
-        assert!(
-            run.history.reads.len() > 500 && run.hits * 30 > run.told,
-            "{outcome}\ntoo few reads or hits"
-        );
-        assert!(run.writes() > 50, "{outcome}\ntoo few writes");
+        assert!(run.history.reads.len() > 50 && run.hits * 30 > run.told, "{outcome}\ntoo few reads or hits");
+        assert!(run.writes() > 20, "{outcome}\ntoo few writes");
         assert!(run.cut == 0, "{outcome}\nthe program cut its clients");
         assert!(!event.is_seamless() || run.refused.is_empty(), "{outcome}\nreads were refused");
         // Beside a dozen threads that read and write all the time.

@@ -214,6 +214,21 @@ fn a_slot_that_is_on_its_way_again_before_anybody_has_heard_of_the_first_time_is
 }
 
 #[test]
+fn a_node_that_nobody_has_a_lane_to_is_asked_what_is_on_its_way_there() {
+    let cluster = Cluster::start();
+    let proxy = before(&cluster, &[("RESP_LANE_IDLE", "20ms")]);
+    let slot = cluster.slot_of("a");
+    let migration = cluster.begin_migration(slot, another(&cluster, slot));
+    let mut client = proxy.resp_client();
+    for number in 1..=3 {
+        let lanes = || proxy.metrics().value("redis_proxy_open_lanes");
+        wait_until(PATIENCE, "all lanes to be closed", || lanes() == 0.0);
+        client.send(format!("SET {{a}}{number} {number}\r\n")).expect("+OK\r\n");
+    }
+    migration.finish();
+}
+
+#[test]
 fn a_connection_of_ones_own_leads_to_the_node_of_its_key() {
     let cluster = Cluster::start();
     let proxy = before(&cluster, &[]);
