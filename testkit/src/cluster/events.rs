@@ -3,13 +3,15 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::{Cluster, PATIENCE, ask, is_at, is_same, view};
+use super::{Cluster, PATIENCE, PAUSE, ask, is_at, is_same, view};
 use crate::{RedisServer, Reply};
 
 /// How many keys go at once.
 const BATCH: usize = 50;
 /// A failover that was asked for and has not come by now was given up (5 s, `CLUSTER_MF_TIMEOUT`).
 const GIVEN_UP: Duration = Duration::from_secs(6);
+/// A slot that all have been told of is known to all by then, or somebody has taken it back.
+const UNDONE: Duration = Duration::from_secs(3);
 
 /// How a replica takes the place of its primary.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -150,7 +152,19 @@ impl SlotMigration<'_> {
         for node in [to, from].into_iter().chain(primaries) {
             cluster.tell(node, &["SETSLOT", &number, "NODE", id]);
         }
-        cluster.wait_owner(slot, to);
+        let start = Instant::now();
+        let mut claimed = start;
+        while !cluster.agreed(slot).is_some_and(|node| is_same(node, to)) {
+            if claimed.elapsed() > UNDONE {
+                // What a node had said before may have been heard after, and has undone it there: a newer epoch settles that.
+                claimed = Instant::now();
+                ask(to, &["CLUSTER", "BUMPEPOCH"]);
+                cluster.tell(to, &["SETSLOT", &number, "NODE", id]);
+            }
+            let owner = to.announced();
+            assert!(start.elapsed() < PATIENCE, "slot {slot} is not had by {owner} after {PATIENCE:?}");
+            thread::sleep(PAUSE);
+        }
     }
 
     fn keys(&self, most: usize) -> Vec<Vec<u8>> {
