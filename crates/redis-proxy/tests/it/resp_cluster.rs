@@ -208,7 +208,7 @@ fn a_slot_that_is_on_its_way_again_before_anybody_has_heard_of_the_first_time_is
         let key = format!("{{a}}{number}");
         client
             .send(format!("SET {key} {number}\r\nINCR {key}\r\n"))
-            .expect(&format!("+OK\r\n:{}\r\n", number + 1));
+            .expect(format!("+OK\r\n:{}\r\n", number + 1));
     }
     migration.finish();
 }
