@@ -28,7 +28,7 @@ use super::link::{
 };
 use super::{Detail, ReadOptions};
 use crate::budget::Budget;
-use crate::clock::nanos;
+use crate::clock::{nanos, now_ns};
 use crate::failure::Failure;
 use crate::stats::WorkerStats;
 use crate::store::Store;
@@ -193,6 +193,13 @@ struct NodeLinks {
     _node: Option<Arc<WatchedNode>>,
 }
 
+impl NodeLinks {
+    /// Those to a node that has slots, as far as was known at the last look.
+    fn of_primary(&self) -> &[Arc<Link>] {
+        if self.useless_since_ns.is_none() { &self.links } else { &[] }
+    }
+}
+
 impl ClusterLinks {
     /// For the reader whom `endpoint` names. No link is made yet. `own` are the links whose canary tells of a node, unless these have one.
     ///
@@ -279,15 +286,14 @@ impl ClusterLinks {
             plan.start_at(number, Some(placed), &self.threads)
         });
         let (links, running): (Vec<_>, Vec<_>) = started.collect::<io::Result<Vec<_>>>()?.into_iter().unzip();
-        Ok(NodeLinks { links: links.into(), running, useless_since_ns: None, _node: node })
+        // Home has none, and is left with the next look.
+        let useless_since_ns = (id == NodeNumber::HOME).then(now_ns);
+        Ok(NodeLinks { links: links.into(), running, useless_since_ns, _node: node })
     }
 
     /// The links to the primaries that have slots, all of them.
     pub(crate) fn all(&self) -> Vec<Arc<Link>> {
-        let primaries = self.cluster.primaries();
-        let nodes = self.nodes.lock();
-        let of_primaries = primaries.iter().filter_map(|(id, _)| nodes.get(id));
-        of_primaries.flat_map(|node| node.links.iter().cloned()).collect()
+        self.nodes.lock().values().flat_map(NodeLinks::of_primary).cloned().collect()
     }
 
     /// A PING to each primary; to home while none is known.
@@ -357,10 +363,12 @@ impl ClusterLinks {
         }
     }
 
-    /// What `Cache-Status` says of the mode and of its promise.
+    /// What `Cache-Status` says of the mode and of its promise. Looks at each primary.
     #[inline(never)]
     pub(super) fn detail(&self, strict: bool) -> Detail {
-        super::link::detail(&self.all(), strict)
+        let nodes = self.nodes.lock();
+        let mut links = nodes.values().flat_map(NodeLinks::of_primary);
+        super::link::detail_of(strict, links.all(|link| link.is_in_force()))
     }
 
     /// The mode's name.

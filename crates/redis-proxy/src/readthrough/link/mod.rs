@@ -162,7 +162,11 @@ fn count(counter: &AtomicU64, more: u64) {
 
 /// What `Cache-Status` says of the mode and of its promise.
 pub(super) fn detail(links: &[Arc<Link>], strict: bool) -> Detail {
-    let in_force = links.iter().all(|link| link.is_in_force());
+    detail_of(strict, links.iter().all(|link| link.is_in_force()))
+}
+
+/// The same of links that are in force, all of them, or not.
+pub(super) fn detail_of(strict: bool, in_force: bool) -> Detail {
     let text: &[u8] = match (strict, in_force) {
         (false, true) => b"; detail=tracking",
         (false, false) => b"; detail=tracking-not-in-force",
