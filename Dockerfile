@@ -15,8 +15,8 @@ ENTRYPOINT ["stack-test"]
 FROM debian:bookworm-slim AS proxy
 COPY --from=build /src/target/release/redis-proxy /usr/local/bin/redis-proxy
 # In a container loopback is reached by nobody else; what is published where is the stack's decision.
-ENV HOST=0.0.0.0 ADMIN_HOST=0.0.0.0
-EXPOSE 5000 5001
+ENV HOST=0.0.0.0 RESP_HOST=0.0.0.0 ADMIN_HOST=0.0.0.0
+EXPOSE 5000 5001 6380
 USER 65532:65532
 HEALTHCHECK --interval=5s --timeout=7s --start-period=2s --retries=3 CMD ["redis-proxy", "--check-health"]
 ENTRYPOINT ["redis-proxy"]

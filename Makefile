@@ -7,10 +7,11 @@ CARGO ?= cargo
 
 .DEFAULT_GOAL := help
 COMPOSE = $(shell docker compose version >/dev/null 2>&1 && echo docker compose || echo docker-compose)
+CLUSTER_STACK = $(COMPOSE) --project-name redis-proxy-cluster --file compose.cluster.yaml
 # A stack of its own, on free ports: it disturbs no other and leaves nothing behind.
-TEST_STACK = CAPACITY=10 GLOBAL_EXPIRY=2s PORT=0 ADMIN_PORT=0 $(COMPOSE) --project-name redis-proxy-test --profile test
+TEST_STACK = CAPACITY=10 GLOBAL_EXPIRY=2s PORT=0 ADMIN_PORT=0 RESP_PORT=0 $(COMPOSE) --project-name redis-proxy-test --profile test
 
-.PHONY: help deps build run stop test schedules lint fmt soak bench bench-cache instructions up down logs test-compose
+.PHONY: help deps build deb run stop test schedules lint fmt soak bench bench-cache instructions up up-cluster down logs test-compose
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 16
@@ -22,6 +23,9 @@ deps: ## install what is missing (Debian; elsewhere: say what to install)
 
 build: deps ## build target/release/redis-proxy
 	$(CARGO) build --release --locked
+
+deb: build ## build target/debian/redis-proxy_VERSION_ARCH.deb: the program, a systemd service, its settings
+	@scripts/deb
 
 run: build ## run the proxy on port 5000, with a Redis of its own unless an address is set
 	@exec scripts/run
@@ -56,15 +60,20 @@ soak: export FUZZ_CASES ?= 1000000
 soak: export PROPTEST_CASES ?= 20000
 soak: export SERVERS_REQUIRED ?= 1
 soak: export CLIENTS_REQUIRED ?= 1
-soak: deps ## run the tests for longer, with many more random cases
+soak: ## run the tests for longer, with many more random cases
+	@scripts/deps soak
 	$(CARGO) test --workspace --locked --release --no-fail-fast -- --include-ignored
 	@$(MAKE) --no-print-directory schedules
 
-up: ## build and start the container stack: a Redis, and the proxy on 127.0.0.1:5000
+up: ## build and start the container stack: a Redis, and the proxy on 127.0.0.1:5000 and 6380
 	$(COMPOSE) up --build --detach redis proxy
 
-down: ## end the container stack
+up-cluster: ## the same with a Redis Cluster of three primaries and three replicas; also for Redis clients, on 127.0.0.1:6380
+	$(CLUSTER_STACK) up --build --detach
+
+down: ## end the container stacks
 	$(COMPOSE) --profile test down --volumes --remove-orphans
+	$(CLUSTER_STACK) down --volumes --remove-orphans
 
 logs: ## follow the logs of the container stack
 	$(COMPOSE) logs --follow

@@ -66,7 +66,7 @@ def valkey_server():
 def get(port, target):
     """All bytes of the answer to one GET, after which the connection ends."""
     with socket.create_connection(("127.0.0.1", port), 30) as client:
-        client.sendall(f"GET {target} HTTP/1.1\r\nHost: bench\r\nConnection: close\r\n\r\n".encode())
+        client.sendall(f"GET {target} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode())
         parts = []
         while chunk := client.recv(1 << 20):
             parts.append(chunk)
@@ -77,7 +77,7 @@ def hit(port, value):
     """The answer for a value of this size, from memory, as it is on a connection that stays."""
     get(port, target_of(value))
     with socket.create_connection(("127.0.0.1", port), 30) as client:
-        client.sendall(f"GET {target_of(value)} HTTP/1.1\r\nHost: bench\r\n\r\n".encode())
+        client.sendall(f"GET {target_of(value)} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
         answer = b""
         while len(answer.partition(b"\r\n\r\n")[2]) < value:
             chunk = client.recv(1 << 20)
@@ -97,30 +97,52 @@ def resp_reply(value):
     return b"$%d\r\n%s\r\n" % (value, b"v" * value)
 
 
-def _start_redis(binary, port, work, pin):
+def _start_redis(binary, port, work, pin, clustered=False):
     # Several in one folder: none saves anything.
-    process = subprocess.Popen([*pin, binary, "--port", str(port), "--save", "", "--dir", str(work)],
-                               stdout=subprocess.DEVNULL)
+    command = [*pin, binary, "--port", str(port), "--save", "", "--dir", str(work)]
+    if clustered:
+        command += ["--cluster-enabled", "yes", "--cluster-port", str(free_port()), "--cluster-config-file", f"nodes-{port}.conf"]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     wait_for(port, process)
+    if clustered == "empty":
+        return process
+    if clustered:
+        _own_every_slot(port)
     for size in (100, *VALUES.values()):
         redis_command(port, "eval", f"redis.call('SET', '{size}', string.rep('v', {size}))", "0")
     return process
 
 
+def _own_every_slot(port):
+    """Makes a cluster of one node, and returns once it serves."""
+    redis_command(port, "cluster", "addslotsrange", "0", "16383")
+    wait_for_cluster(port)
+
+
+def wait_for_cluster(port, patience_seconds=10):
+    """Returns once a node says that its cluster serves."""
+    begun = time.monotonic()
+    while "cluster_state:ok" not in redis_command(port, "cluster", "info"):
+        if time.monotonic() - begun > patience_seconds:
+            raise BenchError("a cluster does not come up")
+        time.sleep(0.05)
+
+
 def redis_command(port, *words):
-    """Runs redis-cli."""
+    """Runs redis-cli; returns what it says."""
     done = subprocess.run([program("redis-cli"), "-p", str(port), *words], capture_output=True, text=True)
     if done.returncode or "ERR" in done.stdout:
         raise BenchError(f"redis-cli {words[0]}: {done.stdout}{done.stderr}")
+    return done.stdout
 
 
 class Redis:
     """A private redis-server behind the contenders, on the load's core unless told otherwise, with a key for each size of
-    value."""
+    value; `clustered`: a cluster of this one node, or with "empty" a node without slots and keys that is to be one of a cluster."""
 
-    def __init__(self, work, pinned=True):
+    def __init__(self, work, pinned=True, clustered=False):
         self.port = free_port()
-        self.process = _start_redis(program("redis-server"), self.port, work, _pin(LOAD_CORE, pinned))
+        self.process = _start_redis(program("redis-server"), self.port, work, _pin(LOAD_CORE, pinned), clustered)
 
     def command(self, *words):
         redis_command(self.port, *words)

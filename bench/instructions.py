@@ -36,6 +36,8 @@ RECORD = HERE / "record" / "instructions.txt"
 MOST_RISE = 0.01
 # How often a figure is measured before it has risen.
 MOST_TRIES = 3
+# How much more than its like a figure with `beside` may take.
+MOST_BESIDE = 0.03
 # From here on a change is told, though it fails nothing.
 NOTABLE = 0.005
 # Requests before those counted: buffers have their size, the keys their place.
@@ -68,6 +70,10 @@ class Figure(NamedTuple):
     reply: bytes = b""
     # Whether the count is the same each time.
     steady: bool = True
+    # Redis is a cluster of one node.
+    clustered: bool = False
+    # The figure that this one may exceed by MOST_BESIDE.
+    beside: str = ""
 
 
 VALUE = b"$100\r\n" + b"v" * 100 + b"\r\n"
@@ -91,21 +97,46 @@ FIGURES = (
     # Passed through to Redis: a read that is never kept, and a write, whose key leaves the cache.
     Figure("resp-pass-depth-16", 16, 32_000, command=("TOUCH", "100"), reply=b":1\r\n"),
     Figure("resp-set-depth-16", 16, 32_000, command=("SET", "other", "value"), reply=b"+OK\r\n"),
+    # In a cluster a hit is to cost what it costs before one Redis.
+    Figure("cluster-hit-depth-16", 16, 64_000, clustered=True, beside="hit-depth-16"),
+    # Beats often enough for an age below a second, as by default: the exact age of what was proven long ago costs 60 more.
+    Figure("cluster-hit-depth-16-tracking", 16, 64_000, settings={**TRACKING, "MAX_STALENESS": "3s"}, clustered=True,
+           beside="hit-depth-16-tracking"),
+    Figure("cluster-resp-hit-depth-16", 16, 64_000, command=("GET", "100"), reply=VALUE, clustered=True, beside="resp-hit-depth-16"),
+    Figure("cluster-resp-hit-depth-16-tracking", 16, 64_000, settings=TRACKING, command=("GET", "100"), reply=VALUE, clustered=True,
+           beside="resp-hit-depth-16-tracking"),
 )
 
 
-def measure(figure, redis, work):
+class Backends:
+    """What is asked behind the program: one Redis, and a cluster of one node."""
+
+    def __init__(self, work):
+        self.alone = Redis(work, pinned=False)
+        self.clustered = Redis(work, pinned=False, clustered=True)
+
+    def settings(self, figure):
+        if figure.clustered:
+            return {"REDIS_CLUSTER": f"127.0.0.1:{self.clustered.port}"}
+        return {"REDIS_PORT": self.alone.port}
+
+    def end(self):
+        self.alone.end()
+        self.clustered.end()
+
+
+def measure(figure, backends, work):
     """Instructions a request."""
-    once, twice = (total(figure, count, redis, work) for count in (figure.count, 2 * figure.count))
+    once, twice = (total(figure, count, backends, work) for count in (figure.count, 2 * figure.count))
     return (twice - once) / figure.count
 
 
-def total(figure, count, redis, work):
+def total(figure, count, backends, work):
     """Instructions of a whole run with `count` requests."""
     port = free_port()
     profile = work / f"{figure.name}-{count}.callgrind"
     resp_port = free_port() if figure.command else "off"
-    settings = {"PATH": "/usr/bin:/bin", "PORT": port, "RESP_PORT": resp_port, "ADMIN_PORT": "off", "REDIS_PORT": redis.port, "WORKERS": 1,
+    settings = {"PATH": "/usr/bin:/bin", "PORT": port, "RESP_PORT": resp_port, "ADMIN_PORT": "off", "WORKERS": 1, **backends.settings(figure),
                 "GLOBAL_EXPIRY": "1h", "LOG": "warn", "RESP_COHERENCE": "ttl", **LONG, **figure.settings}
     command = [program("valgrind"), "--tool=callgrind", "--quiet", "--separate-threads=yes",
                f"--callgrind-out-file={profile}", PROGRAM]
@@ -184,9 +215,9 @@ def baselines(text):
 def verdict(name, count, baseline):
     """Whether a figure passes, and what to say of it."""
     if baseline is None:
-        return False, f"{name:24} {count:9.0f}   not recorded yet: --record 'why'"
+        return False, f"{name:34} {count:9.0f}   not recorded yet: --record 'why'"
     change = count / baseline - 1
-    text = f"{name:24} {count:9.0f}   {change:+7.2%} of {baseline:.0f}"
+    text = f"{name:34} {count:9.0f}   {change:+7.2%} of {baseline:.0f}"
     if count > baseline * (1 + MOST_RISE):
         return False, f"{text}   more than {MOST_RISE:.0%}"
     return True, f"{text}   record it with its reason" if abs(change) > NOTABLE else text
@@ -202,6 +233,15 @@ def judge(figure, baseline, measured):
     return count, passed, said
 
 
+def compare(figures, counts):
+    """Of each of `figures` that has a like in `counts`: whether it takes little enough more, and what to say of it."""
+    for figure in figures:
+        if figure.beside and figure.name in counts and figure.beside in counts:
+            more = counts[figure.name] / counts[figure.beside] - 1
+            within = counts[figure.name] <= counts[figure.beside] * (1 + MOST_BESIDE)
+            yield within, f"{figure.name:34} {more:+7.2%} of {figure.beside}, at most {MOST_BESIDE:+.0%}"
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--check", action="store_true", help="fail where a figure rose by more than 1 %%")
@@ -214,24 +254,28 @@ def main():
         parser.error(f"no such figure: {', '.join(sorted(unknown))}")
 
     text = RECORD.read_text()
-    recorded, lines, failed = baselines(text), [], False
+    recorded, lines, failed, counts = baselines(text), [], False, {}
     with tempfile.TemporaryDirectory() as folder:
         work = options.keep or pathlib.Path(folder)
         work.mkdir(parents=True, exist_ok=True)
-        redis = Redis(work, pinned=False)
+        backends = Backends(work)
         try:
             wanted = [figure for figure in FIGURES if not names or figure.name in names]
 
             def judged(figure):
-                return judge(figure, recorded.get(figure.name), lambda: measure(figure, redis, work))
+                return judge(figure, recorded.get(figure.name), lambda: measure(figure, backends, work))
 
             with ThreadPoolExecutor(os.cpu_count()) as at_a_time:
                 for figure, (count, passed, said) in zip(wanted, at_a_time.map(judged, wanted)):
                     failed |= figure.steady and not passed
+                    counts[figure.name] = count
                     print(said, flush=True)
                     lines.append(f"{datetime.date.today()}  {figure.name:24} {count:7.0f}  {options.record}\n")
         finally:
-            redis.end()
+            backends.end()
+    for passed, said in compare(FIGURES, counts):
+        failed |= not passed
+        print(said)
     if options.record:
         RECORD.write_text(text + "".join(lines))
     return 1 if options.check and failed else 0

@@ -75,7 +75,7 @@ def idle_connections(redis_port, count):
         clients = []
         for _ in range(count):
             client = socket.create_connection(("127.0.0.1", proxy.port))
-            client.sendall(b"GET /small HTTP/1.1\r\nHost: bench\r\n\r\n")
+            client.sendall(b"GET /small HTTP/1.1\r\nHost: localhost\r\n\r\n")
             assert client.recv(4096).startswith(b"HTTP/1.1 200")
             clients.append(client)
         after = proxy.resident()
@@ -98,7 +98,7 @@ def slow_readers(redis_port, distinct, **settings):
             client.connect(("127.0.0.1", proxy.port))
             first = reader * 50 if distinct else 0
             client.sendall(b"".join(
-                f"GET /large:{first + number} HTTP/1.1\r\nHost: bench\r\n\r\n".encode() for number in range(50)))
+                f"GET /large:{first + number} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode() for number in range(50)))
             clients.append(client)
         most = 0
         for _ in range(30):

@@ -197,12 +197,12 @@ def _open_round(case, contender, saturated):
 def count_instructions(work):
     """The figures of the floor that are counted, not timed."""
     names = [target.case for target in FLOOR if target.figure == "instructions"]
-    redis = contenders.Redis(work, pinned=False)
+    backends = instructions.Backends(work)
     try:
-        return {figure.name: instructions.measure(figure, redis, work)
+        return {figure.name: instructions.measure(figure, backends, work)
                 for figure in instructions.FIGURES if figure.name in names}
     finally:
-        redis.end()
+        backends.end()
 
 
 def main():

@@ -38,6 +38,12 @@ class Instructions(unittest.TestCase):
         self.assertEqual(passed, [True, True, True, False])
         self.assertFalse(instructions.verdict("hit", 1000, None)[0])
 
+    def test_a_figure_beside_another_may_take_three_percent_more(self):
+        like, more = instructions.Figure("a", 1, 1), instructions.Figure("b", 1, 1, beside="a")
+        passed = [[within for within, _ in instructions.compare((like, more), {"a": 1000, "b": count})] for count in (1030, 1031)]
+        self.assertEqual(passed, [[True], [False]])
+        self.assertEqual(list(instructions.compare((like, more), {"b": 1})), [])
+
     def test_every_figure_has_a_baseline(self):
         recorded = instructions.baselines(instructions.RECORD.read_text())
         self.assertEqual(sorted(recorded), sorted(figure.name for figure in instructions.FIGURES))

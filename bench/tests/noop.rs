@@ -8,7 +8,7 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
-const REQUEST: &[u8] = b"GET /key HTTP/1.1\r\nHost: bench\r\n\r\n";
+const REQUEST: &[u8] = b"GET /key HTTP/1.1\r\nHost: localhost\r\n\r\n";
 
 /// The program with an answer of its own, ended with the test.
 struct Noop {

@@ -105,7 +105,7 @@ fn verdict(head: &[u8], limits: &HeadLimits) -> Option<Result<(), Refusal>> {
     let judge = || {
         let head = parse(head, limits)?;
         match head.method {
-            Method::Other => Ok(()),
+            Method::Purge | Method::Other => Ok(()),
             Method::Options if head.target == b"*" => Ok(()),
             _ => key_of(head.target, usize::MAX, &mut Vec::new()).map(drop),
         }
@@ -211,6 +211,7 @@ fn read(head: &[u8], limits: &HeadLimits) -> Option<Understood> {
             b"GET" => Method::Get,
             b"HEAD" => Method::Head,
             b"OPTIONS" => Method::Options,
+            b"PURGE" => Method::Purge,
             _ => Method::Other,
         },
         target: target.to_vec(),

@@ -1,4 +1,4 @@
-// ioredis as its users use it, against the address given: HOST PORT. A line a step; restarts are asked for on stdout.
+// ioredis as its users use it, against the address given: HOST PORT DATABASE. A line a step; restarts are asked for on stdout.
 import assert from "node:assert/strict";
 import { once } from "node:events";
 import readline from "node:readline";
@@ -7,11 +7,11 @@ import { createRequire } from "node:module";
 // From the folder that the test installed it in.
 const Redis = createRequire(process.cwd() + "/")("ioredis");
 
-const [host, port] = [process.argv[2], Number(process.argv[3])];
+const [host, port, db] = [process.argv[2], Number(process.argv[3]), Number(process.argv[4])];
 const done = (step) => console.log("ok", step);
 const lines = readline.createInterface({ input: process.stdin })[Symbol.asyncIterator]();
 const connect = () => {
-  const client = new Redis({ host, port, db: 3, connectionName: "ioredis" });
+  const client = new Redis({ host, port, db, connectionName: "ioredis" });
   client.on("error", () => {}); // it reconnects
   return client;
 };

@@ -1,4 +1,4 @@
-// node-redis as its users use it, against the address given: HOST PORT. A line a step; restarts are asked for on stdout.
+// node-redis as its users use it, against the address given: HOST PORT DATABASE. A line a step; restarts are asked for on stdout.
 import assert from "node:assert/strict";
 import readline from "node:readline";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -6,7 +6,7 @@ import { createRequire } from "node:module";
 // From the folder that the test installed it in.
 const { createClient, defineScript, WatchError } = createRequire(process.cwd() + "/")("redis");
 
-const [host, port] = [process.argv[2], Number(process.argv[3])];
+const [host, port, database] = [process.argv[2], Number(process.argv[3]), Number(process.argv[4])];
 const lines = readline.createInterface({ input: process.stdin })[Symbol.asyncIterator]();
 const both = defineScript({
   SCRIPT: "return {KEYS[1], ARGV[1], redis.call('GET', KEYS[1])}",
@@ -21,7 +21,7 @@ const both = defineScript({
 async function run(RESP) {
   const done = (step) => console.log("ok", `resp${RESP} ${step}`);
   const connect = async () => {
-    const client = createClient({ socket: { host, port }, database: 3, name: "node-redis", RESP, scripts: { both } });
+    const client = createClient({ socket: { host, port }, database, name: "node-redis", RESP, scripts: { both } });
     client.on("error", () => {}); // it reconnects
     return client.connect();
   };

@@ -1,4 +1,4 @@
-"""redis-py as its users use it, against the address given: HOST PORT. A line a step; restarts are asked for on stdout."""
+"""redis-py as its users use it, against the address given: HOST PORT DATABASE. A line a step; restarts are asked for on stdout."""
 
 import sys
 import threading
@@ -6,7 +6,7 @@ import time
 
 import redis
 
-host, port = sys.argv[1], int(sys.argv[2])
+host, port, database = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
 
 
 def done(step):
@@ -14,7 +14,7 @@ def done(step):
 
 
 def run(protocol):
-    client = redis.Redis(host=host, port=port, db=3, protocol=protocol, client_name="redis-py")
+    client = redis.Redis(host=host, port=port, db=database, protocol=protocol, client_name="redis-py")
     name = f"resp{protocol}"
     client.flushdb()
     assert client.ping()

@@ -63,4 +63,4 @@ pub use sentinels::{Sentinels, SentinelsBuilder};
 pub use server::{Server, not_run};
 pub use tcl_suite::{TclRun, TclSuite};
 pub use wait::wait_until;
-pub use workload::{Primary, Run, Workload};
+pub use workload::{Primary, Run, StopOnDrop, Workload};

@@ -22,7 +22,8 @@ use crate::{
 /// The running program, killed when dropped.
 ///
 /// # Panics
-/// On drop: when its log holds a warning or an error that was not allowed, or a panic, or when it ended by itself.
+/// On drop: when its log holds a warning or an error that was not allowed, a panic, or a secret of its settings, or when it ended by
+/// itself.
 pub struct Proxy {
     process: Process,
     log: Log,
@@ -30,6 +31,8 @@ pub struct Proxy {
     resp: Option<SocketAddr>,
     admin: Option<SocketAddr>,
     allowed: Mutex<Vec<String>>,
+    /// What no line of its log may hold.
+    secrets: Vec<String>,
     /// Set once the test itself signals the program or waits for its end: from then on its end is no surprise.
     may_end: AtomicBool,
 }
@@ -108,7 +111,9 @@ impl ProxyBuilder {
             ("ADMIN_PORT", "0"),
             ("LOG_FORMAT", "json"),
             ("LOG", "info"),
+            ("ALLOWED_HOSTS", "*"),
         ];
+        let secrets = secrets_of(&self.settings);
         program.envs(defaults).envs(self.settings);
         let (process, stderr) = Process::spawn(program, |child| child.stderr.take());
         let log = Log::collect(stderr.expect("a piped stderr"));
@@ -125,6 +130,7 @@ impl ProxyBuilder {
             admin: listening_address(&listening, "admin"),
             log,
             allowed: Mutex::new(self.allowed),
+            secrets,
             may_end: AtomicBool::new(false),
         }
     }
@@ -132,7 +138,7 @@ impl ProxyBuilder {
 
 impl Proxy {
     /// The program at this path: `env!("CARGO_BIN_EXE_redis-proxy")`. It will see PATH, its settings, and these
-    /// defaults: `PORT=0`, `RESP_PORT=off`, `ADMIN_PORT=0`, `LOG_FORMAT=json`, `LOG=info`.
+    /// defaults: `PORT=0`, `RESP_PORT=off`, `ADMIN_PORT=0`, `LOG_FORMAT=json`, `LOG=info`, `ALLOWED_HOSTS=*`.
     pub fn builder(program: impl AsRef<Path>) -> ProxyBuilder {
         ProxyBuilder {
             program: program.as_ref().to_owned(),
@@ -291,9 +297,35 @@ impl Drop for Proxy {
         if let Some(status) = ended.filter(|_| !self.may_end.load(Ordering::Relaxed)) {
             panic!("the program ended by itself ({status}); its log:\n{}", self.log.tail());
         }
+        for secret in &self.secrets {
+            let told = self.log.lines().into_iter().find(|line| line.raw.contains(secret.as_str()));
+            assert!(
+                told.is_none(),
+                "a secret is in the program's log: {}",
+                told.map_or(String::new(), |line| line.raw)
+            );
+        }
         let unexpected = self.log.unexpected(&self.allowed.lock().unwrap());
         assert!(unexpected.is_empty(), "unexpected in the program's log:\n  {}", unexpected.join("\n  "));
     }
+}
+
+/// The secrets among settings, and those in files that they name: what is long enough to be told from other words.
+fn secrets_of(settings: &[(String, OsString)]) -> Vec<String> {
+    const SHORTEST: usize = 10;
+    let is_secret = |name: &str| name.contains("TOKEN") || name.contains("PASSWORD");
+    let texts = settings.iter().filter(|(name, _)| is_secret(name)).filter_map(|(name, value)| match name {
+        // A pipe is the program's to read.
+        name if name.ends_with("_FILE") && Path::new(value).is_file() => std::fs::read_to_string(value).ok(),
+        name if name.ends_with("_FILE") => None,
+        name if name.ends_with("_COMMAND") => None,
+        _ => value.to_str().map(str::to_owned),
+    });
+    let words = texts.flat_map(|text| {
+        let lines = text.lines().filter(|line| !line.starts_with('#'));
+        lines.filter_map(|line| line.split_whitespace().next()).map(str::to_owned).collect::<Vec<_>>()
+    });
+    words.filter(|word| word.len() >= SHORTEST).collect()
 }
 
 /// The address in a field of the line `listening`; `None` for `off`. What listens on all addresses is reached on

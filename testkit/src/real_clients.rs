@@ -1,6 +1,6 @@
 //! Client libraries that people use, from their registries, with a script each (`testkit/clients/`).
 //!
-//! A script takes a host and a port, prints `ok` and a step for each thing that worked, and `restart` when Redis is to be
+//! A script takes a host, a port and the number of a database, prints `ok` and a step for each thing that worked, and `restart` when Redis is to be
 //! restarted; it goes on when it reads `restarted`. It ends with a code other than zero when something did not work.
 
 use std::fs;
@@ -23,19 +23,38 @@ pub enum RealClient {
     NodeRedis,
     /// Rust's; both versions.
     RedisRs,
+    /// Python's, as a client of a cluster.
+    RedisPyCluster,
+    /// The first of JavaScript's, as a client of a cluster.
+    IoredisCluster,
+    /// The second.
+    NodeRedisCluster,
+    /// Rust's.
+    RedisRsCluster,
+    /// A queue of tasks, by redis-py.
+    Celery,
+    /// A queue of jobs, by ioredis.
+    BullMq,
 }
 
 impl RealClient {
-    /// All of them.
-    pub const ALL: [RealClient; 4] = [Self::RedisPy, Self::Ioredis, Self::NodeRedis, Self::RedisRs];
+    /// Those of one Redis.
+    pub const PLAIN: [RealClient; 4] = [Self::RedisPy, Self::Ioredis, Self::NodeRedis, Self::RedisRs];
+    /// Those of a cluster, which use its first database.
+    pub const OF_CLUSTERS: [RealClient; 4] =
+        [Self::RedisPyCluster, Self::IoredisCluster, Self::NodeRedisCluster, Self::RedisRsCluster];
+    /// Queues.
+    pub const QUEUES: [RealClient; 2] = [Self::Celery, Self::BullMq];
 
     /// What is installed, with its version: the folder's name.
     fn package(self) -> &'static str {
         match self {
-            Self::RedisPy => "redis==8.1.0",
-            Self::Ioredis => "ioredis@6.0.0",
-            Self::NodeRedis => "redis@6.3.1",
-            Self::RedisRs => "redis-rs",
+            Self::RedisPy | Self::RedisPyCluster => "redis==8.1.0",
+            Self::Ioredis | Self::IoredisCluster => "ioredis@6.0.0",
+            Self::NodeRedis | Self::NodeRedisCluster => "redis@6.3.1",
+            Self::RedisRs | Self::RedisRsCluster => "redis-rs",
+            Self::Celery => "celery[redis]==5.7.0",
+            Self::BullMq => "bullmq@6.7.0",
         }
     }
 
@@ -44,6 +63,9 @@ impl RealClient {
         match self {
             Self::Ioredis => 9,
             Self::RedisPy | Self::NodeRedis | Self::RedisRs => 18,
+            Self::RedisPyCluster | Self::RedisRsCluster => 10,
+            Self::IoredisCluster | Self::Celery | Self::BullMq => 4,
+            Self::NodeRedisCluster => 6,
         }
     }
 
@@ -59,14 +81,21 @@ impl RealClient {
             fs::create_dir_all(&home).map_err(|error| format!("{}: {error}", home.display()))?;
             let path = home.to_str().ok_or("a path that is no text")?;
             match self {
-                Self::RedisPy => {
+                Self::RedisPy | Self::RedisPyCluster | Self::Celery => {
                     run("python3", &["-m", "venv", path])?;
                     run(&format!("{path}/bin/pip"), &["install", "--quiet", self.package()])?;
                 }
-                Self::Ioredis | Self::NodeRedis => {
-                    run("npm", &["install", "--no-audit", "--no-fund", "--prefix", path, self.package()])?;
+                Self::Ioredis
+                | Self::NodeRedis
+                | Self::IoredisCluster
+                | Self::NodeRedisCluster
+                | Self::BullMq => {
+                    let own = ["install", "--no-audit", "--no-fund", "--prefix", path, self.package()];
+                    // What it speaks to Redis with is for its user to bring.
+                    let beside = (self == Self::BullMq).then(|| Self::Ioredis.package());
+                    run("npm", &own.into_iter().chain(beside).collect::<Vec<_>>())?;
                 }
-                Self::RedisRs => {
+                Self::RedisRs | Self::RedisRsCluster => {
                     let manifest = scripts().join("redis_rs/Cargo.toml");
                     let manifest = manifest.to_str().ok_or("a path that is no text")?;
                     run(
@@ -89,7 +118,7 @@ pub struct InstalledClient {
 }
 
 impl InstalledClient {
-    /// Runs its script against `address`; `restart` restarts the Redis there. Answers the steps that worked, and what went
+    /// Runs its script against a database of `address`; `restart` restarts the Redis there. Answers the steps that worked, and what went
     /// wrong, if something did.
     ///
     /// # Panics
@@ -98,20 +127,27 @@ impl InstalledClient {
     pub fn run(
         &self,
         address: SocketAddr,
+        database: u32,
         timeout: Duration,
         mut restart: impl FnMut(),
     ) -> (Vec<String>, Option<String>) {
         let (program, script) = match self.client {
             RealClient::RedisPy => (self.home.join("bin/python"), Some("redis_py.py")),
-            RealClient::Ioredis => (find_program("node").expect("npm brought node"), Some("ioredis.mjs")),
-            RealClient::NodeRedis => {
-                (find_program("node").expect("npm brought node"), Some("node_redis.mjs"))
+            RealClient::Ioredis => (node(), Some("ioredis.mjs")),
+            RealClient::NodeRedis => (node(), Some("node_redis.mjs")),
+            RealClient::RedisRs | RealClient::RedisRsCluster => {
+                (self.home.join("debug/redis-rs-client"), None)
             }
-            RealClient::RedisRs => (self.home.join("debug/redis-rs-client"), None),
+            RealClient::RedisPyCluster => (self.home.join("bin/python"), Some("redis_py_cluster.py")),
+            RealClient::Celery => (self.home.join("bin/python"), Some("celery_tasks.py")),
+            RealClient::IoredisCluster => (node(), Some("ioredis_cluster.mjs")),
+            RealClient::NodeRedisCluster => (node(), Some("node_redis_cluster.mjs")),
+            RealClient::BullMq => (node(), Some("bullmq.mjs")),
         };
         let mut client = command(&program);
         client.current_dir(&self.home).args(script.map(|script| scripts().join(script)));
-        client.args([address.ip().to_string(), address.port().to_string()]);
+        client.args([address.ip().to_string(), address.port().to_string(), database.to_string()]);
+        client.args((self.client == RealClient::RedisRsCluster).then_some("cluster"));
         let errors = self.home.join("stderr");
         client.stdin(Stdio::piped()).stdout(Stdio::piped());
         client.stderr(fs::File::create(&errors).expect("a file in our own folder"));
@@ -139,6 +175,10 @@ impl InstalledClient {
         });
         (steps, wrong)
     }
+}
+
+fn node() -> PathBuf {
+    find_program("node").expect("npm brought node")
 }
 
 fn scripts() -> PathBuf {

@@ -101,6 +101,29 @@ impl TclSuite {
     /// When it still runs after `timeout`, or cannot be started.
     #[track_caller]
     pub fn run(&self, address: SocketAddr, units: &[&str], timeout: Duration) -> TclRun {
+        self.run_with(&[], address, units, timeout)
+    }
+
+    /// The same without what the suite knows to leave out before a cluster (keys of several slots, several databases), and without those
+    /// that `skipped` names, or has a pattern for with a slash in front.
+    ///
+    /// # Panics
+    /// As [`run`](Self::run).
+    #[track_caller]
+    pub fn run_in_cluster(
+        &self,
+        address: SocketAddr,
+        skipped: &[&str],
+        units: &[&str],
+        timeout: Duration,
+    ) -> TclRun {
+        let skipped = skipped.iter().flat_map(|test| ["--skiptest", test]);
+        let options: Vec<_> = ["--cluster-mode", "--singledb"].into_iter().chain(skipped).collect();
+        self.run_with(&options, address, units, timeout)
+    }
+
+    #[track_caller]
+    fn run_with(&self, options: &[&str], address: SocketAddr, units: &[&str], timeout: Duration) -> TclRun {
         // A folder of its own: the suite writes beside its tests, and cleans up what others write there.
         let folder = TempDir::new().expect("a temporary folder");
         copy(&self.source.join("tests"), &folder.path().join("tests"));
@@ -115,6 +138,7 @@ impl TclSuite {
         suite.args(["--host", &address.ip().to_string(), "--port", &address.port().to_string()]);
         // durable: an error in a test fails that test, not the suite.
         suite.args(["--verbose", "--no-latency", "--durable", "--tags", TAGS]);
+        suite.args(options);
         // Below the ports that the kernel gives out, and not those of another run.
         let port = 12_000 + Random::new(seed()).next_u64() % 200 * 64;
         suite.args(["--baseport", &port.to_string(), "--portcount", "32"]);

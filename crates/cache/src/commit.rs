@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use crate::Cache;
+use crate::absence::Absence;
 use crate::budget::charge;
 use crate::entry::{Entry, Facts, Keep, Provenance};
 use crate::flight::{Flight, Stored};
-use crate::moment::Moment;
+use crate::moment::{Death, Moment};
 use crate::room::EXTRA_EVICTIONS;
-use crate::shard::Shard;
+use crate::shard::{Shard, short};
 use crate::stats::Unkept;
 
 impl<E> Cache<E> {
@@ -57,7 +58,7 @@ impl<E> Cache<E> {
     pub(crate) fn settle_unkept(&self, flight: &Arc<Flight<E>>, why: Unkept) {
         let mut shard = self.0.lock(flight.hash);
         shard.unregister(flight);
-        shard.stats.count_unkept(why);
+        shard.count_unkept(flight, why);
     }
 
     /// Puts `entry` in the place of its key, unless its fill has been overtaken or it is `unwanted`. An entry that is
@@ -82,7 +83,7 @@ impl<E> Cache<E> {
             (Some(_), _) => None,
         };
         let unkept = overtaken.or(unwanted);
-        unkept.into_iter().for_each(|why| shard.stats.count_unkept(why));
+        unkept.into_iter().for_each(|why| shard.count_unkept(flight, why));
         let change = shard.totals() - before;
         drop(shard);
         old.into_iter().for_each(|old| inner.follow(old));
@@ -102,7 +103,7 @@ impl<E> Cache<E> {
         let payload = flight.key.len() + flight.question.len() + answer.len();
         match keep {
             Keep::Not => Some(Unkept::Unproven),
-            _ if answer.len() > self.0.max_value_bytes => Some(Unkept::TooLarge),
+            _ if answer.len() > self.0.entry_limits.max_value_bytes() => Some(Unkept::TooLarge),
             _ if charge(payload) > self.0.room.budget.effective() => Some(Unkept::TooLarge),
             _ => None,
         }
@@ -110,12 +111,19 @@ impl<E> Cache<E> {
 }
 
 impl<E> Shard<E> {
+    fn count_unkept(&mut self, flight: &Flight<E>, why: Unkept) {
+        self.stats.count_unkept(why);
+        if let Some(why) = Absence::of_unkept(why) {
+            self.absences.note(short(flight.hash), flight.partition, why);
+        }
+    }
+
     /// Takes a fill off the register and tells why its answer is worth less than what may be held by now, if so.
-    fn overtaken(&mut self, flight: &Arc<Flight<E>>, entry: &Entry, at: &Moment) -> Option<Unkept> {
+    fn overtaken(&mut self, flight: &Arc<Flight<E>>, entry: &Entry, at: &Moment<'_>) -> Option<Unkept> {
         if mutant::overtaken(!self.unregister(flight)) {
             Some(Unkept::Invalidated)
-        } else if flight.epoch() != at.epoch {
-            Some(Unkept::Flushed)
+        } else if let Some(death) = at.end_by_order(&flight.key, flight.epoch()) {
+            Some(if death == Death::Purged { Unkept::Invalidated } else { Unkept::Flushed })
         } else if self
             .peek(&flight.key, entry.view(), flight.hash, at)
             .is_some_and(|held| held.sent_ns() > entry.sent_ns())

@@ -18,6 +18,7 @@ pub(crate) enum Departure {
     Expired,
     Invalidated,
     Flushed,
+    Purged,
 }
 
 impl From<Death> for Departure {
@@ -25,6 +26,7 @@ impl From<Death> for Departure {
         match death {
             Death::Expired => Departure::Expired,
             Death::Flushed => Departure::Flushed,
+            Death::Purged => Departure::Purged,
         }
     }
 }

@@ -218,6 +218,22 @@ impl Entry {
         }
     }
 
+    /// Whether [`proven_ns`](Self::proven_ns) is `since_ns` or later, at less cost.
+    #[inline]
+    pub fn is_proven_since(&self, since_ns: u64) -> bool {
+        self.proven_if_since(since_ns) >= since_ns
+    }
+
+    /// [`proven_ns`](Self::proven_ns), or at less cost an earlier instant that is not before `since_ns`.
+    #[inline]
+    pub fn proven_if_since(&self, since_ns: u64) -> u64 {
+        match &self.0.header.header.lease {
+            None => self.sent_ns(),
+            Some(_) if self.is_missing() => self.proven_ns(),
+            Some(lease) => lease.sync_if_since(since_ns),
+        }
+    }
+
     /// The same under a lease that stands under others.
     #[inline(never)]
     fn proven_under_others_ns(&self, lease: &Lease) -> u64 {

@@ -7,9 +7,11 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use crate::Cache;
+use crate::absence::Absence;
 use crate::commit;
 use crate::entry::{Facts, Keep};
 use crate::flight::{Flight, Outcome};
+use crate::shard::short;
 use crate::stats::Unkept;
 use crate::view::View;
 
@@ -145,6 +147,13 @@ impl<E> Fill<E> {
         self.answer(Outcome::Failed(error));
     }
 
+    /// As [`fail`](Self::fail), and why nothing is held of the key from now on.
+    pub fn fail_as(self, why: Absence, error: E) {
+        let Flight { hash, partition, .. } = *self.flight;
+        self.cache.0.lock(hash).absences.note(short(hash), partition, why);
+        self.fail(error);
+    }
+
     /// What a held one is made of; nobody is told of an end.
     pub(crate) fn into_held(mut self) -> (Cache<E>, Arc<Flight<E>>) {
         self.state = State::Answered;
@@ -194,6 +203,11 @@ pub struct Waiter<E> {
 impl<E> Waiter<E> {
     pub(crate) fn new(flight: Arc<Flight<E>>) -> Waiter<E> {
         Waiter { flight, place: None }
+    }
+
+    /// The key that is fetched.
+    pub fn key(&self) -> &[u8] {
+        &self.flight.key
     }
 }
 

@@ -194,6 +194,6 @@ impl Wakers {
     }
 
     fn wake_all(self) {
-        self.places.into_iter().flatten().for_each(Waker::wake);
+        self.places.into_iter().flatten().for_each(sync::wakes::wake);
     }
 }

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use crate::Cache;
 use crate::fill::Fill;
 use crate::flight::Flight;
+use crate::moment::Moment;
 
 /// How a held fill is sent, once it may be.
 pub(crate) type Send<E> = Box<dyn FnOnce(Fill<E>) + std::marker::Send>;
@@ -39,9 +40,9 @@ impl<E> Registered<E> {
     }
 
     /// Whether a reader may join it, as far as it is not a matter of when it was sent.
-    pub(crate) fn is_joined(&self, epoch: u32) -> bool {
+    pub(crate) fn is_joined(&self, at: &Moment<'_>) -> bool {
         match self.standing {
-            FillState::Registered => self.flight.epoch() == epoch,
+            FillState::Registered => at.end_by_order(&self.flight.key, self.flight.epoch()).is_none(),
             FillState::Overtaken => false,
             FillState::Held(_) => true,
         }

@@ -16,7 +16,7 @@ impl<E> Cache<E> {
         let hash = inner.hasher.hash(key);
         let mut shard = inner.lock(hash);
         let at = inner.moment(now_ns);
-        let entry = shard.hit(key, partition, hash, &at, |entry| inner.satisfies(entry, need))?;
+        let entry = shard.hit(key, partition, hash, &at, |entry| inner.surely_satisfies(entry, need))?;
         shard.stats.hits += 1;
         Some(entry)
     }

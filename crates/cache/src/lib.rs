@@ -7,7 +7,7 @@
 //! - It never holds more than `capacity` entries, nor more than the byte budget, once an insert has returned.
 //! - An expired entry is never served, and its memory is reclaimed within a round of [`Cache::maintain`].
 //! - Statistics, scans and peeks do not count as use.
-//! - A fill is kept only while it is registered: an invalidation of its key and a flush unregister it.
+//! - A fill is kept only while it is registered: an invalidation of its key, a flush and a purge of its prefix unregister it.
 //! - An entry that came by a tracked connection is served while the connection's [lease](Lease) proves it as late as the
 //!   reader [needs](Need), and never from the deadline of its key on.
 //! - An answer that its age alone holds is not touched by what becomes of those under leases.
@@ -21,14 +21,17 @@
 //! shards publish ([room]). Three rules keep it quick and free of deadlock: at most one shard is locked at a time;
 //! nothing is allocated for a value, copied or freed under a shard's lock; no waker runs under any lock.
 
+mod absence;
 mod ahead;
 mod budget;
 mod commit;
 mod departure;
 mod entry;
+mod entry_limits;
 mod fill;
 mod flight;
 mod flow;
+mod footprint;
 mod held;
 mod hit;
 mod index;
@@ -40,6 +43,8 @@ mod need;
 mod negatives;
 mod others;
 mod partition;
+mod purge;
+mod purges;
 mod register;
 mod room;
 mod room_queue;
@@ -55,18 +60,22 @@ mod view;
 use std::sync::Arc;
 use std::thread::available_parallelism;
 use std::time::Duration;
-use sync::atomic::{AtomicU64, Ordering};
+use sync::atomic::AtomicU64;
 
 use siphasher::sip::SipHasher13;
 use sync::Mutex;
 
+pub use crate::absence::Absence;
 pub use crate::entry::{ALLOCATION_OVERHEAD, Entry, Facts, KEY_LEN_MAX, Keep};
+pub use crate::entry_limits::EntryLimits;
 pub use crate::fill::{Fill, Waiter};
 pub use crate::flight::{Outcome, Stored};
+pub use crate::footprint::{Footprint, Footprints};
 pub use crate::held::Held;
-pub use crate::lease::Lease;
+pub use crate::lease::{Ends, Lease};
 pub use crate::need::Need;
 pub use crate::partition::Cleared;
+pub use crate::purge::PurgeSweep;
 pub use crate::scan::{Cursor, Scan};
 pub use crate::stats::Stats;
 pub use crate::sweep::Maintained;
@@ -77,6 +86,8 @@ use crate::flight::Flight;
 use crate::list::NO_TICK;
 use crate::lock::{Cell, Locked};
 use crate::moment::Moment;
+use crate::purge::PurgeRound;
+use crate::purges::{Purges, precedes};
 use crate::room::{EXTRA_EVICTIONS, Room};
 use crate::room_queue::RoomQueue;
 use crate::shard::{Probed, Shard};
@@ -145,10 +156,11 @@ pub enum Lookup<E> {
 
 pub(crate) struct Inner<E> {
     hasher: SipHasher13,
-    /// The flush epoch. Entries and fills of an older one are dead.
-    epoch: AtomicU64,
-    expiry_ns: u64,
-    max_value_bytes: usize,
+    /// What flushes and purges have ended.
+    purges: Purges,
+    /// How far what purges cover has been taken out. Locked before a shard, never after.
+    purge_round: Mutex<Option<PurgeRound>>,
+    entry_limits: EntryLimits,
     cells: Box<[Cell<E>]>,
     /// The tick of the oldest entry of each shard, [`NO_TICK`] if empty. Side by side, because evicters read them all.
     tails: Box<[AtomicU64]>,
@@ -161,7 +173,8 @@ pub(crate) struct Inner<E> {
 }
 
 impl<E> Cache<E> {
-    /// An empty cache. Takes microseconds and kilobytes at any capacity: memory is used as entries come.
+    /// An empty cache. Takes microseconds and half a MiB at any capacity, for a memory of why things are not held; the rest is used as
+    /// entries come.
     ///
     /// # Panics
     /// If the system has no random bytes for the key of the hash.
@@ -176,10 +189,10 @@ impl<E> Cache<E> {
         getrandom::fill(&mut key).expect("the system gives random bytes");
         Cache(Arc::new(Inner {
             hasher: SipHasher13::new_with_key(&key),
-            epoch: AtomicU64::new(0),
-            expiry_ns: u64::try_from(limits.expiry.as_nanos()).unwrap_or(u64::MAX),
-            max_value_bytes: limits.max_value_bytes,
-            cells: (0..shards).map(|_| Cell::new(Shard::new(indexed, reserve))).collect(),
+            purges: Purges::new(),
+            purge_round: Mutex::new(None),
+            entry_limits: EntryLimits::new(limits.expiry, limits.max_value_bytes),
+            cells: (0..shards).map(|_| Cell::new(Shard::new(indexed, reserve, shards))).collect(),
             tails: (0..shards).map(|_| AtomicU64::new(NO_TICK)).collect(),
             oldest_negatives: (0..shards).map(|_| AtomicU64::new(NO_TICK)).collect(),
             room: Room::new(capacity, limits.capacity_bytes),
@@ -218,7 +231,7 @@ impl<E> Cache<E> {
             // As nearly all are, and so with nothing else to look at.
             if mutant::in_one_look(view.is_value())
                 && let Some(entry) =
-                    shard.hit(key, view.partition, hash, &at, |entry| inner.satisfies(entry, need))
+                    shard.hit(key, view.partition, hash, &at, |entry| inner.surely_satisfies(entry, need))
             {
                 shard.stats.hits += 1;
                 return Lookup::Hit(entry);
@@ -362,7 +375,7 @@ impl<E> Cache<E> {
     }
 
     /// Removes all answers about a key, in every partition, and unregisters its fills: their values will answer those who
-    /// wait and not be kept. Tells whether an entry left that no flush had killed before; it may have expired.
+    /// wait and not be kept. Tells whether an entry left that no flush or purge had killed before; it may have expired.
     pub fn invalidate(&self, key: &[u8]) -> bool {
         self.drop_key(key, Shard::unregister_key, |shard, hash, at| {
             shard.take(key, hash, at, Departure::Invalidated)
@@ -378,7 +391,7 @@ impl<E> Cache<E> {
         &self,
         key: &[u8],
         unregister: impl Fn(&mut Shard<E>, &[u8], u64),
-        take: impl Fn(&mut Shard<E>, u64, &Moment) -> Option<Gone>,
+        take: impl Fn(&mut Shard<E>, u64, &Moment<'_>) -> Option<Gone>,
     ) -> bool {
         let hash = self.0.hasher.hash(key);
         let mut shard = self.0.lock(hash);
@@ -389,16 +402,16 @@ impl<E> Cache<E> {
         let change = shard.totals() - before;
         drop(shard);
         self.0.room.settle(change);
-        let epoch = gone.as_ref().map(|gone| gone.first.epoch());
+        let was_alive =
+            gone.as_ref().is_some_and(|gone| at.end_by_order(gone.first.key(), gone.first.epoch()).is_none());
         gone.into_iter().for_each(|gone| self.0.follow(gone));
-        epoch == Some(at.epoch)
+        was_alive
     }
 
     /// Makes every entry and every fill in flight a thing of the past, in constant time. Memory is reclaimed by inserts
     /// and by maintenance.
     pub fn flush(&self) {
-        // Release: pairs with the Acquire in `moment`.
-        self.0.epoch.fetch_add(1, Ordering::Release);
+        self.0.purges.flush();
     }
 
     /// Changes the limits. What exceeds them leaves in order of use: a little at once, the rest with the next inserts and
@@ -406,6 +419,11 @@ impl<E> Cache<E> {
     pub fn resize(&self, capacity: usize, bytes: Option<u64>) {
         self.0.room.resize(capacity.clamp(1, CAPACITY_MAX), bytes);
         self.0.make_room(Totals::default(), 16 * EXTRA_EVICTIONS, 0); // age does not matter here
+    }
+
+    /// How long entries live and how large they may be, which may be changed there.
+    pub fn entry_limits(&self) -> &EntryLimits {
+        &self.0.entry_limits
     }
 
     /// Tells the byte budget how much memory the process holds, and how much of that is not the cache's doing (resident
@@ -433,7 +451,8 @@ impl<E> Cache<E> {
         }
         stats.in_flight_bytes = inner.room.flow.bytes();
         stats.waiting_for_room = inner.room_queue.len() as u64;
-        stats.flushes = inner.epoch.load(Ordering::Relaxed);
+        (stats.flushes, stats.purges) = inner.purges.counts();
+        stats.live_purges = inner.purges.newest().map_or(0, |(_, live)| live as u64);
         stats.capacity = inner.room.capacity() as u64;
         (stats.budget_bytes, stats.effective_budget_bytes, stats.resident_bytes) = inner.room.budget.gauges();
         stats.oldest_use_age_ns = inner.oldest_tail().map_or(0, |(_, tick)| now_ns.saturating_sub(tick));
@@ -455,22 +474,27 @@ impl<E> Inner<E> {
     /// Whether an entry is proven as late as the reader needs. To be called while its shard is locked: then an
     /// invalidation that is not applied yet has not renewed the lease either.
     fn satisfies(&self, entry: &Entry, need: Need) -> bool {
-        let proven = mutant::proven(|| entry.proven_ns() >= need.since_ns);
+        self.satisfies_if(entry, need, || self.moment(0).end_by_order(entry.key(), entry.epoch()).is_none())
+    }
+
+    /// The same, at less cost; `false` says nothing of what is older than the sure epoch.
+    #[inline(always)]
+    pub(crate) fn surely_satisfies(&self, entry: &Entry, need: Need) -> bool {
+        self.satisfies_if(entry, need, || !precedes(entry.epoch(), self.purges.now().1))
+    }
+
+    #[inline(always)]
+    fn satisfies_if(&self, entry: &Entry, need: Need, is_alive: impl FnOnce() -> bool) -> bool {
+        let proven = mutant::proven(|| entry.is_proven_since(need.since_ns));
         // After a look at the lease, and never before it: a flush that came with the renewal has been seen then.
-        proven && mutant::after_flushes(entry.lease().is_none() || entry.epoch() == self.epoch_now())
+        proven && mutant::after_flushes(entry.lease().is_none() || is_alive())
     }
 
     /// What is alive now. To be called while the shard is locked: then the epoch in a shard never goes back, and the
     /// entries from before a flush are the oldest of its list.
-    pub(crate) fn moment(&self, now_ns: u64) -> Moment {
-        Moment { now_ns, epoch: self.epoch_now(), expiry_ns: self.expiry_ns }
-    }
-
-    #[expect(clippy::cast_possible_truncation, reason = "see below")]
-    fn epoch_now(&self) -> u32 {
-        // Acquire: pairs with the Release in `flush`. An epoch is kept in 32 bits: it would take 4 billion flushes
-        // within one round of maintenance to mistake one for another.
-        self.epoch.load(Ordering::Acquire) as u32
+    pub(crate) fn moment(&self, now_ns: u64) -> Moment<'_> {
+        let (epoch, sure) = self.purges.now();
+        Moment { now_ns, epoch, sure, purges: &self.purges, expiry_ns: self.entry_limits.expiry_ns() }
     }
 }
 

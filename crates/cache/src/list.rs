@@ -146,6 +146,11 @@ impl List {
         node.entry.replace(entry)
     }
 
+    /// The held entry expires at another instant than its node says.
+    pub(crate) fn renew(&mut self, slot: u32, deadline: u32) {
+        self.nodes[slot as usize].deadline = deadline;
+    }
+
     /// Takes an entry out and frees its slot.
     ///
     /// # Panics

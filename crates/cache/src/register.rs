@@ -18,14 +18,14 @@ impl<E> Shard<E> {
         view: View<'_>,
         hash: u64,
         since_ns: u64,
-        at: &Moment,
+        at: &Moment<'_>,
     ) -> Option<Arc<Flight<E>>> {
         let since_ns = mutant::joined_since(since_ns);
         let is_late = |sent: u64| sent >= since_ns && !at.is_over(sent);
         let fills = self.fills.iter_hash(hash).filter(|fill| {
             is_of(&fill.flight, key, hash)
                 && fill.flight.view() == view
-                && fill.is_joined(at.epoch)
+                && fill.is_joined(at)
                 && fill.sent_ns().is_none_or(is_late)
         });
         let newest = fills.max_by_key(|fill| (!fill.is_held(), fill.flight.registered_ns));
@@ -52,7 +52,7 @@ impl<E> Shard<E> {
     }
 
     /// Of the fills like this one the one that is held, if it may be sent now: it counts as sent from here on.
-    pub(crate) fn release(&mut self, like: &Flight<E>, at: &Moment) -> Option<Released<E>> {
+    pub(crate) fn release(&mut self, like: &Flight<E>, at: &Moment<'_>) -> Option<Released<E>> {
         if !self.has_room_for(like) {
             return None;
         }
@@ -100,6 +100,15 @@ impl<E> Shard<E> {
     fn unregister_some(&mut self, key: &[u8], hash: u64, leaves: impl Fn(&Flight<E>) -> bool) {
         for fill in self.fills.iter_hash_mut(hash) {
             if !fill.is_held() && is_of(&fill.flight, key, hash) && leaves(&fill.flight) {
+                fill.standing = FillState::Overtaken;
+            }
+        }
+    }
+
+    /// The answers of fills that are on their way and that a purge covers are not to be kept.
+    pub(crate) fn overtake_purged(&mut self, at: &Moment<'_>) {
+        for fill in &mut self.fills {
+            if !fill.is_held() && at.end_by_order(&fill.flight.key, fill.flight.epoch()).is_some() {
                 fill.standing = FillState::Overtaken;
             }
         }

@@ -5,6 +5,7 @@
 
 use hashbrown::HashTable;
 
+use crate::absence::{Absence, Absences};
 use crate::budget::{charge, charge_beside};
 use crate::departure::{Departure, Gone};
 use crate::entry::Entry;
@@ -40,6 +41,7 @@ pub(crate) struct Shard<E> {
     /// The counters of what happened here; gauges are filled in when they are read.
     pub(crate) stats: Stats,
     pub(crate) round: SweepRound,
+    pub(crate) absences: Absences,
 }
 
 /// What a key's place holds.
@@ -52,8 +54,8 @@ pub(crate) enum Probed {
 }
 
 impl<E> Shard<E> {
-    /// A shard that suits about `entries` entries, with list slots reserved for `reserve` of them.
-    pub(crate) fn new(entries: usize, reserve: usize) -> Shard<E> {
+    /// One of `shards`, that suits about `entries` entries, with list slots reserved for `reserve` of them.
+    pub(crate) fn new(entries: usize, reserve: usize, shards: usize) -> Shard<E> {
         Shard {
             list: List::new(reserve),
             index: Index::new(entries),
@@ -67,6 +69,7 @@ impl<E> Shard<E> {
             published_negative: NO_TICK,
             stats: Stats::default(),
             round: SweepRound::new(),
+            absences: Absences::new(shards),
         }
     }
 
@@ -93,7 +96,7 @@ impl<E> Shard<E> {
         view: View<'_>,
         or: impl Fn(&Entry) -> bool,
         hash: u64,
-        at: &Moment,
+        at: &Moment<'_>,
     ) -> Probed {
         let Some((slot, first)) = self.find(key, hash) else { return Probed::Absent };
         match at.death(first) {
@@ -130,18 +133,18 @@ impl<E> Shard<E> {
         Some(slot)
     }
 
-    /// The common case of [`touch`](Self::touch): a live value that `satisfies`.
+    /// The common case of [`touch`](Self::touch): a value that is surely alive and `satisfies`.
     #[inline]
     pub(crate) fn hit(
         &mut self,
         key: &[u8],
         partition: Partition,
         hash: u64,
-        at: &Moment,
+        at: &Moment<'_>,
         satisfies: impl FnOnce(&Entry) -> bool,
     ) -> Option<Entry> {
         let (slot, first) = self.find(key, hash)?;
-        if !first.is_value_in(partition) || at.death(first).is_some() || !satisfies(first) {
+        if !first.is_value_in(partition) || !at.is_surely_alive(first) || !satisfies(first) {
             return None;
         }
         let entry = first.clone();
@@ -151,7 +154,7 @@ impl<E> Shard<E> {
     }
 
     /// Looks an answer about a key up and changes nothing.
-    pub(crate) fn peek(&self, key: &[u8], view: View<'_>, hash: u64, at: &Moment) -> Option<Entry> {
+    pub(crate) fn peek(&self, key: &[u8], view: View<'_>, hash: u64, at: &Moment<'_>) -> Option<Entry> {
         let (_, first) = self.find(key, hash).filter(|(_, first)| at.death(first).is_none())?;
         if first.is_of(view) {
             return Some(first.clone());
@@ -162,7 +165,7 @@ impl<E> Shard<E> {
 
     /// Keeps an entry, its key as the most recently used, and returns what it replaces. Beside a live answer of another
     /// view it is one more about its key, unless it [outlasts](Entry::outlasts) that.
-    pub(crate) fn insert(&mut self, entry: Entry, hash: u64, at: &Moment) -> Option<Gone> {
+    pub(crate) fn insert(&mut self, entry: Entry, hash: u64, at: &Moment<'_>) -> Option<Gone> {
         let mut outlasted = self.take_outlasted(&entry, short(hash));
         let mut gone = self.insert_newest(entry, hash, at);
         if let Some(first) = outlasted.pop() {
@@ -183,7 +186,7 @@ impl<E> Shard<E> {
         gone
     }
 
-    fn insert_newest(&mut self, entry: Entry, hash: u64, at: &Moment) -> Option<Gone> {
+    fn insert_newest(&mut self, entry: Entry, hash: u64, at: &Moment<'_>) -> Option<Gone> {
         let tick = self.tick(at);
         let replaces = |old: &Entry| old.view() == entry.view() || entry.outlasts(old);
         let precedes = |old: &Entry| old.partition().is_leased() && !entry.partition().is_leased();
@@ -197,7 +200,7 @@ impl<E> Shard<E> {
             };
         }
         let deadline = at.coarse_end_of(&entry);
-        self.round.note(deadline);
+        self.round.note(deadline, at.expiry_ns);
         self.stats.stored += 1;
         self.charged += charge(entry.payload_len());
         let newest = entry.clone();
@@ -222,11 +225,11 @@ impl<E> Shard<E> {
     }
 
     /// Keeps an answer in the place of its key's first one, which stands beside it from now on.
-    fn insert_before(&mut self, entry: Entry, slot: u32, hash: u32, at: &Moment) -> Option<Gone> {
+    fn insert_before(&mut self, entry: Entry, slot: u32, hash: u32, at: &Moment<'_>) -> Option<Gone> {
         self.stats.stored += 1;
         self.charged += charge(entry.payload_len());
         let deadline = at.coarse_end_of(&entry);
-        self.round.note(deadline);
+        self.round.note(deadline, at.expiry_ns);
         let newest = entry.clone();
         let first = self.list.replace(slot, entry, deadline)?;
         self.charged -= charge(first.payload_len());
@@ -251,7 +254,7 @@ impl<E> Shard<E> {
 
     /// Removes the answer of the view of `entry`, because a newer one cannot be kept; if it is a key's first, all others
     /// with it.
-    pub(crate) fn take_view(&mut self, entry: &Entry, hash: u64, at: &Moment) -> Option<Gone> {
+    pub(crate) fn take_view(&mut self, entry: &Entry, hash: u64, at: &Moment<'_>) -> Option<Gone> {
         let (_, first) = self.find(entry.key(), hash)?;
         if first.view() == entry.view() || at.death(first).is_some() {
             return self.take(entry.key(), hash, at, Departure::Replaced);
@@ -270,20 +273,22 @@ impl<E> Shard<E> {
     }
 
     /// Removes the entry of a key for the reason given, or for being dead already.
-    pub(crate) fn take(&mut self, key: &[u8], hash: u64, at: &Moment, why: Departure) -> Option<Gone> {
+    pub(crate) fn take(&mut self, key: &[u8], hash: u64, at: &Moment<'_>, why: Departure) -> Option<Gone> {
         let (slot, entry) = self.find(key, hash)?;
         let why = at.death(entry).map_or(why, Departure::from);
         Some(self.remove(slot, why))
     }
 
     /// Removes the answers about a key that are held under leases: those held for their age alone stay.
-    pub(crate) fn take_leased(&mut self, key: &[u8], hash: u64, at: &Moment) -> Option<Gone> {
+    pub(crate) fn take_leased(&mut self, key: &[u8], hash: u64, at: &Moment<'_>) -> Option<Gone> {
         let (_, first) = self.find(key, hash)?;
         // Behind a leased one stand only such.
         if first.partition().is_leased() {
             return self.take(key, hash, at, Departure::Invalidated);
         }
         let mut gone = self.take_some(key, short(hash), |other| other.partition().is_leased());
+        let note = |other: &Entry| self.absences.note(short(hash), other.partition(), Absence::Invalidated);
+        gone.iter().for_each(note);
         let first = gone.pop()?;
         Some(Gone { first, others: Some(gone) })
     }
@@ -295,8 +300,16 @@ impl<E> Shard<E> {
         Some(Gone { first, others: Some(gone) })
     }
 
+    /// Removes the answers beside a key's first that a purge covers.
+    pub(crate) fn take_purged(&mut self, first: &Entry, hash: u32, at: &Moment<'_>) -> Option<Gone> {
+        let is_purged = |other: &Entry| at.end_by_order(other.key(), other.epoch()).is_some();
+        let mut gone = self.take_some(first.key(), hash, is_purged);
+        let first = gone.pop()?;
+        Some(Gone { first, others: Some(gone) })
+    }
+
     /// Removes the entry that leaves first: one that is known to be dead, else the least recently used.
-    pub(crate) fn evict(&mut self, at: &Moment) -> Option<Gone> {
+    pub(crate) fn evict(&mut self, at: &Moment<'_>) -> Option<Gone> {
         let slot = self.known_dead(at).or_else(|| self.list.oldest())?;
         let why = self.list.entry(slot).and_then(|entry| at.death(entry));
         Some(self.remove(slot, why.map_or(Departure::Evicted, Departure::from)))
@@ -309,6 +322,11 @@ impl<E> Shard<E> {
         let first = self.list.remove(slot);
         self.count_departure(&first, why);
         let others = self.take_others(first.key(), hash);
+        if let Some(why) = Absence::of_departure(why) {
+            self.absences.note(hash, first.partition(), why);
+            let others = others.iter().flatten();
+            others.for_each(|other| self.absences.note(hash, other.partition(), why));
+        }
         Gone { first, others }
     }
 
@@ -331,6 +349,11 @@ impl<E> Shard<E> {
         first.into_iter().chain(others.into_iter().flatten())
     }
 
+    /// The same about a key.
+    pub(crate) fn answers_about(&self, key: &[u8], hash: u64) -> impl Iterator<Item = &Entry> {
+        self.find(key, hash).into_iter().flat_map(|(slot, _)| self.answers(slot))
+    }
+
     #[cfg(test)]
     pub(crate) fn others_of(&self, key: &[u8], hash: u32) -> impl Iterator<Item = &Entry> {
         self.others.of(key, hash)
@@ -351,7 +374,7 @@ impl<E> Shard<E> {
         Some((slot, self.list.entry(slot)?))
     }
 
-    fn tick(&mut self, at: &Moment) -> u64 {
+    fn tick(&mut self, at: &Moment<'_>) -> u64 {
         self.clock = self.clock.max(at.now_ns).min(NO_TICK - 1);
         self.clock
     }
@@ -365,13 +388,14 @@ impl<E> Shard<E> {
             Departure::Expired => &mut self.stats.expiries,
             Departure::Invalidated => &mut self.stats.invalidations,
             Departure::Flushed => &mut self.stats.flushed,
+            Departure::Purged => &mut self.stats.purged,
         };
         *counter += 1;
     }
 }
 
 /// The part of a hash by which a shard finds entries; the other part has selected the shard.
-fn short(hash: u64) -> u32 {
+pub(crate) fn short(hash: u64) -> u32 {
     (hash >> 32) as u32
 }
 
@@ -380,11 +404,14 @@ mod tests {
     use super::*;
     use crate::entry::tests::aging;
     use crate::flight::Flight;
+    use crate::moment::moment;
+    use crate::purges::Purges;
 
     #[test]
     fn keys_with_equal_hashes_are_told_apart() {
-        let at = Moment { now_ns: 1, epoch: 0, expiry_ns: 100 };
-        let mut shard: Shard<()> = Shard::new(10, 10);
+        let purges = Purges::new();
+        let at = moment(1, &purges, 100);
+        let mut shard: Shard<()> = Shard::new(10, 10, 1);
         for key in [b"a", b"b"] {
             assert!(shard.insert(aging(key, key, 0, 0), 7, &at).is_none());
             assert!(shard.register(Flight::new(key, View::VALUE, 7, 0, 0)));

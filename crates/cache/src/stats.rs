@@ -3,7 +3,7 @@
 /// One reading of the counters and gauges. Counters only grow; they are sums over the shards, taken one after the other.
 ///
 /// Every entry that was stored left in exactly one way, so once nothing runs:
-/// `entries + others == stored - replaced - others_left - evictions - expiries - invalidations - flushed`.
+/// `entries + others == stored - replaced - others_left - evictions - expiries - invalidations - flushed - purged`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Stats {
     /// Lookups answered by an entry.
@@ -46,8 +46,14 @@ pub struct Stats {
     pub invalidations: u64,
     /// Entries that left because of a flush.
     pub flushed: u64,
+    /// Entries that left because their prefix was purged.
+    pub purged: u64,
     /// Flushes of the whole cache.
     pub flushes: u64,
+    /// Purges of a prefix.
+    pub purges: u64,
+    /// Of them, those that lookups still go by.
+    pub live_purges: u64,
     /// Entries held now, with those that are dead and not yet reclaimed.
     pub entries: u64,
     /// Of them, keys that are known to have no value.
@@ -97,6 +103,7 @@ impl Stats {
         self.expiries += other.expiries;
         self.invalidations += other.invalidations;
         self.flushed += other.flushed;
+        self.purged += other.purged;
     }
 
     pub(crate) fn count_unkept(&mut self, why: Unkept) {

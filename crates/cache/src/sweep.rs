@@ -38,15 +38,32 @@ pub(crate) struct SweepRound {
     seen: u32,
     /// How often the slots have been numbered anew: what a scan remembers of them is then worthless.
     pub(crate) numbering: u32,
+    /// The expiry by which deadlines are reckoned; none before the first one.
+    expiry_ns: Option<u64>,
+    /// Whether deadlines by another expiry may be in the nodes, until the round ends.
+    renews: bool,
 }
 
 impl SweepRound {
     pub(crate) fn new() -> SweepRound {
-        SweepRound { next_slot: 1, earliest: u32::MAX, seen: u32::MAX, numbering: 0 }
+        let (earliest, seen) = (u32::MAX, u32::MAX);
+        SweepRound { next_slot: 1, earliest, seen, numbering: 0, expiry_ns: None, renews: false }
     }
 
-    /// Takes account of an entry's deadline.
-    pub(crate) fn note(&mut self, deadline: u32) {
+    /// Begins again where the expiry is another one: each entry is looked at once then, whatever its node says.
+    fn goes_by(&mut self, expiry_ns: u64) {
+        match self.expiry_ns.replace(expiry_ns) {
+            Some(before) if before != expiry_ns => {
+                let (numbering, expiry_ns) = (self.numbering, self.expiry_ns);
+                *self = SweepRound { earliest: 0, numbering, expiry_ns, renews: true, ..SweepRound::new() };
+            }
+            _ => {}
+        }
+    }
+
+    /// Takes account of an entry's deadline by an expiry.
+    pub(crate) fn note(&mut self, deadline: u32, expiry_ns: u64) {
+        self.goes_by(expiry_ns);
         self.earliest = self.earliest.min(deadline);
         self.seen = self.seen.min(deadline);
     }
@@ -58,7 +75,8 @@ impl SweepRound {
     }
 
     fn restart(&mut self) {
-        *self = SweepRound { next_slot: 1, earliest: self.seen, seen: u32::MAX, numbering: self.numbering };
+        let SweepRound { seen, numbering, expiry_ns, .. } = *self;
+        *self = SweepRound { earliest: seen, numbering, expiry_ns, ..SweepRound::new() };
     }
 }
 
@@ -125,7 +143,7 @@ impl<E> Inner<E> {
 
 impl<E> Shard<E> {
     /// Entries from before a flush cannot be used any more, so they are the oldest in the list.
-    fn reclaim_flushed(&mut self, at: &Moment, most: usize, gone: &mut Vec<Gone>) {
+    fn reclaim_flushed(&mut self, at: &Moment<'_>, most: usize, gone: &mut Vec<Gone>) {
         for _ in 0..most {
             match oldest_death(&self.list, at) {
                 Some((slot, Death::Flushed)) => gone.push(self.remove(slot, Departure::Flushed)),
@@ -135,7 +153,8 @@ impl<E> Shard<E> {
     }
 
     /// Visits at most `slots` slots; returns how many, and whether the round has ended.
-    fn reclaim_dead(&mut self, at: &Moment, slots: usize, gone: &mut Vec<Gone>) -> (usize, bool) {
+    fn reclaim_dead(&mut self, at: &Moment<'_>, slots: usize, gone: &mut Vec<Gone>) -> (usize, bool) {
+        self.round.goes_by(at.expiry_ns);
         for visited in 0..slots {
             if self.round.next_slot > self.list.slots() {
                 self.round.restart();
@@ -149,7 +168,8 @@ impl<E> Shard<E> {
     }
 
     /// A slot whose entry is dead, if a short look finds one. Most often no look is needed: nothing has expired.
-    pub(crate) fn known_dead(&mut self, at: &Moment) -> Option<u32> {
+    pub(crate) fn known_dead(&mut self, at: &Moment<'_>) -> Option<u32> {
+        self.round.goes_by(at.expiry_ns);
         for _ in 0..SLOTS_AN_EVICTION {
             if coarse(at.now_ns) < self.round.earliest {
                 return None;
@@ -164,21 +184,26 @@ impl<E> Shard<E> {
     }
 
     /// Goes one slot further; returns it if the entry there has died.
-    fn visit(&mut self, at: &Moment) -> Option<(u32, Death)> {
+    fn visit(&mut self, at: &Moment<'_>) -> Option<(u32, Death)> {
         let slot = self.round.next_slot;
         self.round.next_slot += 1;
         let node = self.list.node(slot);
         let entry = self.list.entry(slot)?;
         // Only a node whose deadline is near or past costs a look at its entry.
-        let death = if coarse(at.now_ns) < node.deadline { None } else { at.death(entry) };
-        if death.is_none() {
+        if coarse(at.now_ns) < node.deadline && !self.round.renews {
             self.round.seen = self.round.seen.min(node.deadline);
+            return None;
+        }
+        let (death, deadline) = (at.death(entry), at.coarse_end_of(entry));
+        if death.is_none() {
+            self.list.renew(slot, deadline);
+            self.round.seen = self.round.seen.min(deadline);
         }
         death.map(|death| (slot, death))
     }
 }
 
-fn oldest_death(list: &List, at: &Moment) -> Option<(u32, Death)> {
+fn oldest_death(list: &List, at: &Moment<'_>) -> Option<(u32, Death)> {
     let slot = list.oldest()?;
     Some((slot, at.death(list.entry(slot)?)?))
 }

@@ -88,6 +88,39 @@ fn a_dead_entry_leaves_before_a_live_one_even_if_it_was_used_later() {
 }
 
 #[test]
+fn another_expiry_is_that_of_what_is_held_as_well() {
+    for shards in [1, 64] {
+        let cache = cache(200_000, Duration::from_secs(100), shards);
+        (0..1_000).for_each(|key| put(&cache, key, 0));
+        assert_eq!(sweep(&cache, SECOND), 0);
+        (1_000..2_000).for_each(|key| put(&cache, key, 5 * SECOND));
+        // Shorter: at once for whoever asks, and for their memory within a round.
+        cache.entry_limits().change(Duration::from_secs(3), 1 << 20);
+        assert!(!holds(&cache, 1, 5 * SECOND) && holds(&cache, 1_001, 5 * SECOND));
+        assert_eq!(sweep(&cache, 5 * SECOND), 1_000);
+        assert!((1_000..2_000).all(|key| holds(&cache, key, 8 * SECOND - 1)));
+        // Longer: nobody has asked for them since they expired, and so they are there.
+        cache.entry_limits().change(Duration::from_secs(10), 1 << 20);
+        assert_eq!(sweep(&cache, 15 * SECOND - 1), 0);
+        assert!((1_000..2_000).all(|key| holds(&cache, key, 15 * SECOND - 1)));
+        assert_eq!(sweep(&cache, 15 * SECOND), 1_000);
+        assert_eq!(cache.stats(0).entries, 0);
+    }
+}
+
+#[test]
+fn by_another_expiry_what_has_expired_makes_room_first() {
+    let cache = cache(2, Duration::from_secs(100), 1);
+    put(&cache, 1, 0);
+    put(&cache, 2, 5 * SECOND);
+    assert!(matches!(cache.lookup(&1u64.to_be_bytes(), Need::NOTHING, 6 * SECOND), Lookup::Hit(_)));
+    cache.entry_limits().change(Duration::from_secs(3), 1 << 20);
+    put(&cache, 3, 7 * SECOND);
+    assert!(holds(&cache, 2, 7 * SECOND) && holds(&cache, 3, 7 * SECOND));
+    assert_eq!((cache.stats(0).expiries, cache.stats(0).evictions), (1, 0));
+}
+
+#[test]
 fn a_round_of_maintenance_reclaims_what_expired_and_what_was_flushed() {
     for shards in [1, 64] {
         let cache = cache(200_000, Duration::from_secs(5), shards);

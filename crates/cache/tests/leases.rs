@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cache::{
-    Cache, Facts, Fill, Keep, Lease, Limits, Lookup, Need, Outcome, Partition, Stored, View, Waiter,
+    Cache, Ends, Facts, Fill, Keep, Lease, Limits, Lookup, Need, Outcome, Partition, Stored, View, Waiter,
 };
 
 const SECOND: u64 = 1_000_000_000;
@@ -227,7 +227,8 @@ fn what_was_used_since_an_instant_is_told_without_being_a_use() {
 
 /// The leases of a link, of a watch, of a slot that it watches, and of what the link brings of that slot.
 fn of_a_slot() -> [Arc<Lease>; 4] {
-    let (link, watch) = (Arc::new(Lease::default()), Arc::new(Lease::default()));
+    let ends = Ends::default();
+    let (link, watch) = (Arc::new(Lease::counted(&ends)), Arc::new(Lease::counted(&ends)));
     let slot = Arc::new(Lease::under([watch.clone()]));
     let both = Arc::new(Lease::under([link.clone(), slot.clone()]));
     [link, watch, slot, both]
@@ -250,7 +251,34 @@ fn a_lease_under_others_proves_what_all_of_them_prove_until_one_has_ended() {
     slot.end();
     watch.renew(11);
     assert_eq!((both.sync_ns(), slot.sync_ns(), watch.sync_ns()), (0, 0, 11));
-    assert!(both.is_under(&link) && both.is_under(&slot) && !both.is_under(&watch));
+    assert!(both.is_under(&link) && both.is_under(&slot) && both.is_under(&watch) && !slot.is_under(&link));
+}
+
+#[test]
+fn what_a_lease_remembers_is_over_with_whatever_it_stands_under() {
+    type Ending = fn([Arc<Lease>; 4]);
+    let slot: Ending = |[_, _, slot, _]| slot.end();
+    let itself: Ending = |[.., both]| both.end();
+    let link: Ending = |[link, ..]| link.revoke();
+    let watch: Ending = |[_, watch, ..]| watch.revoke();
+    for ending in [slot, itself, link, watch] {
+        let all @ [link, watch, _, both] = &of_a_slot();
+        assert!(!both.proves(1));
+        link.renew(7);
+        watch.renew(5);
+        assert!(both.proves(5) && !both.proves(6), "as the parents say now");
+        watch.renew(9);
+        assert!(both.proves(5) && both.proves(7) && !both.proves(8) && both.is_live());
+        ending(all.clone());
+        assert!(!both.proves(1) && !both.is_live() && both.sync_ns() == 0);
+    }
+    let [link, watch, slot, both] = of_a_slot();
+    link.renew(7);
+    watch.renew(7);
+    assert!(both.proves(7));
+    // A lost connection takes nothing away that was proven, nor does the end of another slot.
+    link.end();
+    assert!(both.proves(7) && !both.is_live() && slot.is_live());
 }
 
 #[test]

@@ -188,7 +188,8 @@ impl World {
     }
 
     fn upset(&mut self) {
-        match self.dice.below(8) {
+        match self.dice.below(9) {
+            8 => self.purge(),
             0..4 => self.now += self.dice.below(EXPIRY_NS / 2),
             4 => self.now += EXPIRY_NS - 100, // what is young expires in the middle of the next steps
             5 | 6 => {
@@ -212,6 +213,18 @@ impl World {
         let left = self.cache.invalidate(&key.to_be_bytes());
         assert!(left >= live && self.judge.remove(key) >= live, "invalidate {key}");
         self.judge.fills.iter_mut().filter(|fill| fill.0 == key).for_each(|fill| fill.2 = false);
+    }
+
+    /// What begins like a key, by three of its four bytes or all. It is taken out at once: until then it would have its place in the order of use.
+    fn purge(&mut self) {
+        let key = self.key().to_be_bytes();
+        let prefix = &key[..3 + self.dice.below(2) as usize];
+        let is_covered = |key: u32| key.to_be_bytes().starts_with(prefix);
+        self.judge.held.retain(|held| !is_covered(held.0));
+        self.judge.fills.iter_mut().filter(|fill| is_covered(fill.0)).for_each(|fill| fill.2 = false);
+        assert!(self.cache.purge_prefix(prefix));
+        while self.cache.sweep_purged(1 + self.dice.below(100) as usize).are_left {}
+        assert_eq!(self.cache.stats(self.now).live_purges, 0);
     }
 
     /// Of which the judge knows nothing.
@@ -386,11 +399,23 @@ fn compare(shards: usize, capacity: usize, steps: usize) {
     let sent_late = std::mem::take(&mut *world.sent_late.lock().expect("a list"));
     drop(sent_late);
     let stats = world.cache.stats(world.now);
-    let left = stats.replaced + stats.evictions + stats.expiries + stats.invalidations + stats.flushed;
+    let left = stats.replaced
+        + stats.evictions
+        + stats.expiries
+        + stats.invalidations
+        + stats.flushed
+        + stats.purged;
     assert_eq!((stats.entries, stats.fills_in_flight), (stats.stored - left, 0), "{stats:?}");
     // A run that never got to the interesting places proves nothing. Large caches get there only now and then.
     assert!(stats.evictions > 0 && stats.hits > 0, "{stats:?}");
-    let rare = [stats.collapsed, stats.expiries, stats.flushed, stats.unkept_too_large, stats.unkept_expired];
+    let rare = [
+        stats.collapsed,
+        stats.expiries,
+        stats.flushed,
+        stats.purged,
+        stats.unkept_too_large,
+        stats.unkept_expired,
+    ];
     assert!(capacity > 10 || rare.iter().all(|count| *count > 0), "{stats:?}");
 }
 

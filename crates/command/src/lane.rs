@@ -43,6 +43,8 @@ pub enum Local {
     ClientSetName,
     /// The client to unblock is one of ours.
     ClientUnblock,
+    /// `CLUSTER` and what goes with it, of a node that is emulated. No rule names it: whether one is, is not known here.
+    Cluster,
     /// `POST` or `Host:` as a command: a browser led astray. Redis closes without a word (server.c, `processCommand`).
     Guard,
     Hello,

@@ -17,6 +17,7 @@ mod read;
 mod slot;
 mod spec;
 mod table;
+mod tips;
 
 pub use change::Change;
 pub use flags::{Access, Flags};
@@ -26,3 +27,4 @@ pub use live::BadReply;
 pub use read::Read;
 pub use slot::{Slot, Slots};
 pub use table::{Command, Commands};
+pub use tips::{KeyPieces, RequestPolicy, ResponsePolicy, Tips};

@@ -5,6 +5,7 @@ use std::fmt;
 use resp::Frame;
 
 use crate::spec::{Begin, Find, KeySpec};
+use crate::tips::Tips;
 use crate::{Access, Command, Commands, Flags};
 
 /// What was to be a `COMMAND` reply is none.
@@ -40,6 +41,12 @@ impl Commands {
                     ..Command::new(&command.name, command.arity, command.flags, specs)
                 };
             }
+            // Nor over which nodes of a cluster a command goes.
+            if items(entry)?.len() <= TIPS
+                && let Some(known) = self.named(command.name.as_bytes())
+            {
+                command.tips = known.tips;
+            }
             // Servers before Redis 7 name none, and have them all the same.
             if command.subcommands.is_empty()
                 && let Some(known) = self.named(command.name.as_bytes())
@@ -62,7 +69,9 @@ impl Commands {
     }
 }
 
-/// Where the key specifications stand in an entry.
+/// Where the tips stand in an entry.
+const TIPS: usize = 7;
+/// Where the key specifications do.
 const KEY_SPECS: usize = 8;
 
 /// Name, arity, flags, first key, last key, step, and from Redis 7 on ACL categories, tips, key specifications, subcommands.
@@ -77,6 +86,10 @@ fn command(entry: &Frame) -> Result<Command, BadReply> {
         None => range_spec(flags, integer(first)?, integer(last)?, integer(step)?).into_iter().collect(),
     };
     let mut whole = Command::new(&name, integer(arity)?, flags, specs);
+    if let Some(tips) = fields.get(TIPS) {
+        let tips = items(tips)?.iter().map(text).collect::<Result<Vec<_>, _>>()?;
+        whole.tips = Tips::of(&name, tips.into_iter());
+    }
     if let Some(subcommands) = fields.get(9) {
         whole.subcommands = items(subcommands)?.iter().map(command).collect::<Result<_, _>>()?;
     }

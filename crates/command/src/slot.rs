@@ -99,7 +99,13 @@ fn split(text: &[u8], at: u8) -> Option<(&[u8], &[u8])> {
 
 /// CRC-16/XMODEM, as appendix A of the specification has it.
 fn crc16(text: &[u8]) -> u16 {
-    text.iter().fold(0, |crc: u16, byte| {
+    let (pairs, rest) = text.as_chunks::<2>();
+    let crc = pairs.iter().fold(0, |crc: u16, [first, second]| {
+        let [high, low] = crc.to_be_bytes();
+        // What each of them leaves does not wait for the other.
+        REMAINDERS_BEFORE[usize::from(high ^ first)] ^ REMAINDERS[usize::from(low ^ second)]
+    });
+    rest.iter().fold(crc, |crc, byte| {
         let [high, _] = crc.to_be_bytes();
         (crc << 8) ^ REMAINDERS[usize::from(high ^ byte)]
     })
@@ -117,6 +123,18 @@ static REMAINDERS: [u16; 256] = {
             bit += 1;
         }
         remainders[byte as usize] = crc;
+        byte += 1;
+    }
+    remainders
+};
+
+/// The same with a byte of zeros behind it.
+static REMAINDERS_BEFORE: [u16; 256] = {
+    let mut remainders = [0; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        let crc = REMAINDERS[byte];
+        remainders[byte] = (crc << 8) ^ REMAINDERS[(crc >> 8) as usize];
         byte += 1;
     }
     remainders
@@ -157,6 +175,13 @@ mod tests {
     fn the_crc_is_that_of_the_specification() {
         assert_eq!(crc16(b"123456789"), 0x31c3);
         assert_eq!(crc16(b""), 0);
+        // By its definition, a bit at a time.
+        let bits = |text: &[u8]| {
+            let each = text.iter().flat_map(|byte| (0..8).rev().map(move |bit| u16::from(byte >> bit & 1)));
+            each.fold(0, |crc: u16, bit| if crc >> 15 == bit { crc << 1 } else { (crc << 1) ^ 0x1021 })
+        };
+        let text: Vec<u8> = (0..=255).collect();
+        (0..text.len()).for_each(|from| assert_eq!(crc16(&text[from..]), bits(&text[from..]), "{from}"));
         assert_eq!(of("123456789"), 0x31c3);
         assert_eq!((of("foo"), of("bar"), of("")), (12_182, 5_061, 0));
     }

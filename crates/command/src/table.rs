@@ -10,6 +10,7 @@ use crate::keys::{Extractor, extractor};
 use crate::lane::Rule;
 use crate::name::{KnownName, hash};
 use crate::spec::KeySpec;
+use crate::tips::Tips;
 use crate::{Change, Flags, Read};
 
 /// A command, or a subcommand of one.
@@ -21,6 +22,7 @@ pub struct Command {
     pub(crate) arity: i64,
     pub(crate) flags: Flags,
     pub(crate) key_specs: Vec<KeySpec>,
+    pub(crate) tips: Tips,
     pub(crate) subcommands: Vec<Command>,
     /// Follows from the name.
     pub(crate) extractor: Option<Extractor>,
@@ -56,6 +58,7 @@ impl Command {
             arity,
             flags,
             key_specs,
+            tips: Tips::of(name, std::iter::empty()),
             subcommands: Vec::new(),
             extractor,
             rule: Rule::of(name, flags),
@@ -151,8 +154,15 @@ impl Commands {
         for line in text.lines().filter(|line| !line.starts_with('#')) {
             let mut words = line.split(' ');
             let (name, arity, flags) = (words.next()?, words.next()?, words.next()?);
-            let specs = words.map(KeySpec::parse).collect::<Option<Vec<_>>>()?;
-            let command = Command::new(name, arity.parse().ok()?, Flags::parse(flags), specs);
+            let (mut specs, mut tips) = (Vec::new(), None);
+            for word in words {
+                match word.starts_with("tips/") {
+                    true => tips = Some(Tips::parse(word)?),
+                    false => specs.push(KeySpec::parse(word)?),
+                }
+            }
+            let mut command = Command::new(name, arity.parse().ok()?, Flags::parse(flags), specs);
+            command.tips = tips.unwrap_or_default();
             if name.contains('|') {
                 last.as_mut()?.subcommands.push(command);
             } else if let Some(whole) = last.replace(command) {
@@ -165,7 +175,7 @@ impl Commands {
 }
 
 impl fmt::Display for Commands {
-    /// The commands by name, as `table.txt` holds them: name, arity, flags, key specifications.
+    /// The commands by name, as `table.txt` holds them: name, arity, flags, key specifications, tips.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let by_name = |commands: &[Command]| {
             let mut commands: Vec<_> = commands.to_vec();
@@ -176,6 +186,9 @@ impl fmt::Display for Commands {
             for line in [vec![command.clone()], by_name(&command.subcommands)].concat() {
                 let mut specs = String::new();
                 line.key_specs.iter().try_for_each(|spec| write!(specs, " {spec}"))?;
+                if line.tips != Tips::default() {
+                    write!(specs, " {}", line.tips)?;
+                }
                 writeln!(f, "{} {} {}{specs}", line.name, line.arity, line.flags)?;
             }
         }

@@ -15,7 +15,7 @@ use proptest::prelude::{Just, Strategy, any, prop_oneof};
 use proptest::sample::select;
 use proptest::test_runner::{Config, RngSeed, TestRunner};
 use resp::{Arguments, Decoder, Frame, FrameLimits, RequestLimits, RequestParser, encode_command};
-use testkit::RedisServer;
+use testkit::{RedisServer, Server};
 
 /// The redis-server that `table.txt` was made from.
 const VERSION: &str = "7.0.15";
@@ -316,4 +316,44 @@ fn sorted(flags: &str) -> String {
     let mut flags: Vec<_> = flags.split(',').collect();
     flags.sort_unstable();
     flags.join(",")
+}
+
+/// Of the commands that the table has tips for: what other servers say otherwise.
+#[test]
+fn other_servers_give_the_same_tips_or_others_that_are_known() {
+    let with_tips = |commands: &Commands| -> Vec<(String, String)> {
+        let text = commands.to_string();
+        let tips = text.lines().filter_map(|line| {
+            let tips = line.split(' ').find(|word| word.starts_with("tips/"))?;
+            Some((line.split(' ').next()?.to_owned(), tips.to_owned()))
+        });
+        tips.collect()
+    };
+    let ours = with_tips(&Commands::built_in());
+    assert!(ours.len() > 40, "{}", ours.len());
+    for server in [Server::Redis62, Server::Redis82, Server::Valkey81, Server::Valkey91] {
+        let Some(program) = server.program() else { continue };
+        let redis = RedisServer::builder().program(&program).start();
+        let mut commands = Commands::built_in();
+        commands.merge(&Client::connect(&redis).command(&["COMMAND"])).expect("a COMMAND reply");
+        let theirs = with_tips(&commands);
+        let differ: Vec<String> = ours
+            .iter()
+            .filter(|known| !theirs.contains(known))
+            .map(|(name, tips)| {
+                let other = theirs.iter().find(|(other, _)| other == name);
+                format!("{name}: {tips}, {}", other.map_or("none", |(_, tips)| tips))
+            })
+            .collect();
+        let known = [
+            "latency|reset: tips/all_nodes/all_succeeded, tips/all_nodes/agg_sum",
+            // It is not split by any version of ours.
+            "msetnx: tips/multi_shard/agg_min, none",
+            "randomkey: tips/all_shards/-, tips/all_shards/special",
+            "scan: tips/special/-, tips/special/special",
+        ];
+        let is_known = |difference: &&String| !known.contains(&difference.as_str());
+        assert_eq!(differ.iter().filter(is_known).collect::<Vec<_>>(), [""; 0], "{server:?}");
+        assert!(server != Server::Redis62 || differ.is_empty(), "{differ:?}");
+    }
 }

@@ -130,6 +130,9 @@ impl Engine {
             let next_ns = self.schedule.next_ns().into_iter().chain(retry_ns).min();
             self.wait(next_ns.unwrap_or(self.schedule.end_ns).min(self.schedule.end_ns))?;
         }
+        // On a machine that is late some are due and not asked yet: they count as the others do.
+        self.queue_due();
+        self.write_fresh()?;
         let end_ns = self.schedule.end_ns + GRACE_NS;
         while self.now_ns() < end_ns && self.connections.iter().any(|connection| connection.outstanding() > 0)
         {

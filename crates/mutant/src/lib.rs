@@ -283,3 +283,17 @@ pub fn watch_ended(end: impl FnOnce()) {
         end();
     }
 }
+
+/// A command that was sent on is carried out once. [`Mutant::SentOnTwice`] does it `again`.
+#[inline]
+pub fn sent_on_once(again: impl FnOnce()) {
+    if is_on(Mutant::SentOnTwice) {
+        again();
+    }
+}
+
+/// How many purges are done with once what they cover has been taken out. [`Mutant::PurgesStay`].
+#[inline]
+pub fn done_with(retire: impl FnOnce() -> usize) -> usize {
+    if is_on(Mutant::PurgesStay) { 0 } else { retire() }
+}

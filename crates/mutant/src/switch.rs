@@ -87,6 +87,10 @@ mutants! {
     WatchedWhenAsked = "watched-when-asked",
     /// The leases of slots outlive the connection that watched them.
     WatchLossIgnored = "watch-loss-ignored",
+    /// A command that a node of a cluster has sent on is sent twice.
+    SentOnTwice = "sent-on-twice",
+    /// Lookups go by a purged prefix for good.
+    PurgesStay = "purges-stay",
 }
 
 /// One more than the place in [`Mutant::ALL`]; 0 is none.

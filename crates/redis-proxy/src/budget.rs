@@ -16,7 +16,7 @@ const LOOKS_A_BUDGET: u64 = 64;
 /// Holds the byte budget; without one there is none of this.
 pub(crate) struct Budget {
     store: Store,
-    bytes: u64,
+    bytes: AtomicU64,
     /// What the process takes without the cache: resident before the first client, and what its connections need.
     baseline: AtomicU64,
     /// Bytes fetched since the last look. Shared by the workers: a miss touches it, a hit does not.
@@ -27,7 +27,12 @@ impl Budget {
     /// A budget of `bytes`, for a process that is as large now as it is without a single entry.
     pub(crate) fn new(store: Store, bytes: u64) -> Arc<Self> {
         let baseline = AtomicU64::new(resident_bytes().unwrap_or(0));
-        Arc::new(Budget { store, bytes, baseline, fetched: AtomicU64::new(0) })
+        Arc::new(Budget { store, bytes: AtomicU64::new(bytes), baseline, fetched: AtomicU64::new(0) })
+    }
+
+    /// From now on it is of so many bytes.
+    pub(crate) fn set_bytes(&self, bytes: u64) {
+        self.bytes.store(bytes, Ordering::Relaxed);
     }
 
     /// What the process takes without the cache, as far as is known now.
@@ -46,13 +51,13 @@ impl Budget {
     /// After a value of `bytes` was fetched: a look in between, which only ever lowers the limit. Giving back what was
     /// taken is left to the beat, so that the limit does not swing.
     pub(crate) fn fetched(&self, bytes: usize) {
-        let bytes = bytes as u64;
-        if self.fetched.fetch_add(bytes, Ordering::Relaxed) + bytes < self.bytes / LOOKS_A_BUDGET {
+        let (bytes, budget_bytes) = (bytes as u64, self.bytes.load(Ordering::Relaxed));
+        if self.fetched.fetch_add(bytes, Ordering::Relaxed) + bytes < budget_bytes / LOOKS_A_BUDGET {
             return;
         }
         self.fetched.store(0, Ordering::Relaxed);
         let baseline = self.baseline.load(Ordering::Relaxed);
-        if let Some(resident) = resident_bytes().filter(|resident| *resident > baseline + self.bytes) {
+        if let Some(resident) = resident_bytes().filter(|resident| *resident > baseline + budget_bytes) {
             self.store.observe_resident(resident, baseline);
         }
     }

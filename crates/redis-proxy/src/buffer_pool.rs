@@ -12,6 +12,7 @@ const KEPT_OUTPUT_BYTES: usize = 256 * 1024;
 #[derive(Default)]
 pub(crate) struct BufferPool {
     input: Cell<Box<[u8]>>,
+    records: Cell<Box<[u8]>>,
     outputs: RefCell<Vec<Vec<u8>>>,
 }
 
@@ -24,6 +25,16 @@ impl BufferPool {
 
     pub(crate) fn give_input(&self, input: Box<[u8]>) {
         self.input.set(input);
+    }
+
+    /// The buffer for what is read and not decrypted yet, as large; to be given back likewise.
+    pub(crate) fn take_records(&self) -> Box<[u8]> {
+        let spare = self.records.take();
+        if spare.is_empty() { vec![0; READ_BYTES].into() } else { spare }
+    }
+
+    pub(crate) fn give_records(&self, records: Box<[u8]>) {
+        self.records.set(records);
     }
 
     /// An empty buffer, most likely one with room in it.

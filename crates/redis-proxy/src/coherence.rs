@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use insight::AllSamples;
 use tracing::warn;
 
 use crate::clock::nanos;
@@ -16,14 +17,18 @@ const SHORTEST_BEAT: Duration = Duration::from_millis(1);
 
 /// What Redis clients are promised; none if nobody asks or all is passed on.
 pub(crate) fn client_mode(settings: &Settings) -> Option<Mode> {
-    settings.resp_coherence.filter(|_| settings.resp_port.is_some())
+    settings.resp_coherence.filter(|_| settings.resp.is_some())
+}
+
+/// Whether either front promises what takes a proof.
+pub(crate) fn is_any_proven(settings: &Settings) -> bool {
+    [Some(settings.coherence.mode), client_mode(settings)].iter().flatten().any(|mode| mode.is_proven())
 }
 
 /// How often replicas are asked if they have become the primary, as often as a link's heartbeat; none where nothing is proven that
 /// they could call in question, or the Redis is our own.
 pub(crate) fn witness_beat(settings: &Settings) -> Option<Duration> {
-    let modes = [Some(settings.coherence.mode), client_mode(settings)];
-    let is_proven = modes.iter().flatten().any(|mode| mode.is_proven());
+    let is_proven = is_any_proven(settings);
     let beat = (settings.coherence.max_staleness / BEATS_A_BOUND).max(SHORTEST_BEAT);
     Some(beat).filter(|_| settings.nodes.witnesses && is_proven && !settings.with_redis)
 }
@@ -33,26 +38,31 @@ pub(crate) fn client_reads(
     settings: &Settings,
     most_readers: usize,
     delivery: &Arc<Delivery>,
+    samples: &Arc<AllSamples>,
 ) -> ClientReads {
     let mode = client_mode(settings);
     ClientReads {
-        linked: mode.and_then(|mode| link_settings(settings, mode, delivery)),
+        linked: mode.and_then(|mode| link_settings(settings, mode, delivery, samples)),
         most_readers,
+        samples: samples.clone(),
         strict: mode == Some(Mode::Strict),
         shared: mode.is_some_and(|mode| mode.is_proven() == settings.coherence.mode.is_proven()),
     }
 }
 
 /// What the links of the HTTP front are to keep; none in mode `ttl`.
-pub(crate) fn http_links(settings: &Settings, delivery: &Arc<Delivery>) -> Option<LinkSettings> {
-    let links = link_settings(settings, settings.coherence.mode, delivery)?;
+pub(crate) fn http_links(
+    settings: &Settings,
+    delivery: &Arc<Delivery>,
+    samples: &Arc<AllSamples>,
+) -> Option<LinkSettings> {
+    let links = link_settings(settings, settings.coherence.mode, delivery, samples)?;
     Some(LinkSettings { over_http: true, ..links })
 }
 
 /// Warns where more is to be tracked than Redis tracks by default.
 pub(crate) fn check_capacity(settings: &Settings) {
-    let modes = [Some(settings.coherence.mode), client_mode(settings)];
-    if settings.capacity > TRACKED_KEYS && modes.iter().flatten().any(|mode| mode.is_proven()) {
+    if settings.capacity > TRACKED_KEYS && is_any_proven(settings) {
         warn!(
             capacity = settings.capacity,
             "CAPACITY is above the keys that Redis tracks by default: raise its tracking-table-max-keys as well"
@@ -61,7 +71,12 @@ pub(crate) fn check_capacity(settings: &Settings) {
 }
 
 /// What links for this mode are to keep; none in mode `ttl`.
-fn link_settings(settings: &Settings, mode: Mode, delivery: &Arc<Delivery>) -> Option<LinkSettings> {
+fn link_settings(
+    settings: &Settings,
+    mode: Mode,
+    delivery: &Arc<Delivery>,
+    samples: &Arc<AllSamples>,
+) -> Option<LinkSettings> {
     let Coherence { mode: of_http, max_staleness, links, canary_key, .. } = &settings.coherence;
     let by_age = [Some(*of_http), client_mode(settings)].contains(&Some(Mode::Ttl));
     mode.is_proven().then(|| LinkSettings {
@@ -73,8 +88,7 @@ fn link_settings(settings: &Settings, mode: Mode, delivery: &Arc<Delivery>) -> O
         canary_key: canary_key.as_ref().map(|key| key.as_bytes().into()),
         delivery: delivery.clone(),
         relies: false,
-        large_bytes: settings.max_value_bytes,
-        large_life_ns: nanos(settings.global_expiry),
+        samples: samples.clone(),
         _part: None,
         thrown_out: Default::default(),
     })

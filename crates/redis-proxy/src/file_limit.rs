@@ -25,26 +25,35 @@ const PRIMARIES: usize = 16;
 /// Clients at a time at the least.
 const LEAST_CLIENTS: usize = 2;
 
-/// Raises the limit and lowers what `settings` ask for to what it allows, with a warning each. Returns how many users and
-/// databases of Redis clients may be cached for.
+/// What the limit of open files allows.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct FilesAllow {
+    /// Users and databases of Redis clients that may be cached for.
+    pub(crate) readers: usize,
+    /// Clients at a time, whatever MAX_CLIENTS is.
+    pub(crate) clients: usize,
+}
+
+/// Raises the limit and lowers what `settings` ask for to what it allows, with a warning each.
 ///
 /// # Errors
 /// The program would serve nobody: the limit is to be raised.
-pub(crate) fn fit(settings: &mut Settings) -> Result<usize, Error> {
+pub(crate) fn fit(settings: &mut Settings) -> Result<FilesAllow, Error> {
     let (limit, needed) = (raise(), needed(settings));
     if limit < needed {
         return Err(Error::Files { limit, needed });
     }
     let mut links = 0;
-    if settings.resp_port.is_some() {
+    if settings.resp.is_some() {
         (settings.max_pinned, settings.max_lanes) = fit_links(limit, settings.max_pinned, settings.max_lanes);
         links = settings.max_pinned + settings.max_lanes + settings.workers * KEPT_PINS;
     }
-    let (most_readers, of_readers) = readers(limit, settings);
+    let (readers, of_readers) = readers(limit, settings);
     let left = limit.saturating_sub(links + of_readers + of_further_nodes(settings));
     (settings.max_clients, settings.max_waiting) =
         fit_clients(left, settings.workers, settings.max_clients, settings.max_waiting);
-    Ok(most_readers)
+    let clients = room_for_clients(left, settings.workers).saturating_sub(settings.max_waiting);
+    Ok(FilesAllow { readers, clients })
 }
 
 /// How many nodes there are connections to.
@@ -79,10 +88,10 @@ fn raise() -> usize {
 fn needed(settings: &Settings) -> usize {
     let Settings { workers, max_pinned, max_lanes, .. } = *settings;
     // Those of Redis clients start with their first read.
-    let has_links = settings.coherence.mode != Mode::Ttl || settings.resp_port.is_some();
+    let has_links = settings.coherence.mode != Mode::Ttl || settings.resp.is_some();
     let links = if has_links { settings.coherence.links } else { 0 };
     let fixed = OTHERS + workers * FILES_A_WORKER + links * FILES_A_LINK + LEAST_CLIENTS;
-    match settings.resp_port {
+    match &settings.resp {
         None => fixed,
         Some(_) => {
             let fixed = fixed + workers * KEPT_PINS;
@@ -112,7 +121,7 @@ fn fit_links(files: usize, max_pinned: usize, max_lanes: usize) -> (usize, usize
 /// How many users and databases of Redis clients may be cached for, and the files that those beyond the first take: an eighth
 /// of `files` at most.
 fn readers(files: usize, settings: &Settings) -> (usize, usize) {
-    let of_one = match settings.resp_coherence.filter(|_| settings.resp_port.is_some()) {
+    let of_one = match settings.resp_coherence.filter(|_| settings.resp.is_some()) {
         None => return (1, 0),
         Some(Mode::Ttl) => settings.workers * FILES_A_READER,
         Some(_) => settings.coherence.links * FILES_A_LINK,
@@ -125,10 +134,14 @@ fn readers_of(files: usize, of_one: usize) -> (usize, usize) {
     (1 + others, others * of_one)
 }
 
+/// The files that are left for clients, those who wait among them.
+fn room_for_clients(files: usize, workers: usize) -> usize {
+    files.saturating_sub(OTHERS + MOST_REFUSALS + MOST_FAREWELLS + workers * FILES_A_WORKER).max(2)
+}
+
 /// MAX_CLIENTS and MAX_WAITING as `files` allow them, lowered with a warning.
 fn fit_clients(files: usize, workers: usize, max_clients: usize, max_waiting: usize) -> (usize, usize) {
-    let room =
-        files.saturating_sub(OTHERS + MOST_REFUSALS + MOST_FAREWELLS + workers * FILES_A_WORKER).max(2);
+    let room = room_for_clients(files, workers);
     if max_clients.saturating_add(max_waiting) <= room {
         return (max_clients, max_waiting);
     }

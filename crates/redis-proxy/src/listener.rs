@@ -11,23 +11,23 @@
 //!
 //! Accepting waits for nobody: who is told 503 and sends no request is hurried when too many are being told.
 
-use std::collections::BTreeMap;
 use std::io;
-use std::net::{TcpListener, TcpStream, ToSocketAddrs};
+use std::net::{TcpListener, ToSocketAddrs};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
-use sync::Mutex;
-use tokio::sync::{Notify, Semaphore};
+use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
+use tokio::sync::Semaphore;
 use tokio::task::yield_now;
 use tokio::time::{sleep, timeout};
 use tracing::warn;
 
 use crate::clock::now_ns;
 use crate::front::{Refusals, Speaks};
+use crate::oldest_ends::OldestEnds;
+use crate::peers::Peers;
 use crate::places::{Place, Places};
+use crate::socket::{ClientSocket, Listening};
 use crate::worker::Worker;
 
 /// Connections that the kernel completes and keeps for us.
@@ -49,10 +49,7 @@ const KEEPALIVE_PROBES: u32 = 3;
 /// # Errors
 /// The name does not resolve, the address is in use or not ours.
 pub(crate) fn bind(host: &str, port: u16, keepalive: Duration) -> io::Result<TcpListener> {
-    // The kernel counts in whole seconds.
-    let pause = (keepalive / KEEPALIVE_PROBES).max(Duration::from_secs(1));
-    let keepalive =
-        TcpKeepalive::new().with_time(keepalive).with_interval(pause).with_retries(KEEPALIVE_PROBES);
+    let keepalive = tcp_keepalive(keepalive);
     let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
     for address in (host, port).to_socket_addrs()? {
         let bound =
@@ -73,13 +70,32 @@ pub(crate) fn bind(host: &str, port: u16, keepalive: Duration) -> io::Result<Tcp
     Err(last)
 }
 
+/// The same for a socket that was bound elsewhere.
+///
+/// # Errors
+/// The system refuses.
+pub(crate) fn keep_asking(socket: &Listening, keepalive: Duration) -> io::Result<()> {
+    match socket {
+        Listening::Tcp(listener) => SockRef::from(listener).set_tcp_keepalive(&tcp_keepalive(keepalive)),
+        Listening::Unix(..) => Ok(()),
+    }
+}
+
+fn tcp_keepalive(silence: Duration) -> TcpKeepalive {
+    // The kernel counts in whole seconds.
+    let pause = (silence / KEEPALIVE_PROBES).max(Duration::from_secs(1));
+    TcpKeepalive::new().with_time(silence).with_interval(pause).with_retries(KEEPALIVE_PROBES)
+}
+
 /// The way to a place of MAX_CLIENTS, shared by all data fronts.
 pub(crate) struct Door {
     places: Arc<Places>,
     queue: Arc<Semaphore>,
     max_waiting: usize,
     client_wait: Duration,
-    turned_away: Arc<TurnedAway>,
+    /// Those who are being told that there is no place.
+    turned_away: Arc<OldestEnds>,
+    peers: Arc<Peers>,
 }
 
 impl Door {
@@ -89,13 +105,19 @@ impl Door {
             queue: Arc::new(Semaphore::new(max_waiting)),
             max_waiting,
             client_wait,
-            turned_away: Arc::default(),
+            turned_away: OldestEnds::new(MOST_REFUSALS),
+            peers: Arc::default(),
         }
     }
 
     /// Clients that wait for one.
     pub(crate) fn waiting(&self) -> usize {
         self.places.waiting()
+    }
+
+    /// Clients that have one at most: MAX_CLIENTS, or as many as the limit of open files leaves.
+    pub(crate) fn most(&self) -> usize {
+        self.places.most()
     }
 
     /// Returns once nobody waits, every place is free and nobody is being turned away. Nobody comes in afterwards.
@@ -112,14 +134,14 @@ impl Door {
 
 /// Accepts until `stop` is ready, then takes what the kernel has completed already and returns.
 pub(crate) async fn accept(
-    listener: TcpListener,
+    listener: Listening,
     speaks: Speaks,
     door: Arc<Door>,
     workers: Arc<[Worker]>,
-    refusals: Refusals,
+    mut refusals: Refusals,
     stop: impl Future<Output = ()>,
 ) -> io::Result<()> {
-    let listener = tokio::net::TcpListener::from_std(listener)?;
+    let listener = listener.watched()?;
     let mut stop = std::pin::pin!(stop);
     let mut exhausted: Option<Instant> = None;
     loop {
@@ -129,11 +151,8 @@ pub(crate) async fn accept(
             accepted = listener.accept() => accepted,
         };
         match accepted {
-            Ok((stream, _)) => {
-                // It moves to the worker's runtime, so it leaves this one.
-                if let Ok(stream) = stream.into_std()
-                    && admit(stream, speaks, &door, &workers, &refusals)
-                {
+            Ok(socket) => {
+                if admit(socket, speaks, &door, &workers, &mut refusals) {
                     // Its file is free after that.
                     yield_now().await;
                 }
@@ -150,15 +169,13 @@ pub(crate) async fn accept(
         }
     }
     // Asked of the kernel itself: the runtime would look only after an event that it has seen already.
-    let listener = listener.into_std()?;
+    let listener = listener.unwatched()?;
     // As many as the kernel may have completed until now; the socket still listens.
     for _ in 0..BACKLOG {
-        let Ok((stream, _)) = listener.accept() else {
+        let Ok(socket) = listener.accept() else {
             break;
         };
-        if stream.set_nonblocking(true).is_ok() {
-            admit(stream, speaks, &door, &workers, &refusals);
-        }
+        admit(socket, speaks, &door, &workers, &mut refusals);
     }
     Ok(())
 }
@@ -174,17 +191,30 @@ fn is_exhaustion(error: &io::Error) -> bool {
 /// Finds the client a place, a turn in the queue, or somebody to tell it that there is none. Never waits: whoever comes
 /// next is not held up by it. Whether one of those who are being told must be hurried for it.
 fn admit(
-    stream: TcpStream,
+    stream: ClientSocket,
     speaks: Speaks,
     door: &Arc<Door>,
     workers: &Arc<[Worker]>,
-    refusals: &Refusals,
+    refusals: &mut Refusals,
 ) -> bool {
-    if stream.set_nodelay(true).is_err() {
+    if stream.set_nodelay().is_err() {
         return false;
     }
+    let peer = match refusals.live.now().access.clients_per_peer {
+        None => None,
+        // What comes by a unix socket is bounded by who may connect to that.
+        Some(most) => match stream.peer_ip() {
+            Ok(None) => None,
+            Ok(Some(from)) => match door.peers.enter(from, most) {
+                None => return turn_away(stream, speaks, door, refusals),
+                counted => counted,
+            },
+            // It has left.
+            Err(_) => return false,
+        },
+    };
     if let Some(place) = door.places.take() {
-        give(stream, speaks, place, workers);
+        give(stream, speaks, place.of(peer), workers);
         return false;
     }
     let Ok(turn) = door.queue.clone().try_acquire_owned() else {
@@ -203,7 +233,7 @@ fn admit(
     let (door, workers, refusals) = (door.clone(), workers.clone(), refusals.clone());
     tokio::spawn(async move {
         match timeout(patience, waiting.place(speaks == Speaks::Resp)).await {
-            Ok(Some(place)) => give(stream, speaks, place, &workers),
+            Ok(Some(place)) => give(stream, speaks, place.of(peer), &workers),
             _ => drop(turn_away(stream, speaks, &door, &refusals)),
         }
         drop(turn);
@@ -212,7 +242,7 @@ fn admit(
 }
 
 /// To the worker with the fewest clients that runs; the first of equals.
-fn give(stream: TcpStream, speaks: Speaks, place: Place, workers: &[Worker]) {
+fn give(stream: ClientSocket, speaks: Speaks, place: Place, workers: &[Worker]) {
     if let Some(worker) = workers.iter().filter(|worker| worker.runs()).min_by_key(|worker| worker.clients())
     {
         worker.serve(stream, speaks, place);
@@ -220,53 +250,9 @@ fn give(stream: TcpStream, speaks: Speaks, place: Place, workers: &[Worker]) {
 }
 
 /// Starts to tell the client that there is no place. Whether another must be hurried for it.
-fn turn_away(stream: TcpStream, speaks: Speaks, door: &Door, refusals: &Refusals) -> bool {
-    let (turned_away, refusals) = (door.turned_away.clone(), refusals.clone());
-    let (number, hurry, hurries) = turned_away.enter();
-    tokio::spawn(async move {
-        if let Ok(stream) = tokio::net::TcpStream::from_std(stream) {
-            refusals.refuse(stream, speaks, hurry.notified()).await;
-        }
-        turned_away.leave(number);
-    });
+fn turn_away(stream: ClientSocket, speaks: Speaks, door: &Door, refusals: &Refusals) -> bool {
+    let (told, refusals) = (door.turned_away.enter(), refusals.clone());
+    let hurries = told.ends_another;
+    tokio::spawn(async move { refusals.refuse(stream, speaks, told.must_end()).await });
     hurries
-}
-
-/// Those who are being told that there is no place, at most [`MOST_REFUSALS`]: the oldest is hurried when another comes.
-#[derive(Default)]
-struct TurnedAway {
-    /// By the order in which they came.
-    told: Mutex<BTreeMap<u64, Arc<Notify>>>,
-    next: AtomicU64,
-    left: Notify,
-}
-
-impl TurnedAway {
-    fn enter(&self) -> (u64, Arc<Notify>, bool) {
-        let hurry = Arc::new(Notify::new());
-        let number = self.next.fetch_add(1, Ordering::Relaxed);
-        let mut told = self.told.lock();
-        told.insert(number, hurry.clone());
-        let oldest = if told.len() > MOST_REFUSALS { told.pop_first() } else { None };
-        if let Some((_, oldest)) = &oldest {
-            oldest.notify_one();
-        }
-        (number, hurry, oldest.is_some())
-    }
-
-    fn leave(&self, number: u64) {
-        self.told.lock().remove(&number);
-        self.left.notify_waiters();
-    }
-
-    /// Returns once nobody is told any more.
-    async fn all_left(&self) {
-        loop {
-            let left = self.left.notified();
-            if self.told.lock().is_empty() {
-                return;
-            }
-            left.await;
-        }
-    }
 }

@@ -7,28 +7,209 @@
 //! a password may be changed without a signal.
 
 use std::future::pending;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
+use resp::RequestLimits;
 use tokio::sync::watch;
 
-use crate::config::Settings;
+use crate::access::AccessSettings;
+use crate::clock::nanos;
+use crate::config::{Settings, ValueSettings};
+use crate::tls::ServerTls;
+
+/// How long clients are waited for, in nanoseconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct ClientTimeouts {
+    /// From the first byte of a request, or of a connection over TLS, to the end of its head, or of its handshake.
+    pub(crate) head_ns: u64,
+    /// Between two requests over HTTP.
+    pub(crate) idle_ns: u64,
+    /// While a client takes nothing that is written to it.
+    pub(crate) write_ns: u64,
+    /// Between two commands of a Redis client; `u64::MAX` is for ever.
+    pub(crate) resp_idle_ns: u64,
+    /// While a client acknowledges nothing that was sent to it.
+    pub(crate) unacked_ns: u64,
+}
+
+impl ClientTimeouts {
+    fn of(settings: &Settings) -> ClientTimeouts {
+        ClientTimeouts {
+            head_ns: nanos(settings.head_timeout),
+            idle_ns: nanos(settings.idle_timeout),
+            write_ns: nanos(settings.write_timeout),
+            resp_idle_ns: match nanos(settings.resp_idle_timeout) {
+                0 => u64::MAX,
+                idle => idle,
+            },
+            unacked_ns: nanos(settings.client_unacked_timeout),
+        }
+    }
+}
+
+/// How large a request may be, each a setting.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct RequestSizes {
+    pub(crate) method_bytes: usize,
+    pub(crate) target_bytes: usize,
+    pub(crate) head_bytes: usize,
+    pub(crate) headers: usize,
+    pub(crate) key_bytes: usize,
+    pub(crate) body_bytes: usize,
+    /// Of Redis clients, as all that follows.
+    pub(crate) arguments: usize,
+    pub(crate) bulk_bytes: usize,
+    /// From here on a request is streamed.
+    pub(crate) big_bytes: usize,
+    pub(crate) query_buffer_bytes: usize,
+}
+
+impl RequestSizes {
+    /// Of a Redis client.
+    pub(crate) fn limits(&self) -> RequestLimits {
+        RequestLimits { max_arguments: self.arguments, max_bulk_bytes: self.bulk_bytes }
+    }
+
+    pub(crate) fn of(settings: &Settings) -> RequestSizes {
+        RequestSizes {
+            method_bytes: settings.max_method_bytes,
+            target_bytes: settings.max_target_bytes,
+            head_bytes: settings.max_head_bytes,
+            headers: settings.max_headers,
+            key_bytes: settings.max_key_bytes,
+            body_bytes: settings.max_body_bytes,
+            arguments: settings.resp_max_arguments,
+            bulk_bytes: settings.resp_max_bulk_bytes,
+            big_bytes: settings.resp_big_request_bytes,
+            query_buffer_bytes: settings.resp_query_buffer_bytes,
+        }
+    }
+}
 
 /// What a reload takes over.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub(crate) struct LiveSettings {
     /// The filter of what is logged.
     pub(crate) log: String,
     /// One request in this many is logged; 0 logs none.
     pub(crate) access_log: u32,
+    /// The most entries held.
+    pub(crate) capacity: usize,
+    /// The most bytes held; whether there is such a limit is settled at the start.
+    pub(crate) capacity_bytes: Option<u64>,
+    /// How long an entry lives.
+    pub(crate) expiry: Duration,
+    /// The longest value that is kept.
+    pub(crate) max_value_bytes: usize,
+    /// The most clients at a time.
+    pub(crate) max_clients: usize,
+    pub(crate) sizes: RequestSizes,
+    pub(crate) timeouts: ClientTimeouts,
+    /// Who may ask.
+    pub(crate) access: AccessSettings,
+    /// How answers that carry values are described.
+    pub(crate) values: ValueSettings,
+    /// TLS on our ports, as its files were when they were read.
+    pub(crate) tls: Option<Arc<ServerTls>>,
 }
 
 impl LiveSettings {
     /// The settings that it is made of.
-    pub(crate) const NAMES: [&str; 2] = ["LOG", "ACCESS_LOG"];
+    pub(crate) const NAMES: [&str; 37] = [
+        "LOG",
+        "ACCESS_LOG",
+        "CAPACITY",
+        "CAPACITY_BYTES",
+        "GLOBAL_EXPIRY",
+        "MAX_VALUE_BYTES",
+        "MAX_CLIENTS",
+        "MAX_METHOD_BYTES",
+        "MAX_TARGET_BYTES",
+        "MAX_HEAD_BYTES",
+        "MAX_HEADERS",
+        "MAX_KEY_BYTES",
+        "MAX_BODY_BYTES",
+        "RESP_MAX_ARGUMENTS",
+        "RESP_MAX_BULK_BYTES",
+        "RESP_BIG_REQUEST_BYTES",
+        "RESP_QUERY_BUFFER_BYTES",
+        "CLIENT_UNACKED_TIMEOUT",
+        "HEAD_TIMEOUT",
+        "IDLE_TIMEOUT",
+        "WRITE_TIMEOUT",
+        "RESP_IDLE_TIMEOUT",
+        "ALLOWED_HOSTS",
+        "MAX_CLIENTS_PER_PEER",
+        "READ_TOKEN",
+        "READ_TOKEN_FILE",
+        "READ_TOKENS_FILE",
+        "ADMIN_TOKEN",
+        "ADMIN_TOKEN_FILE",
+        "CORS_ORIGINS",
+        "HTTP_CACHE_CONTROL",
+        "CONTENT_TYPE",
+        "TLS_CERT",
+        "TLS_KEY",
+        "TLS_CLIENT_CA",
+        "TLS_PORTS",
+        "TLS_CLIENT_PORTS",
+    ];
 
     pub(crate) fn of(settings: &Settings) -> Self {
-        LiveSettings { log: settings.log.clone(), access_log: settings.access_log }
+        LiveSettings {
+            log: settings.log.clone(),
+            access_log: settings.access_log,
+            capacity: settings.capacity,
+            capacity_bytes: settings.capacity_bytes,
+            expiry: settings.global_expiry,
+            max_value_bytes: settings.max_value_bytes,
+            max_clients: settings.max_clients,
+            sizes: RequestSizes::of(settings),
+            timeouts: ClientTimeouts::of(settings),
+            access: settings.access.clone(),
+            values: settings.values.clone(),
+            tls: settings.tls.clone(),
+        }
+    }
+
+    /// Leaves as in `before` what cannot change any more. The names of that, where it was to change.
+    pub(crate) fn keep(&mut self, before: &LiveSettings) -> Vec<&'static str> {
+        if self.capacity_bytes.is_some() == before.capacity_bytes.is_some() {
+            return Vec::new();
+        }
+        // There is no measuring of what the process takes, or there would be one for nothing.
+        self.capacity_bytes = before.capacity_bytes;
+        vec!["CAPACITY_BYTES"]
+    }
+
+    /// The files that are taken over when they change, by the settings that name them.
+    pub(crate) fn files(&self) -> Vec<(&'static str, PathBuf)> {
+        let mut files = self.tls.as_ref().map_or(Vec::new(), |tls| tls.settings().files());
+        files.extend(self.access.files());
+        files
+    }
+
+    /// The same settings, with those files as they are now. Blocks.
+    ///
+    /// # Errors
+    /// The operator's, in one line that names the setting: then nothing of it is to be taken over.
+    pub(crate) fn with_files_read_again(&self) -> Result<LiveSettings, String> {
+        let tls = self.tls.as_ref().map(|tls| tls.settings().read()).transpose()?;
+        let access = self.access.with_files_read_again()?;
+        Ok(LiveSettings { tls: tls.map(Arc::new), access, ..self.clone() })
+    }
+
+    /// The settings whose files hold something else than in `before`.
+    pub(crate) fn files_differing(&self, before: &LiveSettings) -> Vec<&'static str> {
+        let mut differing = match (&self.tls, &before.tls) {
+            (Some(tls), Some(before)) => tls.differing(before),
+            _ => Vec::new(),
+        };
+        differing.extend(self.access.files_differing(&before.access));
+        differing
     }
 }
 
@@ -49,6 +230,11 @@ impl Live {
         self.values.send_replace(Arc::new(settings));
         // Whoever sees it takes the value under its lock.
         self.changes.fetch_add(1, Ordering::Release);
+    }
+
+    /// The value in force.
+    pub(crate) fn now(&self) -> Arc<LiveSettings> {
+        self.values.borrow().clone()
     }
 
     pub(crate) fn reader(&self) -> LiveReader {
@@ -73,7 +259,7 @@ pub(crate) struct LiveReader {
 impl LiveReader {
     /// The value of this moment. Costs a comparison, fit for every request.
     #[inline]
-    pub(crate) fn now(&mut self) -> &LiveSettings {
+    pub(crate) fn now(&mut self) -> &Arc<LiveSettings> {
         let changes = self.changes.load(Ordering::Acquire);
         if changes != self.seen_changes {
             self.look(changes);
@@ -109,7 +295,7 @@ mod tests {
     use super::*;
 
     fn settings(access_log: u32) -> LiveSettings {
-        LiveSettings { log: "info".into(), access_log }
+        LiveSettings { access_log, ..LiveSettings::of(&Settings::default()) }
     }
 
     #[test]

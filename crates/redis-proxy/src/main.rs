@@ -4,7 +4,7 @@ use std::io::{self, ErrorKind, Write, stdout};
 use std::process::ExitCode;
 
 use redis_proxy::config::{ConfigError, Invocation, Settings, load};
-use redis_proxy::{Ended, check_health, last_word, run};
+use redis_proxy::{ActivatedSockets, Ended, check_health, last_word, run};
 
 /// Gives freed pages back at once (.cargo/config.toml), which keeps the resident size within CAPACITY_BYTES when the
 /// sizes of values shift. docs/decisions.md has the numbers.
@@ -21,6 +21,8 @@ const BROKEN: u8 = 70;
 const SIGNALLED: u8 = 128;
 
 fn main() -> ExitCode {
+    // First of all: settings may start a program that prints a password.
+    let sockets = ActivatedSockets::take();
     match command() {
         Ok(Invocation::Done(text)) => print(&text, ExitCode::SUCCESS),
         Ok(Invocation::CheckHealth(settings)) => match check_health(&settings) {
@@ -28,12 +30,18 @@ fn main() -> ExitCode {
             Err(why) => fail(&why, FAILED),
         },
         Ok(Invocation::Bench(options)) => bench(&options),
-        Ok(Invocation::Run(settings)) => match run(*settings, settings_now) {
-            Ok(Ended::Drained) => ExitCode::SUCCESS,
-            Ok(Ended::Signalled(number)) => ExitCode::from(SIGNALLED + number),
-            Ok(Ended::Broken) => ExitCode::from(BROKEN),
-            Err(error) => fail(&error, FAILED),
+        Ok(Invocation::Ask(options)) => match cli::run(&options, &mut stdout().lock()) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => fail(&error, error.exit_code()),
         },
+        Ok(Invocation::Run(settings)) => {
+            match sockets.and_then(|sockets| run(*settings, sockets, settings_now)) {
+                Ok(Ended::Drained) => ExitCode::SUCCESS,
+                Ok(Ended::Signalled(number)) => ExitCode::from(SIGNALLED + number),
+                Ok(Ended::Broken) => ExitCode::from(BROKEN),
+                Err(error) => fail(&error, FAILED),
+            }
+        }
         Err(error) => fail(&error, BAD_SETTINGS),
     }
 }

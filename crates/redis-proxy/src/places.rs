@@ -19,6 +19,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
 use tokio::time::sleep;
 
 use crate::clock::{Notice, now_ns};
+use crate::peers::Peer;
 
 /// A connection that was asked something this short a time ago is not idle: its client is about to ask again.
 pub(crate) const IDLE_ENOUGH_NS: u64 = 500_000_000;
@@ -34,7 +35,8 @@ pub(crate) const BUSY: u64 = u64::MAX;
 /// All places, shared by the door and the fronts.
 pub(crate) struct Places {
     free: Arc<Semaphore>,
-    max: usize,
+    /// All of them, changed under the lock of the seats.
+    max: AtomicUsize,
     /// Clients that wait for one.
     waiting: AtomicUsize,
     farewells: Arc<Semaphore>,
@@ -49,6 +51,10 @@ struct Seats {
     by_number: HashMap<u64, Arc<State>>,
     next: u64,
     due: usize,
+    /// Places that are held beyond all there are, since there are fewer now: they go as they are given back.
+    beyond: usize,
+    /// Whether the program ends: then all places are waited for, and stay as many.
+    is_over: bool,
     /// Those that the last look found idle and nobody has asked, the longest idle last, and since when each was.
     found: Vec<(u64, Arc<State>)>,
     /// No look before this.
@@ -67,7 +73,7 @@ impl Places {
     pub(crate) fn new(max: usize, notice: Arc<Notice>) -> Arc<Self> {
         Arc::new(Places {
             free: Arc::new(Semaphore::new(max)),
-            max,
+            max: AtomicUsize::new(max),
             waiting: AtomicUsize::new(0),
             farewells: Arc::new(Semaphore::new(MOST_FAREWELLS)),
             seats: Mutex::default(),
@@ -75,14 +81,53 @@ impl Places {
         })
     }
 
+    /// From now on there are so many. If fewer, whoever has a place keeps it, and the next is free once fewer are held.
+    pub(crate) fn resize(&self, max: usize) {
+        let mut seats = self.seats.lock();
+        let before = self.most();
+        if seats.is_over || max == before {
+            return;
+        }
+        self.max.store(max, Ordering::Relaxed);
+        if max < before {
+            seats.beyond += before - max - self.free.forget_permits(before - max);
+        } else {
+            let more = max - before;
+            let held = more.min(seats.beyond);
+            seats.beyond -= held;
+            self.free.add_permits(more - held);
+        }
+        drop(seats);
+        self.tell();
+    }
+
+    /// A place is given back.
+    fn give_back(&self) {
+        let mut seats = self.seats.lock();
+        if seats.beyond > 0 {
+            seats.beyond -= 1;
+            // Whoever was asked to go for those who wait has gone for this.
+            seats.due = seats.due.saturating_sub(1);
+        } else {
+            self.free.add_permits(1);
+        }
+        drop(seats);
+        self.tell();
+    }
+
     /// Clients that wait for a place.
     pub(crate) fn waiting(&self) -> usize {
         self.waiting.load(Ordering::Relaxed)
     }
 
+    /// Places, taken or not.
+    pub(crate) fn most(&self) -> usize {
+        self.max.load(Ordering::Relaxed)
+    }
+
     /// Tells whether more than nine in ten are taken.
     fn tell(&self) {
-        self.notice.crowd(|| self.free.available_permits() * 10 < self.max);
+        self.notice.crowd(|| self.free.available_permits() * 10 < self.most());
     }
 
     /// A place, if one is free that nobody waits for.
@@ -102,7 +147,8 @@ impl Places {
 
     /// Waits until nobody waits, every place is free and nobody is seen off. Nobody gets one afterwards.
     pub(crate) async fn all_left(&self) {
-        for (station, size) in [(&self.free, self.max), (&self.farewells, MOST_FAREWELLS)] {
+        self.seats.lock().is_over = true;
+        for (station, size) in [(&self.free, self.most()), (&self.farewells, MOST_FAREWELLS)] {
             let all = u32::try_from(size).unwrap_or(u32::MAX);
             if let Ok(permits) = station.acquire_many(all).await {
                 permits.forget();
@@ -114,7 +160,8 @@ impl Places {
 impl Seats {
     /// Asks the longest idle connections to go until as many are due as clients wait. Whether they are.
     fn make_room(&mut self, waiting: usize, now_ns: u64) -> bool {
-        while self.due < waiting {
+        let wanted = waiting + self.beyond;
+        while self.due < wanted {
             let Some((since_ns, state)) = self.next_found(now_ns) else { break };
             // Since it was found it may have been busy: then others are idle for longer, or it is gone.
             if state.idle_since_ns.load(Ordering::Relaxed) != since_ns {
@@ -127,7 +174,7 @@ impl Seats {
             }
             self.due += 1;
         }
-        self.due >= waiting
+        self.due >= wanted
     }
 
     /// The longest idle of those that the last look found, or another look finds. Whoever was not idle at a look is so for a
@@ -199,6 +246,8 @@ pub(crate) struct Place {
     places: Arc<Places>,
     /// The number of clients of the worker that serves its holder.
     worker: Option<Arc<AtomicUsize>>,
+    /// Where its holder's address is bounded.
+    _peer: Option<Box<Peer>>,
 }
 
 impl Place {
@@ -206,13 +255,19 @@ impl Place {
         // It comes back with the place. To hold it would take 16 bytes more of each client.
         permit.forget();
         places.tell();
-        Place { places, worker: None }
+        Place { places, worker: None, _peer: None }
     }
 
     /// Its holder is served by a worker with so many clients, of whom it is one from now on.
     pub(crate) fn on(mut self, clients: &Arc<AtomicUsize>) -> Place {
         clients.fetch_add(1, Ordering::Relaxed);
         self.worker = Some(clients.clone());
+        self
+    }
+
+    /// Its holder is counted for its address.
+    pub(crate) fn of(mut self, peer: Option<Peer>) -> Place {
+        self._peer = peer.map(Box::new);
         self
     }
 
@@ -244,8 +299,7 @@ impl Drop for Place {
         if let Some(clients) = &self.worker {
             clients.fetch_sub(1, Ordering::Relaxed);
         }
-        self.places.free.add_permits(1);
-        self.places.tell();
+        self.places.give_back();
     }
 }
 
@@ -389,6 +443,63 @@ mod tests {
         let waits = places.wait();
         assert!(waits.make_room(LONG_AFTER));
         assert!(holders.iter().all(|(_, seat)| seat.is_asked(0)));
+    }
+
+    #[test]
+    fn fewer_places_cut_nobody_and_let_nobody_in_before_fewer_are_held() {
+        let (places, mut holders) = full(4);
+        places.resize(2);
+        assert!(places.take().is_none());
+        holders.truncate(2);
+        assert!(places.take().is_none(), "as many are held as there are");
+        holders.truncate(1);
+        holders.extend(places.take().map(|place| {
+            let seat = place.seat();
+            (place, seat)
+        }));
+        assert!(holders.len() == 2 && places.take().is_none());
+        // Fewer and more again, before anybody has gone.
+        places.resize(1);
+        places.resize(3);
+        let third = places.take();
+        assert!(third.is_some() && places.take().is_none());
+        drop((holders, third));
+        assert_eq!(places.free.available_permits(), 3);
+    }
+
+    #[test]
+    fn for_one_who_waits_as_many_are_asked_to_go_as_are_held_beyond() {
+        let (places, mut holders) = full(3);
+        holders.iter().for_each(|(_, seat)| assert!(!seat.is_asked(0)));
+        places.resize(2);
+        let waits = places.wait();
+        assert!(waits.make_room(LONG_AFTER));
+        let asked = |holders: &[(Place, Seat)]| {
+            holders.iter().filter(|(_, seat)| seat.state.asked.load(Ordering::Relaxed)).count()
+        };
+        assert_eq!(asked(&holders), 2);
+        let gone = holders.iter().position(|(_, seat)| seat.state.asked.load(Ordering::Relaxed)).unwrap();
+        drop(holders.remove(gone));
+        assert!(waits.make_room(LONG_AFTER) && asked(&holders) == 1 && places.free.available_permits() == 0);
+        let gone = holders.iter().position(|(_, seat)| seat.state.asked.load(Ordering::Relaxed)).unwrap();
+        drop(holders.remove(gone));
+        assert_eq!((asked(&holders), places.free.available_permits()), (0, 1));
+    }
+
+    #[tokio::test]
+    async fn at_the_end_there_are_as_many_places_as_when_it_began() {
+        let (places, holders) = full(2);
+        places.resize(1);
+        let mut left = pin!(places.all_left());
+        assert!(futures_pending(&mut left).await);
+        places.resize(5);
+        drop(holders);
+        left.await;
+        assert!(places.take().is_none());
+    }
+
+    async fn futures_pending(future: &mut (impl Future<Output = ()> + Unpin)) -> bool {
+        tokio::time::timeout(Duration::ZERO, future).await.is_err()
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
 
 use cache::Limits;
+use insight::AllSamples;
 use tokio::sync::watch;
 use tokio::task;
 use tokio::time::{sleep, timeout};
@@ -13,46 +14,63 @@ use upstream::{Backend, RedisNode};
 
 use crate::admin::{self, Watched};
 use crate::budget::Budget;
-use crate::clock::Notice;
-use crate::coherence::{check_capacity, client_mode, client_reads, http_links, witness_beat};
+use crate::clock::{Notice, nanos, now_ns};
+use crate::coherence::{check_capacity, client_mode, client_reads, http_links, is_any_proven, witness_beat};
 use crate::config::{Mode, Settings};
 use crate::error::{Ended, Error};
 use crate::front::http::HttpSettings;
 use crate::front::resp::RespSettings;
-use crate::front::{Refusals, Speaks};
+use crate::front::{HandshakeSettings, Refusals, Speaks};
 use crate::lanes::{Anonymous, Bounds};
 use crate::listener::{Door, accept};
 use crate::live::LiveReader;
 use crate::maintenance::maintain;
 use crate::nodes::Nodes;
+use crate::oldest_ends::OldestEnds;
 use crate::places::Places;
-use crate::ports::{Ports, address_of};
+use crate::ports::{Ports, address_of, is_on_loopback};
 use crate::readthrough::{
     ClusterLinks, Delivery, HttpReads, LinkPlan, LinkThreads, Links, PartitionTable, RunningLink,
     SlotWatches, period,
 };
+use crate::reload::{LimitHolders, Reload, most_handshakes};
 use crate::session::Registry;
-use crate::shutdown::{Draining, Signals};
+use crate::shutdown::{Draining, OtherSignals, Signals};
+use crate::slow_log::SlowLog;
 use crate::store::Store;
-use crate::vanished::{Patience, Present};
+use crate::supervisor::Supervisor;
 use crate::vital::{self, Alive};
 use crate::worker::{FrontParts, Worker, clients};
 
-/// Serves on `ports` until a signal ends it or a part of the program dies; caches for `most_readers` users and databases.
+/// Serves on `ports` until a signal ends it or a part of the program dies, `reload` what changes meanwhile; caches for `most_readers` users and databases.
 ///
 /// # Errors
 /// The system has no thread to give.
 pub(crate) async fn serve(
     settings: &Settings,
-    live: LiveReader,
+    reload: Reload,
     most_readers: usize,
     ports: Ports,
-    mut signals: Signals,
+    (mut signals, others): (Signals, OtherSignals),
+    supervisor: Supervisor,
 ) -> Result<Ended, Error> {
     let alive = Alive::new("main");
-    let program = open(build(settings, live, most_readers), settings, ports)?;
-    match run(&alive, &mut signals).await {
-        Some(signal) => Ok(end(program, settings, signal, &alive, signals).await),
+    let status = status(&ports);
+    let built = build(settings, reload.live(), most_readers, &ports);
+    let attending = reload.attend(others, built.limited(), supervisor.clone());
+    tokio::spawn(vital::task("signals", attending));
+    let program = open(built, settings, ports)?;
+    if let Some(keeping) = supervisor.keep_alive() {
+        tokio::spawn(vital::task("the word to the supervisor", keeping));
+    }
+    // Beside its life: nobody who is slow to hear of it is waited for.
+    let ready = async { supervisor.ready(&status).await };
+    let ended = async { run(&alive, &mut signals).await };
+    match tokio::join!(ready, ended).1 {
+        Some(signal) => {
+            supervisor.stopping(settings.shutdown_delay + settings.shutdown_timeout).await;
+            Ok(end(program, settings, signal, &alive, signals).await)
+        }
         None => Ok(Ended::Broken),
     }
 }
@@ -66,7 +84,20 @@ struct Built {
     link_threads: Arc<LinkThreads>,
     watches: Option<Arc<SlotWatches>>,
     door: Arc<Door>,
+    places: Arc<Places>,
     parts: FrontParts,
+}
+
+impl Built {
+    /// What a reload limits where it is.
+    fn limited(&self) -> LimitHolders {
+        LimitHolders {
+            store: self.store.clone(),
+            places: self.places.clone(),
+            handshakes: self.parts.handshakes.all.clone(),
+            registry: self.parts.registry.clone(),
+        }
+    }
 }
 
 /// Up to so many workers a small cache has one lock, and its order of use is the order of that.
@@ -77,7 +108,7 @@ fn shards_for(workers: usize) -> Option<usize> {
     (workers > FEW_WORKERS).then_some(4 * workers)
 }
 
-fn build(settings: &Settings, live: LiveReader, most_readers: usize) -> Built {
+fn build(settings: &Settings, live: LiveReader, most_readers: usize, ports: &Ports) -> Built {
     let store = Store::new(Limits {
         capacity: settings.capacity,
         capacity_bytes: settings.capacity_bytes,
@@ -93,36 +124,41 @@ fn build(settings: &Settings, live: LiveReader, most_readers: usize) -> Built {
         settings.redis.cluster.as_ref().map(|_| {
             SlotWatches::new(&settings.redis, &redis, &link_threads, settings.coherence.max_staleness)
         });
+    let samples = AllSamples::new(now_ns());
     let registry = Arc::new(Registry::default());
+    registry.rights_life_ns.store(nanos(settings.global_expiry), Ordering::Relaxed);
     let clients = registry.clone();
     let partitions = PartitionTable::new(
         store.clone(),
         budget.clone(),
         settings.redis.clone(),
         redis.clone(),
-        client_reads(settings, most_readers, &delivery),
+        client_reads(settings, most_readers, &delivery, &samples),
         link_threads.clone(),
         watches.clone(),
         Arc::new(move |user: &str, closed_ns| clients.throw_out(user, closed_ns)),
     );
     let notice = Arc::<Notice>::default();
     let places = Places::new(settings.max_clients, notice.clone());
+    let slow_log = Arc::new(SlowLog::new(settings.slowlog_threshold));
     let parts = FrontParts {
         live,
         partitions,
-        http: HttpSettings::new(settings, notice),
-        resp: RespSettings::new(settings),
+        http: HttpSettings::new(settings, notice, slow_log.clone(), is_on_loopback(ports.http.as_ref())),
+        resp: RespSettings::new(settings, slow_log.clone()),
+        slow_log,
+        handshakes: HandshakeSettings {
+            a_turn: settings.tls_handshakes,
+            all: OldestEnds::new(most_handshakes(settings.max_clients)),
+        },
         endpoint: settings.redis.clone(),
         registry,
         bounds: Bounds::new(settings.max_pinned, settings.max_lanes, settings.resp_unread_bytes),
         anonymous: Arc::new(Anonymous::new(settings.anonymous_proof, settings.redis.node.clone())),
-        present: Present::new(Patience {
-            http: settings.client_unacked_timeout.max(settings.write_timeout),
-            resp: settings.client_unacked_timeout,
-        }),
+        present: Arc::default(),
     };
-    let door = Arc::new(Door::new(places, settings.max_waiting, settings.client_wait));
-    Built { store, budget, redis, delivery, link_threads, watches, door, parts }
+    let door = Arc::new(Door::new(places.clone(), settings.max_waiting, settings.client_wait));
+    Built { store, budget, redis, delivery, link_threads, watches, door, places, parts }
 }
 
 /// The program while it serves.
@@ -147,6 +183,10 @@ fn open(built: Built, settings: &Settings, ports: Ports) -> Result<Open, Error> 
     let workers: Arc<[_]> = workers.into();
     let Built { store, budget, door, parts, link_threads, .. } = built;
     let nodes = Nodes::start(settings, witness_beat(settings)).map_err(Error::System)?;
+    if is_any_proven(settings) {
+        let watching = nodes.clone().watch_tracking_table(settings.redis.clone());
+        tokio::spawn(vital::task("the watch of redis' tracking table", watching));
+    }
     let draining = Arc::new(Draining::default());
     tell(settings, &ports);
     let data_ports = ports.data_numbers();
@@ -160,13 +200,15 @@ fn open(built: Built, settings: &Settings, ports: Ports) -> Result<Open, Error> 
             door: door.clone(),
             draining: draining.clone(),
             registry: parts.registry.clone(),
+            slow_log: parts.slow_log.clone(),
             bounds: parts.bounds.clone(),
+            live: parts.live.clone(),
         };
         admin::start(listener, watched).map_err(Error::System)?;
     }
-    let maintaining = maintain(store, workers.clone(), budget);
+    let maintaining = maintain(store, workers.clone(), budget, parts.live.clone());
     tokio::spawn(vital::task("the maintenance of the cache", maintaining));
-    let watching = parts.present.clone().watch(data_ports);
+    let watching = parts.present.clone().watch(data_ports, parts.live.clone());
     tokio::spawn(vital::task("the watch for clients that are gone", watching));
     let tending = parts.partitions.clone().tend(period(settings.resp_lane_idle));
     tokio::spawn(vital::task("the partitions", tending));
@@ -175,7 +217,7 @@ fn open(built: Built, settings: &Settings, ports: Ports) -> Result<Open, Error> 
     tokio::spawn(vital::task("the rights of users where redis has moved", elsewhere));
 
     let (stop, stopped) = watch::channel(());
-    let refusals = Refusals(Arc::new(parts.http));
+    let refusals = Refusals { http: Arc::new(parts.http), live: parts.live };
     let acceptors = [(ports.http, Speaks::Http), (ports.resp, Speaks::Resp)].into_iter().filter_map(
         |(listener, speaks)| {
             let (door, workers, refusals) = (door.clone(), workers.clone(), refusals.clone());
@@ -205,7 +247,7 @@ async fn forget_rights(node: RedisNode, registry: Arc<Registry>) {
 /// The tracked links that the HTTP front needs; none in mode `ttl`.
 fn start_links(built: &Built, settings: &Settings) -> Result<(Links, Vec<RunningLink>), Error> {
     check_capacity(settings);
-    let Some(link) = http_links(settings, &built.delivery) else {
+    let Some(link) = http_links(settings, &built.delivery, built.parts.partitions.samples()) else {
         return Ok((Links::none(), Vec::new()));
     };
     let (store, budget, plain) = (&built.store, built.budget.as_ref(), &built.redis);
@@ -254,6 +296,13 @@ fn tell(settings: &Settings, ports: &Ports) {
         max_clients = settings.max_clients,
         "listening"
     );
+}
+
+/// The same, for whoever supervises us.
+fn status(ports: &Ports) -> String {
+    let ports = [("http", &ports.http), ("redis clients", &ports.resp), ("admin", &ports.admin)];
+    let texts = ports.map(|(name, port)| format!("{name} {}", address_of(port.as_ref())));
+    format!("listening: {}", texts.join(", "))
 }
 
 /// Ready once the other half is dropped.

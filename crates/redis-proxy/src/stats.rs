@@ -52,6 +52,11 @@ impl Histogram {
         self.sum_ns.add(latency_ns.saturating_mul(n));
     }
 
+    /// All events.
+    pub(crate) fn count(&self) -> u64 {
+        self.buckets.iter().map(Counter::get).sum()
+    }
+
     /// Events a bucket, and the sum of their latencies in nanoseconds.
     pub(crate) fn read(&self) -> ([u64; BOUNDS_NS.len() + 1], u64) {
         let mut buckets = [0; BOUNDS_NS.len() + 1];
@@ -60,6 +65,33 @@ impl Histogram {
         }
         (buckets, self.sum_ns.get())
     }
+}
+
+/// How a handshake of TLS with a client ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum TlsOutcome {
+    Done,
+    /// What came was not TLS.
+    Plain,
+    /// The two do not agree, or the client's certificate is none of ours.
+    Refused,
+    /// The client has left.
+    Left,
+    /// HEAD_TIMEOUT has passed.
+    Late,
+    /// It was the oldest of too many.
+    Crowded,
+}
+
+impl TlsOutcome {
+    pub(crate) const ALL: [(TlsOutcome, &str); 6] = [
+        (TlsOutcome::Done, "done"),
+        (TlsOutcome::Plain, "plain"),
+        (TlsOutcome::Refused, "refused"),
+        (TlsOutcome::Left, "left"),
+        (TlsOutcome::Late, "late"),
+        (TlsOutcome::Crowded, "crowded"),
+    ];
 }
 
 /// What one worker counts. Lookups, fills and evictions are counted by the cache itself.
@@ -71,6 +103,8 @@ pub(crate) struct WorkerStats {
     pub(crate) miss_latency: Histogram,
     /// From a GET queued to its reply read.
     pub(crate) redis_latency: Histogram,
+    /// Handshakes of TLS by [`TlsOutcome`].
+    tls: [Counter; TlsOutcome::ALL.len()],
     /// Failed fills by [`KINDS`].
     failures: [Counter; KINDS.len()],
     /// Requests answered without a lookup: refusals, OPTIONS, `/` without a key.
@@ -86,6 +120,16 @@ pub(crate) struct WorkerStats {
 }
 
 impl WorkerStats {
+    /// A handshake has ended.
+    pub(crate) fn count_tls(&self, outcome: TlsOutcome) {
+        self.tls[outcome as usize].add(1);
+    }
+
+    /// How many have ended so.
+    pub(crate) fn tls(&self, outcome: TlsOutcome) -> u64 {
+        self.tls[outcome as usize].get()
+    }
+
     pub(crate) fn failed(&self, failure: &Failure) {
         self.failures[failure.kind()].add(1);
     }
@@ -137,6 +181,15 @@ pub(crate) struct LaneStats {
     pub(crate) full_clients: Counter,
     /// Clients closed because their requests broke the protocol.
     pub(crate) protocol_errors: Counter,
+}
+
+impl LaneStats {
+    /// Commands of any way.
+    pub(crate) fn commands(&self) -> u64 {
+        let ways =
+            [&self.local, &self.cached, &self.shared, &self.slow, &self.pinned_commands, &self.tunnels];
+        ways.iter().map(|way| way.get()).sum()
+    }
 }
 
 #[cfg(test)]

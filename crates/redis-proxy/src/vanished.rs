@@ -16,6 +16,7 @@ use tokio::time::{Instant, sleep};
 use tracing::info;
 
 use crate::front::Speaks;
+use crate::live::{ClientTimeouts, LiveReader};
 use crate::unacked::{Unanswered, unanswered};
 
 /// Looks in the time that a client may acknowledge nothing.
@@ -23,23 +24,24 @@ const LOOKS: u32 = 10;
 /// The pause between two looks.
 const PAUSES: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(30)];
 
-/// How long clients may acknowledge nothing.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Patience {
-    pub(crate) http: Duration,
-    pub(crate) resp: Duration,
-}
-
 /// The clients of all workers, by the inodes of their sockets.
+#[derive(Default)]
 pub(crate) struct Present {
     // Taken when a client comes and when it goes, and to end one.
     clients: Mutex<HashMap<u32, Client>>,
-    patience: Patience,
 }
 
 struct Client {
     task: AbortHandle,
-    patience: Duration,
+    speaks: Speaks,
+}
+
+/// How long such a client may acknowledge nothing. One of HTTP may be left alone for as long as it takes nothing.
+fn patience(speaks: Speaks, timeouts: &ClientTimeouts) -> Duration {
+    Duration::from_nanos(match speaks {
+        Speaks::Http => timeouts.unacked_ns.max(timeouts.write_ns),
+        Speaks::Resp => timeouts.unacked_ns,
+    })
 }
 
 /// Which client a socket is; it is present until this is dropped.
@@ -49,10 +51,6 @@ pub(crate) struct Presence {
 }
 
 impl Present {
-    pub(crate) fn new(patience: Patience) -> Arc<Present> {
-        Arc::new(Present { clients: Mutex::default(), patience })
-    }
-
     /// Names a client that comes.
     pub(crate) fn name(self: &Arc<Self>, socket: impl AsFd) -> Presence {
         // The kernel's other word for it has 32 bits.
@@ -62,22 +60,20 @@ impl Present {
 
     /// Enters the client that this task serves.
     pub(crate) fn enter(&self, inode: Option<u32>, task: AbortHandle, speaks: Speaks) {
-        let patience = match speaks {
-            Speaks::Http => self.patience.http,
-            Speaks::Resp => self.patience.resp,
-        };
         if let Some(inode) = inode {
-            self.clients.lock().insert(inode, Client { task, patience });
+            self.clients.lock().insert(inode, Client { task, speaks });
         }
     }
 
     /// Ends clients of these ports that acknowledge nothing. Never ends, unless the kernel cannot tell who does not.
-    pub(crate) async fn watch(self: Arc<Self>, ports: Vec<u16>) {
-        let pause = self.patience.http.min(self.patience.resp) / LOOKS;
-        let pause = pause.clamp(PAUSES[0], PAUSES[1]);
+    pub(crate) async fn watch(self: Arc<Self>, ports: Vec<u16>, mut live: LiveReader) {
         let mut suspects = HashMap::new();
         loop {
-            sleep(pause).await;
+            let pause = (patience(Speaks::Resp, &live.now().timeouts) / LOOKS).clamp(PAUSES[0], PAUSES[1]);
+            tokio::select! {
+                () = sleep(pause) => {}
+                _ = live.changed() => continue,
+            }
             if self.clients.lock().is_empty() {
                 suspects.clear();
                 continue;
@@ -88,7 +84,7 @@ impl Present {
             match spawn_blocking(look).await {
                 Ok(Ok(found)) => {
                     suspects = suspicions(&suspects, found.into_iter().flatten(), Instant::now());
-                    self.end(&suspects);
+                    self.end(&suspects, live.now().timeouts);
                 }
                 Ok(Err(error)) => {
                     info!(%error, "the kernel does not tell which clients are gone: it ends them by its own patience");
@@ -99,11 +95,11 @@ impl Present {
         }
     }
 
-    fn end(&self, suspects: &HashMap<u32, Suspect>) {
+    fn end(&self, suspects: &HashMap<u32, Suspect>, timeouts: ClientTimeouts) {
         let clients = self.clients.lock();
         for (inode, suspect) in suspects {
             let Some(client) = clients.get(inode) else { continue };
-            if suspect.since.elapsed() >= client.patience {
+            if suspect.since.elapsed() >= patience(client.speaks, &timeouts) {
                 info!(tries = suspect.tries, "a client that acknowledges nothing is taken for gone");
                 client.task.abort();
             }

@@ -4,7 +4,6 @@
 //! so that no request crosses threads; in the coherent modes it travels on a link, whose thread wakes those who wait.
 
 use std::io;
-use std::net::TcpStream;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -20,12 +19,14 @@ use crate::budget::Budget;
 use crate::buffer_pool::BufferPool;
 use crate::front::http::{HttpFront, HttpSettings};
 use crate::front::resp::{RespFront, RespSettings};
-use crate::front::{Fronts, Speaks};
+use crate::front::{Fronts, HandshakeSettings, Speaks};
 use crate::lanes::{Anonymous, Bounds, Lanes};
 use crate::live::LiveReader;
 use crate::places::Place;
 use crate::readthrough::{HttpReads, OwnConnections, PartitionTable, ReadThrough, Readers};
 use crate::session::{Registry, Sessions};
+use crate::slow_log::SlowLog;
+use crate::socket::ClientSocket;
 use crate::stats::{LaneStats, WorkerStats};
 use crate::store::Store;
 use crate::vanished::Present;
@@ -33,7 +34,7 @@ use crate::vital;
 
 /// What a worker is told. Bounded: each `Serve` carries a place of MAX_CLIENTS, the others come once.
 enum Order {
-    Serve(TcpStream, Speaks, Place),
+    Serve(ClientSocket, Speaks, Place),
     Drain,
     End,
 }
@@ -55,10 +56,12 @@ pub(crate) struct FrontParts {
     pub(crate) live: LiveReader,
     pub(crate) http: HttpSettings,
     pub(crate) resp: RespSettings,
+    pub(crate) handshakes: HandshakeSettings,
     /// Where lanes lead.
     pub(crate) endpoint: Endpoint,
     pub(crate) registry: Arc<Registry>,
     pub(crate) bounds: Bounds,
+    pub(crate) slow_log: Arc<SlowLog>,
     /// Whether Redis lets in clients without a login.
     pub(crate) anonymous: Arc<Anonymous>,
     pub(crate) partitions: Arc<PartitionTable>,
@@ -86,10 +89,15 @@ impl FrontParts {
             lane_stats,
             readers,
         );
-        Fronts {
-            http: HttpFront::new(read, stats, self.http.clone(), self.live.clone(), buffers),
-            resp: RespFront::new(self.resp.clone(), sessions),
-        }
+        let live = self.live.clone();
+        Fronts::new(
+            HttpFront::new(read, stats.clone(), self.http.clone(), live.clone(), buffers.clone()),
+            RespFront::new(self.resp.clone(), live.clone(), sessions),
+            self.handshakes.clone(),
+            live,
+            stats,
+            buffers,
+        )
     }
 }
 
@@ -106,7 +114,7 @@ impl Worker {
         parts: &FrontParts,
     ) -> io::Result<(Worker, JoinHandle<()>)> {
         let (stats, lane_stats) = (Arc::new(WorkerStats::default()), Arc::new(LaneStats::default()));
-        let (read, own) = reads.of_worker(store, budget, &stats);
+        let (read, own) = reads.of_worker(store, budget, &stats, parts.partitions.samples());
         let clients = Arc::new(AtomicUsize::new(0));
         let (orders, inbox) = unbounded_channel();
         let (started, outcome) = std::sync::mpsc::sync_channel(1);
@@ -149,8 +157,8 @@ impl Worker {
     }
 
     /// Hands over a client and its place. One that has ended gives it back.
-    pub(crate) fn serve(&self, stream: TcpStream, speaks: Speaks, place: Place) {
-        let _ = self.orders.send(Order::Serve(stream, speaks, place.on(&self.clients)));
+    pub(crate) fn serve(&self, socket: ClientSocket, speaks: Speaks, place: Place) {
+        let _ = self.orders.send(Order::Serve(socket, speaks, place.on(&self.clients)));
     }
 
     /// Makes every answer from now on the last of its connection.
@@ -187,12 +195,12 @@ async fn work(
         match order {
             Order::Drain => fronts.start_draining(),
             Order::End => return,
-            Order::Serve(stream, speaks, place) => {
+            Order::Serve(socket, speaks, place) => {
+                let presence = present.name(&socket);
+                let inode = presence.inode();
                 // A socket that cannot be registered is closed; the client sees that.
-                let presence = present.name(&stream);
-                if let Ok(stream) = tokio::net::TcpStream::from_std(stream) {
-                    let inode = presence.inode();
-                    present.enter(inode, fronts.serve(stream, speaks, place, presence), speaks);
+                if let Ok(task) = fronts.serve(socket, speaks, place, presence) {
+                    present.enter(inode, task, speaks);
                 }
             }
         }

@@ -204,6 +204,11 @@ impl RequestParser {
         self.auth_required = required;
     }
 
+    /// What a client may announce from now on.
+    pub fn set_limits(&mut self, limits: RequestLimits) {
+        self.limits = limits;
+    }
+
     /// What the front of `input` is.
     ///
     /// After an answer with a `len` the input of the next call begins so many bytes later; after [`Parsed::Partial`] it begins

@@ -1,4 +1,4 @@
-//! The locks and atomics of what must hold in every schedule: the cache, the queue of a connection, the link.
+//! The locks, atomics and wakes of what must hold in every schedule: the cache, the queue of a connection, the link.
 //!
 //! They are parking_lot's and the standard library's, under their own names and at no cost. With the feature `shuttle`
 //! they are those of [shuttle](https://docs.rs/shuttle), which takes the processor away at each of them and so explores
@@ -7,6 +7,22 @@
 
 #[cfg(feature = "shuttle")]
 mod explored;
+#[cfg(not(feature = "shuttle"))]
+pub mod wakes;
+
+/// In explored schedules all threads are tasks of one, and everybody is woken at once.
+#[cfg(feature = "shuttle")]
+pub mod wakes {
+    /// Does `work`.
+    pub fn together<R>(work: impl FnOnce() -> R) -> R {
+        work()
+    }
+
+    /// Wakes at once.
+    pub fn wake(waker: std::task::Waker) {
+        waker.wake();
+    }
+}
 
 #[cfg(feature = "shuttle")]
 pub use explored::{Mutex, MutexGuard};

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 // Not those of schedules: a hint and counters, whose order nothing rests on.
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU16, AtomicU64, Ordering};
 
 use sync::Mutex;
 use tokio::sync::watch;
@@ -45,7 +45,7 @@ struct Shared {
     /// Where a node is reached that is announced so.
     reach: Box<dyn Fn(&Address) -> Address + Send + Sync>,
     /// Of each slot the node. Relaxed: each stands alone.
-    owners: Box<[AtomicU32]>,
+    owners: Box<[AtomicU16]>,
     /// All but home, by their numbers from 1.
     nodes: Mutex<Vec<(Address, RedisNode)>>,
     /// Who was heard last to know more than we do.
@@ -101,7 +101,7 @@ impl Cluster {
         Cluster(Arc::new(Shared {
             home,
             reach: Box::new(reach),
-            owners: (0..SLOTS).map(|_| AtomicU32::new(0)).collect(),
+            owners: (0..SLOTS).map(|_| AtomicU16::new(0)).collect(),
             nodes: Mutex::default(),
             knows_more: Mutex::default(),
             changes: watch::Sender::new(0),
@@ -114,9 +114,7 @@ impl Cluster {
     /// # Panics
     /// If there is no such slot.
     pub fn owner(&self, slot: u16) -> NodeNumber {
-        let number = self.0.owners[usize::from(slot)].load(Ordering::Relaxed);
-        // Only numbers of nodes are put there.
-        NodeNumber(u16::try_from(number).unwrap_or(0))
+        NodeNumber(self.0.owners[usize::from(slot)].load(Ordering::Relaxed))
     }
 
     /// The node of a number, where it is.
@@ -148,7 +146,7 @@ impl Cluster {
     pub fn primaries(&self) -> Vec<(NodeNumber, usize)> {
         let mut slots = vec![0; self.0.nodes.lock().len() + 1];
         for owner in &self.0.owners {
-            if let Some(count) = slots.get_mut(owner.load(Ordering::Relaxed) as usize) {
+            if let Some(count) = slots.get_mut(usize::from(owner.load(Ordering::Relaxed))) {
                 *count += 1;
             }
         }
@@ -168,15 +166,15 @@ impl Cluster {
         let (mut moved, mut left) = (0, BTreeSet::new());
         let mut is_another = false;
         for (slot, owner) in self.0.owners.iter().zip(&owners) {
-            let before = slot.swap(u32::from(owner.0), Ordering::Relaxed);
-            is_another |= before != u32::from(owner.0);
-            if before != u32::from(owner.0) && before != 0 {
+            let before = slot.swap(owner.0, Ordering::Relaxed);
+            is_another |= before != owner.0;
+            if before != owner.0 && before != 0 {
                 moved += 1;
                 left.insert(before);
             }
         }
         // A node that had slots and has none is one whose place was taken.
-        let gone = left.iter().filter(|before| !owners.iter().any(|owner| u32::from(owner.0) == **before));
+        let gone = left.iter().filter(|before| !owners.iter().any(|owner| owner.0 == **before));
         self.0.counts.failovers.fetch_add(gone.count() as u64, Ordering::Relaxed);
         self.0.counts.slots_moved.fetch_add(moved as u64, Ordering::Relaxed);
         self.0.counts.refreshes.fetch_add(1, Ordering::Relaxed);
@@ -216,9 +214,32 @@ impl Cluster {
         }
     }
 
+    /// [`redirect`](Self::redirect) of an error that whoever asked may have made up, as a script may return any: it leads to nodes that
+    /// are known already, gives nobody a slot, and has the map asked for.
+    pub fn hearsay(&self, text: &[u8], by: NodeNumber) -> Option<SlotRedirection> {
+        let (code, rest) = split(text);
+        if !matches!(code, b"MOVED" | b"ASK") {
+            return self.redirect(text, by);
+        }
+        let address = self.announced(split(rest).1, by);
+        let known = address.and_then(|address| self.known(&address));
+        self.doubt(None);
+        Some(match known {
+            Some(to) if code == b"ASK" => SlotRedirection::Ask(to),
+            Some(to) => SlotRedirection::Moved(to),
+            None => SlotRedirection::Later,
+        })
+    }
+
+    fn known(&self, address: &Address) -> Option<NodeNumber> {
+        let nodes = self.0.nodes.lock();
+        let index = nodes.iter().position(|(at, _)| at == address)?;
+        u16::try_from(index + 1).ok().map(NodeNumber)
+    }
+
     fn moved(&self, slot: u16, to: NodeNumber, by: NodeNumber) {
-        let before = self.0.owners[usize::from(slot)].swap(u32::from(to.0), Ordering::Relaxed);
-        if before != u32::from(to.0) {
+        let before = self.0.owners[usize::from(slot)].swap(to.0, Ordering::Relaxed);
+        if before != to.0 {
             self.0.counts.slots_moved.fetch_add(u64::from(before != 0), Ordering::Relaxed);
             self.0.changes.send_modify(|changes| *changes += 1);
             self.doubt(Some(by));
@@ -344,6 +365,22 @@ mod tests {
         for later in [&b"TRYAGAIN Multiple keys"[..], b"CLUSTERDOWN The cluster is down"] {
             assert_eq!(cluster.redirect(later, one), Some(SlotRedirection::Later));
         }
+    }
+
+    #[test]
+    fn what_may_be_made_up_gives_nobody_a_slot_and_makes_no_node_known() {
+        let cluster = cluster();
+        cluster.adopt(&[range(0, 99, 1), range(100, SLOTS - 1, 2)]);
+        let (one, two) = (cluster.id_of(&at("h", 1)), cluster.id_of(&at("h", 2)));
+        let nodes = cluster.0.nodes.lock().len();
+        for text in [&b"MOVED 7 evil:6379"[..], b"ASK 7 evil:6379", b"MOVED 7", b"MOVED x h:2x"] {
+            assert_eq!(cluster.hearsay(text, one), Some(SlotRedirection::Later));
+        }
+        assert_eq!(cluster.hearsay(b"MOVED 7 h:2", one), Some(SlotRedirection::Moved(two)));
+        assert_eq!(cluster.hearsay(b"ASK 7 h:2", one), Some(SlotRedirection::Ask(two)));
+        assert_eq!(cluster.hearsay(b"TRYAGAIN so", one), Some(SlotRedirection::Later));
+        assert_eq!(cluster.hearsay(b"ERR so", one), None);
+        assert_eq!((cluster.owner(7), cluster.0.nodes.lock().len()), (one, nodes));
     }
 
     #[test]

@@ -195,19 +195,21 @@ impl<'a, S: Sink> Connection<'a, S> {
             return Poll::Ready(Err(Loss::Departed));
         }
         self.last_byte = Instant::now();
+        // Whoever waits for several of these replies is woken once.
+        Poll::Ready(sync::wakes::together(|| self.take_replies()).map(|()| count))
+    }
+
+    /// Every whole reply that is here.
+    fn take_replies(&mut self) -> Result<(), Loss> {
         loop {
             match self.decoder.decode(&mut self.inbox) {
                 Ok(Some(Frame::Push(items))) if confirms(&items) && self.awaits_confirmation() => {
-                    if let Err(loss) = self.deliver(Frame::Push(items)) {
-                        return Poll::Ready(Err(loss));
-                    }
+                    self.deliver(Frame::Push(items))?;
                 }
                 Ok(Some(Frame::Push(items))) => self.sink.push(items),
                 Ok(Some(frame)) => {
                     self.announced = 0;
-                    if let Err(loss) = self.deliver(frame) {
-                        return Poll::Ready(Err(loss));
-                    }
+                    self.deliver(frame)?;
                 }
                 Ok(None) => {
                     let more = self.decoder.announced().saturating_sub(self.announced);
@@ -215,9 +217,9 @@ impl<'a, S: Sink> Connection<'a, S> {
                         self.sink.announced(more);
                         self.announced += more;
                     }
-                    return Poll::Ready(Ok(count));
+                    return Ok(());
                 }
-                Err(error) => return Poll::Ready(Err(self.garbled(&error.to_string()))),
+                Err(error) => return Err(self.garbled(&error.to_string())),
             }
         }
     }

@@ -2,12 +2,13 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use sync::Mutex;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 use tokio::task::spawn_blocking;
 use tokio::time::{Instant, sleep, timeout};
 use tracing::{info, warn};
@@ -44,8 +45,12 @@ struct Shared {
     read: Box<dyn Fn() -> Result<Who, String> + Send + Sync>,
     /// What was read at the start. An endpoint with other credentials than these is somebody else's.
     first: Who,
+    /// The file that is read, where it is one.
+    file: Option<PathBuf>,
     /// What was read last.
     last: Mutex<Who>,
+    /// How often that has been something else than before.
+    changes: watch::Sender<u64>,
     /// Whether the operator was told that it cannot be read.
     told: AtomicBool,
     /// Reads that are under way: on a disk that is away they do not end.
@@ -63,24 +68,46 @@ enum Cost {
 
 impl Source {
     /// `first` is what `read` gave at the start. It may block, as files do; its error is for the operator and names no secret.
-    pub fn new(first: Who, read: impl Fn() -> Result<Who, String> + Send + Sync + 'static) -> Self {
-        Source::with(first, Box::new(read), MOST_READS, Cost::File)
+    pub fn of_file(
+        first: Who,
+        file: PathBuf,
+        read: impl Fn() -> Result<Who, String> + Send + Sync + 'static,
+    ) -> Self {
+        Source::with(first, Some(file), Box::new(read), MOST_READS, Cost::File)
     }
 
     /// The same of a command, which takes longer than a file: one run at a time, and who asks meanwhile or within a second is given what
     /// it says. A run that nobody waits for any more is ended by `run` itself, and what it says is taken.
     pub fn of_command(first: Who, run: impl Fn() -> Result<Who, String> + Send + Sync + 'static) -> Self {
-        Source::with(first, Box::new(run), 1, Cost::Command(Mutex::new(None)))
+        Source::with(first, None, Box::new(run), 1, Cost::Command(Mutex::new(None)))
     }
 
     fn with(
         first: Who,
+        file: Option<PathBuf>,
         read: Box<dyn Fn() -> Result<Who, String> + Send + Sync>,
         most_reads: usize,
         cost: Cost,
     ) -> Self {
         let (last, turns) = (Mutex::new(first.clone()), Arc::new(Semaphore::new(most_reads)));
-        Source(Arc::new(Shared { read, first, last, told: AtomicBool::new(false), turns, cost }))
+        let (told, changes) = (AtomicBool::new(false), watch::Sender::default());
+        Source(Arc::new(Shared { read, first, file, last, changes, told, turns, cost }))
+    }
+
+    /// The file that is read; none of a command.
+    pub fn file(&self) -> Option<&Path> {
+        self.0.file.as_deref()
+    }
+
+    /// Reads now, where it is known that something has changed: if they are other credentials, open connections log in again with them.
+    pub async fn look(&self) {
+        let _ = self.now(READ * 2).await;
+    }
+
+    /// Ready when other credentials have been read than before.
+    pub(crate) async fn changed(&self) {
+        // The sender lives as long as we do.
+        let _ = self.0.changes.subscribe().changed().await;
     }
 
     /// What is read now, within `patience`.
@@ -152,6 +179,9 @@ impl Shared {
             if *last != *who {
                 info!("the credentials for redis have changed");
                 *last = who.clone();
+                // Whoever is told finds them.
+                drop(last);
+                self.changes.send_modify(|changes| *changes += 1);
             }
         }
         if let Cost::Command(said) = &self.cost {
@@ -168,6 +198,11 @@ impl fmt::Debug for Source {
 }
 
 impl Endpoint {
+    /// Where its credentials are read; none if they stay as they are.
+    pub(crate) fn own_source(&self) -> Option<&Source> {
+        self.login.source.as_ref().filter(|source| source.0.first == self.who())
+    }
+
     fn who(&self) -> Who {
         Who { username: self.login.username.clone(), password: self.login.password.clone() }
     }
@@ -177,13 +212,13 @@ impl Endpoint {
         if let Some(proven) = &self.login.proven {
             return Cow::Owned(self.with_password(proven.first()));
         }
-        match &self.login.source {
-            Some(source) if source.0.first == self.who() => {
+        match self.own_source() {
+            Some(source) => {
                 let Who { username, password } = source.now(self.limits.connect_timeout).await;
                 let login = Account { username, password, ..self.login.clone() };
                 Cow::Owned(Endpoint { login, ..self.clone() })
             }
-            _ => Cow::Borrowed(self),
+            None => Cow::Borrowed(self),
         }
     }
 

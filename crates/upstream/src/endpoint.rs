@@ -57,7 +57,7 @@ pub struct Account {
     pub source: Option<Source>,
     /// Passwords that clients have proven for the user, to be used in place of that one.
     pub proven: Option<Arc<Proven>>,
-    /// How often open connections log in again; `None`: they do not.
+    /// When open connections log in again; `None`: they do not.
     pub reauth: Option<Reauth>,
 }
 

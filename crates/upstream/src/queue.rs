@@ -290,6 +290,11 @@ impl<T> Upstream<T> {
         wake(driver);
     }
 
+    /// The address that it leads to at this moment.
+    pub fn place(&self) -> String {
+        self.shared.backend.endpoint.node.place().to_string()
+    }
+
     /// The connection's state at this moment.
     pub fn state(&self) -> ConnectionState {
         self.shared.queue.lock().state.clone()
@@ -315,7 +320,7 @@ impl<T> WeakUpstream<T> {
 
 fn wake(driver: Option<Waker>) {
     if let Some(waker) = driver {
-        waker.wake();
+        sync::wakes::wake(waker);
     }
 }
 

@@ -159,9 +159,18 @@ async fn open_expected(
             }
         }
     };
-    match timeout(endpoint.limits.connect_timeout, opening).await {
+    let outcome = match timeout(endpoint.limits.connect_timeout, opening).await {
         Ok(outcome) => outcome,
         Err(_) => Err(unreachable(endpoint.too_late())),
+    };
+    note_unreachable(endpoint, &outcome);
+    outcome
+}
+
+/// Of a node of a cluster: another has its slots, or soon will, so the map of slots is asked for.
+fn note_unreachable<T>(endpoint: &Endpoint, outcome: &Result<T, OpenError>) {
+    if endpoint.cluster.is_some() && matches!(outcome, Err(OpenError::Unreachable(_))) {
+        endpoint.node.doubt();
     }
 }
 
@@ -238,10 +247,12 @@ pub async fn ask_as_nobody(endpoint: &Endpoint, questions: &[&[&[u8]]]) -> Resul
         }
         Ok(answers)
     };
-    match timeout(endpoint.limits.connect_timeout, asking).await {
+    let outcome = match timeout(endpoint.limits.connect_timeout, asking).await {
         Ok(outcome) => outcome,
         Err(_) => Err(unreachable(format!("no answer within {:?}", endpoint.limits.connect_timeout))),
-    }
+    };
+    note_unreachable(endpoint, &outcome);
+    outcome
 }
 
 /// All steps in one write: a greeting costs one round trip.

@@ -1,4 +1,4 @@
-//! Logging in again on connections that live, for passwords that end.
+//! Logging in again on connections that live: for passwords that end, and for those that are replaced.
 
 use std::convert::Infallible;
 use std::future::pending;
@@ -19,14 +19,15 @@ pub struct Reauth(Arc<State>);
 
 #[derive(Debug)]
 struct State {
-    period: Duration,
+    /// None: only once there are other credentials.
+    period: Option<Duration>,
     /// Whether the operator was told that Redis refuses it. Relaxed: it guards a log line.
     is_refused: AtomicBool,
 }
 
 impl Reauth {
-    /// Once in `period`.
-    pub fn every(period: Duration) -> Reauth {
+    /// Once in `period`, if there is one, and each time that other credentials are read.
+    pub fn every(period: Option<Duration>) -> Reauth {
         Reauth(Arc::new(State { period, is_refused: AtomicBool::new(false) }))
     }
 
@@ -47,11 +48,26 @@ impl Reauth {
 
 impl Endpoint {
     /// Returns when an open connection is to log in again, with the credentials of that moment; never where none does, or there is no
-    /// password.
+    /// password. What is read of other credentials between two calls is not heard of: the connection stays who it was.
     pub async fn next_login(&self) -> Credentials {
         let Some(Reauth(state)) = &self.login.reauth else { return pending().await };
         loop {
-            sleep(state.period).await;
+            let period = async {
+                match state.period {
+                    Some(period) => sleep(period).await,
+                    None => pending().await,
+                }
+            };
+            let replaced = async {
+                match self.own_source() {
+                    Some(source) => source.changed().await,
+                    None => pending().await,
+                }
+            };
+            tokio::select! {
+                () = period => {}
+                () = replaced => {}
+            }
             let who = self.as_of_now().await;
             match Credentials::of(&who) {
                 Credentials::None => {}

@@ -10,6 +10,8 @@ use crate::{RedisServer, Reply};
 const BATCH: usize = 50;
 /// A failover that was asked for and has not come by now was given up (5 s, `CLUSTER_MF_TIMEOUT`).
 const GIVEN_UP: Duration = Duration::from_secs(6);
+/// Nodes that have agreed for so long have heard what was on its way.
+const SETTLED: Duration = Duration::from_millis(100);
 /// A slot that all have been told of is known to all by then, or somebody has taken it back.
 const UNDONE: Duration = Duration::from_secs(3);
 
@@ -153,10 +155,16 @@ impl SlotMigration<'_> {
             cluster.tell(node, &["SETSLOT", &number, "NODE", id]);
         }
         let start = Instant::now();
-        let mut claimed = start;
-        while !cluster.agreed(slot).is_some_and(|node| is_same(node, to)) {
-            if claimed.elapsed() > UNDONE {
-                // What a node had said before may have been heard after, and has undone it there: a newer epoch settles that.
+        let (mut claimed, mut agreed_since) = (start, None);
+        while agreed_since.is_none_or(|since: Instant| since.elapsed() < SETTLED) {
+            // What a node had said before may be heard after, and undo it there, also at the new owner, which then takes the old one for the
+            // owner and is taken for it: a newer epoch settles that.
+            if cluster.agreed(slot).is_some_and(|node| is_same(node, to)) {
+                agreed_since.get_or_insert_with(Instant::now);
+            } else {
+                agreed_since = None;
+            }
+            if agreed_since.is_none() && claimed.elapsed() > UNDONE {
                 claimed = Instant::now();
                 ask(to, &["CLUSTER", "BUMPEPOCH"]);
                 cluster.tell(to, &["SETSLOT", &number, "NODE", id]);

@@ -40,10 +40,13 @@ impl Ask {
         match random.below(10) {
             _ if passes => Ask::Script(key),
             0..2 => Ask::Range(key),
-            2..4 if !keyspace.is_of_slots => {
+            2..4 => {
                 let others = (0..random.between(1, 3)).map(|_| keys[random.below(keys.len())]);
                 let strings = others.filter(|&other| !keyspace.is_hash(other));
-                Ask::Mget([key].into_iter().chain(strings).collect())
+                let all: Vec<usize> = [key].into_iter().chain(strings).collect();
+                // Of one slot it would be refused while that is half way to another node.
+                let is_split = all.iter().any(|other| keyspace.are_apart(key, *other));
+                if keyspace.is_of_slots && !is_split { Ask::Get(key) } else { Ask::Mget(all) }
             }
             _ => Ask::Get(key),
         }

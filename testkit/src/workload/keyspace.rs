@@ -8,7 +8,7 @@ pub(super) struct Keyspace {
     keys: usize,
     writers: usize,
     is_varied: bool,
-    /// A cluster's: no command may name two of them.
+    /// A cluster's: only commands that can be split may name two of them, and only as clients of the program.
     pub(super) is_of_slots: bool,
 }
 
@@ -38,6 +38,11 @@ impl Keyspace {
             true => format!("{{t{}}}k{key}", key / 4 % TAGS),
             false => format!("k{}", key - self.db(key) as usize),
         }
+    }
+
+    /// Whether two keys are in a cluster, and not in one slot.
+    pub(super) fn are_apart(self, one: usize, other: usize) -> bool {
+        self.is_of_slots && one / 4 % TAGS != other / 4 % TAGS
     }
 
     /// Every fourth key is a hash, with its value in the field [`FIELD`].

@@ -233,7 +233,8 @@ impl Run {
     }
 }
 
-struct StopOnDrop<'a>(&'a AtomicBool);
+/// Ends what goes on until a flag is set, also where the test fails: else a scope waits for its threads for ever.
+pub struct StopOnDrop<'a>(pub &'a AtomicBool);
 
 impl Drop for StopOnDrop<'_> {
     fn drop(&mut self) {

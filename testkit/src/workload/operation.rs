@@ -42,13 +42,15 @@ pub(super) enum Effect {
 }
 
 impl Operation {
-    /// Any operation that these keys allow: the first is changed, the second maybe.
+    /// Any operation that these keys allow: the first is changed, the second maybe. In a cluster the second only by clients of the
+    /// program, which `is_through` says this is.
     pub(super) fn draw(
         random: &mut Random,
         keyspace: Keyspace,
         scratch: &str,
         keys: [usize; 2],
         known: [&Known; 2],
+        is_through: bool,
     ) -> Operation {
         if keyspace.is_hash(keys[0]) {
             return Operation::draw_of_hash(random, keyspace, scratch, keys[0], known[0]);
@@ -65,7 +67,11 @@ impl Operation {
         let is_there = before.value.is_some() && !before.is_doubtful;
         let has_ttl = is_there && before.deadline.is_some();
         // From 75 on they name two keys, or none that they change.
-        match random.below(if keyspace.is_of_slots { 75 } else { 100 }) {
+        let most = match (keyspace.is_of_slots, is_through) {
+            (true, false) => 75,
+            (true, true) | (false, _) => 100,
+        };
+        match random.below(most) {
             0..20 => one(vec![b"SET", n, v], set),
             20..32 => one(vec![b"SET", n, v, b"PX", p], set_px),
             32..36 => one(vec![b"PSETEX", n, p, v], set_px),
@@ -79,6 +85,10 @@ impl Operation {
             60..66 if has_ttl => one(vec![b"PERSIST", n], Effect::Persist),
             66..69 if has_ttl => one(vec![b"SET", n, v, b"KEEPTTL", b"GET"], Effect::KeepTtl(number)),
             69..75 => one(vec![b"EVAL", b"return redis.call('SET', KEYS[1], ARGV[1])", b"1", n, v], set),
+            75.. if keyspace.is_of_slots => {
+                let (key, other) = ((key, number), (other, before_other.last + 1));
+                Operation::of_slots(random, keyspace, key, other)
+            }
             75..81 => {
                 let mut renamed = one(vec![b"RENAME", scratch.as_bytes(), n], set);
                 renamed.prepare.push(vec![b"SET".to_vec(), scratch.into(), value]);
@@ -115,6 +125,51 @@ impl Operation {
             95..98 => Operation::undeclared(key, &name, "'SET', '{}', ARGV[1]", v, set),
             _ => one(vec![b"SET", n, v], set),
         }
+    }
+
+    /// One that only clients of the program may do in a cluster, with a second key where that fits; each with its next number.
+    fn of_slots(
+        random: &mut Random,
+        keyspace: Keyspace,
+        key: (usize, u64),
+        other: (usize, u64),
+    ) -> Operation {
+        let is_other = key.0 != other.0 && !keyspace.is_hash(other.0);
+        match keyspace.are_apart(key.0, other.0) {
+            true if is_other && random.percent(60) => Operation::split(random, keyspace, [key, other]),
+            are_apart => {
+                Operation::transaction(keyspace, key, Some(other).filter(|_| is_other && !are_apart))
+            }
+        }
+    }
+
+    /// These keys are set to their next numbers by one EXEC, or none of them is.
+    fn transaction(keyspace: Keyspace, key: (usize, u64), other: Option<(usize, u64)>) -> Operation {
+        let (mut prepare, mut effects) = (vec![vec![b"MULTI".to_vec()]], Vec::new());
+        for (key, number) in [Some(key), other].into_iter().flatten() {
+            prepare.push(vec![b"SET".to_vec(), keyspace.name(key).into_bytes(), encode(key, number)]);
+            effects.push((key, Effect::Value(number, None)));
+        }
+        Operation { prepare, act: vec![b"EXEC".to_vec()], effects, is_declared: true }
+    }
+
+    /// One that a cluster's nodes carry out together, each its part: of keys with their next numbers.
+    fn split(random: &mut Random, keyspace: Keyspace, keys: [(usize, u64); 2]) -> Operation {
+        let is_set = random.percent(60);
+        let name = match (is_set, random.percent(50)) {
+            (true, _) => "MSET",
+            (false, true) => "DEL",
+            (false, false) => "UNLINK",
+        };
+        let (mut act, mut effects) = (vec![name.into()], Vec::new());
+        for (key, number) in keys {
+            act.push(keyspace.name(key).into_bytes());
+            if is_set {
+                act.push(encode(key, number));
+            }
+            effects.push((key, if is_set { Effect::Value(number, None) } else { Effect::Delete }));
+        }
+        Operation { prepare: Vec::new(), act, effects, is_declared: true }
     }
 
     /// Any operation that a hash allows.

@@ -129,11 +129,13 @@ impl<'a> Writer<'a> {
             self.redis = Direct::connect(primary, &state, self.db());
         }
         let known = keys.map(|key| &self.keys[&key].known);
-        let operation = match self.random.percent(self.workload.px_percent) {
-            true => Operation::set_px(&mut self.random, self.keyspace, keys[0], known[0]),
-            false => Operation::draw(&mut self.random, self.keyspace, &self.scratch, keys, known),
+        let through = self.resp.filter(|_| self.random.percent(self.workload.through_percent));
+        let (random, keyspace, scratch) = (&mut self.random, self.keyspace, &self.scratch);
+        let operation = match random.percent(self.workload.px_percent) {
+            true => Operation::set_px(random, keyspace, keys[0], known[0]),
+            false => Operation::draw(random, keyspace, scratch, keys, known, through.is_some()),
         };
-        if let Some(resp) = self.resp.filter(|_| self.random.percent(self.workload.through_percent)) {
+        if let Some(resp) = through {
             return self.write_through(&operation, resp, &state);
         }
         match self.send(&operation) {
@@ -251,6 +253,10 @@ impl<'a> Writer<'a> {
         let ack = now_ns();
         if let Reply::Error(text) = &reply {
             assert_refusal(text);
+            if self.keyspace.is_of_slots && operation.effects.len() > 1 && !is_exec {
+                // Of several nodes one refuses it: the others have done their part by now, or not.
+                self.note(operation, begin, WriteOutcome::Open(ack), Cause::Through, None);
+            }
         } else {
             let cause = if operation.is_declared { Cause::Through } else { Cause::Direct };
             self.note(operation, begin, WriteOutcome::Done(ack), cause, Some(&reply));

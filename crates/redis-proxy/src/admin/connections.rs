@@ -84,14 +84,38 @@ impl AdminPermit {
         self.connection.end.notified().await;
     }
 
-    /// Answers a request; meanwhile the connection is not idle.
-    pub(super) async fn asking<T>(&self, answer: impl Future<Output = T>) -> T {
+    /// While what it returns is there the connection is not idle.
+    pub(super) fn asking(&self) -> AnswerGuard {
         self.connection.asking.fetch_add(1, Ordering::Relaxed);
-        let answer = answer.await;
+        AnswerGuard { connection: self.connection.clone(), all: self.all.clone() }
+    }
+
+    /// What ends the connection, whatever is being written to it.
+    pub(super) fn ending(&self) -> EndConnection {
+        EndConnection(self.connection.clone())
+    }
+}
+
+/// A request of a connection that is being answered.
+pub(super) struct AnswerGuard {
+    connection: Arc<Connection>,
+    all: Arc<Connections>,
+}
+
+impl Drop for AnswerGuard {
+    fn drop(&mut self) {
         self.connection.idle_since_ns.store(now_ns(), Ordering::Relaxed);
         self.connection.asking.fetch_sub(1, Ordering::Relaxed);
         self.all.idled.notify_one();
-        answer
+    }
+}
+
+/// A way to end a connection from elsewhere.
+pub(super) struct EndConnection(Arc<Connection>);
+
+impl EndConnection {
+    pub(super) fn end(&self) {
+        self.0.end.notify_one();
     }
 }
 

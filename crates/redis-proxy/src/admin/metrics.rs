@@ -4,8 +4,8 @@ mod cluster;
 mod nodes;
 
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, NoLabelSet};
@@ -17,8 +17,8 @@ use crate::budget::resident_bytes;
 use crate::clock::now_ns;
 use crate::failure::KINDS;
 use crate::logging;
-use crate::readthrough::{Link, LinkCounts};
-use crate::stats::{BOUNDS_NS, Counter, Histogram, LaneStats, WorkerStats};
+use crate::readthrough::{Link, LinkCounts, purge_counts};
+use crate::stats::{BOUNDS_NS, Counter, Histogram, LaneStats, TlsOutcome, WorkerStats};
 use crate::worker::clients;
 
 const NANOS: f64 = 1e9;
@@ -26,11 +26,13 @@ const NANOS: f64 = 1e9;
 /// A registry that reads everything anew at each scrape; nothing is counted twice.
 pub(super) fn registry(watched: Watched) -> Registry {
     let mut registry = Registry::with_prefix("redis_proxy");
-    registry.register_collector(Box::new(Reading(watched)));
+    let started_at = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64());
+    registry.register_collector(Box::new(Reading(watched, started_at)));
     registry
 }
 
-struct Reading(Watched);
+/// And when the program began to be watched, in seconds since the epoch.
+struct Reading(Watched, f64);
 
 impl fmt::Debug for Reading {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -39,37 +41,19 @@ impl fmt::Debug for Reading {
 }
 
 impl Reading {
-    /// The links of both fronts.
-    fn links(&self) -> Vec<Arc<Link>> {
-        let mut links = self.0.links.now().to_vec();
-        links.extend(self.0.partitions.links());
-        links
-    }
-
-    /// What the workers count, and the threads of the links.
-    fn all_stats(&self) -> impl Iterator<Item = Arc<WorkerStats>> {
-        let workers = self.0.workers.iter().map(|worker| worker.stats.clone());
-        workers.chain(self.links().into_iter().map(|link| link.stats.clone()))
-    }
-
-    /// A counter summed over them.
-    fn sum(&self, of: impl Fn(&WorkerStats) -> u64) -> u64 {
-        self.all_stats().map(|stats| of(&stats)).sum()
-    }
-
     /// A counter summed over the links.
     fn sum_links(&self, of: impl Fn(&LinkCounts) -> &AtomicU64) -> u64 {
-        self.links().iter().map(|link| of(&link.counts).load(Ordering::Relaxed)).sum()
+        self.0.all_links().iter().map(|link| of(&link.counts).load(Ordering::Relaxed)).sum()
     }
 
     /// The greatest of the links, nanoseconds to seconds.
     fn worst_link(&self, of: impl Fn(&Link) -> u64) -> f64 {
-        self.links().iter().map(|link| of(link)).max().unwrap_or(0) as f64 / NANOS
+        self.0.all_links().iter().map(|link| of(link)).max().unwrap_or(0) as f64 / NANOS
     }
 
     /// How the modes `tracking` and `strict` fare; nothing where there is no link.
     fn coherence(&self, out: &mut DescriptorEncoder<'_>) -> fmt::Result {
-        let links = self.links();
+        let links = self.0.all_links();
         if links.is_empty() {
             return Ok(());
         }
@@ -147,6 +131,11 @@ impl Reading {
     }
 
     /// A counter of the RESP front summed over the workers.
+    /// What looking for what is hot takes of the process.
+    fn insight_bytes(&self) -> u64 {
+        (self.0.partitions.samples().bytes() + self.0.store.absence_bytes()) as u64
+    }
+
     fn lanes(&self, of: impl Fn(&LaneStats) -> &Counter) -> u64 {
         self.0.workers.iter().map(|worker| of(&worker.lane_stats).get()).sum()
     }
@@ -202,7 +191,7 @@ impl Reading {
         let bounds = BOUNDS_NS.iter().map(|ns| *ns as f64 / NANOS).chain([f64::INFINITY]);
         let mut buckets: Vec<_> = bounds.map(|bound| (bound, 0)).collect();
         let mut sum_ns = 0;
-        for stats in self.all_stats() {
+        for stats in self.0.all_stats() {
             let (counts, sum) = of(&stats).read();
             buckets.iter_mut().zip(counts).for_each(|(bucket, count)| bucket.1 += count);
             sum_ns += sum;
@@ -227,6 +216,13 @@ impl Collector for Reading {
             "unproven_lookups",
             "Lookups that found an entry not proven as late as was needed",
             cache.unproven,
+        )?;
+        labelled(
+            out,
+            "purges",
+            "What operators had leave the cache, by what they named, and prefixes that were refused",
+            "what",
+            &purge_counts(),
         )?;
         labelled(
             out,
@@ -255,6 +251,8 @@ impl Collector for Reading {
             cache.invalidations,
         )?;
         counter(out, "flushes", "Flushes of the whole cache", cache.flushes)?;
+        counter(out, "purged_entries", "Entries that left because their prefix was purged", cache.purged)?;
+        gauge(out, "live_purges", "Purged prefixes that lookups go by", cache.live_purges)?;
         gauge(out, "entries", "Entries held", cache.entries)?;
         gauge(out, "negative_entries", "Of them, keys known to have no value", cache.negatives)?;
         gauge(out, "other_replies", "Replies held beside the first of their key", cache.others)?;
@@ -266,6 +264,8 @@ impl Collector for Reading {
         let waiting = "Fetches that wait until there is room for what they bring";
         gauge(out, "fills_waiting", waiting, cache.waiting_for_room)?;
         gauge(out, "resident_bytes", "Resident size of the process", resident_bytes().unwrap_or(0))?;
+        let of_lists = "Bytes of the lists of what is hot, and of the memory of why keys are not held";
+        gauge(out, "insight_bytes", of_lists, self.insight_bytes())?;
         gauge(out, "budget_bytes", "CAPACITY_BYTES, 0 if none", cache.budget_bytes)?;
         gauge(
             out,
@@ -280,36 +280,46 @@ impl Collector for Reading {
             cache.oldest_use_age_ns as f64 / NANOS,
         )?;
         gauge(out, "clients", "Connected clients that hold a place", clients(&self.0.workers) as u64)?;
+        gauge(out, "max_clients", "Clients that hold a place at most", self.0.door.most() as u64)?;
         gauge(out, "waiting_clients", "Clients that wait for a place", self.0.door.waiting() as u64)?;
+        let handshakes =
+            TlsOutcome::ALL.map(|(outcome, name)| (name, self.0.sum(|worker| worker.tls(outcome))));
+        labelled(
+            out,
+            "tls_handshakes",
+            "Handshakes with clients, by how they ended",
+            "outcome",
+            &handshakes,
+        )?;
         counter(
             out,
             "redis_connects",
             "Connections to Redis made",
-            self.sum(|worker| worker.connects.get()),
+            self.0.sum(|worker| worker.connects.get()),
         )?;
         counter(
             out,
             "redis_disconnects",
             "Connections to Redis lost, and attempts that failed",
-            self.sum(|worker| worker.disconnects.get()),
+            self.0.sum(|worker| worker.disconnects.get()),
         )?;
         counter(
             out,
             "redis_retries",
             "Fetches sent again because their connection was lost",
-            self.sum(|worker| worker.retries.get()),
+            self.0.sum(|worker| worker.retries.get()),
         )?;
         let failures = KINDS
             .iter()
             .enumerate()
-            .map(|(kind, name)| (*name, self.sum(|worker| worker.failures(kind))))
+            .map(|(kind, name)| (*name, self.0.sum(|worker| worker.failures(kind))))
             .collect::<Vec<_>>();
         labelled(out, "errors", "Fetches that failed, by kind", "kind", &failures)?;
         counter(
             out,
             "rejected_requests",
             "Requests answered without a lookup: malformed, over a limit, not GET or HEAD, without a key",
-            self.sum(|worker| worker.rejected.get()),
+            self.0.sum(|worker| worker.rejected.get()),
         )?;
         counter(
             out,
@@ -317,7 +327,14 @@ impl Collector for Reading {
             "Log lines that did not fit the queue or could not be written",
             logging::dropped(),
         )?;
+        real(out, "start_time_seconds", "When the program started, in seconds since the epoch", self.1)?;
         self.coherence(out)?;
+        if let Some(fill) = self.0.nodes.tracking_table().fill() {
+            gauge(out, "tracking_table_keys", "Keys that Redis remembers for those who track", fill.keys)?;
+            if let Some(limit) = fill.limit {
+                gauge(out, "tracking_table_max_keys", "The most of them, 0 without a limit", limit)?;
+            }
+        }
         match self.0.nodes.seen().cluster() {
             Some(cluster) => cluster::encode(cluster, &self.0, out)?,
             None => nodes::encode(self.0.nodes.seen(), out)?,

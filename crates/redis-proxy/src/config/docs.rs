@@ -70,7 +70,7 @@ of the others. User, password, database and TLS are the same at all of them.
 
 ### Secrets
 
-`REDIS_PASSWORD`, `REDIS_SENTINEL_PASSWORD` and `REDIS_URL` are never printed or logged; of a URL the part before the `@` is masked. Better
+`REDIS_PASSWORD`, `REDIS_SENTINEL_PASSWORD`, `READ_TOKEN`, `ADMIN_TOKEN` and `REDIS_URL` are never printed or logged; of a URL the part before the `@` is masked. Better
 than in the environment they are in a file, named by the same name with `_FILE`: one line end at its end is not part of
 the secret. The secret and its file together are an error. A flag is the worst place: everybody on the machine can read it.
 

@@ -2,11 +2,13 @@
 
 use std::ffi::{OsStr, OsString};
 
-use clap::builder::ValueParser;
+use clap::builder::{PossibleValuesParser, ValueParser};
 use clap::error::{ContextKind, ContextValue, ErrorKind};
-use clap::{Arg, ArgAction, ArgMatches, Command};
+use clap::{Arg, ArgAction, ArgMatches, Command, ValueHint};
 
+use super::completions;
 use super::error::{ConfigError, quoted};
+use super::man;
 use super::table::{self, Setting};
 use super::value::SettingKind;
 
@@ -16,7 +18,9 @@ pub(super) enum CommandLine {
     Flags(Flags),
     /// The subcommand `bench`; the settings are not for it.
     Bench(Box<loadgen::Options>),
-    /// `--help` or `--version`: this text is all.
+    /// A subcommand that asks a running program, and its arguments; of the settings it takes the tokens alone.
+    Ask(String, ArgMatches),
+    /// `--help`, `--version`, `--man` or `--completions`: this text is all.
     Text(String),
 }
 
@@ -51,6 +55,8 @@ const CONFIG: &str = "config";
 const CHECK: &str = "check-config";
 const HEALTH: &str = "check-health";
 const PRINT: &str = "print-config";
+const MAN: &str = "man";
+const COMPLETIONS: &str = "completions";
 const BENCH: &str = "bench";
 
 /// Takes the command line apart; the values are not looked at yet.
@@ -59,12 +65,17 @@ const BENCH: &str = "bench";
 /// A flag that does not exist, is given twice, or lacks its value.
 pub(super) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<CommandLine, ConfigError> {
     match command().try_get_matches_from(args) {
-        Ok(matches) => match matches.subcommand_matches(BENCH) {
-            Some(bench) => {
-                let options = loadgen::Options::from_matches(bench).map_err(ConfigError::other)?;
+        Ok(mut matches) => match matches.remove_subcommand() {
+            Some((name, bench)) if name == BENCH => {
+                let options = loadgen::Options::from_matches(&bench).map_err(ConfigError::other)?;
                 Ok(CommandLine::Bench(Box::new(options)))
             }
-            None => Ok(CommandLine::Flags(Flags(matches))),
+            Some((name, matches)) => Ok(CommandLine::Ask(name, matches)),
+            None if matches.get_flag(MAN) => Ok(CommandLine::Text(man::page(shown()))),
+            None => match matches.get_one::<String>(COMPLETIONS) {
+                Some(shell) => Ok(CommandLine::Text(completions::script(shown(), shell))),
+                None => Ok(CommandLine::Flags(Flags(matches))),
+            },
         },
         Err(error) => match error.kind() {
             ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => Ok(CommandLine::Text(error.to_string())),
@@ -83,8 +94,15 @@ pub(super) fn closest(word: &str) -> Option<&'static Setting> {
     table::all().find(|setting| setting.flag() == near.trim_start_matches('-') || setting.flag() == name)
 }
 
+/// What is understood: what is shown, and what is no more.
 fn command() -> Command {
+    shown().args(table::GONE.map(|(name, _)| gone(name)))
+}
+
+/// What help, the manual page and shells show.
+fn shown() -> Command {
     let file = Arg::new(CONFIG).long(CONFIG).value_name("FILE").value_parser(ValueParser::os_string());
+    let file = file.value_hint(ValueHint::FilePath);
     let switch = |name: &'static str| Arg::new(name).long(name).action(ArgAction::SetTrue);
     let settings = table::SECTIONS
         .iter()
@@ -101,8 +119,16 @@ fn command() -> Command {
                 .help("Ask /readyz of the program that runs with these settings, then end: 0 if it is ready"),
         )
         .arg(switch(PRINT).help("Print every setting and where it comes from, secrets masked, then end"))
+        .arg(switch(MAN).help("Print the manual page, for man(1), then end"))
+        .arg(
+            Arg::new(COMPLETIONS)
+                .long(COMPLETIONS)
+                .value_name("SHELL")
+                .value_parser(PossibleValuesParser::new(completions::SHELLS))
+                .help("Print the script by which a shell completes our command lines, then end"),
+        )
         .args(settings)
-        .args(table::GONE.map(|(name, _)| gone(name)))
+        .subcommands(cli::commands())
         .subcommand(loadgen::command().name(BENCH))
         .disable_help_subcommand(true)
         // Settings of a server beside it are a mistake.
@@ -149,6 +175,11 @@ fn one_line(error: &clap::Error) -> ConfigError {
             None => "an argument that is no flag was given; --help lists the flags".to_owned(),
         });
     }
+    if let (ErrorKind::MissingRequiredArgument, Some(ContextValue::Strings(missing))) =
+        (error.kind(), error.get(ContextKind::InvalidArg))
+    {
+        return ConfigError::other(format!("missing: {}; --help tells more", missing.join(" ")));
+    }
     let text = error.to_string();
     let line = text.lines().next().unwrap_or_default();
     ConfigError::other(line.trim_start_matches("error: "))
@@ -185,7 +216,7 @@ mod tests {
 
     #[test]
     fn what_is_wrong_with_a_flag_is_one_line() {
-        let cases: [(&[&str], &str); 7] = [
+        let cases: [(&[&str], &str); 9] = [
             (&["--capcity", "1"], "\"--capcity\" is no flag; did you mean --capacity?; --help lists them"),
             (&["--zzz"], "\"--zzz\" is no flag; --help lists them"),
             (&["-z"], "\"-z\" is no flag; --help lists them"),
@@ -195,6 +226,8 @@ mod tests {
                 "\"--redis-pasword\" is no flag; did you mean --redis-password?; --help lists them",
             ),
             (&["--capacity"], "a value is required for '--capacity <NUMBER>' but none was supplied"),
+            (&["get"], "missing: <KEY>; --help tells more"),
+            (&["purge"], "missing: <KEY|--prefix <PREFIX>|--all>; --help tells more"),
             (&["--port", "1", "--port", "2"], "the argument '--port <PORT>' cannot be used multiple times"),
         ];
         for (args, expected) in cases {

@@ -30,3 +30,13 @@ pub(super) struct Given {
     pub(super) value: Value,
     pub(super) origin: Origin,
 }
+
+impl Given {
+    /// A text, path, choice or secret.
+    pub(super) fn text(&self) -> Option<&str> {
+        match &self.value {
+            Value::Text(text) => Some(text),
+            _ => None,
+        }
+    }
+}

@@ -1,9 +1,10 @@
 //! The settings: read once at start from flags, the environment and a file, checked, then plain data.
 //!
 //! `table` holds the settings; `flags`, `file` and `sources` gather the texts; `value` understands them; `redis`
-//! and `redis_url` settle which Redis is meant, `nodes` how it may move; `render` prints the result; `docs` makes the reference page.
+//! and `redis_url` settle which Redis is meant, `nodes` how it may move; `render` prints the result; `man` and `completions` print what goes beside the program; `docs` makes the reference page.
 
 mod address_map;
+mod completions;
 #[cfg(test)]
 mod docs;
 mod error;
@@ -11,6 +12,9 @@ mod file;
 mod flags;
 mod given;
 mod host;
+mod listen;
+mod listener_tls;
+mod man;
 mod nodes;
 mod password_command;
 mod read;
@@ -27,29 +31,35 @@ mod value;
 use std::ffi::OsString;
 use std::fmt;
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
-use upstream::Endpoint;
+use upstream::{Address, Endpoint, Source};
+
+use crate::access::{AccessSettings, AdminToken, AllowedHosts, Origins, ReadTokens, TokenFile};
 
 pub use error::ConfigError;
 use given::Given;
+pub use listen::ListenAddress;
 pub(crate) use nodes::{NodesSettings, SentinelSettings, Topology};
 pub(crate) use password_command::end_password_command;
+pub(crate) use read::{PipePolicy, read as read_file};
 use sources::Values;
+pub(crate) use sources::{SECRET_BYTES, TOKENS as TOKENS_FILE, secret_of};
 use table::Setting;
 use value::Value;
+
+use crate::tls::{PortName, ServerTls};
 
 /// Everything an operator can set, checked and in its final type.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// Address or name that the data port listens on.
-    pub host: String,
-    /// The data port; `None` is off, 0 any free port.
-    pub port: Option<u16>,
-    /// Address or name that the admin port listens on.
-    pub admin_host: String,
-    /// The admin port; `None` is off, 0 any free port.
-    pub admin_port: Option<u16>,
+    /// Where the data port listens; `None` is off.
+    pub http: Option<ListenAddress>,
+    /// Where the admin port listens; `None` is off.
+    pub admin: Option<ListenAddress>,
+    /// The permissions of a unix socket that we listen on.
+    pub socket_mode: u32,
     /// The most entries held.
     pub capacity: usize,
     /// The most bytes held; `None` leaves only `capacity`.
@@ -68,6 +78,8 @@ pub struct Settings {
     pub log_format: LogFormat,
     /// One request in this many is logged; 0 logs none.
     pub access_log: u32,
+    /// What takes this long is kept in the slow log; zero: nothing.
+    pub slowlog_threshold: Duration,
     /// The backing Redis. With `with_redis` its address is a placeholder: take that of [`crate::with_redis`]; and so it is with
     /// sentinels, which say it, and with a cluster.
     pub redis: Endpoint,
@@ -107,12 +119,14 @@ pub struct Settings {
     pub write_timeout: Duration,
     /// Answers assembled for one connection before they are written.
     pub output_buffer_bytes: usize,
-    /// Address or name that the port for Redis clients listens on.
-    pub resp_host: String,
-    /// That port; `None` is off, 0 any free port.
-    pub resp_port: Option<u16>,
+    /// Where the port for Redis clients listens; `None` is off.
+    pub resp: Option<ListenAddress>,
     /// Whether a Redis client that has not logged in is the user of `redis`.
     pub resp_as_proxy: bool,
+    /// Whether Redis clients are told that they are at a node of a cluster.
+    pub resp_emulates_cluster: bool,
+    /// Where they reach that node; `None` is the address that each came to.
+    pub resp_announce: Option<(String, u16)>,
     /// Which Redis clients may empty the cache.
     pub resp_proxy_admin: ProxyAdmin,
     /// The most arguments of a command.
@@ -147,8 +161,14 @@ pub struct Settings {
     pub max_pinned: usize,
     /// The most connections to Redis that clients share.
     pub max_lanes: usize,
-    /// The `Cache-Control` of an answer that carries a value; a valid header value.
-    pub http_cache_control: String,
+    /// How answers that carry values are described.
+    pub(crate) values: ValueSettings,
+    /// Who may ask.
+    pub(crate) access: AccessSettings,
+    /// TLS on our ports; `None`: all are plain.
+    pub(crate) tls: Option<Arc<ServerTls>>,
+    /// The most handshakes that a worker computes in one turn.
+    pub(crate) tls_handshakes: usize,
     /// How long, after the signal to end, requests are still accepted while `/readyz` says no.
     pub shutdown_delay: Duration,
     /// How long requests under way may take once nothing new is accepted.
@@ -157,6 +177,14 @@ pub struct Settings {
     pub(crate) named: Named,
     /// Variables that have the name of a setting and were left out, as they are not meant for us.
     pub(crate) injected: Vec<&'static str>,
+}
+
+impl Settings {
+    /// Where the credentials of Redis and of sentinels are read anew.
+    pub(crate) fn credentials(&self) -> Vec<Source> {
+        let of_sentinels = self.nodes.sentinels().and_then(|sentinels| sentinels.source.clone());
+        self.redis.login.source.clone().into_iter().chain(of_sentinels).collect()
+    }
 }
 
 /// The values of all settings by name, to see which differ.
@@ -173,7 +201,14 @@ impl Named {
             };
         let has_value =
             |setting: &Setting, given: Option<&Given>| given.is_some() || !setting.default.is_empty();
-        let given = values.iter().filter(|(setting, given)| has_value(setting, *given));
+        // What is in files that are looked at is compared where it lies.
+        let is_watched = |setting: &Setting, given: Option<&Given>| {
+            ["READ_TOKEN", "ADMIN_TOKEN"].contains(&setting.name)
+                && given.is_some_and(|given| given.name != setting.name)
+        };
+        let given = values
+            .iter()
+            .filter(|(setting, given)| has_value(setting, *given) && !is_watched(setting, *given));
         let mut named: Vec<_> =
             given.map(|(setting, given)| (name(setting, given), values.value(setting.name))).collect();
         // Of that file only user and password are read again: where Redis is does not change.
@@ -232,15 +267,24 @@ pub enum ProxyAdmin {
 }
 
 impl ProxyAdmin {
-    /// Whether a client at this address may.
-    pub fn allows(self, client: IpAddr) -> bool {
+    /// Whether a client at this address may; one without an address is on this machine.
+    pub fn allows(self, client: Option<IpAddr>) -> bool {
         match self {
             // An IPv4 client of a socket of both families has a mapped address.
-            ProxyAdmin::Loopback => client.to_canonical().is_loopback(),
+            ProxyAdmin::Loopback => client.is_none_or(|client| client.to_canonical().is_loopback()),
             ProxyAdmin::All => true,
             ProxyAdmin::Off => false,
         }
     }
+}
+
+/// How answers that carry values are described.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct ValueSettings {
+    /// Their `Cache-Control`, a valid header value; none if it follows from all else.
+    pub(crate) cache_control: Option<String>,
+    /// Their `Content-Type`, alike; none if it is told from the value.
+    pub(crate) content_type: Option<String>,
 }
 
 /// What a hit promises, and how that is kept.
@@ -307,6 +351,8 @@ pub enum Invocation {
     CheckHealth(Box<Settings>),
     /// Make this load on a server, and serve nothing.
     Bench(Box<loadgen::Options>),
+    /// Ask a running program this, and serve nothing.
+    Ask(Box<cli::CliOptions>),
     /// Nothing to serve: print this text on standard output and end well.
     Done(String),
 }
@@ -322,6 +368,11 @@ pub fn load(
     let flags = match flags::parse(args)? {
         flags::CommandLine::Flags(flags) => flags,
         flags::CommandLine::Bench(options) => return Ok(Invocation::Bench(options)),
+        flags::CommandLine::Ask(name, matches) => {
+            let token = |setting: &str| sources::secret(setting, &env).map_err(|error| error.to_string());
+            let options = cli::CliOptions::from_matches(&name, &matches, token);
+            return Ok(Invocation::Ask(Box::new(options.map_err(ConfigError::other)?)));
+        }
         flags::CommandLine::Text(text) => return Ok(Invocation::Done(text)),
     };
     let mut values = Values::collect(&flags, &env)?;
@@ -354,12 +405,10 @@ impl Default for Settings {
 
 fn settle(values: &Values) -> Result<Settings, ConfigError> {
     let backing = redis::resolve(values)?;
-    let port = |name| values.optional_number(name).and_then(|port| u16::try_from(port).ok());
     let settings = Settings {
-        host: values.text("HOST"),
-        port: port("PORT"),
-        admin_host: values.text("ADMIN_HOST"),
-        admin_port: port("ADMIN_PORT"),
+        http: listen::resolve(values, "HOST", "PORT")?,
+        admin: listen::resolve(values, "ADMIN_HOST", "ADMIN_PORT")?,
+        socket_mode: u32::try_from(values.number("SOCKET_MODE")).unwrap_or(0),
         capacity: values.number("CAPACITY"),
         capacity_bytes: values.optional_number("CAPACITY_BYTES"),
         global_expiry: values.time("GLOBAL_EXPIRY"),
@@ -368,6 +417,7 @@ fn settle(values: &Values) -> Result<Settings, ConfigError> {
         workers: workers(values),
         log: values.text("LOG"),
         log_format: if values.text("LOG_FORMAT") == "json" { LogFormat::Json } else { LogFormat::Text },
+        slowlog_threshold: values.time("SLOWLOG_THRESHOLD"),
         access_log: u32::try_from(values.number("ACCESS_LOG")).unwrap_or(u32::MAX),
         redis: backing.endpoint,
         nodes: backing.nodes,
@@ -388,9 +438,16 @@ fn settle(values: &Values) -> Result<Settings, ConfigError> {
         idle_timeout: values.time("IDLE_TIMEOUT"),
         write_timeout: values.time("WRITE_TIMEOUT"),
         output_buffer_bytes: values.number("OUTPUT_BUFFER_BYTES"),
-        resp_host: values.text("RESP_HOST"),
-        resp_port: port("RESP_PORT"),
+        resp: listen::resolve(values, "RESP_HOST", "RESP_PORT")?,
         resp_as_proxy: values.text("RESP_IDENTITY") == "proxy",
+        resp_emulates_cluster: values.text("RESP_CLUSTER") == "emulate",
+        resp_announce: match values.given("RESP_ANNOUNCE").map(|given| &given.value) {
+            Some(Value::Addresses(addresses)) => match addresses.first() {
+                Some(Address::Tcp { host, port }) => Some((host.clone(), *port)),
+                _ => None,
+            },
+            _ => None,
+        },
         resp_proxy_admin: match values.text("RESP_PROXY_ADMIN").as_str() {
             "all" => ProxyAdmin::All,
             "off" => ProxyAdmin::Off,
@@ -412,7 +469,13 @@ fn settle(values: &Values) -> Result<Settings, ConfigError> {
         resp_lane_idle: values.time("RESP_LANE_IDLE"),
         max_pinned: values.number("MAX_PINNED"),
         max_lanes: values.number("MAX_LANES"),
-        http_cache_control: values.text("HTTP_CACHE_CONTROL"),
+        values: ValueSettings {
+            cache_control: values.given_text("HTTP_CACHE_CONTROL").map(String::from),
+            content_type: Some(values.text("CONTENT_TYPE")).filter(|kind| kind != "auto"),
+        },
+        access: access(values)?,
+        tls: listener_tls::resolve(values)?,
+        tls_handshakes: values.number("TLS_HANDSHAKES"),
         shutdown_delay: values.time("SHUTDOWN_DELAY"),
         shutdown_timeout: values.time("SHUTDOWN_TIMEOUT"),
         named: Named::new(values),
@@ -420,6 +483,37 @@ fn settle(values: &Values) -> Result<Settings, ConfigError> {
     };
     check_together(&settings)?;
     Ok(settings)
+}
+
+/// # Errors
+/// A token that nobody could send, or a line of READ_TOKENS_FILE that is none.
+fn access(values: &Values) -> Result<AccessSettings, ConfigError> {
+    let tokens = values.tokens.as_ref().or(values.given("READ_TOKEN"));
+    let admin = values.given("ADMIN_TOKEN");
+    let wrong = |given: &Given, why| {
+        ConfigError::other(format!("{} ({}) is not accepted: {why}", given.name, given.origin))
+    };
+    let read_tokens = tokens.map(|given| {
+        ReadTokens::of(given.name, given.text().unwrap_or_default()).map_err(|why| wrong(given, why))
+    });
+    let admin_token =
+        admin.map(|given| AdminToken::new(given.text().unwrap_or_default()).map_err(|why| wrong(given, why)));
+    let file = |given: Option<&Given>| {
+        let name = given?.name;
+        TokenFile::new(name, values.given(name).filter(|_| name.ends_with("_FILE"))?.text()?)
+    };
+    Ok(AccessSettings {
+        // What the table accepts is one.
+        hosts: AllowedHosts::parse(&values.text("ALLOWED_HOSTS")).unwrap_or_default(),
+        clients_per_peer: values
+            .optional_number("MAX_CLIENTS_PER_PEER")
+            .map(|_| values.number("MAX_CLIENTS_PER_PEER")),
+        read_tokens: read_tokens.transpose()?,
+        admin_token: admin_token.transpose()?,
+        origins: Origins::parse(&values.text("CORS_ORIGINS")).unwrap_or_default(),
+        read_file: file(tokens),
+        admin_file: file(admin),
+    })
 }
 
 fn coherence(values: &Values) -> Coherence {
@@ -453,30 +547,52 @@ fn check_together(settings: &Settings) -> Result<(), ConfigError> {
              expected more than {key}"
         )));
     }
-    let ports = [
-        ("PORT", &settings.host, settings.port),
-        ("ADMIN_PORT", &settings.admin_host, settings.admin_port),
-        ("RESP_PORT", &settings.resp_host, settings.resp_port),
-    ];
-    for (at, (name, host, port)) in ports.iter().enumerate() {
-        let same =
-            |(_, other_host, other): &&(&str, &String, Option<u16>)| other == port && other_host == host;
-        let port = port.filter(|port| *port != 0);
-        if let (Some(port), Some((other, ..))) = (port, ports[at + 1..].iter().find(same)) {
-            return Err(ConfigError::other(format!(
-                "{name}={port} and {other}={port} on the same host: expected two ports"
-            )));
-        }
+    let ports = [("PORT", &settings.http), ("ADMIN_PORT", &settings.admin), ("RESP_PORT", &settings.resp)];
+    for (at, (name, address)) in ports.iter().enumerate() {
+        let Some(address) = address else { continue };
+        let is_same = |other: &&(&str, &Option<ListenAddress>)| {
+            other.1.as_ref().is_some_and(|other| address.is_same(other))
+        };
+        let Some((other, _)) = ports[at + 1..].iter().find(is_same) else { continue };
+        return Err(ConfigError::other(match address {
+            ListenAddress::Tcp { port, .. } => {
+                format!("{name}={port} and {other}={port} on the same host: expected two ports")
+            }
+            ListenAddress::Unix(_) => {
+                let host = |name: &str| name.replace("PORT", "HOST");
+                format!("{0}={address} and {1}={address}: expected two sockets", host(name), host(other))
+            }
+        }));
     }
-    let loopback = settings
-        .resp_host
-        .parse()
-        .map_or(settings.resp_host == "localhost", |host: IpAddr| host.is_loopback());
-    if settings.resp_as_proxy && !loopback {
+    check_emulation(settings)?;
+    check_tls(settings)
+}
+
+/// The emulated node has an address, and nothing is announced for none.
+fn check_emulation(settings: &Settings) -> Result<(), ConfigError> {
+    match (settings.resp_emulates_cluster, &settings.resp_announce, &settings.resp) {
+        (false, Some((host, port)), _) => Err(ConfigError::other(format!(
+            "RESP_ANNOUNCE={host}:{port} is told to nobody: expected RESP_CLUSTER=emulate beside it"
+        ))),
+        (true, None, Some(ListenAddress::Unix(path))) => Err(ConfigError::other(format!(
+            "RESP_CLUSTER=emulate with RESP_HOST={}: a node has no address there: expected RESP_ANNOUNCE",
+            path.display()
+        ))),
+        _ => Ok(()),
+    }
+}
+
+/// What guards the ports is there where it is needed.
+fn check_tls(settings: &Settings) -> Result<(), ConfigError> {
+    let tls = settings.tls.as_ref().map(|tls| tls.settings());
+    let shows_certificate = |port| tls.is_some_and(|tls| tls.client_ports.contains(&port));
+    if let Some(address) = settings.resp.as_ref().filter(|_| settings.resp_as_proxy)
+        && !address.is_local()
+        && !shows_certificate(PortName::Resp)
+    {
         return Err(ConfigError::other(format!(
-            "RESP_IDENTITY=proxy with RESP_HOST={}: whoever reaches that port would be the proxy's user: expected a \
-             loopback address",
-            settings.resp_host
+            "RESP_IDENTITY=proxy with RESP_HOST={address}: whoever reaches that port would be the proxy's user: expected a \
+             loopback address, or TLS_CLIENT_CA with resp among TLS_PORTS and TLS_CLIENT_PORTS"
         )));
     }
     Ok(())

@@ -12,6 +12,8 @@ use std::time::{Duration, Instant};
 use rustix::io::ioctl_fionbio;
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
 
+use crate::{activation, supervisor};
+
 /// So long it may take; then it is killed.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// From one look at it to the next.
@@ -66,6 +68,10 @@ impl PasswordCommand {
         let PasswordCommand(words) = self;
         let mut command = Command::new(&words[0]);
         command.args(&words[1..]).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+        // Who starts us has to do with us alone.
+        for name in supervisor::VARIABLES.iter().chain(&activation::VARIABLES) {
+            command.env_remove(name);
+        }
         let mut child =
             command.process_group(0).spawn().map_err(|error| format!("cannot be started: {error}"))?;
         *lock(&UNDER_WAY) = Some(Pid::from_child(&child));

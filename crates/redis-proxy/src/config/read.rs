@@ -18,7 +18,7 @@ const PAUSE: Duration = Duration::from_millis(10);
 
 /// What becomes of a file that is a pipe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum PipePolicy {
+pub(crate) enum PipePolicy {
     /// It is read, which takes [`SLOW`] at most.
     WaitedFor,
     /// It is refused: what it had to say was read at the start.
@@ -29,7 +29,7 @@ pub(super) enum PipePolicy {
 ///
 /// # Errors
 /// For people: it cannot be read, is larger, a folder, or a pipe that says nothing.
-pub(super) fn read(path: &Path, most_bytes: u64, pipe: PipePolicy) -> Result<Vec<u8>, String> {
+pub(crate) fn read(path: &Path, most_bytes: u64, pipe: PipePolicy) -> Result<Vec<u8>, String> {
     // Without this flag a pipe is not even opened before somebody writes to it (fifo(7)). It changes nothing for a file.
     let flags = OFlags::NONBLOCK.bits().cast_signed();
     let opened = File::options().read(true).custom_flags(flags).open(path);

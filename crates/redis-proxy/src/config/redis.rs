@@ -45,16 +45,17 @@ pub(super) fn resolve(values: &Values) -> Result<Backing, ConfigError> {
         let map = nodes.address_map.clone();
         Cluster::new(node.clone(), move |announced| map.reach(announced))
     });
+    let source = source(values, &place.username, &place.password);
     let endpoint = Endpoint {
         node,
         cluster,
         tls: place.tls.then(|| tls::REDIS.tls(values)),
         login: Account {
-            source: source(values, &place.username, &place.password),
+            reauth: (nodes.reauth.is_some() || source.is_some()).then(|| Reauth::every(nodes.reauth)),
+            source,
             username: place.username,
             password: place.password,
             proven: None,
-            reauth: nodes.reauth.map(Reauth::every),
         },
         db: place.db,
         limits: ConnectionLimits {
@@ -91,6 +92,7 @@ pub(super) fn file_source(
 ) -> Option<Source> {
     let first = Who { username: username.clone(), password: password.clone() };
     let file = files.iter().find_map(|name| values.secret_file(name))?;
+    let path = file.path();
     let is_url = file.name == "REDIS_URL_FILE";
     let user = username.clone();
     let read = move || {
@@ -102,7 +104,7 @@ pub(super) fn file_source(
         let url = redis_url::parse(&text).map_err(|why| format!("REDIS_URL_FILE: {why}"))?;
         Ok(Who { username: url.username, password: url.password })
     };
-    Some(Source::new(first, read))
+    Some(Source::of_file(first, path, read))
 }
 
 /// WITH_REDIS excludes everything that says where another Redis is or how to log in there.

@@ -1,7 +1,7 @@
 //! Where each value comes from: flags over the environment over the file over the default.
 
 use std::ffi::{OsStr, OsString};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::PASSWORD_COMMAND;
@@ -20,17 +20,24 @@ pub(super) struct Values {
     slots: Vec<(&'static Setting, Option<Given>)>,
     /// Ports of ours that the environment seems to set and does not, see [`is_injected`].
     pub(super) injected: Vec<&'static str>,
+    /// What is in the file of [`TOKENS`].
+    pub(super) tokens: Option<Given>,
 }
 
 /// The settings that can be read from a file of their own, and the setting that names the file.
-const SECRETS: [(&str, &str); 3] = [
+const SECRETS: [(&str, &str); 5] = [
     ("REDIS_PASSWORD", "REDIS_PASSWORD_FILE"),
     ("REDIS_URL", "REDIS_URL_FILE"),
     ("REDIS_SENTINEL_PASSWORD", "REDIS_SENTINEL_PASSWORD_FILE"),
+    ("READ_TOKEN", "READ_TOKEN_FILE"),
+    ("ADMIN_TOKEN", "ADMIN_TOKEN_FILE"),
 ];
 
+/// The setting of a file with many secrets, of which none has a setting of its own.
+pub(crate) const TOKENS: &str = "READ_TOKENS_FILE";
+
 /// The largest file of a secret.
-const SECRET_BYTES: u64 = 64 << 10;
+pub(crate) const SECRET_BYTES: u64 = 64 << 10;
 
 impl Values {
     /// Reads every setting of the table.
@@ -52,8 +59,11 @@ impl Values {
         let path = path.unwrap_or_default().to_string_lossy();
         let injected =
             table::all().filter(|setting| env(setting.name).is_some_and(|text| is_injected(setting, &text)));
-        let mut values =
-            Values { slots: Vec::new(), injected: injected.map(|setting| setting.name).collect() };
+        let mut values = Values {
+            slots: Vec::new(),
+            injected: injected.map(|setting| setting.name).collect(),
+            tokens: None,
+        };
         for setting in table::all() {
             let given = match raw(setting, flags, env, &lines, &path) {
                 Some((text, origin)) => Some(given(setting, &text, origin)?),
@@ -117,10 +127,7 @@ impl Values {
 
     /// A text, path or secret that may be missing.
     pub(super) fn given_text(&self, name: &str) -> Option<&str> {
-        match &self.given(name)?.value {
-            Value::Text(text) => Some(text),
-            _ => None,
-        }
+        self.given(name)?.text()
     }
 
     /// The file of a secret, if it can be read more than once.
@@ -173,11 +180,41 @@ impl Values {
             let secret = read_secret(file, PipePolicy::WaitedFor)?;
             self.put(name, secret);
         }
+        if let Some(file) = self.given(TOKENS) {
+            if let Some(secret) = self.given("READ_TOKEN") {
+                return Err(ConfigError::conflict(secret, file, "give the tokens in one of them"));
+            }
+            self.tokens = Some(read_secret(file, PipePolicy::WaitedFor)?);
+        }
         if let (Some(secret), Some(command)) = (self.given("REDIS_PASSWORD"), self.given(PASSWORD_COMMAND)) {
             return Err(ConfigError::conflict(secret, command, "give the secret in one of them"));
         }
         Ok(())
     }
+}
+
+/// A secret as the environment alone has it: by its setting, or in the file that the setting of that file names.
+///
+/// # Errors
+/// Both are set, or the file cannot be read.
+pub(super) fn secret(
+    name: &str,
+    env: &dyn Fn(&str) -> Option<OsString>,
+) -> Result<Option<String>, ConfigError> {
+    let find = |name: &str| {
+        let setting = table::all().find(|setting| setting.name == name)?;
+        let text = env(setting.name).filter(|text| !text.is_empty())?;
+        Some(given(setting, &text, Origin::Environment))
+    };
+    let file_name = SECRETS.iter().find(|(secret, _)| *secret == name).map(|(_, file)| *file);
+    let secret = match (find(name).transpose()?, file_name.and_then(find).transpose()?) {
+        (Some(secret), Some(file)) => {
+            return Err(ConfigError::conflict(&secret, &file, "give the secret in one of them"));
+        }
+        (None, Some(file)) => Some(read_secret(&file, PipePolicy::WaitedFor)?),
+        (secret, None) => secret,
+    };
+    Ok(secret.and_then(|secret| secret.text().map(str::to_owned)))
 }
 
 /// A file that holds a secret, to be read again.
@@ -187,6 +224,13 @@ pub(super) struct SecretFile {
 }
 
 impl SecretFile {
+    pub(super) fn path(&self) -> PathBuf {
+        match &self.file.value {
+            Value::Text(path) => path.into(),
+            _ => PathBuf::new(),
+        }
+    }
+
     /// # Errors
     /// As at the start, and where it has become a pipe: that would hold up an attempt to connect.
     pub(super) fn read(&self) -> Result<String, ConfigError> {
@@ -238,14 +282,15 @@ fn read_secret(file: &Given, pipe: PipePolicy) -> Result<Given, ConfigError> {
     let error =
         |why: &str| ConfigError::other(format!("{}={} ({}): {why}", file.name, quoted(path), file.origin));
     let bytes = read(Path::new(path), SECRET_BYTES, pipe).map_err(|why| error(&why))?;
-    let text = String::from_utf8(bytes).map_err(|_| error("it is not UTF-8"))?;
+    let text = secret_of(bytes).map_err(error)?;
+    Ok(Given { name: file.name, value: Value::Text(text), origin: file.origin.clone() })
+}
+
+/// The secret of a file that holds these bytes.
+pub(crate) fn secret_of(bytes: Vec<u8>) -> Result<String, &'static str> {
+    let text = String::from_utf8(bytes).map_err(|_| "it is not UTF-8")?;
     let text = text.strip_suffix('\n').map_or(text.as_str(), |line| line.strip_suffix('\r').unwrap_or(line));
-    match text.is_empty() {
-        true => Err(error("it is empty")),
-        false => {
-            Ok(Given { name: file.name, value: Value::Text(text.to_owned()), origin: file.origin.clone() })
-        }
-    }
+    if text.is_empty() { Err("it is empty") } else { Ok(text.to_owned()) }
 }
 
 /// Whether the file at `path` can be read, again and again; the error is for people.

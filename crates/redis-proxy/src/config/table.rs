@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use super::value::SettingKind;
 
+mod access;
 mod nodes;
+mod tls;
 
 /// One setting.
 pub(super) struct Setting {
@@ -76,13 +78,18 @@ pub(super) const SECTIONS: &[Section] = &[
     Section {
         title: "Ports",
         settings: &[
-            row("HOST", SettingKind::Host, "127.0.0.1", "Address or name that the data port listens on."),
+            row(
+                "HOST",
+                SettingKind::ListenHost,
+                "127.0.0.1",
+                "Address or name that the data port listens on, or `unix:/path` for a socket in place of the port.",
+            ),
             row("PORT", SettingKind::Port, "5000", "The data port. 0 is any free port, which the log names."),
             row(
                 "ADMIN_HOST",
-                SettingKind::Host,
+                SettingKind::ListenHost,
                 "127.0.0.1",
-                "Address or name that the admin port listens on.",
+                "Address or name that the admin port listens on, or `unix:/path`.",
             ),
             row(
                 "ADMIN_PORT",
@@ -90,8 +97,15 @@ pub(super) const SECTIONS: &[Section] = &[
                 "5001",
                 "The admin port. 0 is any free port, which the log names.",
             ),
+            row(
+                "SOCKET_MODE",
+                SettingKind::FileMode,
+                "0660",
+                "The permissions of the unix sockets that we listen on: who may write to one may connect.",
+            ),
         ],
     },
+    access::SECTION,
     Section {
         title: "Cache",
         settings: &[
@@ -242,6 +256,7 @@ pub(super) const SECTIONS: &[Section] = &[
         ],
     },
     nodes::SECTION,
+    tls::SECTION,
     Section {
         title: "Limits",
         settings: &[
@@ -320,9 +335,9 @@ pub(super) const SECTIONS: &[Section] = &[
         settings: &[
             row(
                 "RESP_HOST",
-                SettingKind::Host,
+                SettingKind::ListenHost,
                 "127.0.0.1",
-                "Address or name that the port for Redis clients listens on, whatever HOST is.",
+                "Address or name that the port for Redis clients listens on, whatever HOST is, or `unix:/path`.",
             ),
             row(
                 "RESP_PORT",
@@ -335,14 +350,28 @@ pub(super) const SECTIONS: &[Section] = &[
                 SettingKind::OneOf(&["client", "proxy"]),
                 "client",
                 "Who a Redis client is before it logs in: nobody in particular (`client`), or the user of REDIS_USERNAME \
-                 and REDIS_PASSWORD (`proxy`), which is refused unless RESP_HOST is a loopback address.",
+                 and REDIS_PASSWORD (`proxy`), which off loopback is refused unless TLS_CLIENT_CA guards that port.",
+            ),
+            row(
+                "RESP_CLUSTER",
+                SettingKind::OneOf(&["off", "emulate"]),
+                "off",
+                "What Redis clients are told of clusters: nothing, as by one Redis that is in none (`off`), or that they are at the only \
+                 node of one, which has all slots (`emulate`), whatever is behind the proxy: for clients that insist on a cluster.",
+            ),
+            row(
+                "RESP_ANNOUNCE",
+                SettingKind::HostPort,
+                "",
+                "Where clients of the emulated node (RESP_CLUSTER=emulate) reach it. Without it each is told the address that it came to.",
             ),
             row(
                 "RESP_PROXY_ADMIN",
                 SettingKind::OneOf(&["loopback", "all", "off"]),
                 "loopback",
-                "Which Redis clients may empty the cache (PROXY CACHE FLUSH): those whose own address is a loopback one, a local \
-                 sidecar's among them; all that Redis lets in; none.",
+                "Which Redis clients may empty the cache (PROXY CACHE FLUSH) and see what is hot of what they may read (PROXY HOTKEYS \
+                 and its kin, PROXY SLOWLOG): those whose own address is a loopback one, a local sidecar's among them; all that Redis lets \
+                 in; none.",
             ),
             row(
                 "RESP_MAX_ARGUMENTS",
@@ -443,12 +472,21 @@ pub(super) const SECTIONS: &[Section] = &[
     },
     Section {
         title: "Answers",
-        settings: &[row(
-            "HTTP_CACHE_CONTROL",
-            SettingKind::HeaderValue,
-            "no-cache",
-            "The `Cache-Control` of an answer that carries a value.",
-        )],
+        settings: &[
+            row(
+                "HTTP_CACHE_CONTROL",
+                SettingKind::HeaderValue,
+                "no-cache",
+                "The `Cache-Control` of an answer that carries a value.",
+            ),
+            row(
+                "CONTENT_TYPE",
+                SettingKind::MediaType,
+                "auto",
+                "The `Content-Type` of all values: a media type, such as `application/json`. `auto`: text where a value is valid UTF-8, \
+                 else octets.",
+            ),
+        ],
     },
     Section {
         title: "Process",
@@ -472,6 +510,13 @@ pub(super) const SECTIONS: &[Section] = &[
                 SettingKind::Count { min: 0, max: u32::MAX as u64, word: Some("off") },
                 "off",
                 "Log one request in this many; 1 is every request, 0 or `off` none.",
+            ),
+            row(
+                "SLOWLOG_THRESHOLD",
+                SettingKind::Time { min: Duration::from_micros(1), max: HOUR, word: Some("off") },
+                "10ms",
+                "Commands and requests that take this long, and are not answered from memory at once, are kept in the slow log, the \
+                 last 128 of them; `off`: none is.",
             ),
             row(
                 "SHUTDOWN_DELAY",

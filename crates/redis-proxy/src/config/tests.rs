@@ -9,6 +9,7 @@ use upstream::{Address, Secret, Tls};
 use super::*;
 
 mod cluster;
+mod listeners;
 mod nodes;
 mod password_command;
 
@@ -47,7 +48,7 @@ fn file(dir: &tempfile::TempDir, name: &str, text: &str) -> String {
 
 #[test]
 fn a_client_of_the_loopback_is_known_by_its_own_address() {
-    let allows = |admin: ProxyAdmin, client: &str| admin.allows(client.parse().expect("an address"));
+    let allows = |admin: ProxyAdmin, client: &str| admin.allows(Some(client.parse().expect("an address")));
     for (client, is_local) in [
         ("127.0.0.1", true),
         ("127.9.9.9", true),
@@ -65,8 +66,8 @@ fn a_client_of_the_loopback_is_known_by_its_own_address() {
 #[test]
 fn the_defaults_are_those_of_the_contract() {
     let settings = Settings::default();
-    assert_eq!((settings.host.as_str(), settings.port), ("127.0.0.1", Some(5000)));
-    assert_eq!((settings.admin_host.as_str(), settings.admin_port), ("127.0.0.1", Some(5001)));
+    let at = |port| Some(ListenAddress::Tcp { host: "127.0.0.1".into(), port });
+    assert_eq!((settings.http, settings.admin, settings.resp), (at(5000), at(5001), at(6380)));
     assert_eq!((settings.capacity, settings.capacity_bytes), (100_000, None));
     assert_eq!((settings.global_expiry, settings.max_value_bytes), (Duration::from_secs(60), 1 << 20));
     assert_eq!(
@@ -136,7 +137,8 @@ fn off_auto_and_zero_have_their_meaning() {
         ("CAPACITY_BYTES", "off"),
     ];
     let settings = settings(&[], &env);
-    assert_eq!((settings.port, settings.admin_port), (None, Some(0)));
+    let any = ListenAddress::Tcp { host: "127.0.0.1".into(), port: 0 };
+    assert_eq!((settings.http, settings.admin), (None, Some(any)));
     assert_eq!((settings.access_log, settings.capacity_bytes), (0, None));
 }
 
@@ -374,8 +376,11 @@ fn settings_that_contradict_each_other_are_both_named() {
     assert!(text.contains("MAX_TARGET_BYTES=1000") && text.contains("MAX_KEY_BYTES=16384"), "{text}");
     let text = error(&[], &[("ADMIN_PORT", "5000")]);
     assert!(text.contains("PORT=5000") && text.contains("ADMIN_PORT=5000"), "{text}");
-    assert_eq!(settings(&[], &[("ADMIN_PORT", "5000"), ("HOST", "::1")]).port, Some(5000));
-    assert_eq!(settings(&[], &[("ADMIN_PORT", "0"), ("PORT", "0")]).port, Some(0));
+    assert_eq!(
+        settings(&[], &[("ADMIN_PORT", "5000"), ("HOST", "::1")]).http.unwrap().to_string(),
+        "::1:5000"
+    );
+    assert_eq!(settings(&[], &[("ADMIN_PORT", "0"), ("PORT", "0")]).http.unwrap().to_string(), "127.0.0.1:0");
 }
 
 #[test]
@@ -468,13 +473,10 @@ fn ports_that_kubernetes_injects_are_ignored_where_they_are_no_ports_of_ours() {
     for scheme in ["tcp", "udp", "sctp"] {
         let text = format!("{scheme}://10.0.0.1:80");
         let read = settings(&[], &[("ADMIN_PORT", &text), ("RESP_PORT", &text)]);
-        assert_eq!(
-            (read.admin_port, read.resp_port),
-            (Settings::default().admin_port, Settings::default().resp_port)
-        );
+        assert_eq!((read.admin, read.resp), (Settings::default().admin, Settings::default().resp));
         assert_eq!(read.injected, ["ADMIN_PORT", "RESP_PORT"]);
         let read = settings(&["--admin-port=7"], &[("ADMIN_PORT", &text)]);
-        assert_eq!(read.admin_port, Some(7));
+        assert_eq!(read.admin.unwrap().to_string(), "127.0.0.1:7");
     }
     for text in ["tcp://10.0.0.1", "tcp://", "http://10.0.0.1:80", "10.0.0.1:80"] {
         assert!(error(&[], &[("ADMIN_PORT", text)]).starts_with("ADMIN_PORT="), "{text}");

@@ -7,8 +7,10 @@ use upstream::Address;
 
 use super::address_map::AddressMap;
 use super::host;
+use super::listen;
 use super::password_command::PasswordCommand;
 use super::redis_url;
+use crate::access::{AllowedHosts, Origins};
 
 /// The kind of a setting, with its range.
 pub(super) enum SettingKind {
@@ -24,14 +26,26 @@ pub(super) enum SettingKind {
     RedisPort,
     /// A name, an IPv4 or an IPv6 address, without port.
     Host,
+    /// The same, or the path of a unix socket to listen on.
+    ListenHost,
+    /// Permissions of a file, in octal digits.
+    FileMode,
     /// `on` or `off`, with `auto` perhaps.
     Switch { auto: bool },
     /// One of these words.
     OneOf(&'static [&'static str]),
+    /// Some of these words, with commas between them.
+    Words(&'static [&'static str]),
     /// A filter of `tracing`.
     LogFilter,
     /// The value of an HTTP header field.
     HeaderValue,
+    /// A media type, or `auto`.
+    MediaType,
+    /// Names of `Host`, `auto` or `*`.
+    Hosts,
+    /// Origins of pages, `none` or `*`.
+    Origins,
     /// Any text without control characters.
     Text,
     /// The path of a file that can be read.
@@ -44,6 +58,8 @@ pub(super) enum SettingKind {
     Url,
     /// Hosts with or without their ports, the first of which is tried first.
     Addresses { default_port: u16 },
+    /// A host and a port.
+    HostPort,
     /// Pairs of addresses: as it is announced, and as it is reached.
     AddressMap,
 }
@@ -92,10 +108,17 @@ impl SettingKind {
                 None => number(text, 1, 65_535),
             },
             SettingKind::Host => host::parse(text).map(Value::Text),
+            SettingKind::ListenHost if listen::unix_path(text).is_some() => Some(Value::Text(text.into())),
+            SettingKind::ListenHost => host::parse(text).map(Value::Text),
+            SettingKind::FileMode => file_mode(text).map(Value::Number),
             SettingKind::Switch { auto } => switch(text, auto).map(|word| Value::Text(word.into())),
             SettingKind::OneOf(words) => words.contains(&text).then(|| Value::Text(text.into())),
+            SettingKind::Words(words) => some_of(text, words).map(Value::Text),
             SettingKind::LogFilter => is_log_filter(text).then(|| Value::Text(text.into())),
             SettingKind::HeaderValue => is_header_value(text).then(|| Value::Text(text.into())),
+            SettingKind::MediaType => is_media_type(text).then(|| Value::Text(text.into())),
+            SettingKind::Origins => Origins::parse(text).map(|_| Value::Text(text.into())),
+            SettingKind::Hosts => AllowedHosts::parse(text).map(|_| Value::Text(text.into())),
             SettingKind::Text => {
                 (!text.is_empty() && !text.contains(char::is_control)).then(|| Value::Text(text.into()))
             }
@@ -105,6 +128,9 @@ impl SettingKind {
             }
             SettingKind::Command => PasswordCommand::parse(text).map(|_| Value::Text(text.into())),
             SettingKind::Addresses { default_port } => addresses(text, default_port).map(Value::Addresses),
+            SettingKind::HostPort => {
+                host::parse_with_port(text, None).map(|address| Value::Addresses(vec![address]))
+            }
             SettingKind::AddressMap => AddressMap::parse(text).map(Value::AddressMap),
         }
     }
@@ -137,14 +163,26 @@ impl SettingKind {
             SettingKind::Port => "a port from 0 (any free one) to 65535 or \"off\"".into(),
             SettingKind::RedisPort => "a port from 1 to 65535 or tcp://host:port".into(),
             SettingKind::Host => "a host name or an IP address, without port".into(),
+            SettingKind::ListenHost => {
+                "a host name or an IP address, without port, or unix:/path, of at most 107 bytes".into()
+            }
+            SettingKind::FileMode => "permissions in octal digits, from 0600 to 0777".into(),
             SettingKind::Switch { auto: false } => "on or off".into(),
             SettingKind::Switch { auto: true } => "on, off or auto".into(),
             SettingKind::OneOf(words) => words.join(" or "),
+            SettingKind::Words(words) => format!("{}, or some of them with commas between", words.join(", ")),
             SettingKind::LogFilter => {
                 "error, warn, info, debug, trace or off, or a list such as warn,redis_proxy=debug".into()
             }
             SettingKind::HeaderValue => {
                 "a header value of visible ASCII characters, with spaces within".into()
+            }
+            SettingKind::MediaType => "auto or a media type such as text/html; charset=utf-8".into(),
+            SettingKind::Origins => {
+                "none, *, or origins with commas between them, each a scheme and a host".into()
+            }
+            SettingKind::Hosts => {
+                "auto, *, or names and addresses with commas between them, without ports".into()
             }
             SettingKind::Text => "a text without control characters".into(),
             SettingKind::File => "the path of a readable file".into(),
@@ -159,6 +197,7 @@ impl SettingKind {
             SettingKind::Addresses { default_port } => format!(
                 "hosts with commas between them, each with its port or that of {default_port}, IPv6 addresses in brackets"
             ),
+            SettingKind::HostPort => "host:port, an IPv6 address in brackets".into(),
             SettingKind::AddressMap => {
                 "host:port=host:port pairs with commas between them, nothing on the left of two".into()
             }
@@ -173,16 +212,23 @@ impl SettingKind {
             SettingKind::Time { .. } => "TIME",
             SettingKind::Port | SettingKind::RedisPort => "PORT",
             SettingKind::Host => "HOST",
+            SettingKind::ListenHost => "HOST|unix:PATH",
+            SettingKind::FileMode => "MODE",
             SettingKind::Switch { auto: false } => "on|off",
             SettingKind::Switch { auto: true } => "on|off|auto",
             SettingKind::OneOf(_) => "WORD",
+            SettingKind::Words(_) => "WORD,...",
             SettingKind::LogFilter => "FILTER",
             SettingKind::HeaderValue | SettingKind::Text => "TEXT",
+            SettingKind::MediaType => "TYPE",
+            SettingKind::Origins => "ORIGIN,...",
+            SettingKind::Hosts => "HOST,...",
             SettingKind::File => "FILE",
             SettingKind::Password => "PASSWORD",
             SettingKind::Command => "COMMAND",
             SettingKind::Url => "URL",
             SettingKind::Addresses { .. } => "HOST:PORT,...",
+            SettingKind::HostPort => "HOST:PORT",
             SettingKind::AddressMap => "HOST:PORT=HOST:PORT,...",
         }
     }
@@ -201,6 +247,7 @@ impl SettingKind {
     pub(super) fn show(&self, value: &Value) -> String {
         match (self, value) {
             (SettingKind::Bytes { .. }, Value::Number(n)) => show_size(*n),
+            (SettingKind::FileMode, Value::Number(n)) => format!("{n:04o}"),
             (_, Value::Number(n)) => n.to_string(),
             (_, Value::Time(t)) => show_span(*t),
             (_, Value::Text(text)) => self.masked(text),
@@ -272,6 +319,19 @@ pub(super) fn show_span(time: Duration) -> String {
     if text.is_empty() { "0s".into() } else { text }
 }
 
+/// Its owner must be able to connect.
+fn file_mode(text: &str) -> Option<u64> {
+    let digits = text.len() <= 4 && text.bytes().all(|byte| matches!(byte, b'0'..=b'7'));
+    let mode = u64::from_str_radix(text, 8).ok().filter(|_| digits)?;
+    (mode & 0o600 == 0o600 && mode <= 0o777).then_some(mode)
+}
+
+/// The words as they are written, without spaces.
+fn some_of(text: &str, known: &[&str]) -> Option<String> {
+    let words: Vec<_> = text.split(',').map(str::trim).collect();
+    words.iter().all(|word| known.contains(word)).then(|| words.join(","))
+}
+
 fn switch(text: &str, auto: bool) -> Option<&'static str> {
     match text.to_ascii_lowercase().as_str() {
         "on" | "true" | "yes" | "1" => Some("on"),
@@ -297,6 +357,17 @@ fn is_log_filter(text: &str) -> bool {
 fn is_header_value(text: &str) -> bool {
     let visible = |byte: u8| matches!(byte, b' ' | 0x21..=0x7e);
     !text.is_empty() && text.len() <= 1024 && text.trim() == text && text.bytes().all(visible)
+}
+
+/// `auto`, or RFC 9110, section 8.3.1: two tokens with a slash between them, and perhaps parameters.
+fn is_media_type(text: &str) -> bool {
+    let kind = text.split(';').next().unwrap_or_default().trim_end();
+    let is_token = |part: &str| {
+        let mark = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+        !part.is_empty() && part.bytes().all(mark)
+    };
+    let is_kind = kind.split_once('/').is_some_and(|(kind, part)| is_token(kind) && is_token(part));
+    text == "auto" || is_header_value(text) && text.len() <= 256 && is_kind
 }
 
 #[cfg(test)]

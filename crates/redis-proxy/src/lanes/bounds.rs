@@ -26,6 +26,38 @@ impl Bounds {
     }
 }
 
+/// Bytes of a request that must be whole although it is large, counted with those that are unread, and given back when dropped.
+pub(crate) struct InputRoom {
+    bytes: usize,
+    unread: Arc<Unread>,
+}
+
+impl InputRoom {
+    pub(crate) fn new(bounds: &Bounds) -> Self {
+        InputRoom { bytes: 0, unread: bounds.unread.clone() }
+    }
+
+    /// How many there may be.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Whether there may be so many, which are more.
+    pub(crate) fn grow(&mut self, bytes: usize) -> bool {
+        let may = self.unread.add(bytes.saturating_sub(self.bytes));
+        if may {
+            self.bytes = bytes;
+        }
+        may
+    }
+}
+
+impl Drop for InputRoom {
+    fn drop(&mut self) {
+        self.unread.remove(self.bytes);
+    }
+}
+
 /// So many, and no more.
 pub(crate) struct Permits {
     taken: AtomicUsize,

@@ -5,7 +5,7 @@
 //!
 //! **Order.** What one client asks of one slot is carried out in the order of its commands. A lane hears of them in their order, and
 //! sends them on in that order to one lane. Where one has to wait for its next try, no further command of its client is sent
-//! ([`Mailbox::is_detained`]); and it is not tried again if one of the same slot is on its way behind it already.
+//! ([`Numbers`](super::numbers::Numbers)); and it is not tried again if one of the same slot is on its way behind it already.
 
 use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::VecDeque;
@@ -97,9 +97,14 @@ impl Detours {
 /// A node has said on `lane` that it does not carry out the command whose reply is at hand: its `reply`, whole.
 pub(super) fn send_on(lanes: &Rc<Lanes>, reply: &[u8], lane: &SharedLane) {
     let Some(cluster) = &lanes.endpoint.cluster else { return };
-    // What is not understood is no reason to show it to anybody.
-    let redirection = cluster.redirect(&reply[1..], lane.key.to.node()).unwrap_or(SlotRedirection::Later);
     let Some(mut stray) = lane.with_journal(Journal::give_up) else { return };
+    let (error, node) = (&reply[1..], lane.key.to.node());
+    let redirection = match runs_script(&stray.request) {
+        true => cluster.hearsay(error, node),
+        false => cluster.redirect(error, node),
+    };
+    // What is not understood is no reason to show it to anybody.
+    let redirection = redirection.unwrap_or(SlotRedirection::Later);
     let now_ns = now_ns();
     let Course { tries, since_ns } = stray.course;
     stray.course = Course { tries: tries + 1, since_ns: if tries == 0 { now_ns } else { since_ns } };
@@ -107,7 +112,7 @@ pub(super) fn send_on(lanes: &Rc<Lanes>, reply: &[u8], lane: &SharedLane) {
     if tries >= MOST_TRIES || is_late {
         return refuse(lanes, &stray, reply);
     }
-    let is_free = !stray.mailbox.is_detained();
+    let is_free = !stray.mailbox.numbers().is_detained();
     let (node, asks) = match redirection {
         SlotRedirection::Moved(node) if is_free && tries == 0 => (node, None),
         // At once also behind MOVED: the owner would answer alike for as long as the slot is half way.
@@ -116,6 +121,18 @@ pub(super) fn send_on(lanes: &Rc<Lanes>, reply: &[u8], lane: &SharedLane) {
     };
     let next = lanes.shared(&lane.key.at(Destination::of(node)), lane.pace, None);
     next.take_over(&stray, asks, &lanes.buffers);
+    mutant::sent_on_once(|| {
+        let unheard = &lanes.detours.asks;
+        let again = Stray { mailbox: unheard.clone(), number: unheard.expect(None), ..stray };
+        next.take_over(&again, asks, &lanes.buffers);
+    });
+}
+
+/// Whether the request is one whose reply, also an error, may be in words of whoever asked.
+fn runs_script(request: &[u8]) -> bool {
+    let name = request.split(|byte| *byte == b'\n').nth(2).unwrap_or_default().trim_ascii_end();
+    let is = |names: &[&str]| names.iter().any(|one| name.eq_ignore_ascii_case(one.as_bytes()));
+    is(&["EVAL", "EVAL_RO", "EVALSHA", "EVALSHA_RO", "FCALL", "FCALL_RO"])
 }
 
 fn refuse(lanes: &Lanes, stray: &Stray, reply: &[u8]) {
@@ -132,7 +149,7 @@ fn detain(lanes: &Rc<Lanes>, stray: Stray, lane: &SharedLane, reply: &[u8]) {
         return refuse(lanes, &stray, reply);
     }
     let pause = FIRST_PAUSE * 2u32.pow(stray.course.tries.saturating_sub(1));
-    stray.mailbox.detain(true);
+    stray.mailbox.numbers().detain(true);
     let detained = Detained { due: Instant::now() + pause, stray, key: lane.key.clone(), pace: lane.pace };
     detours.waiting.borrow_mut().push_back(detained);
     if !detours.is_tended.replace(true) {
@@ -151,7 +168,7 @@ async fn tend(lanes: Rc<Lanes>) {
         sleep_until(due).await;
         let Some(next) = detours.waiting.borrow_mut().pop_front() else { continue };
         let Detained { stray, key, pace, .. } = next;
-        stray.mailbox.detain(false);
+        stray.mailbox.numbers().detain(false);
         if stray.mailbox.state() != MailboxState::Open {
             continue;
         }

@@ -36,7 +36,7 @@ impl Identity {
 }
 
 /// Which node of a cluster a connection leads to; home where there is but one Redis.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Destination(NodeNumber);
 
 impl Destination {
@@ -75,7 +75,7 @@ impl LaneKey {
 }
 
 /// Which of the two shared lanes of a key.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum Pace {
     /// For commands that Redis answers at once.
     Quick,

@@ -1,7 +1,7 @@
 //! The task behind a shared lane: connects when somebody wants it, writes what is queued, hands out what comes.
 
 use std::future::poll_fn;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -37,6 +37,9 @@ enum Loss {
 
 /// So long a lane waits for the answers that are due where Redis was before: commands behind them wait as well.
 const FAREWELL_NS: u64 = 100_000_000;
+
+/// From one look at whether a node of a cluster that does not answer has still got its slots to the next.
+const LOOK: Duration = Duration::from_millis(50);
 
 /// Whether a fresh connection of a lane's key would be let in.
 type Check = Pin<Box<dyn Future<Output = Result<bool, NoLane>>>>;
@@ -104,9 +107,30 @@ async fn connect(lane: &SharedLane, lanes: &Rc<Lanes>) -> Result<RawConnection, 
         if lanes.are_of_cluster() && !lane.is_wanted() {
             return Err(NoLane::Unreachable);
         }
-        match open(lane, lanes).await {
+        match open_or_leave(lane, lanes).await {
             Err(NoLane::Unreachable) if Instant::now() + PAUSE < deadline => sleep(PAUSE).await,
             outcome => return outcome,
+        }
+    }
+}
+
+/// Opens a lane, and meanwhile sees to it that nothing waits for a node of a cluster that is another's to answer by now.
+async fn open_or_leave(lane: &SharedLane, lanes: &Rc<Lanes>) -> Result<RawConnection, NoLane> {
+    if !lanes.are_of_cluster() {
+        return open(lane, lanes).await;
+    }
+    let mut opening = pin!(open(lane, lanes));
+    loop {
+        tokio::select! {
+            outcome = &mut opening => return outcome,
+            () = sleep(LOOK) => {
+                lane.endpoint.node.doubt();
+                reroute(lanes, lane);
+                if !lane.is_wanted() {
+                    lane.set_permit(None);
+                    return Err(NoLane::Unreachable);
+                }
+            }
         }
     }
 }
@@ -119,10 +143,6 @@ async fn open(lane: &SharedLane, lanes: &Lanes) -> Result<RawConnection, NoLane>
         lane.set_permit(None);
         if let OpenError::Unreachable(why) = error {
             debug!(db = lane.key.db, %why, "no lane to redis");
-            // Another has its slots, or soon will.
-            if lanes.are_of_cluster() {
-                lane.endpoint.node.doubt();
-            }
         }
     }
     opened.map_err(refusal)
@@ -302,7 +322,7 @@ impl Link<'_> {
                 self.lane.endpoint.node.doubt();
             }
         }
-        ready!(self.timer.poll_until(late_ns.min(now_ns + FAREWELL_NS), cx));
+        ready!(self.timer.poll_until(late_ns.min(now_ns + nanos(LOOK)), cx));
         // Looked at again.
         cx.waker().wake_by_ref();
         Poll::Pending

@@ -8,6 +8,9 @@ use std::task::{Context, Waker};
 use super::bounds::{Bounds, Unread};
 use super::duties::{Discharge, Duties, Duty};
 use super::early::EarlyReplies;
+use super::merge::Merge;
+use super::numbers::Numbers;
+use super::spreads::{Merged, Spreads};
 use crate::buffer_pool::BufferPool;
 
 /// Replies above this are large: a client should have one of them on its way, because they wait in memory.
@@ -19,12 +22,11 @@ const UNCOUNTED: usize = 16 * 1024;
 /// that order: one that comes before its turn is kept beside.
 pub(crate) struct Mailbox {
     bytes: RefCell<Vec<u8>>,
-    /// The number of the command that is sent next.
-    sent: Cell<u64>,
-    /// The number of the reply whose turn it is: all before it have come.
-    turn: Cell<u64>,
-    /// What has come of those behind it. Nothing where all commands are on one lane.
+    numbers: Numbers,
+    /// What has come of replies before their turn. Nothing where all commands are on one lane.
     early: RefCell<EarlyReplies>,
+    /// Commands that go in pieces, of which none is whole.
+    spreads: RefCell<Spreads>,
     /// Replies that have become whole since they were last taken.
     whole: Cell<usize>,
     state: Cell<MailboxState>,
@@ -41,8 +43,6 @@ pub(crate) struct Mailbox {
     unread: Arc<Unread>,
     waker: RefCell<Option<Waker>>,
     duties: Duties,
-    /// How many of its commands wait for their next try at a node.
-    detained: Cell<usize>,
     /// Bytes of the reply at hand.
     partial: Cell<usize>,
     /// Whether a large reply has come since the last question.
@@ -68,9 +68,9 @@ impl Mailbox {
     pub(crate) fn new(limit: usize, bounds: &Bounds, discharge: Rc<dyn Discharge>) -> Self {
         Mailbox {
             bytes: RefCell::default(),
-            sent: Cell::new(0),
-            turn: Cell::new(0),
+            numbers: Numbers::default(),
             early: RefCell::default(),
+            spreads: RefCell::default(),
             whole: Cell::new(0),
             state: Cell::new(MailboxState::Open),
             muted: Cell::new(false),
@@ -81,15 +81,21 @@ impl Mailbox {
             unread: bounds.unread.clone(),
             waker: RefCell::default(),
             duties: Duties::new(discharge),
-            detained: Cell::new(0),
             partial: Cell::new(0),
             large: Cell::new(false),
         }
     }
 
-    /// Commands on lanes that have no whole reply yet, or one that waits for its turn.
+    /// How far its commands have come.
+    #[inline]
+    pub(crate) fn numbers(&self) -> &Numbers {
+        &self.numbers
+    }
+
+    /// Commands on lanes that have no whole reply yet, or one that waits for its turn; and one of which not all is sent.
     pub(crate) fn waiting(&self) -> usize {
-        usize::try_from(self.sent.get() - self.turn.get()).unwrap_or(usize::MAX)
+        let on_lanes = usize::try_from(self.numbers.on_lanes()).unwrap_or(usize::MAX);
+        on_lanes + usize::from(self.numbers.is_spreading.get())
     }
 
     pub(crate) fn state(&self) -> MailboxState {
@@ -145,8 +151,12 @@ impl Mailbox {
     }
 
     /// The client has been given all that was taken.
+    #[inline]
     pub(crate) fn settle(&self) {
-        let held = self.len() + self.early.borrow().bytes();
+        if self.held.get() + self.kept.get() == 0 {
+            return;
+        }
+        let held = self.len() + self.early.borrow().bytes() + self.spreads.borrow().held();
         self.held.set(held);
         if self.counted.get() + self.kept.get() > 0 {
             let counted = self.counted.get().min(held.saturating_sub(UNCOUNTED));
@@ -185,23 +195,44 @@ impl Mailbox {
         self.state.set(MailboxState::Gone);
         self.bytes.take();
         self.early.take();
+        self.spreads.take();
         self.waker.take();
     }
 
     /// A command is sent, with what is to be done before its reply is delivered. Its number.
     pub(super) fn expect(&self, duty: Option<Duty>) -> u64 {
-        let number = self.sent.get();
+        let number = self.numbers.send();
         self.duties.sent(number, duty);
-        self.sent.set(number + 1);
         number
+    }
+
+    /// A command is sent in pieces, which are sent next: what is made of their replies, and what is to be done before that is delivered.
+    pub(crate) fn begin_spread(&self, how: Merge, duty: Option<Duty>) {
+        let head = self.expect(duty);
+        let mut spreads = self.spreads.borrow_mut();
+        spreads.begin(head, how);
+        self.numbers.spread_at.set(spreads.first());
+        self.numbers.is_spreading.set(true);
+        self.numbers.turn_is(self.numbers.turn());
+    }
+
+    /// All pieces are sent.
+    pub(crate) fn end_spread(&self, buffers: &BufferPool) {
+        // What stands behind the pieces.
+        self.spreads.borrow_mut().end(self.numbers.send());
+        self.numbers.is_spreading.set(false);
+        self.merge(buffers);
     }
 
     /// Bytes of its replies from number `first` on: the ends of `whole` of them, and with `partly` the beginning of one more. Of one
     /// reply they come in their order; of several in any.
     pub(super) fn deliver(&self, first: u64, reply: &[u8], whole: usize, partly: bool, buffers: &BufferPool) {
         self.duties.answered(first, whole, partly);
-        if first != self.turn.get() {
+        if first != self.numbers.turn() {
             return self.keep_early(first, reply, whole);
+        }
+        if first > self.numbers.spread_at.get() {
+            return self.deliver_pieces(reply, whole, buffers);
         }
         self.count(reply.len(), whole);
         if self.state.get() != MailboxState::Open {
@@ -212,7 +243,7 @@ impl Mailbox {
                 self.state.set(MailboxState::Full);
                 return self.wake();
             }
-            self.append(reply, buffers);
+            append(&self.bytes, reply, buffers);
         }
         if !self.early.borrow().is_empty() {
             self.catch_up(buffers);
@@ -223,7 +254,7 @@ impl Mailbox {
     /// So many bytes are next, in which so many replies end.
     #[inline]
     fn count(&self, bytes: usize, whole: usize) {
-        self.turn.set(self.turn.get() + whole as u64);
+        self.numbers.turn_is(self.numbers.turn() + whole as u64);
         self.whole.set(self.whole.get() + whole);
         let here = self.partial.get() + bytes;
         if here > LARGE_REPLY * whole.max(1) {
@@ -232,13 +263,55 @@ impl Mailbox {
         self.partial.set(if whole == 0 { here } else { 0 });
     }
 
-    #[inline]
-    fn append(&self, reply: &[u8], buffers: &BufferPool) {
-        let mut bytes = self.bytes.borrow_mut();
-        if bytes.capacity() == 0 {
-            *bytes = buffers.take_output();
+    /// These are of pieces, and next.
+    #[cold]
+    fn deliver_pieces(&self, reply: &[u8], whole: usize, buffers: &BufferPool) {
+        if self.state.get() != MailboxState::Open {
+            return;
         }
-        bytes.extend_from_slice(reply);
+        let reply = if self.muted.get() { &[] } else { reply };
+        if !self.hold(reply.len()) {
+            self.state.set(MailboxState::Full);
+            return self.wake();
+        }
+        self.take_pieces(reply, whole);
+        self.merge(buffers);
+        if !self.early.borrow().is_empty() {
+            self.catch_up(buffers);
+        }
+        if self.has_mail() || self.numbers.wants_pieces() {
+            self.wake();
+        }
+    }
+
+    /// So much of pieces, which is held already, goes where it is put together.
+    fn take_pieces(&self, reply: &[u8], whole: usize) {
+        let more = self.spreads.borrow_mut().take(reply, whole);
+        self.held.set((self.held.get() + more).saturating_sub(reply.len()));
+        self.numbers.turn_is(self.numbers.turn() + whole as u64);
+    }
+
+    /// What all pieces are answered of is one reply.
+    fn merge(&self, buffers: &BufferPool) {
+        // Nobody is borrowed while a duty is done.
+        loop {
+            let merged = self.spreads.borrow_mut().take_merged();
+            let Some(Merged { head, next, reply, is_refused, held }) = merged else { return };
+            self.numbers.spread_at.set(self.spreads.borrow().first());
+            self.numbers.turn_is(next);
+            match is_refused {
+                true => self.duties.refused(head),
+                false => self.duties.answered(head, 1, false),
+            }
+            self.whole.set(self.whole.get() + 1);
+            self.held.set((self.held.get() + reply.len()).saturating_sub(held));
+            if reply.len() > LARGE_REPLY {
+                self.large.set(true);
+            }
+            if !self.muted.get() {
+                append(&self.bytes, &reply, buffers);
+            }
+        }
     }
 
     /// It is not the turn of these.
@@ -258,11 +331,17 @@ impl Mailbox {
     /// It may be the turn of what was kept beside, which is counted already.
     #[cold]
     fn catch_up(&self, buffers: &BufferPool) {
-        let mut early = self.early.borrow_mut();
-        while let Some(stretch) = early.take(self.turn.get()) {
+        loop {
+            let number = self.numbers.turn();
+            let Some(stretch) = self.early.borrow_mut().take(number) else { return };
+            if number > self.numbers.spread_at.get() {
+                self.take_pieces(&stretch.bytes, stretch.whole);
+                self.merge(buffers);
+                continue;
+            }
             self.count(stretch.bytes.len(), stretch.whole);
             if !stretch.bytes.is_empty() {
-                self.append(&stretch.bytes, buffers);
+                append(&self.bytes, &stretch.bytes, buffers);
             }
         }
     }
@@ -275,17 +354,6 @@ impl Mailbox {
     /// A command was never sent: what comes with the next delivery is our own.
     pub(super) fn refused(&self, number: u64) {
         self.duties.refused(number);
-    }
-
-    /// Whether a command of it waits for its next try, which none behind it may overtake.
-    pub(crate) fn is_detained(&self) -> bool {
-        self.detained.get() > 0
-    }
-
-    /// One more of its commands waits for its next try, or one less.
-    pub(super) fn detain(&self, waits: bool) {
-        let now = self.detained.get();
-        self.detained.set(if waits { now + 1 } else { now.saturating_sub(1) });
     }
 
     /// A reply will never come, or cannot be held: the client is to be closed.
@@ -304,6 +372,16 @@ impl Mailbox {
     }
 }
 
+/// Puts a reply behind those that may be taken.
+#[inline]
+fn append(bytes: &RefCell<Vec<u8>>, reply: &[u8], buffers: &BufferPool) {
+    let mut bytes = bytes.borrow_mut();
+    if bytes.capacity() == 0 {
+        *bytes = buffers.take_output();
+    }
+    bytes.extend_from_slice(reply);
+}
+
 impl Drop for Mailbox {
     fn drop(&mut self) {
         self.unread.remove(self.counted.get() + self.kept.get());
@@ -313,7 +391,9 @@ impl Drop for Mailbox {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::lanes::Noted;
+    use crate::lanes::duties::Answer;
+    use crate::lanes::keys::Keys;
+    use crate::lanes::{Fold, Noted};
 
     fn new(limit: usize, bounds: &Bounds) -> Mailbox {
         Mailbox::new(limit, bounds, Rc::new(Noted::default()))
@@ -328,7 +408,7 @@ mod tests {
 
     /// Delivers the next reply.
     fn next(mailbox: &Mailbox, reply: &[u8], whole: usize) {
-        mailbox.deliver(mailbox.turn.get(), reply, whole, whole == 0, &BufferPool::default());
+        mailbox.deliver(mailbox.numbers.turn(), reply, whole, whole == 0, &BufferPool::default());
     }
 
     /// What the client is given.
@@ -457,5 +537,101 @@ mod tests {
         assert_eq!((mailbox.waiting(), mailbox.state()), (2, MailboxState::Open));
         next(&mailbox, b"+OK\r\n", 1);
         assert_eq!((mailbox.waiting(), taken(&mailbox)), (0, Some((String::new(), 3))));
+    }
+
+    fn written(key: &str) -> Duty {
+        Duty::Written(Keys::new(key.as_bytes(), std::iter::empty()))
+    }
+
+    /// Sends so many pieces of a command.
+    fn pieces(mailbox: &Mailbox, how: Merge, pieces: usize) {
+        mailbox.begin_spread(how, None);
+        expect(mailbox, pieces);
+        mailbox.end_spread(&BufferPool::default());
+    }
+
+    #[test]
+    fn the_replies_to_pieces_are_one_reply_at_its_turn() {
+        let (mailbox, buffers) = (new(1 << 20, &Bounds::new(0, 0, 0)), BufferPool::default());
+        let deliver = |number, reply: &str| {
+            mailbox.deliver(number, reply.as_bytes(), reply.matches(':').count(), false, &buffers);
+        };
+        expect(&mailbox, 1); // 0
+        pieces(&mailbox, Merge::Numbers(Fold::Sum), 3); // 1, of 2 to 4, up to 5
+        pieces(&mailbox, Merge::Numbers(Fold::Sum), 2); // 6, of 7 and 8, up to 9
+        expect(&mailbox, 1); // 10
+        assert_eq!(mailbox.waiting(), 11);
+        deliver(7, ":10\r\n:20\r\n");
+        deliver(3, ":2\r\n:3\r\n");
+        assert_eq!(taken(&mailbox), None);
+        deliver(0, ":0\r\n");
+        assert_eq!(taken(&mailbox), Some((":0\r\n".into(), 1)));
+        mailbox.deliver(2, b":", 0, true, &buffers);
+        assert_eq!(taken(&mailbox), None);
+        mailbox.deliver(2, b"1\r\n", 1, false, &buffers);
+        assert_eq!(taken(&mailbox), Some((":6\r\n:30\r\n".into(), 2)));
+        assert_eq!(mailbox.waiting(), 1);
+        deliver(10, ":4\r\n");
+        assert_eq!((taken(&mailbox), mailbox.waiting()), (Some((":4\r\n".into(), 1)), 0));
+    }
+
+    #[test]
+    fn a_command_in_pieces_is_not_answered_before_all_are_sent() {
+        let (mailbox, buffers) = (new(1 << 20, &Bounds::new(0, 0, 0)), BufferPool::default());
+        mailbox.begin_spread(Merge::AllSucceeded, None);
+        expect(&mailbox, 1);
+        mailbox.deliver(1, b"+OK\r\n", 1, false, &buffers);
+        assert_eq!((taken(&mailbox), mailbox.waiting(), mailbox.numbers().is_idle()), (None, 1, true));
+        expect(&mailbox, 1);
+        mailbox.end_spread(&buffers);
+        assert_eq!((taken(&mailbox), mailbox.numbers().is_idle()), (None, false));
+        mailbox.deliver(2, b"+OK\r\n", 1, false, &buffers);
+        assert_eq!((taken(&mailbox), mailbox.waiting()), (Some(("+OK\r\n".into(), 1)), 0));
+        // One that no lane took.
+        pieces(&mailbox, Merge::Numbers(Fold::Sum), 0);
+        assert_eq!((taken(&mailbox), mailbox.waiting()), (Some((":0\r\n".into(), 1)), 0));
+    }
+
+    #[test]
+    fn the_duty_of_a_command_in_pieces_is_done_once_all_are_answered_and_told_if_none_was_begun() {
+        let noted = Rc::new(Noted::default());
+        let mailbox = Mailbox::new(1 << 20, &Bounds::new(0, 0, 0), noted.clone());
+        let (duty, buffers) = (|key: &str| Some(written(key)), BufferPool::default());
+        for (key, replies) in [("some", ["-NOPERM a\r\n", "+OK\r\n"]), ("none", ["-NOPERM a\r\n"; 2])] {
+            mailbox.begin_spread(Merge::AllSucceeded, duty(key));
+            let first = mailbox.expect(None);
+            mailbox.expect(None);
+            mailbox.end_spread(&buffers);
+            let before = noted.done().len();
+            mailbox.deliver(first + 1, replies[1].as_bytes(), 1, false, &buffers);
+            assert_eq!(noted.done().len(), before);
+            mailbox.deliver(first, replies[0].as_bytes(), 1, false, &buffers);
+            assert_eq!(taken(&mailbox), Some(("-NOPERM a\r\n".into(), 1)));
+        }
+        assert_eq!(noted.done(), [("some".to_owned(), Answer::Other), ("none".to_owned(), Answer::Refused)]);
+    }
+
+    #[test]
+    fn what_replies_to_pieces_are_put_together_of_counts_and_what_is_made_of_them_as_well() {
+        let bounds = Bounds::new(0, 0, 1 << 20);
+        let (mailbox, buffers) = (new(UNCOUNTED + 1000, &bounds), BufferPool::default());
+        // Of a sum nothing is held.
+        pieces(&mailbox, Merge::Numbers(Fold::Sum), 20_000);
+        (1..=20_000).for_each(|number| mailbox.deliver(number, b":1\r\n", 1, false, &buffers));
+        assert_eq!(taken(&mailbox), Some((":20000\r\n".into(), 1)));
+        mailbox.settle();
+        let element = format!("*1\r\n$500\r\n{}\r\n", "x".repeat(500));
+        mailbox.begin_spread(Merge::InOrder(100), None);
+        for _ in 0..30 {
+            let number = mailbox.expect(None);
+            mailbox.deliver(number, element.as_bytes(), 1, false, &buffers);
+        }
+        assert_eq!(mailbox.state(), MailboxState::Open);
+        mailbox.settle();
+        for _ in 0..10 {
+            let number = mailbox.expect(None);
+            mailbox.deliver(number, element.as_bytes(), 1, false, &buffers);
+        }
+        assert_eq!(mailbox.state(), MailboxState::Full);
     }
 }

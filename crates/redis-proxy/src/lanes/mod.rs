@@ -9,6 +9,7 @@
 //! connection they use. Everything here lives on one worker's thread; only the bounds are the process'.
 
 mod anonymous;
+mod apart;
 mod bounds;
 mod detours;
 mod duties;
@@ -20,9 +21,12 @@ mod keys;
 mod link;
 mod login;
 mod mailbox;
+mod merge;
+mod numbers;
 mod pin;
 mod request;
 mod shared;
+mod spreads;
 mod turns;
 
 use std::cell::{Cell, RefCell};
@@ -41,7 +45,8 @@ use upstream::{
 };
 
 pub(crate) use anonymous::{Admission, Anonymous, KeptOut};
-pub(crate) use bounds::Bounds;
+pub(crate) use apart::{AskedApart, ask_apart};
+pub(crate) use bounds::{Bounds, InputRoom};
 use detours::Detours;
 #[cfg(test)]
 pub(crate) use duties::tests::Noted;
@@ -50,6 +55,7 @@ pub(crate) use elsewhere::{Elsewhere, may_be_elsewhere};
 pub(crate) use key::{Destination, Identity, LaneKey, Pace};
 pub(crate) use keys::Keys;
 pub(crate) use mailbox::{LARGE_REPLY, Mailbox, MailboxState};
+pub(crate) use merge::{Fold, Merge};
 pub(crate) use pin::{KEPT_PINS, NoPin, PinStream, Pinning};
 pub(crate) use request::Request;
 use shared::SharedLane;
@@ -182,6 +188,18 @@ impl Lanes {
     pub(crate) fn owner(&self, slot: u16) -> Destination {
         let cluster = self.endpoint.cluster.as_ref();
         cluster.map_or(Destination::home(), |cluster| Destination::of(cluster.owner(slot)))
+    }
+
+    /// The primaries of a cluster, each with the address that we reach it by; none where there is no cluster. Looks at all slots.
+    pub(crate) fn primaries(&self) -> Vec<(Destination, String)> {
+        let Some(cluster) = &self.endpoint.cluster else { return Vec::new() };
+        let primaries = cluster.primaries().into_iter();
+        primaries.map(|(node, _)| (Destination::of(node), cluster.node(node).place().to_string())).collect()
+    }
+
+    /// A slot that a node of a cluster has, looked for from this one on.
+    pub(crate) fn slot_at(&self, node: Destination, from: u16) -> Option<u16> {
+        (from..upstream::SLOTS).chain(0..from).find(|slot| self.owner(*slot) == node)
     }
 
     /// Gives a way to tell the slot of a request's keys, `None` if it has none: what is sent on goes to the owner of then.

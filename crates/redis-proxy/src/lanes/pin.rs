@@ -8,12 +8,13 @@ use std::future::poll_fn;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
-use resp::{Frame, ReplyScanner};
+use resp::{Decoder, Frame, FrameLimits, ReplyScanner, encode_command};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::task::{JoinHandle, spawn_local, yield_now};
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 use upstream::{
     Cluster, Duplex, Endpoint, OpenError, RawConnection, SlotRedirection, Step, Tenure, sent_elsewhere,
 };
@@ -42,7 +43,7 @@ enum Obstacle {
 impl NoPin {
     const TOO_MANY: NoPin = NoPin(Obstacle::TooMany);
 
-    fn unreachable(why: &str) -> Self {
+    pub(super) fn unreachable(why: &str) -> Self {
         NoPin::open(OpenError::Unreachable(why.into()))
     }
 
@@ -104,6 +105,15 @@ impl Lanes {
         Pinning(spawn_local(self.clone().find_pin(key)))
     }
 
+    /// The same after so long a pause.
+    pub(crate) fn pin_later(self: &Rc<Self>, key: LaneKey, pause: Duration) -> Pinning {
+        let lanes = self.clone();
+        Pinning(spawn_local(async move {
+            sleep(pause).await;
+            lanes.find_pin(key).await
+        }))
+    }
+
     /// One that is left over, if nobody waits for one in turn: at once, so that a client that is about to block is overtaken by
     /// nobody. That Redis has closed it is known here as soon as what the client has sent.
     pub(crate) fn spare_pin(&self, key: &LaneKey) -> Option<PinStream> {
@@ -137,7 +147,7 @@ impl Lanes {
         }))
     }
 
-    async fn find_pin(self: Rc<Self>, key: LaneKey) -> Result<PinStream, NoPin> {
+    pub(super) async fn find_pin(self: Rc<Self>, key: LaneKey) -> Result<PinStream, NoPin> {
         let permit = self.bounds.pins.take().ok_or(NoPin::TOO_MANY)?;
         while let Some(mut stream) = self.left_over(&key) {
             // What Redis has closed by now is seen once the runtime has looked at its sockets.
@@ -263,6 +273,13 @@ impl PinStream {
         }
     }
 
+    /// Where it leads is no longer what it was, as far as this connection has told: in a cluster the map of slots is asked for.
+    pub(crate) fn doubt(&self) {
+        if let Some((cluster, to)) = &self.node_of {
+            cluster.node(to.node()).doubt();
+        }
+    }
+
     /// Whether it leads to a node of a cluster.
     pub(crate) fn is_of_cluster(&self) -> bool {
         self.node_of.is_some()
@@ -279,7 +296,8 @@ impl PinStream {
         let Some((cluster, to)) = &self.node_of else {
             return sent_elsewhere(error).map(|why| Elsewhere { words: unfit_line(why), next: None });
         };
-        let next = match cluster.redirect(error, to.node()) {
+        // A script may have said it.
+        let next = match cluster.hearsay(error, to.node()) {
             Some(SlotRedirection::Moved(node)) => Some((Destination::of(node), false)),
             Some(SlotRedirection::Ask(node)) => Some((Destination::of(node), true)),
             Some(SlotRedirection::Later) | None => None,
@@ -355,6 +373,23 @@ impl PinStream {
             Poll::Ready(Ok(())) => Poll::Ready(Ok(buffer.filled().len())),
             Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
             Poll::Pending => Poll::Pending,
+        }
+    }
+
+    /// What Redis answers to a request, where nothing else is on its way; `None` if that is lost, or above these limits.
+    pub(crate) async fn ask(&mut self, request: &[&[u8]], limits: FrameLimits) -> Option<Frame> {
+        encode_command(&mut self.outbox, request);
+        poll_fn(|cx| self.poll_write(cx)).await.ok()?;
+        let (mut decoder, mut bytes, mut room) = (Decoder::new(limits), BytesMut::new(), vec![0; 16 * 1024]);
+        loop {
+            if let Some(frame) = decoder.decode(&mut bytes).ok()? {
+                return bytes.is_empty().then_some(frame);
+            }
+            let count = poll_fn(|cx| self.poll_read(cx, &mut room)).await.ok()?;
+            if count == 0 {
+                return None;
+            }
+            bytes.extend_from_slice(&room[..count]);
         }
     }
 

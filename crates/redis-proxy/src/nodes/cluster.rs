@@ -23,8 +23,8 @@ const PERIOD: Duration = Duration::from_secs(30);
 const IMPATIENT: Duration = Duration::from_secs(1);
 /// At most so often, whoever doubts it.
 const SHORTEST: Duration = Duration::from_millis(100);
-/// Before another node is asked beside one that does not answer.
-const BESIDE: Duration = Duration::from_millis(150);
+/// Before another node is asked beside one that does not answer; and so long those that do not are waited for once another has told a part.
+const BESIDE: Duration = Duration::from_millis(100);
 /// A node that takes longer for a connection and its answer is taken for one that is away.
 const PATIENCE: Duration = Duration::from_secs(1);
 /// From one line on a map that cannot be had to the next.
@@ -126,12 +126,12 @@ impl Follower {
             if let Some(next) = candidates.pop_front() {
                 asked.spawn_local(ask_one(self.redis.clone(), self.cluster.clone(), next));
             }
-            let answer = match candidates.is_empty() {
-                true => asked.join_next().await,
-                false => match timeout(BESIDE, asked.join_next()).await {
-                    Ok(answer) => answer,
-                    Err(_) => continue,
-                },
+            // Each has answered by PATIENCE, or has not.
+            let patience = if candidates.is_empty() && best.is_none() { 2 * PATIENCE } else { BESIDE };
+            let answer = match timeout(patience, asked.join_next()).await {
+                Ok(answer) => answer,
+                Err(_) if candidates.is_empty() => return best.ok_or(why),
+                Err(_) => continue,
             };
             match answer {
                 Some(Ok(Ok(said))) if said.is_whole => return Ok(said),

@@ -13,6 +13,7 @@ mod cluster;
 mod reading;
 mod seen;
 mod sentinel;
+mod tracking_table;
 mod watch;
 mod witness;
 mod witnesses;
@@ -24,9 +25,11 @@ use std::time::Duration;
 
 use tokio::runtime::{Builder, LocalOptions};
 use tracing::{Instrument, error_span};
+use upstream::Endpoint;
 
 use self::cluster::Follower;
 pub(crate) use self::seen::Seen;
+use self::tracking_table::TrackingTable;
 use self::watch::Watch;
 use crate::config::{Settings, Topology};
 use crate::vital;
@@ -34,6 +37,7 @@ use crate::vital;
 /// What is known of the nodes, for those who report.
 pub(crate) struct Nodes {
     seen: Arc<Seen>,
+    tracking_table: TrackingTable,
 }
 
 impl Nodes {
@@ -44,7 +48,7 @@ impl Nodes {
     pub(crate) fn start(settings: &Settings, beat: Option<Duration>) -> io::Result<Arc<Nodes>> {
         let by_sentinels = settings.nodes.sentinels().is_some();
         let seen = Arc::new(Seen::new(&settings.redis, by_sentinels));
-        let nodes = Arc::new(Nodes { seen: seen.clone() });
+        let nodes = Arc::new(Nodes { seen: seen.clone(), tracking_table: TrackingTable::default() });
         let (redis, settings) = (settings.redis.clone(), settings.clone());
         if let (Topology::Cluster { seeds }, Some(cluster)) = (&settings.nodes.topology, &redis.cluster) {
             let (seeds, cluster) = (seeds.clone(), cluster.clone());
@@ -69,6 +73,16 @@ impl Nodes {
             Ok(())
         })?;
         Ok(nodes)
+    }
+
+    /// Looks at the tables in which `redis` remembers what is tracked, as long as it may.
+    pub(crate) async fn watch_tracking_table(self: Arc<Self>, redis: Endpoint) {
+        self.tracking_table.watch(redis).await;
+    }
+
+    /// How full they are.
+    pub(crate) fn tracking_table(&self) -> &TrackingTable {
+        &self.tracking_table
     }
 
     /// What was seen of them last.

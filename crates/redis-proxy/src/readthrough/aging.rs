@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use cache::{Fill, Keep, Lease, Need};
+use cache::{Absence, Fill, Keep, Lease, Need};
 use resp::Frame;
 use tokio::sync::oneshot;
-use upstream::{Doubt, Incarnation, Loss, Sendable, Sink, Tracking, Unsent, Upstream};
+use upstream::{ConnectionState, Doubt, Incarnation, Loss, Sendable, Sink, Tracking, Unsent, Upstream};
 
 use super::ReadOptions;
 use super::cluster::{NodeSite, PlainReads};
@@ -75,7 +75,16 @@ fn fetch_later(
 
 fn fail(stats: &WorkerStats, fill: Fill<Failure>, failure: Failure) {
     stats.failed(&failure);
-    fill.fail(failure);
+    end(fill, failure);
+}
+
+/// Ends a fill that has failed, which may say why its key is not held.
+pub(super) fn end(fill: Fill<Failure>, failure: Failure) {
+    match failure {
+        Failure::TooLarge(_) => fill.fail_as(Absence::TooLarge, failure),
+        Failure::WrongType(_) => fill.fail_as(Absence::OtherType, failure),
+        _ => fill.fail(failure),
+    }
 }
 
 /// Sends the GET of a fill that has room, or fails it at once.
@@ -116,6 +125,15 @@ pub(super) fn send_on(
 fn not_sent(stats: &WorkerStats, unsent: Unsent<PlainTicket>) {
     if let PlainTicket::Get { fill, .. } = unsent.ticket {
         fail(stats, fill, Failure::from_unsent(&unsent.loss));
+    }
+}
+
+/// Why nothing can be fetched on a connection, if so.
+pub(super) fn trouble(upstream: &Upstream<PlainTicket>) -> Option<String> {
+    match upstream.state() {
+        ConnectionState::Up => None,
+        ConnectionState::Connecting => Some("a connection is being made".into()),
+        ConnectionState::Down(loss) => Some(loss.to_string()),
     }
 }
 

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use cache::Partition;
+use insight::AllSamples;
 use tracing::Span;
 use upstream::{Backend, Driver, Endpoint};
 
@@ -61,6 +62,7 @@ impl HttpReads {
         store: &Store,
         budget: Option<&Arc<Budget>>,
         stats: &Arc<WorkerStats>,
+        samples: &AllSamples,
     ) -> (ReadThrough, Option<OwnConnections>) {
         let (partition, way, strict, connection) = match self {
             HttpReads::Own(redis) => {
@@ -83,7 +85,7 @@ impl HttpReads {
                 (Partition::OWN.leased(), way, *strict, None)
             }
         };
-        let (store, stats) = (store.clone(), stats.clone());
-        (ReadThrough { store, partition, way, strict, stats, _hold: None }, connection)
+        let (store, stats, samples) = (store.clone(), stats.clone(), samples.samples());
+        (ReadThrough { store, partition, way, strict, stats, samples, _hold: None }, connection)
     }
 }

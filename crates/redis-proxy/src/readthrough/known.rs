@@ -72,6 +72,11 @@ impl KnownAnswer {
     pub(crate) fn proven_ns(&self) -> u64 {
         self.0.proven_ns()
     }
+
+    /// The same, or at less cost an instant before that which is not before `since_ns`; 0 if its proof was taken back.
+    pub(crate) fn proven_if_since(&self, since_ns: u64) -> u64 {
+        self.0.proven_if_since(since_ns)
+    }
 }
 
 /// How a wait ended.

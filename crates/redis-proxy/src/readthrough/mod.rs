@@ -11,13 +11,16 @@
 mod aging;
 mod cluster;
 mod fetched;
+mod hot_lists;
 mod http_reads;
 mod known;
 mod lent;
 mod link;
 mod partitions;
+mod purge;
 mod question;
 mod readers;
+mod sampled;
 mod waiting;
 mod written;
 
@@ -25,12 +28,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cache::{Lookup, Need, Partition};
+use insight::Samples;
 use tokio::sync::oneshot;
 use upstream::Upstream;
 
 use self::aging::{FillSink, PlainTicket};
 use self::cluster::NodeWays;
 pub(crate) use self::cluster::{ClusterLinks, SlotWatches};
+pub(crate) use self::hot_lists::{HotLists, IsBusy};
 pub(crate) use self::http_reads::{HttpReads, OwnConnections};
 pub(crate) use self::known::{Answered, Found, KnownAnswer};
 pub(crate) use self::lent::Lent;
@@ -39,8 +44,11 @@ pub(crate) use self::link::{
 };
 use self::partitions::Hold;
 pub(crate) use self::partitions::{ClientReads, PartitionTable};
+pub(crate) use self::purge::{Purger, purge_counts, take_out};
 pub(crate) use self::question::{Accepts, Kind, Question, Words};
 pub(crate) use self::readers::Readers;
+pub(crate) use self::sampled::{note_beyond, note_not_kept};
+use self::sampled::{note_hit, note_miss, note_passed};
 use self::waiting::Again;
 pub(crate) use self::waiting::Waiting;
 use crate::clock::now_ns;
@@ -63,6 +71,8 @@ pub(crate) struct ReadThrough {
     /// On a link: every read is a strict one.
     strict: bool,
     stats: Arc<WorkerStats>,
+    /// The worker's.
+    samples: Arc<Samples>,
     /// What it holds of its partition; the first one needs none.
     _hold: Option<Hold>,
 }
@@ -213,6 +223,7 @@ impl ReadThrough {
         if question.words.is_value()
             && let Some(entry) = self.hit_clustered(question.key, links, asked)
         {
+            note_hit(self, question.key, asked.now_ns);
             return ReadOutcome::Hit(entry);
         }
         self.ask_linked(question, &links.of_key(question.key), asked)
@@ -242,13 +253,17 @@ impl ReadThrough {
     /// then nothing is fetched or counted.
     #[inline(always)]
     pub(crate) fn hit(&self, key: &[u8], asked: ReadOptions) -> Option<KnownAnswer> {
-        match &self.way {
+        let found = match &self.way {
             Way::Own(_) | Way::OwnNodes(_) => {
                 self.store.hit(key, self.partition, aging::need(asked), asked.now_ns).map(KnownAnswer)
             }
             Way::Linked(links) => self.hit_linked(key, link::of_key(links, key), asked),
             Way::Clustered(links) => self.hit_clustered(key, links, asked),
+        };
+        if found.is_some() {
+            note_hit(self, key, asked.now_ns);
         }
+        found
     }
 
     fn hit_linked(&self, key: &[u8], link: &Arc<Link>, asked: ReadOptions) -> Option<KnownAnswer> {
@@ -277,7 +292,7 @@ impl ReadThrough {
         }
     }
 
-    /// What is held and answers the question, if it is proven late enough. Fetches nothing.
+    /// What is held and answers the question, if it is proven late enough. Fetches nothing: if not, it is passed on to Redis.
     pub(crate) fn held(&self, question: Question<'_>, asked: ReadOptions) -> Option<KnownAnswer> {
         let need = match &self.way {
             Way::Own(_) | Way::OwnNodes(_) => Need::since(asked.min_sync_ns),
@@ -287,6 +302,10 @@ impl ReadThrough {
         let view = question.view(self.partition);
         let found =
             self.store.find(question.key, view, |entry| question.accepts.fits(entry), need, asked.now_ns);
+        match found {
+            Some(_) => note_hit(self, question.key, asked.now_ns),
+            None => note_passed(self, question.key, asked.now_ns),
+        }
         found.map(KnownAnswer)
     }
 
@@ -311,7 +330,7 @@ impl ReadThrough {
         upstream: &Upstream<PlainTicket>,
         asked: ReadOptions,
     ) -> ReadOutcome {
-        match self.look_up(question, aging::need(asked), asked.now_ns) {
+        match self.look_up(question, aging::need(asked), asked) {
             Lookup::Hit(entry) => ReadOutcome::Hit(KnownAnswer(entry)),
             Lookup::Wait(waiter) => ReadOutcome::Wait(Waiting::for_another(waiter)),
             Lookup::Miss(fill, waiter) => {
@@ -331,14 +350,20 @@ impl ReadThrough {
         }
     }
 
-    fn look_up(&self, question: Question<'_>, need: Need, now_ns: u64) -> Lookup<Failure> {
-        let view = question.view(self.partition);
-        self.store.lookup_view(question.key, view, |entry| question.accepts.fits(entry), need, now_ns)
+    fn look_up(&self, question: Question<'_>, need: Need, asked: ReadOptions) -> Lookup<Failure> {
+        let (view, now_ns) = (question.view(self.partition), asked.now_ns);
+        let accepts = |entry: &_| question.accepts.fits(entry);
+        let found = self.store.lookup_view(question.key, view, accepts, need, now_ns);
+        match found {
+            Lookup::Hit(_) => note_hit(self, question.key, now_ns),
+            _ => note_miss(self, question, asked),
+        }
+        found
     }
 
     fn ask_linked(&self, question: Question<'_>, link: &Arc<Link>, asked: ReadOptions) -> ReadOutcome {
         let need = link.need(asked, self.strict);
-        match self.look_up(question, need, asked.now_ns) {
+        match self.look_up(question, need, asked) {
             Lookup::Hit(entry) => {
                 link.was_hit(&entry, &self.stats, asked.now_ns);
                 ReadOutcome::Hit(KnownAnswer(entry))
@@ -389,18 +414,13 @@ impl ReadThrough {
         self.keeps_replies()
     }
 
-    /// Drops what is held of a key, for everybody; whether there was anything.
-    pub(crate) fn drop_key(&self, key: &[u8]) -> bool {
-        self.store.invalidate(key)
-    }
-
     /// What `Cache-Status` says of the mode and of its promise; nothing in mode `ttl`.
     #[inline(always)]
-    pub(crate) fn detail(&self) -> Detail {
+    pub(crate) fn detail(&self, now_ns: u64) -> Detail {
         match &self.way {
             Way::Own(_) | Way::OwnNodes(_) => Detail::NONE,
             Way::Linked(links) => link::detail(links, self.strict),
-            Way::Clustered(links) => links.detail(self.strict),
+            Way::Clustered(links) => links.detail(self.strict, now_ns),
         }
     }
 
@@ -409,6 +429,16 @@ impl ReadThrough {
             Way::Own(_) | Way::OwnNodes(_) => Links::none(),
             Way::Linked(links) => Links::OfOne(links.clone()),
             Way::Clustered(links) => Links::OfCluster(links.clone()),
+        }
+    }
+
+    /// The connections that a miss may travel on, each by the address that it leads to, with why it does not if it does not.
+    pub(crate) fn connections(&self) -> Vec<(String, Option<String>)> {
+        match &self.way {
+            Way::Own(upstream) => vec![(upstream.place(), aging::trouble(upstream))],
+            Way::OwnNodes(ways) => ways.connections(),
+            Way::Linked(links) => links.iter().map(|link| link::connection(link)).collect(),
+            Way::Clustered(links) => links.all().iter().map(|link| link::connection(link)).collect(),
         }
     }
 

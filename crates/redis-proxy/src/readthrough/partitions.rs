@@ -13,6 +13,7 @@ use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
 use cache::{Cleared, Cursor, Partition};
+use insight::AllSamples;
 use sync::Mutex;
 use tokio::sync::{Notify, oneshot};
 use tokio::task::{spawn_local, yield_now};
@@ -96,6 +97,8 @@ pub(crate) struct ClientReads {
     pub(crate) linked: Option<LinkSettings>,
     /// How many users and databases are cached for: as many as there are files for their connections.
     pub(crate) most_readers: usize,
+    /// Where all who read have their parts, for what is told of what is hot.
+    pub(crate) samples: Arc<AllSamples>,
     /// Every read is a strict one.
     pub(crate) strict: bool,
     /// Whether those that are the proxy's own user share what HTTP holds: both fronts promise by age, or both by proof.
@@ -236,6 +239,11 @@ impl PartitionTable {
     /// How many partitions there are.
     pub(crate) fn len(&self) -> usize {
         self.known.lock().slots.len()
+    }
+
+    /// The samples of all who read.
+    pub(crate) fn samples(&self) -> &Arc<AllSamples> {
+        &self.reads.samples
     }
 
     /// The HTTP front has these links. Said once, before anybody reads.
@@ -513,6 +521,10 @@ impl PartitionTable {
             Some(partition) => self.store.clear_partition(partition.number(), cursor, SLOTS_A_STEP),
             None => Cleared::All,
         };
+        if let (Some(partition), Cleared::All) = (partition, &cleared) {
+            self.reads.samples.forget(partition.number());
+            self.store.forget_absences(partition.number());
+        }
         let mut known = self.known.lock();
         match cleared {
             Cleared::UpTo(cursor) => known.leaving[at].cleared = cursor,
@@ -547,6 +559,11 @@ impl PartitionTable {
             }
             Err(why) => format!("{mode}, not in force: {why}"),
         })
+    }
+
+    /// The name of the mode in which Redis clients are promised something by proof.
+    pub(crate) fn mode(&self) -> Option<&'static str> {
+        self.reads.linked.as_ref().map(|settings| settings.mode)
     }
 
     /// The links of both fronts to the node of a cluster that has this number.

@@ -8,8 +8,8 @@ use std::sync::atomic::Ordering;
 
 use upstream::Proven;
 
-use super::ReadThrough;
 use super::partitions::{AuthArguments, PartitionKey, PartitionTable, password_of};
+use super::{HotLists, ReadThrough};
 
 /// The ways of one worker to what each reader may see.
 pub(crate) struct Readers {
@@ -114,6 +114,11 @@ impl Readers {
             let since_ns = *known.unused_since_ns.get_or_insert(now_ns);
             now_ns.saturating_sub(since_ns) < idle_ns
         });
+    }
+
+    /// What is hot of what a reader may see.
+    pub(crate) fn hot_lists(&self, reader: &ReadThrough) -> HotLists {
+        HotLists::of(reader, self.partitions.samples())
     }
 
     /// What the cache counts, by names for INFO.

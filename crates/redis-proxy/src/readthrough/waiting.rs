@@ -46,6 +46,14 @@ struct Proof {
 }
 
 impl Waiting {
+    /// What is waited for.
+    pub(crate) fn key(&self) -> &[u8] {
+        match &self.0 {
+            State::Fill { waiter, .. } => waiter.key(),
+            State::Proof(proof) => &proof.key,
+        }
+    }
+
     /// For a fetch that this client's own request has started.
     pub(super) fn for_own(waiter: Waiter<Failure>) -> Self {
         Waiting(State::Fill { waiter, collapsed: false, again: None })

@@ -6,6 +6,7 @@ use bytes::Bytes;
 
 use super::blocked::block_again;
 use super::busy::Busy;
+use super::deferred::{Unpinned, ask_multi, doom};
 use super::expect::Expect;
 use super::findings::{Findings, FoundOut};
 use super::pin::ReplyMeaning;
@@ -24,8 +25,8 @@ const NO_TARGET: &str = "ERR proxy: no connection for the client to redirect to"
 pub(super) struct AtHand {
     busy: Option<Box<Busy>>,
     pub(super) findings: Findings,
-    /// Why the transaction that the client has begun will not be.
-    pub(super) doomed: Option<Box<Bytes>>,
+    /// The transaction that the client has begun without a pin.
+    pub(super) begun: Option<Box<Unpinned>>,
 }
 
 impl AtHand {
@@ -37,6 +38,15 @@ impl AtHand {
     #[inline]
     pub(super) fn is_busy(&self) -> bool {
         self.busy.is_some()
+    }
+
+    /// Its client has shut its side: what may wait for ever is waited for by nobody. Whether that was so.
+    pub(super) fn leaves_nodes(&mut self) -> bool {
+        let waits = matches!(self.busy.as_deref(), Some(Busy::Apart(_)));
+        if waits {
+            self.busy = None;
+        }
+        waits
     }
 
     /// Nothing will come of it.
@@ -95,6 +105,10 @@ impl AtHand {
                 Ok(stream) => block_again(ways, stream, key, blocked, *asks),
                 Err(why) => ways.say(&error(why.text())),
             }),
+            Busy::Begin(key, opening, requests) => opening.poll(cx).map(|outcome| match outcome {
+                Ok(stream) => ask_multi(self, stream, key, std::mem::take(requests), ways),
+                Err(why) => doom(self, why.text(), ways),
+            }),
             Busy::Login(key, opening, login) => {
                 opening.as_mut().poll(cx).map(|outcome| self.logged_in(key, outcome, login, ways))
             }
@@ -135,10 +149,18 @@ impl AtHand {
                     false => Poll::Pending,
                 }
             }
+            Busy::Apart(asked) => asked.poll(cx).map(|reply| {
+                if !ways.out.mailbox.is_muted() {
+                    ways.out.say_bytes(&reply);
+                }
+            }),
+            Busy::Later(answer) => answer.as_mut().poll(cx).map(|answer| ways.say(&answer)),
             // What the pin says ends it; a target is polled for itself.
-            Busy::PinnedLogin(..) | Busy::PinnedHello(_) | Busy::PinnedLeave(..) | Busy::Redirect(_) => {
-                Poll::Pending
-            }
+            Busy::PinnedLogin(..)
+            | Busy::PinnedHello(_)
+            | Busy::PinnedLeave(..)
+            | Busy::Begun(_)
+            | Busy::Redirect(_) => Poll::Pending,
         }
     }
 
@@ -160,6 +182,14 @@ impl AtHand {
             Some(Busy::PinnedHello(hello)) => hello.taken(ways),
             Some(Busy::PinnedLeave(command, request)) => self.go_ahead(command, &request, ways),
             _ => {}
+        }
+    }
+
+    /// Redis has answered the MULTI that this was waiting for: what it is to queue first.
+    pub(super) fn take_begun(&mut self) -> Vec<Bytes> {
+        match self.busy.take().map(|busy| *busy) {
+            Some(Busy::Begun(requests)) => requests,
+            _ => Vec::new(),
         }
     }
 

@@ -1,7 +1,10 @@
-//! A command that blocks at a node of a cluster whose slot moves: it blocks at the next owner, for the time that is left.
+//! A command that blocks at a node of a cluster whose slot moves: it blocks at the next owner, for the time that is left. One that
+//! subscribes to a shard, and finds that its slot has moved, goes there likewise.
 //!
 //! Redis unblocks it with MOVED (cluster.c, `clusterRedirectBlockedClientIfNeeded`); a client of one Redis would not know what to do
 //! with that.
+
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use resp::{Arguments, encode_command};
@@ -17,22 +20,26 @@ use crate::lanes::{Destination, LaneKey, PinStream, Request};
 
 /// So often one is sent on.
 const MOST_TRIES: u32 = 5;
+/// Before the third attempt, and twice as long before each further one.
+const FIRST_PAUSE: Duration = Duration::from_millis(10);
 /// The shortest time for which Redis lets one block; 0 is for ever.
 const SHORTEST_SECONDS: f64 = 0.001;
 
-/// A command that blocks, as its client has sent it.
+/// A command that blocks or subscribes, as its client has sent it.
 pub(crate) struct BlockedCommand {
     request: Bytes,
+    /// What its reply means.
+    pub(super) expect: Expect,
     since: Instant,
     tries: u32,
 }
 
 impl BlockedCommand {
     /// One that is sent now.
-    pub(super) fn new(request: Request<'_>) -> BlockedCommand {
+    pub(super) fn new(request: Request<'_>, expect: Expect) -> BlockedCommand {
         let mut bytes = BytesMut::new();
         request.write(&mut bytes);
-        BlockedCommand { request: bytes.freeze(), since: Instant::now(), tries: 0 }
+        BlockedCommand { request: bytes.freeze(), expect, since: Instant::now(), tries: 0 }
     }
 
     pub(super) fn may_be_sent_on(&self) -> bool {
@@ -50,7 +57,11 @@ impl AtHand {
         }
         ways.unpin(true);
         let key = ways.client.key.at(to);
-        let opening = ways.pin.open(key.clone(), true);
+        let opening = match blocked.tries {
+            0 => ways.pin.open(key.clone(), true),
+            // Nodes that do not agree yet send it to and fro.
+            tries => ways.sessions.lanes.pin_later(key.clone(), FIRST_PAUSE * 2_u32.pow(tries)),
+        };
         self.wait_for(Busy::Again(key, opening, blocked, asks));
     }
 }
@@ -69,12 +80,16 @@ pub(super) fn block_again(
     }
     let parser = parsed(&blocked.request);
     let arguments = parser.arguments(&blocked.request);
-    let request = for_the_time_left(arguments, blocked.since.elapsed().as_secs_f64());
+    let request = match blocked.expect {
+        Expect::Blocked => for_the_time_left(arguments, blocked.since.elapsed().as_secs_f64()),
+        _ => BytesMut::from(&blocked.request[..]),
+    };
     let duty = ways.sessions.duty_of(arguments);
-    ways.send_pinned(Request::Raw(&request), Expect::Blocked.into(), duty);
+    ways.send_pinned(Request::Raw(&request), blocked.expect.into(), duty);
     if let Some(pinned) = ways.pin.pinned.as_mut() {
-        let BlockedCommand { request, since, tries } = blocked;
-        let again = BlockedCommand { request: request.clone(), since: *since, tries: tries + 1 };
+        let BlockedCommand { request, expect, since, tries } = blocked;
+        let again =
+            BlockedCommand { request: request.clone(), expect: *expect, since: *since, tries: tries + 1 };
         pinned.blocked = Some(Box::new(again));
     }
 }

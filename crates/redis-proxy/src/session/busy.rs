@@ -13,10 +13,13 @@ use super::login::{HelloOptions, Login, Stay};
 use super::pause::Pause;
 use super::registry::Entry;
 use super::tracking::Target;
-use crate::lanes::{LaneHandle, LaneKey, NoPin, PinStream, Pinning};
+use crate::lanes::{AskedApart, LaneHandle, LaneKey, NoPin, PinStream, Pinning};
 
 /// A connection that is being opened.
 pub(super) type Opening = Pin<Box<dyn Future<Output = Result<PinStream, NoPin>>>>;
+
+/// What the proxy answers once it knows: to a question about the keys of a slot, to a purge that has to wait.
+pub(super) type LaterAnswer = Pin<Box<dyn Future<Output = Frame>>>;
 
 /// Something under way, and what is to be done with it.
 pub(super) enum Busy {
@@ -26,6 +29,10 @@ pub(super) enum Busy {
     Pin(LaneKey, Pinning),
     /// A pin at another node, for a command that blocked and that its node does not carry out; behind ASKING or not.
     Again(LaneKey, Pinning, Box<BlockedCommand>, bool),
+    /// A pin at the node of a cluster where the client's transaction begins, and what that is to queue first.
+    Begin(LaneKey, Pinning, Vec<Bytes>),
+    /// The reply to the MULTI that was sent there.
+    Begun(Vec<Bytes>),
     /// A fresh connection that shows whether the credentials are right.
     Login(LaneKey, Opening, Login),
     /// A connection of the old user's, on which the credentials go too: the new one may not choose the database in which
@@ -45,6 +52,10 @@ pub(super) enum Busy {
     PinnedLeave(Local, Bytes),
     /// The end of the clients that it has killed, and what is said then.
     Kill(Frame, Vec<Arc<Entry>>),
+    /// What all nodes of a cluster answer, each on a connection of its own.
+    Apart(AskedApart),
+    /// An answer of the proxy's own.
+    Later(LaterAnswer),
     /// A pin for the client that invalidations are to go to.
     Redirect(Target),
 }

@@ -7,9 +7,11 @@ use resp::{Arguments, Form, Frame};
 
 use super::Session;
 use super::admission::Entrance;
-use super::busy::Heard;
+use super::busy::{Busy, Heard};
 use super::client_state::ReplyMode;
-use super::clustered::{leads_to, perform_in_cluster};
+use super::clustered::leads_to;
+use super::deferred::{Unpinned, begin};
+use super::emulated::{Disguise, perform_in_disguise};
 use super::expect::Expect;
 use super::plan::{
     Ahead, Call, Holding, LoginState, Plan, Standing, may_stream, plan, plan_again, reads_at_once,
@@ -21,11 +23,14 @@ use super::tracking::redirect_off;
 use super::words::is;
 use crate::lanes::{KeptOut, Pace, Request};
 
+/// Answers of one client that are due and measured, at most: half of their numbers.
+const MOST_MEASURED: usize = 1 << 15;
 /// What EXEC says of a transaction in which something was wrong.
 const ABORTED: &str = "EXECABORT Transaction discarded because of previous errors.";
 
 impl Session {
     /// Takes up a whole request. False if it must wait for those before it, or for a connection: then it is parsed again.
+    #[inline]
     pub(crate) fn command(
         &mut self,
         raw: &[u8],
@@ -33,34 +38,22 @@ impl Session {
         arguments: Arguments<'_>,
         cx: &mut Context<'_>,
     ) -> bool {
-        let sessions = self.ways.sessions.clone();
         let request = match form {
             Form::Strict => Request::Raw(raw),
             Form::Loose => Request::Encoded(arguments),
         };
-        if arguments.len() == 2
-            && is(arguments, b"GET")
-            && sessions.gets_are_reads.get()
-            && reads_at_once(self.standing())
-            && let Some(taken) = self.ways.get(ReadCall { read: Read::Get, request, arguments })
-        {
-            return taken;
+        let before = self.ways.out.replies.last_number();
+        let is_taken = take_up(self, request, arguments, cx);
+        let number = self.ways.out.replies.last_number();
+        if !is_taken {
+            self.ways.out.times.waits(self.ways.reading.turn_ns);
+        } else if number != before || self.ways.out.times.is_waiting() {
+            // Numbers go round: of very many that are due the last ones are not measured.
+            let is_due = number != before && self.ways.out.replies.len() < MOST_MEASURED;
+            let number = is_due.then_some(number);
+            self.ways.out.times.taken_up(number, request, arguments, self.ways.reading.turn_ns);
         }
-        let commands = sessions.commands.borrow();
-        let call = Call::new(&commands, sessions.is_live.get(), arguments);
-        self.ways.client.calls(call.name());
-        let planned = match plan(&call, self.standing()) {
-            Plan::Wait => return false,
-            Plan::Admit => match self.at_hand.keep_out(KeptOut::text, &mut self.ways) {
-                Some(taken) => return taken,
-                None => plan_again(&call, self.standing()),
-            },
-            planned => planned,
-        };
-        match self.ways.client.replies {
-            ReplyMode::On => perform(self, planned, &call, request, cx),
-            _ => self.perform_silently(planned, &call, request, cx),
-        }
+        is_taken
     }
 
     /// Where the client stands, as far as plans depend on it.
@@ -76,7 +69,7 @@ impl Session {
         let holding = match ways.pin.stage(ways.client.resp3()) {
             _ if at_hand.findings.is_refused() => Holding::Refused,
             Some(stage) => Holding::Pin(stage),
-            None if at_hand.doomed.is_some() => Holding::Doomed,
+            None if let Some(begun) = &at_hand.begun => begun.holding(),
             None if ways.sessions.is_paused() => Holding::Paused,
             None => Holding::Nothing,
         };
@@ -135,7 +128,10 @@ impl Session {
         let Session { ways, at_hand } = self;
         match plan {
             Plan::Answer(local) => return at_hand.answer(local, call.arguments, request, ways, cx),
-            Plan::Proxy => ways.say(&ways.sessions.proxy(&ways.client, call.arguments)),
+            Plan::Proxy => match ways.sessions.proxy(&ways.client, call.arguments) {
+                Ok(answer) => ways.say(&answer),
+                Err(later) => at_hand.wait_for(Busy::Later(later)),
+            },
             Plan::Info => return at_hand.hear(Heard::Info { with_ours: true }, request, true, ways, cx),
             Plan::Pause(pause) => return at_hand.hear(Heard::Pause(pause), request, false, ways, cx),
             Plan::Untrack => {
@@ -153,21 +149,22 @@ impl Session {
             Plan::Queue => return ways.queue(call, request),
             Plan::Tunnel => return ways.pin.tunnel(request, ways.client.replies),
             Plan::Refuse => {
-                let text = at_hand.findings.take_refusal().or_else(|| at_hand.doomed.as_deref().cloned());
+                let text = at_hand.findings.take_refusal().or_else(|| at_hand.begun.as_ref()?.refusal());
                 ways.say(&Frame::Error(text.unwrap_or_default()));
             }
             Plan::Doom => {
-                at_hand.doomed = at_hand.findings.take_refusal().map(Box::new);
+                at_hand.begun = at_hand.findings.take_refusal().map(|text| Box::new(Unpinned::Doomed(text)));
                 ways.say(&simple("OK"));
             }
             Plan::Abort => {
-                at_hand.doomed = None;
+                at_hand.begun = None;
                 ways.say(&error(ABORTED));
             }
             Plan::Forgive => {
-                at_hand.doomed = None;
+                at_hand.begun = None;
                 ways.say(&simple("OK"));
             }
+            Plan::Begin => return begin(at_hand, slot, Vec::new(), ways),
             Plan::Wait | Plan::Admit | Plan::Pass(_) | Plan::Read(_) | Plan::Change(_) => return false,
         }
         true
@@ -235,6 +232,14 @@ impl Session {
         if !ways.client.admitted || !may_stream(&ways.sessions.commands.borrow(), arguments) {
             return false;
         }
+        // What may have to go in pieces is cut once it is whole.
+        if ways.sessions.may_be_spread(arguments) {
+            return false;
+        }
+        // A transaction is not begun by a part of a command; where it is, what is to be queued must be known to be of its slot.
+        if at_hand.begun.is_some() || ways.sessions.in_cluster && ways.pin.is_in_multi() {
+            return false;
+        }
         let key = ways.sessions.key_at(ways.sessions.slot_of_part(arguments), &ways.client.key);
         if ways.sessions.in_cluster && !leads_to(ways, key.to) {
             return false;
@@ -243,6 +248,40 @@ impl Session {
             at_hand.get_pin(key, false, ways);
         }
         ways.pin.is_held()
+    }
+}
+
+/// As [`Session::command`].
+#[inline]
+fn take_up(
+    session: &mut Session,
+    request: Request<'_>,
+    arguments: Arguments<'_>,
+    cx: &mut Context<'_>,
+) -> bool {
+    let sessions = session.ways.sessions.clone();
+    if arguments.len() == 2
+        && is(arguments, b"GET")
+        && sessions.gets_are_reads.get()
+        && reads_at_once(session.standing())
+        && let Some(taken) = session.ways.get(ReadCall { read: Read::Get, request, arguments })
+    {
+        return taken;
+    }
+    let commands = sessions.commands.borrow();
+    let call = sessions.call(&commands, arguments);
+    session.ways.client.calls(call.name());
+    let planned = match plan(&call, session.standing()) {
+        Plan::Wait => return false,
+        Plan::Admit => match session.at_hand.keep_out(KeptOut::text, &mut session.ways) {
+            Some(taken) => return taken,
+            None => plan_again(&call, session.standing()),
+        },
+        planned => planned,
+    };
+    match session.ways.client.replies {
+        ReplyMode::On => perform(session, planned, &call, request, cx),
+        _ => session.perform_silently(planned, &call, request, cx),
     }
 }
 
@@ -255,8 +294,8 @@ fn perform(
     request: Request<'_>,
     cx: &mut Context<'_>,
 ) -> bool {
-    match session.ways.sessions.in_cluster {
-        true => perform_in_cluster(session, plan, call, request, cx),
-        false => session.perform_at(None, plan, call, request, cx),
+    match session.ways.sessions.disguise {
+        Disguise::None => session.perform_at(None, plan, call, request, cx),
+        Disguise::OneRedis | Disguise::Node => perform_in_disguise(session, plan, call, request, cx),
     }
 }

@@ -5,6 +5,8 @@ use command::{Lane, Local, PinReason};
 use resp::{Protocol, encode_command};
 
 use super::clients::{client_reply, kill_nobody, unblock};
+use super::deferred::{not_in_transactions, spoil};
+use super::emulated::emulated_later;
 use super::hello::{hello_wanted, mistake_alone};
 use super::login::{Login, Stay};
 use super::pause::Pause;
@@ -15,15 +17,25 @@ use super::registry::Registry;
 use super::reply::c_text;
 use super::tracking::names_target;
 use super::ways::Ways;
-use super::words::{number, parsed};
+use super::words::{is, number, parsed};
 use crate::clock::now_ns;
 use crate::lanes::Request;
+
+/// What the proxy says to PROXY in a transaction, which Redis then aborts: its answers are none of Redis'.
+const NO_PROXY: &str = "ERR proxy: PROXY in a transaction is not supported";
 
 impl Ways {
     /// Redis queues what changes the client once EXEC carries it out; what it is not known how, ends in a tunnel.
     pub(super) fn queue(&mut self, call: &Call<'_>, request: Request<'_>) -> bool {
+        if is(call.arguments, b"PROXY") {
+            return spoil(self, Bytes::from_static(NO_PROXY.as_bytes()));
+        }
         let (spoken, registry) = (self.client.key.protocol, &self.sessions.registry);
-        let Some((later, instead)) = later(call, &request, spoken, registry) else {
+        let emulated = emulated_later(self, call);
+        let Some((later, instead)) = emulated.or_else(|| later(call, &request, spoken, registry)) else {
+            if self.sessions.in_cluster {
+                return spoil(self, not_in_transactions(call.name()));
+            }
             return self.out.replies.is_empty() && self.pin.tunnel(request, self.client.replies);
         };
         let request = instead.as_ref().map_or(request, |instead| Request::Raw(instead));
@@ -41,7 +53,8 @@ impl Later {
             Later::Hello(hello) => hello.taken(ways),
             Later::State => ways.pin.keep(),
             Later::Pause(pause) => ways.sessions.registry.pauses.granted(pause, now_ns()),
-            Later::Nothing => {}
+            Later::Said(frame) => ways.say(&frame),
+            Later::Nothing | Later::Unseen => {}
             Later::Local(local, request) => {
                 let parser = parsed(&request);
                 let arguments = parser.arguments(&request);

@@ -15,6 +15,8 @@ pub(crate) enum Expect {
     /// stands for that of the WAIT, which would count wrongly.
     Probe,
     Multi,
+    /// That of a MULTI that the client has its answer to: it says whether there is a transaction.
+    Begun,
     Exec,
     Discard,
     Watch,
@@ -33,8 +35,10 @@ pub(crate) enum Expect {
     Granted,
     /// A number in it is the one by which Redis knows the client that invalidations are redirected to.
     Redirected,
-    /// So many confirmations.
+    /// So many confirmations of subscriptions.
     Subscribed(usize),
+    /// So many of their ends.
+    Unsubscribed(usize),
     /// Confirmations until nothing of this kind is left.
     UnsubscribedAll(SubscriptionKind),
 }

@@ -5,6 +5,8 @@ use std::task::Context;
 use super::at_hand::AtHand;
 use super::busy::{Busy, Heard};
 use super::client_state::ReplyMode;
+use super::plan::Call;
+use super::spread::{Spread, send_pieces};
 use super::ways::Ways;
 use crate::clock::now_ns;
 use crate::lanes::{Pace, Request};
@@ -21,11 +23,32 @@ impl AtHand {
     ) -> bool {
         let sent = ways.share(request, Pace::Quick, None, read, None, cx);
         if sent {
-            // Also a client that hears nothing itself.
-            ways.out.mailbox.mute(false);
-            self.wait_for(Busy::Heard(heard, Vec::new()));
+            self.listen(heard, ways);
         }
         sent
+    }
+
+    /// The same of what all nodes of a cluster say together. False if something is on its way.
+    pub(super) fn hear_all(
+        &mut self,
+        heard: Heard,
+        spread: Spread,
+        call: &Call<'_>,
+        request: Request<'_>,
+        ways: &mut Ways,
+        cx: &mut Context<'_>,
+    ) -> bool {
+        let sent = ways.out.replies.is_empty() && send_pieces(ways, spread, call, Pace::Quick, request, cx);
+        if sent {
+            self.listen(heard, ways);
+        }
+        sent
+    }
+
+    fn listen(&mut self, heard: Heard, ways: &Ways) {
+        // Also a client that hears nothing itself.
+        ways.out.mailbox.mute(false);
+        self.wait_for(Busy::Heard(heard, Vec::new()));
     }
 
     /// The reply is whole.

@@ -5,6 +5,7 @@ use std::ops::Range;
 use bytes::{Bytes, BytesMut};
 use resp::{Arguments, Frame, Protocol, encode_command};
 
+use super::emulated::Disguise;
 use super::login::{HelloOptions, version};
 use super::reply::{c_text, integer};
 use super::words::{BAD_NAME, client_name, number};
@@ -60,16 +61,19 @@ pub(super) fn hello_wanted<'a>(
     Ok((HelloOptions { protocol, name }, login))
 }
 
-/// HELLO's reply: what Redis says of itself, with this client's protocol and id. A cluster behind us is one Redis to clients.
-pub(super) fn hello_reply(pairs: &[(Frame, Frame)], protocol: Protocol, id: u64, in_cluster: bool) -> Frame {
+/// HELLO's reply: what Redis says of itself, with this client's protocol and id, in disguise.
+pub(super) fn hello_reply(
+    pairs: &[(Frame, Frame)],
+    protocol: Protocol,
+    id: u64,
+    disguise: Disguise,
+) -> Frame {
     let version = if protocol == Protocol::Resp3 { 3 } else { 2 };
     let pairs = pairs.iter().map(|(key, value)| {
         let value = match key {
             Frame::Bulk(name) if name == &b"proto"[..] => Frame::Integer(version),
             Frame::Bulk(name) if name == &b"id"[..] => integer(id),
-            Frame::Bulk(name) if in_cluster && name == &b"mode"[..] => {
-                Frame::Bulk(Bytes::from_static(b"standalone"))
-            }
+            Frame::Bulk(name) if name == &b"mode"[..] => disguise.mode().unwrap_or_else(|| value.clone()),
             _ => value.clone(),
         };
         (key.clone(), value)

@@ -11,6 +11,7 @@ use resp::Arguments;
 use super::at_hand::AtHand;
 use super::busy::Busy;
 use super::client_state::ReplyMode;
+use super::emulated::emulate;
 use super::hello::hello_wanted;
 use super::login::{Login, Stay};
 use super::reply::{error, simple};
@@ -30,8 +31,10 @@ impl AtHand {
         cx: &mut Context<'_>,
     ) -> bool {
         ways.sessions.stats.local.add(1);
-        // Of those that a doomed transaction lets through, each ends it.
-        self.doomed = None;
+        // Of those that a transaction without a pin lets through, each ends it.
+        if self.begun.take().is_some() {
+            ways.client.note(|details| details.multi = None);
+        }
         match local {
             Local::Quit => {
                 // Redis is to know before the client does.
@@ -57,6 +60,7 @@ impl AtHand {
             Local::Select => return self.select(arguments, request, ways, cx),
             // A browser led astray: not a word (Redis, server.c, `securityWarningCommand`).
             Local::Guard => ways.out.vanish(),
+            Local::Cluster => return emulate(self, arguments, request, ways, cx),
             client => return self.client(client, arguments, request, ways, cx),
         }
         true

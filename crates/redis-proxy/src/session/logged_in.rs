@@ -58,7 +58,7 @@ impl HelloOptions {
             ways.client.speak(self.protocol);
             ways.key_changed();
         }
-        let (id, in_cluster) = (ways.client.entry.id, ways.sessions.in_cluster);
-        ways.say(&hello_reply(pairs, self.protocol, id, in_cluster));
+        let (id, disguise) = (ways.client.entry.id, ways.sessions.disguise);
+        ways.say(&hello_reply(pairs, self.protocol, id, disguise));
     }
 }

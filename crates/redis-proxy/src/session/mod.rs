@@ -31,17 +31,22 @@ mod begin;
 mod blocked;
 mod busy;
 mod changes;
+mod channels;
 mod client_command;
 mod client_lanes;
 mod client_state;
 mod clients;
 mod clustered;
+mod command_times;
 mod commands;
+mod deferred;
+mod emulated;
 mod exec;
 mod expect;
 mod findings;
 mod hearing;
 mod hello;
+mod hidden;
 mod local;
 mod logged_in;
 mod login;
@@ -65,8 +70,12 @@ mod registry;
 mod replies;
 mod reply;
 mod rights;
+mod scan;
 mod seen;
 mod sessions;
+mod shown_lists;
+mod shown_slow;
+mod spread;
 mod steward;
 mod tracking;
 mod unread;
@@ -74,7 +83,6 @@ mod visibility;
 mod ways;
 mod words;
 
-use std::net::SocketAddr;
 use std::rc::Rc;
 
 pub(crate) use self::outgoing::SessionEnd;
@@ -84,6 +92,9 @@ pub(crate) use self::registry::Registry;
 pub(crate) use self::replies::Replies;
 pub(crate) use self::seen::SeenKeys;
 pub(crate) use self::sessions::{SessionSettings, Sessions};
+pub(crate) use self::spread::hold_room;
+
+pub(crate) use crate::lanes::InputRoom;
 
 use self::at_hand::AtHand;
 use self::outgoing::Outgoing;
@@ -108,9 +119,9 @@ pub(crate) struct Untaken<'a> {
 }
 
 impl Session {
-    /// For a client that has come from an address to one of ours. It is on the register until its session goes.
-    pub(crate) fn new(sessions: Rc<Sessions>, from: SocketAddr, to: SocketAddr, is_admin: bool) -> Self {
-        let entry = sessions.registry.enter(from, to, sessions.settings.user.clone());
+    /// For a client that has come from an address to one of ours, as Redis writes them. It is on the register until its session goes.
+    pub(crate) fn new(sessions: Rc<Sessions>, from_to: [String; 2], is_admin: bool) -> Self {
+        let entry = sessions.registry.enter(from_to, sessions.settings.user.clone());
         Session { ways: Ways::new(sessions, entry, is_admin), at_hand: AtHand::default() }
     }
 

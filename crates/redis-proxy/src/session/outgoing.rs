@@ -6,6 +6,7 @@
 
 use std::ops::Range;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use bytes::BytesMut;
 use command::Read;
@@ -13,9 +14,11 @@ use resp::{Arguments, Frame, Protocol, RequestError};
 use tracing::info;
 
 use super::answers::{Said, write, write_missing};
+use super::command_times::CommandTimes;
 use super::output::Output;
 use super::parts::Part;
 use super::pending::{Pending, State};
+use super::registry::Entry;
 use super::replies::{Replies, Via};
 use super::reply::{header, put};
 use super::sessions::Sessions;
@@ -52,12 +55,14 @@ pub(crate) struct Outgoing {
     tail_is_fetched: bool,
     /// Where its requests stopped making sense: told once all before is answered.
     broken: Option<RequestError>,
+    /// How long its commands take.
+    pub(super) times: CommandTimes,
     /// No more requests are taken; so the session ends when all is answered.
     ending: Option<SessionEnd>,
 }
 
 impl Outgoing {
-    pub(super) fn new(sessions: Rc<Sessions>, mailbox: Rc<Mailbox>) -> Self {
+    pub(super) fn new(sessions: Rc<Sessions>, mailbox: Rc<Mailbox>, entry: Arc<Entry>) -> Self {
         Outgoing {
             output: Output::default(),
             replies: Replies::default(),
@@ -66,6 +71,7 @@ impl Outgoing {
             tail_is_fetched: false,
             broken: None,
             ending: None,
+            times: CommandTimes::new(sessions.settings.slow_log.clone(), entry),
             sessions,
         }
     }
@@ -80,6 +86,7 @@ impl Outgoing {
     #[inline]
     pub(crate) fn written(&mut self) {
         self.mailbox.settle();
+        self.times.written(self.replies.left_number(), &self.sessions.commands.borrow());
     }
 
     /// What was said last is the last.

@@ -78,8 +78,11 @@ impl OwnPin {
         };
         request.write(pinned.stream.outbox());
         let blocked = matches!(awaited, ReplyMeaning::Planned(Expect::Blocked));
-        if blocked && pinned.stream.is_of_cluster() {
-            pinned.blocked = (pinned.waiting() == 0).then(|| Box::new(BlockedCommand::new(request)));
+        if let ReplyMeaning::Planned(expect @ (Expect::Blocked | Expect::Subscribed(_))) = awaited
+            && pinned.stream.is_of_cluster()
+        {
+            let blocked = (pinned.waiting() == 0).then(|| BlockedCommand::new(request, expect));
+            pinned.blocked = blocked.map(Box::new);
         }
         pinned.expect(awaited, duty);
         let multi = pinned.state.transaction.sent();
@@ -174,9 +177,9 @@ impl OwnPin {
     /// How many of these bytes went so. `None` if more of them must be here first.
     pub(crate) fn pass_unparsed(&mut self, bytes: &[u8]) -> Option<usize> {
         let pinned = self.pinned.as_mut()?;
-        let (sessions, settings) = (&self.sessions, &self.sessions.settings);
+        let (sessions, sizes) = (&self.sessions, self.sessions.sizes.get());
         let may_change = |request: &[u8]| sessions.may_change(request);
-        match pinned.monitor(bytes, settings.limits, settings.big_request_bytes, may_change) {
+        match pinned.monitor(bytes, sizes.limits(), sizes.big_bytes, may_change) {
             Monitored::Request(len) => return Some(len),
             Monitored::Half => return None,
             Monitored::No => {}
@@ -188,6 +191,11 @@ impl OwnPin {
     /// Whether Redis lets its client wait there for something that may never come.
     pub(crate) fn is_blocked(&self) -> bool {
         self.pinned.as_ref().is_some_and(|pinned| pinned.is_blocked())
+    }
+
+    /// Whether a command that blocks is on its way there.
+    pub(super) fn awaits_block(&self) -> bool {
+        self.pinned.as_ref().is_some_and(|pinned| pinned.awaits_block())
     }
 
     /// Whether what the client sends goes on as it comes.

@@ -27,7 +27,7 @@ impl Ways {
     /// What follows from a reply for the client, but for what waits for it.
     pub(super) fn learn(&mut self, learned: Learned) {
         match learned {
-            Learned::Nothing | Learned::Granted(_) | Learned::SentOn(..) => {}
+            Learned::Nothing | Learned::Granted(_) | Learned::Begun(_) | Learned::SentOn(..) => {}
             Learned::Selected(db) => self.selected(db),
             Learned::CarriedOut(later) => later.carry_out(self),
             Learned::Tracks(redirect) => self.client.note(|details| details.redirect = redirect),

@@ -55,7 +55,9 @@ pub(crate) enum Plan {
     Tunnel,
     /// The client got no connection for what it asked.
     Refuse,
-    /// The same for a MULTI: its transaction is begun, to be refused.
+    /// The transaction that its client has begun gets its connection, at the node of this command, which is planned again.
+    Begin,
+    /// As [`Refuse`](Self::Refuse) for a MULTI: its transaction is begun, to be refused.
     Doom,
     /// EXEC of such a transaction.
     Abort,
@@ -104,6 +106,8 @@ pub(crate) enum Holding {
     Refused,
     /// There was none for the MULTI before.
     Doomed,
+    /// Nothing yet for the MULTI before: where its transaction begins the next command tells.
+    Deferred,
     Pin(Stage),
 }
 
@@ -206,6 +210,7 @@ pub(crate) fn plan(call: &Call<'_>, standing: Standing) -> Plan {
         Holding::Refused if is(call.arguments, b"MULTI") => Plan::Doom,
         Holding::Refused => Plan::Refuse,
         Holding::Doomed => doomed(call),
+        Holding::Deferred => deferred(call),
         Holding::Pin(stage) => on_pin(call, stage, ahead, replies),
     }
 }
@@ -288,6 +293,14 @@ fn doomed(call: &Call<'_>) -> Plan {
     }
 }
 
+/// Within a transaction that gets its connection by the first command that it is to queue, or by its end.
+fn deferred(call: &Call<'_>) -> Plan {
+    match call.lane {
+        Lane::Local(local) if call.ends_all() => Plan::Answer(local),
+        _ => Plan::Begin,
+    }
+}
+
 /// Of a client with a connection of its own.
 fn on_pin(call: &Call<'_>, stage: Stage, ahead: Ahead, replies: ReplyMode) -> Plan {
     // What the proxy does not answer itself after all goes along a shared lane.
@@ -304,26 +317,31 @@ fn on_pin(call: &Call<'_>, stage: Stage, ahead: Ahead, replies: ReplyMode) -> Pl
         (_, Lane::Pinned(PinReason::Unsubscribe(kind))) if arguments.len() == 1 => {
             Plan::Pin(Expect::UnsubscribedAll(kind))
         }
-        (_, Lane::Pinned(PinReason::Subscribe | PinReason::Unsubscribe(_))) => {
+        (_, Lane::Pinned(PinReason::Subscribe)) => {
             Plan::Pin(Expect::Subscribed(arguments.len().saturating_sub(1).max(1)))
+        }
+        (_, Lane::Pinned(PinReason::Unsubscribe(_))) => {
+            Plan::Pin(Expect::Unsubscribed(arguments.len().saturating_sub(1)))
         }
         // Redis refuses these to a subscribed client of RESP2. Whether it is one is known once all before is answered:
         // behind an UNSUBSCRIBE they would change the connection unseen.
         (Stage::Subscribed | Stage::Subscribing, _) if is_special && ahead != Ahead::Nothing => Plan::Wait,
         (Stage::Subscribed, _) if is_special => Plan::Pin(Expect::Reply),
         (_, Lane::Local(local)) => local_on_pin(local, arguments, ahead),
+        _ if is(arguments, b"PROXY") => unless_ahead(ahead, Plan::Proxy),
         (_, Lane::Pinned(reason)) => reason_on_pin(reason, arguments, ahead, replies),
         (_, Lane::Shared | Lane::Slow) => Plan::Pin(shared_on_pin(arguments)),
     }
 }
 
 /// Within a transaction on a connection of its own.
-fn in_multi(call: &Call<'_>) -> Plan {
+pub(crate) fn in_multi(call: &Call<'_>) -> Plan {
     use PinReason::{Blocking, Multi, Wait, Watch};
     let arguments = call.arguments;
     match call.lane {
         _ if is(arguments, b"EXEC") => Plan::Pin(Expect::Exec),
         _ if is(arguments, b"DISCARD") => Plan::Pin(Expect::Discard),
+        _ if is(arguments, b"PROXY") => Plan::Queue,
         Lane::Shared | Lane::Slow if Pause::wanted(arguments).is_none() => Plan::Pin(Expect::Reply),
         Lane::Pinned(Blocking | Wait | Multi | Watch) => Plan::Pin(Expect::Reply),
         // Queued, these change the client in ways that EXEC's reply tells.

@@ -3,6 +3,7 @@
 use std::task::Context;
 
 use super::client_state::ReplyMode;
+use super::deferred::begun;
 use super::outgoing::SessionEnd;
 use super::pin::{Learned, PinLost, Progress};
 use super::ways::Ways;
@@ -38,6 +39,7 @@ impl Session {
                 return Some(end);
             }
             ways.collect(at_hand.hearing());
+            ways.out.times.came(ways.out.replies.left_number());
         }
         None
     }
@@ -57,7 +59,10 @@ impl Session {
         }
         let moved = self.poll_pin(untaken, cx).map_err(|_| SessionEnd::Gone)?;
         let Session { ways, at_hand } = self;
-        Ok(moved | ways.poll_reads(cx) | at_hand.poll(ways, cx) | at_hand.get_wanted_pin(ways))
+        ways.lanes.go_on(cx);
+        let moved = moved | ways.poll_reads(cx) | at_hand.poll(ways, cx) | at_hand.get_wanted_pin(ways);
+        ways.out.times.came(ways.out.replies.left_number());
+        Ok(moved)
     }
 
     /// Writes to the pin what is to be written, reads once what Redis says, and lets go of the pin when nothing is left on
@@ -69,6 +74,10 @@ impl Session {
         if untaken.is_last {
             // What stands behind a blocking command must follow it now, or not at all.
             self.ways.leave_to_redis(untaken.bytes);
+            if self.at_hand.leaves_nodes() {
+                // As Redis does with a client that waits.
+                self.ways.out.vanish();
+            }
         }
         let Some(pinned) = self.ways.pin.pinned.as_mut() else {
             return Ok(false);
@@ -108,6 +117,7 @@ impl Session {
             rest = &rest[used..];
             match learned {
                 Learned::Granted(granted) => at_hand.judged(granted, ways),
+                Learned::Begun(refusal) => begun(at_hand, refusal, ways),
                 Learned::SentOn(to, asks) => at_hand.block_elsewhere(to, asks, ways),
                 learned => ways.learn(learned),
             }
@@ -129,6 +139,9 @@ impl Session {
     /// Redis has closed the pin. What came before goes out; then the client is closed.
     fn pin_lost(&mut self) -> Result<bool, PinLost> {
         self.ways.sessions.stats.lost_clients.add(1);
+        if let Some(pinned) = &self.ways.pin.pinned {
+            pinned.stream.doubt();
+        }
         self.ways.unpin(false);
         self.at_hand.give_up();
         if self.ways.out.output.is_empty() {

@@ -158,8 +158,15 @@ impl Reading {
         cx: &mut Context<'_>,
     ) -> bool {
         if pending.state == State::ToLane {
-            let (slot, request) = (self.sessions.slot_of(&pending.request), Request::Raw(&pending.request));
-            if lanes.send(&client.key, slot, request, Pace::Quick, true, None, cx) {
+            let request = Request::Raw(&pending.request);
+            let sent = match self.sessions.spread_of(&pending.request) {
+                Some(spread) => lanes.spread(&client.key, spread, request, Pace::Quick, true, None, cx),
+                None => {
+                    let slot = self.sessions.slot_of(&pending.request);
+                    lanes.send(&client.key, slot, request, Pace::Quick, true, None, cx)
+                }
+            };
+            if sent {
                 pending.state = State::OnLane;
             }
         }

@@ -21,7 +21,7 @@ use super::pending::{Pending, State};
 use super::reading::Reading;
 use super::replies::Via;
 use crate::lanes::Request;
-use crate::readthrough::{KnownAnswer, ReadOutcome, ReadThrough};
+use crate::readthrough::{KnownAnswer, ReadOutcome, ReadThrough, note_beyond, note_not_kept};
 
 /// Keys longer than this are not cached.
 const KEY_MAX_BYTES: usize = 64 * 1024;
@@ -64,6 +64,18 @@ impl Reading {
         }
         let reader = self.reader(client)?;
         (reader.keeps_replies() || read.is_of_string()).then_some(reader)
+    }
+
+    /// A read is passed on to Redis that [may not be cached](Self::may_be_cached): for those who ask why.
+    pub(super) fn note_passed(&mut self, call: ReadCall<'_>, client: &ClientState) {
+        if !self.sessions.settings.cache {
+            return;
+        }
+        let key = call.arguments.get(1).unwrap_or_default();
+        match self.reader(client) {
+            Some(reader) => note_not_kept(&reader, key, self.turn_ns),
+            None => note_beyond(self.sessions.readers.own(), key, self.turn_ns),
+        }
     }
 
     /// Takes up a read.

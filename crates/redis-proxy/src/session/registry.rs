@@ -3,7 +3,6 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::task::{Context, Poll, Waker};
@@ -22,6 +21,8 @@ pub(crate) struct Registry {
     pub(crate) pauses: Pauses,
     /// How often Redis has changed what users may do, as far as it was asked to here.
     pub(crate) rights_changed: Arc<AtomicU64>,
+    /// How long a right is believed in that Redis has shown, in nanoseconds.
+    pub(crate) rights_life_ns: AtomicU64,
     // Taken when a client comes or goes and by CLIENT commands; never across an await.
     clients: Mutex<BTreeMap<u64, Arc<Entry>>>,
 }
@@ -84,13 +85,13 @@ pub(crate) enum Tunnel {
 
 impl Registry {
     /// Enters a client.
-    pub(crate) fn enter(&self, address: SocketAddr, local_address: SocketAddr, user: Bytes) -> Arc<Entry> {
+    pub(crate) fn enter(&self, [address, local_address]: [String; 2], user: Bytes) -> Arc<Entry> {
         let id = self.next_id.fetch_add(1, Ordering::Relaxed) + 1;
         let now_ns = now_ns();
         let entry = Arc::new(Entry {
             id,
-            address: address.to_string(),
-            local_address: local_address.to_string(),
+            address,
+            local_address,
             created_ns: now_ns,
             last_ns: AtomicU64::new(now_ns),
             upstream_id: AtomicI64::new(0),
@@ -330,9 +331,8 @@ mod tests {
 
     #[test]
     fn each_wish_of_others_is_seen_and_none_is_taken_for_another() {
-        let address = SocketAddr::from(([127, 0, 0, 1], 1));
         let registry = Registry::default();
-        let entry = registry.enter(address, address, Bytes::new());
+        let entry = registry.enter(["127.0.0.1:1", "127.0.0.1:2"].map(String::from), Bytes::new());
         let seen = || (entry.is_let_alone(), entry.is_pin_wanted(), entry.is_killed());
         assert_eq!(seen(), (true, false, false));
         entry.want_pin();

@@ -59,9 +59,11 @@ struct Held {
 struct Owed {
     count: u32,
     via: Via,
+    /// Answers that were ever due, modulo 2^16: here, where there is room for it.
+    taken: u16,
 }
 
-const NOTHING: Owed = Owed { count: 0, via: Via::Cache };
+const NOTHING: Owed = Owed { count: 0, via: Via::Cache, taken: 0 };
 
 impl<R> Default for Replies<R> {
     fn default() -> Self {
@@ -74,6 +76,19 @@ impl<R> Replies<R> {
     #[inline]
     pub(crate) fn len(&self) -> usize {
         self.len as usize
+    }
+
+    /// The number of the last answer that became due; they are counted modulo 2^16, and fewer than half of that are due.
+    #[inline]
+    pub(crate) fn last_number(&self) -> u16 {
+        self.owed.taken
+    }
+
+    /// The number of the last answer that has left.
+    #[inline]
+    pub(crate) fn left_number(&self) -> u16 {
+        // What is cut off is a multiple of 2^16.
+        self.owed.taken.wrapping_sub(u16::try_from(self.len & 0xffff).unwrap_or(0))
     }
 
     /// Whether an answer that is here may leave at once.
@@ -127,6 +142,7 @@ impl<R> Replies<R> {
     /// The read that was [taken](Replies::take_read) has no answer yet: its turn it stays.
     pub(crate) fn put_back(&mut self, read: R) {
         self.owe(Via::Cache);
+        self.owed.taken = self.owed.taken.wrapping_sub(1);
         self.behind().queue.push_front(Stretch::Read(read));
     }
 
@@ -136,6 +152,7 @@ impl<R> Replies<R> {
             return out;
         }
         self.len += 1;
+        self.owed.taken = self.owed.taken.wrapping_add(1);
         let held = self.behind().made_at_the_end();
         held.whole += 1;
         &mut held.bytes
@@ -264,7 +281,7 @@ impl<R> Replies<R> {
     #[inline]
     fn owe(&mut self, via: Via) {
         self.len += 1;
-        self.owed = Owed { count: self.owed.count + 1, via };
+        self.owed = Owed { count: self.owed.count + 1, via, taken: self.owed.taken.wrapping_add(1) };
     }
 }
 

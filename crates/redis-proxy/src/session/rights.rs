@@ -19,14 +19,12 @@ const MOST: usize = 1_024;
 /// What is known of the users of one worker.
 pub(super) struct Rights {
     registry: Arc<Registry>,
-    /// How long it is believed: rights may be taken away behind the proxy.
-    life_ns: u64,
     known: RefCell<HashMap<Identity, Rc<UserRights>>>,
 }
 
 impl Rights {
-    pub(super) fn new(registry: Arc<Registry>, life_ns: u64) -> Self {
-        Rights { registry, life_ns, known: RefCell::default() }
+    pub(super) fn new(registry: Arc<Registry>) -> Self {
+        Rights { registry, known: RefCell::default() }
     }
 
     /// What is known of one user. Whoever keeps it sees what others learn.
@@ -35,7 +33,7 @@ impl Rights {
         if known.len() >= MOST && !known.contains_key(identity) {
             known.clear();
         }
-        let new = || Rc::new(UserRights::new(self.registry.clone(), self.life_ns));
+        let new = || Rc::new(UserRights::new(self.registry.clone()));
         known.entry(identity.clone()).or_insert_with(new).clone()
     }
 }
@@ -43,11 +41,10 @@ impl Rights {
 /// What is known of one user of a worker.
 pub(super) struct UserRights {
     registry: Arc<Registry>,
-    life_ns: u64,
     /// Commands that Redis has answered, a bit each.
     reads: Cell<u64>,
-    /// How long that is believed, and after how many changes of rights through the proxy it was learnt.
-    until_ns: Cell<u64>,
+    /// Since when that is believed, and after how many changes of rights through the proxy it was learnt.
+    since_ns: Cell<u64>,
     changes: Cell<u64>,
     /// When GET was refused, of which its MGETs would be made.
     get_refused: Cell<Option<Asking>>,
@@ -61,16 +58,16 @@ pub(super) struct Asking {
 }
 
 impl UserRights {
-    fn new(registry: Arc<Registry>, life_ns: u64) -> Self {
-        let (reads, until_ns, changes) = (Cell::new(0), Cell::new(0), Cell::new(0));
-        UserRights { registry, life_ns, reads, until_ns, changes, get_refused: Cell::new(None) }
+    fn new(registry: Arc<Registry>) -> Self {
+        let (reads, since_ns, changes) = (Cell::new(0), Cell::new(0), Cell::new(0));
+        UserRights { registry, reads, since_ns, changes, get_refused: Cell::new(None) }
     }
 
     /// Whether Redis has answered this command.
     #[inline]
     pub(super) fn may(&self, read: Read, now_ns: u64) -> bool {
         self.reads.get() & bit(read) != 0
-            && now_ns < self.until_ns.get()
+            && self.is_believed(self.since_ns.get(), now_ns)
             && self.changes.get() == self.changes()
     }
 
@@ -84,10 +81,10 @@ impl UserRights {
         if asking.changes != self.changes() {
             return;
         }
-        if asking.changes != self.changes.get() || asking.since_ns >= self.until_ns.get() {
+        if asking.changes != self.changes.get() || !self.is_believed(self.since_ns.get(), asking.since_ns) {
             self.reads.set(0);
             self.changes.set(asking.changes);
-            self.until_ns.set(asking.since_ns.saturating_add(self.life_ns));
+            self.since_ns.set(asking.since_ns);
         }
         self.reads.set(self.reads.get() | bit(read));
     }
@@ -99,8 +96,14 @@ impl UserRights {
 
     /// Whether that was so lately.
     pub(super) fn is_get_refused(&self, now_ns: u64) -> bool {
-        let lately = |asking: Asking| now_ns < asking.since_ns.saturating_add(self.life_ns);
+        let lately = |asking: Asking| self.is_believed(asking.since_ns, now_ns);
         self.get_refused.get().is_some_and(|asking| asking.changes == self.changes() && lately(asking))
+    }
+
+    /// Whether what Redis has shown at an instant is still believed: rights may be taken away behind the proxy.
+    #[inline]
+    fn is_believed(&self, since_ns: u64, now_ns: u64) -> bool {
+        now_ns < since_ns.saturating_add(self.registry.rights_life_ns.load(Ordering::Relaxed))
     }
 
     fn changes(&self) -> u64 {
@@ -120,7 +123,8 @@ mod tests {
     #[test]
     fn a_right_is_believed_for_its_life_and_not_beyond_a_change() {
         let registry = Arc::<Registry>::default();
-        let known = UserRights::new(registry.clone(), 100);
+        registry.rights_life_ns.store(100, Ordering::Relaxed);
+        let known = UserRights::new(registry.clone());
         let first = known.asking(1_000);
         assert!(!known.may(Read::Strlen, 1_000));
         known.answered(Read::Strlen, first);
@@ -129,6 +133,12 @@ mod tests {
         assert!(known.may(Read::Mget, 1_099) && !known.may(Read::Strlen, 1_100), "from the first answer on");
         known.answered(Read::Mget, known.asking(1_100));
         assert!(known.may(Read::Mget, 1_199) && !known.may(Read::Strlen, 1_199));
+        registry.rights_life_ns.store(50, Ordering::Relaxed);
+        assert!(
+            known.may(Read::Mget, 1_149) && !known.may(Read::Mget, 1_150),
+            "for a shorter time from now on"
+        );
+        registry.rights_life_ns.store(100, Ordering::Relaxed);
         let asked_before = known.asking(1_150);
         registry.rights_changed.fetch_add(1, Ordering::Relaxed);
         assert!(!known.may(Read::Mget, 1_150));

@@ -8,11 +8,12 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use command::{Commands, Key, Slot, Slots};
-use resp::{Arguments, Frame, RequestLimits};
+use resp::{Arguments, Frame};
 use tokio::task::spawn_local;
 use tokio::time::sleep;
 
 use super::changes::{duty, duty_of_part, may_change};
+use super::emulated::{Disguise, EmulatedNode};
 use super::pause::Paused;
 use super::plan::{Call, gets_are_reads};
 use super::recall::Recall;
@@ -24,7 +25,9 @@ use crate::buffer_pool::BufferPool;
 use crate::clock::{nanos, now_ns};
 use crate::config::{Mode, Settings};
 use crate::lanes::{Bounds, Duty, Identity, LaneKey, LaneSettings, Lanes};
+use crate::live::RequestSizes;
 use crate::readthrough::Readers;
+use crate::slow_log::SlowLog;
 use crate::stats::LaneStats;
 
 /// Between two looks at what commands there are.
@@ -38,15 +41,12 @@ const UNSENT_MAX: usize = 256 * 1024;
 /// The settings of sessions, in the types that they want.
 #[derive(Clone, Debug)]
 pub(crate) struct SessionSettings {
-    pub(crate) limits: RequestLimits,
-    /// A request above this is streamed to Redis on a connection of its own.
-    pub(crate) big_request_bytes: usize,
+    /// How large requests may be at first.
+    pub(crate) sizes: RequestSizes,
     /// Whether reads are answered from the cache.
     pub(crate) cache: bool,
     /// What hits promise, as the operator calls it.
     pub(crate) coherence: &'static str,
-    /// How long a right is believed in that Redis has shown.
-    pub(crate) rights_life_ns: u64,
     /// Commands of one client on their way.
     pub(crate) pipeline: usize,
     pub(crate) output_bytes: usize,
@@ -56,11 +56,15 @@ pub(crate) struct SessionSettings {
     /// Whether they are the proxy's user, which needs no proof.
     pub(crate) as_proxy: bool,
     pub(crate) user: Bytes,
+    /// What clients are told of clusters.
+    pub(crate) emulated: Option<EmulatedNode>,
+    /// Where commands are kept that take long.
+    pub(crate) slow_log: Arc<SlowLog>,
     pub(crate) lanes: LaneSettings,
 }
 
 impl SessionSettings {
-    pub(crate) fn new(settings: &Settings) -> Self {
+    pub(crate) fn new(settings: &Settings, slow_log: Arc<SlowLog>) -> Self {
         let redis = &settings.redis;
         let user = redis.login.username.as_ref().filter(|_| settings.resp_as_proxy).cloned();
         let password = redis.login.password.as_ref().filter(|_| settings.resp_as_proxy);
@@ -68,20 +72,19 @@ impl SessionSettings {
             Identity::new(user.clone().map(Bytes::from), Bytes::copy_from_slice(secret.expose().as_bytes()))
         });
         SessionSettings {
-            limits: RequestLimits {
-                max_arguments: settings.resp_max_arguments,
-                max_bulk_bytes: settings.resp_max_bulk_bytes,
-            },
-            big_request_bytes: settings.resp_big_request_bytes,
+            sizes: RequestSizes::of(settings),
             cache: settings.resp_coherence.is_some(),
             coherence: settings.resp_coherence.map_or("off", Mode::name),
-            rights_life_ns: nanos(settings.global_expiry),
             pipeline: settings.resp_pipeline,
             output_bytes: settings.output_buffer_bytes.min(UNSENT_MAX),
             output_limit_bytes: settings.resp_output_limit_bytes,
             login,
             as_proxy: settings.resp_as_proxy,
             user: user.map_or(Bytes::from_static(b"default"), Bytes::from),
+            emulated: settings
+                .resp_emulates_cluster
+                .then(|| EmulatedNode::new(settings.resp_announce.clone())),
+            slow_log,
             lanes: LaneSettings {
                 as_proxy: settings.resp_as_proxy,
                 in_flight: settings.resp_lane_inflight,
@@ -98,10 +101,14 @@ pub(crate) struct Sessions {
     pub(super) lanes: Rc<Lanes>,
     /// Whether there is a cluster behind them.
     pub(super) in_cluster: bool,
+    /// What clients are told that they are at.
+    pub(super) disguise: Disguise,
     pub(super) bounds: Bounds,
     /// Who clients are before they log in.
     pub(super) identity: Identity,
     pub(crate) settings: SessionSettings,
+    /// How large requests may be, of this moment.
+    pub(crate) sizes: Cell<RequestSizes>,
     pub(crate) registry: Arc<Registry>,
     pub(crate) buffers: Rc<BufferPool>,
     pub(crate) stats: Arc<LaneStats>,
@@ -140,10 +147,12 @@ impl Sessions {
         let sessions = Rc::new(Sessions {
             lanes,
             in_cluster,
+            disguise: Disguise::of(in_cluster, settings.emulated.is_some()),
             bounds,
             identity,
-            rights: Rights::new(registry.clone(), settings.rights_life_ns),
+            rights: Rights::new(registry.clone()),
             effects,
+            sizes: Cell::new(settings.sizes),
             settings,
             registry,
             buffers,
@@ -252,7 +261,7 @@ impl Sessions {
 
     /// Whether bytes that go through a tunnel may change anything.
     pub(super) fn may_change(&self, bytes: &[u8]) -> bool {
-        may_change(&self.commands.borrow(), self.settings.limits, bytes)
+        may_change(&self.commands.borrow(), self.sizes.get().limits(), bytes)
     }
 
     /// Whether Redis lets clients wait, as far as it was asked to through this proxy.
@@ -262,14 +271,19 @@ impl Sessions {
             Paused::No => false,
             Paused::Yes => true,
             Paused::Ask => {
-                let (sessions, number) = (self.clone(), self.registry.pauses.number());
-                spawn_local(async move {
-                    if !sessions.lanes.would_wait().await {
-                        sessions.registry.pauses.denied(number);
-                    }
-                });
+                self.ask_whether_paused();
                 true
             }
         }
+    }
+
+    #[cold]
+    fn ask_whether_paused(self: &Rc<Self>) {
+        let (sessions, number) = (self.clone(), self.registry.pauses.number());
+        spawn_local(async move {
+            if !sessions.lanes.would_wait().await {
+                sessions.registry.pauses.denied(number);
+            }
+        });
     }
 }

@@ -12,20 +12,20 @@ use super::replies::Replies;
 const HELD_BEHIND_BYTES: usize = 8 << 20;
 
 impl Reading {
-    /// The client takes nothing: counts what Redis has sent it on other ways than a lane, and lets go of what is too much
-    /// to wait for its turn.
+    /// The client takes nothing: counts what Redis has sent it on other ways than a lane, `beside` what is here, and
+    /// lets go of what is too much to wait for its turn.
     #[cold]
     pub(super) fn hold_unread(
         &mut self,
         client: &ClientState,
         out: &mut Outgoing,
-        has_pin: bool,
+        beside: usize,
         cx: &mut Context<'_>,
     ) {
         let behind = self.hold_behind(client, &mut out.replies, cx);
         let (_, sent) = out.replies.held_bytes();
         self.sessions.readers.released();
-        out.mailbox.keep(out.unread_bytes(has_pin) + sent + behind);
+        out.mailbox.keep(beside + sent + behind);
     }
 
     /// Bytes of the reads that go on waiting with what they have found.

@@ -57,7 +57,7 @@ impl Ways {
         let mailbox = Rc::new(mailbox);
         Ways {
             client: ClientState::new(sessions.identity.clone(), settings.as_proxy, entry.clone(), is_admin),
-            out: Outgoing::new(sessions.clone(), mailbox.clone()),
+            out: Outgoing::new(sessions.clone(), mailbox.clone(), entry.clone()),
             lanes: ClientLanes::new(sessions.clone(), mailbox),
             pin: OwnPin::new(sessions.clone(), entry, steward.clone()),
             reading: Reading::new(sessions.clone(), steward),
@@ -125,6 +125,7 @@ impl Ways {
     ) -> bool {
         let Ways { reading, client, out, .. } = self;
         let Some(reader) = reading.may_be_cached(read, client) else {
+            reading.note_passed(read, client);
             return self.share_with_duty(call, Pace::Quick, read.request, slot, cx);
         };
         match reading.read(read, &reader, client, out) {
@@ -169,18 +170,24 @@ impl Ways {
         self.send_pinned(Request::Raw(&bytes), Expect::Granted.into(), None)
     }
 
-    /// The request at hand goes to the pin as it comes from now on.
+    /// The request at hand goes to the pin as it comes from now on. Its time is measured from here, with the `arguments` that are known.
     pub(crate) fn start_upload(&mut self, arguments: Arguments<'_>) {
         let duty = self.sessions.duty_of_part(arguments);
         if let Some(pinned) = self.pin.pinned.as_mut() {
             pinned.start_upload(duty);
             self.out.pin_owes(pinned.waiting());
             self.sessions.stats.pinned_commands.add(1);
+            let number = Some(self.out.replies.last_number());
+            self.out.times.taken_up(number, Request::Encoded(arguments), arguments, self.reading.turn_ns);
         }
     }
 
-    /// If the client is blocked: from here on Redis itself holds what it sends. Whether that is so now.
+    /// If the client is blocked: from here on Redis itself holds what it sends. Whether that is so now. Not where one node of several
+    /// would hold what is for others.
     pub(crate) fn leave_to_redis(&mut self, untaken: &mut Vec<u8>) -> bool {
+        if self.sessions.in_cluster && !untaken.is_empty() {
+            return false;
+        }
         let is_left = self.pin.leave_to_redis(untaken, self.client.replies);
         if is_left {
             self.out.mends();
@@ -215,12 +222,14 @@ impl Ways {
         self.sessions.buffers.give_output(bytes);
     }
 
-    /// The client takes nothing: what is held for it is counted, and let go of if it is too much.
-    pub(crate) fn held_up(&mut self, cx: &mut Context<'_>) -> Option<SessionEnd> {
+    /// The client takes nothing: what is held for it is counted, with so many bytes `beside` what is here, and let go of if it is too
+    /// much.
+    pub(crate) fn held_up(&mut self, beside: usize, cx: &mut Context<'_>) -> Option<SessionEnd> {
         if self.out.mailbox.state() == MailboxState::Lost {
             return Some(SessionEnd::Full);
         }
-        self.reading.hold_unread(&self.client, &mut self.out, self.pin.is_held(), cx);
+        let beside = beside + self.out.unread_bytes(self.pin.is_held());
+        self.reading.hold_unread(&self.client, &mut self.out, beside, cx);
         self.out.overflow(&self.client.entry.address)
     }
 
@@ -279,6 +288,7 @@ impl Ways {
     #[inline]
     pub(super) fn is_at_rest(&self) -> bool {
         !self.pin.is_held()
+            && !self.lanes.is_spreading()
             && self.out.replies.is_plain()
             && self.client.entry.is_let_alone()
             && self.out.mailbox.state() == MailboxState::Open

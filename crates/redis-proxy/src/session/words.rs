@@ -15,6 +15,11 @@ pub(crate) fn is(arguments: Arguments<'_>, name: &[u8]) -> bool {
     arguments.get(0).is_some_and(|word| word.eq_ignore_ascii_case(name))
 }
 
+/// Whether the argument at this place is this word, in either case.
+pub(super) fn is_at(arguments: Arguments<'_>, at: usize, word: &str) -> bool {
+    arguments.get(at).is_some_and(|argument| argument.eq_ignore_ascii_case(word.as_bytes()))
+}
+
 /// A number as Redis reads it (util.c, `string2ll`): no plus, no leading zero.
 pub(crate) fn number<T: std::str::FromStr>(word: Option<&[u8]>) -> Option<T> {
     let text = std::str::from_utf8(word?).ok()?;

@@ -10,7 +10,7 @@ use std::time::Duration;
 use mutant::Mutant;
 use testkit::history::{Contract, History, ReadRecord, Verdict};
 use testkit::{
-    Cluster, ClusterBuilder, FailoverKind, HttpClient, Primary, Proxy, Random, Run, Server, Workload,
+    Cluster, ClusterBuilder, FailoverKind, HttpClient, Primary, Proxy, Random, Reply, Run, Server, Workload,
 };
 use testkit::{seed, wait_until};
 
@@ -334,6 +334,7 @@ pub(crate) fn is_noticed(mutant: Mutant) -> bool {
     let event = match mutant {
         Mutant::BeatWithoutKey => return clustered.serves_once_a_primary_has_given_up(),
         Mutant::WatchLossIgnored => return clustered.serves_once_a_lost_watch_would_have_told(),
+        Mutant::SentOnTwice => return !clustered.counts_what_is_sent_on_once(),
         Mutant::NegativeRenewed => Event::LeftHalfWay,
         _ => Event::Taken,
     };
@@ -353,6 +354,31 @@ impl Clustered {
             answer.header("cache-status").is_some_and(|status| status.contains("; hit"))
         };
         wait_until(PATIENCE, "a hit", is_hit);
+    }
+
+    /// Whether writes of Redis clients that are sent on from node to node are carried out once each: of one key, and of several nodes.
+    fn counts_what_is_sent_on_once(&self) -> bool {
+        let slot = self.cluster.slot_of("{t}");
+        let mut client = self.proxy.redis_client();
+        (1..=4).all(|round| {
+            let from = self.cluster.node_of(slot).port();
+            let to = self.cluster.nodes().iter().find(|node| node.port() != from).expect("another primary");
+            // The program learns of it by what it is answered: behind ASK, and then MOVED.
+            let migration = self.cluster.begin_migration(slot, to);
+            let counted = client.command(&["INCR", &format!("{{t}}half{round}")]);
+            let in_half = self.cluster.client().command(&["GET", &format!("{{t}}half{round}")]);
+            migration.finish();
+            let key = format!("{{t}}whole{round}");
+            client.command(&["INCR", &key]);
+            let set = client.command(&["MSET", &format!("{{t}}{round}"), "v", &format!("{{u}}{round}"), "v"]);
+            let deleted =
+                client.command(&["DEL", &format!("{{t}}{round}"), &format!("{{u}}{round}"), "{v}nothing"]);
+            counted == Reply::Integer(1)
+                && in_half == Reply::Bulk(b"1".to_vec())
+                && self.cluster.client().command(&["GET", &key]) == Reply::Bulk(b"1".to_vec())
+                && set == Reply::Simple("OK".to_owned())
+                && deleted == Reply::Integer(2)
+        })
     }
 
     /// Whether it answers from memory what a primary has said that has given up since, for it was cut off. That cannot become another's
@@ -382,6 +408,12 @@ impl Clustered {
         thread::sleep(2 * MAX_STALENESS);
         self.proxy.get("/{t}k").text() == "before"
     }
+}
+
+#[test]
+fn what_is_sent_on_is_carried_out_once() {
+    let clustered = on_this_machine(&primaries(), Mode::Tracking);
+    assert!(clustered.counts_what_is_sent_on_once());
 }
 
 #[test]

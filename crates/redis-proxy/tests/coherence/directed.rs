@@ -53,6 +53,19 @@ pub(crate) fn herds_are_small(stand: &Stand) -> bool {
     gets <= 3
 }
 
+/// Whether there is room for a further prefix soon after as many were purged as lookups go by at a time.
+pub(crate) fn purges_are_done_with(stand: &Stand) -> bool {
+    let mut admin = HttpClient::connect(stand.proxy.admin_address());
+    let mut purge = |number: usize| admin.request("POST", &format!("/purge?prefix=p{number}:"), &[]).status;
+    (0..16).for_each(|number| assert_eq!(purge(number), 200));
+    purge(16) == 200
+}
+
+#[test]
+fn purges_are_done_with_soon() {
+    assert!(purges_are_done_with(&start(Mode::Tracking)));
+}
+
 #[test]
 fn a_herd_is_small() {
     let mut setup = Setup::new(Mode::Tracking, Fault::Calm);

@@ -7,7 +7,9 @@ use mutant::Mutant;
 use testkit::{Random, Workload, seed};
 
 use crate::cluster;
-use crate::directed::{herds_are_small, users_are_apart, users_that_follow_each_other_are_apart};
+use crate::directed::{
+    herds_are_small, purges_are_done_with, users_are_apart, users_that_follow_each_other_are_apart,
+};
 use crate::fault::Fault;
 use crate::moves;
 use crate::stand::{Clients, Enough, Mode, Setup, Stand};
@@ -74,6 +76,7 @@ fn scenario(mutant: Mutant, setup: &mut Setup, workload: &mut Workload) -> Fault
         }
         Mutant::UserIgnored | Mutant::EarlyNumber => unreachable!("a history has one user"),
         Mutant::HeldStampedEarly => unreachable!("it costs fetches, and no read is wrong"),
+        Mutant::PurgesStay => unreachable!("it costs room for purges, and no read is wrong"),
         Mutant::LeaseFrozen | Mutant::PinStays | Mutant::WitnessIgnored | Mutant::OldAddress => {
             unreachable!("a history of a primary that stays")
         }
@@ -83,7 +86,8 @@ fn scenario(mutant: Mutant, setup: &mut Setup, workload: &mut Workload) -> Fault
         | Mutant::BeatWithoutKey
         | Mutant::EndedBeforeParents
         | Mutant::WatchedWhenAsked
-        | Mutant::WatchLossIgnored => unreachable!("a history before one Redis"),
+        | Mutant::WatchLossIgnored
+        | Mutant::SentOnTwice => unreachable!("a history before one Redis"),
         Mutant::TwoLinksAKey => {
             // Many fetches of a key at a time, which strict reads do not share.
             crowd(workload, 50);
@@ -220,6 +224,11 @@ fn watch_loss_ignored_is_noticed() {
 }
 
 #[test]
+fn sent_on_twice_is_noticed() {
+    assert_noticed_in_a_cluster(Mutant::SentOnTwice);
+}
+
+#[test]
 fn lease_frozen_is_noticed() {
     assert_noticed_in_a_move(Mutant::LeaseFrozen);
 }
@@ -344,6 +353,11 @@ fn early_number_is_noticed() {
 #[test]
 fn held_stamped_early_is_noticed() {
     assert_shown(Mutant::HeldStampedEarly, herds_are_small);
+}
+
+#[test]
+fn purges_stay_is_noticed() {
+    assert_shown(Mutant::PurgesStay, purges_are_done_with);
 }
 
 /// HTTP serves by age, so that Redis clients alone can notice.

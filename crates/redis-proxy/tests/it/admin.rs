@@ -211,6 +211,14 @@ fn check_health_asks_the_running_program_and_tells_by_its_exit_code() {
     assert_eq!(ask("127.0.0.1").status.code(), Some(0));
     // As in a container, where it listens on all addresses.
     assert_eq!(ask("0.0.0.0").status.code(), Some(0));
+    // By a name that is allowed, as in the container stack.
+    let named = program().redis(&redis).set("ALLOWED_HOSTS", "localhost,proxy").start();
+    let port = named.admin_address().port().to_string();
+    let env =
+        [("ADMIN_HOST", "0.0.0.0"), ("ADMIN_PORT", port.as_str()), ("ALLOWED_HOSTS", "localhost,proxy")];
+    let asked = testkit::run_to_end(env!("CARGO_BIN_EXE_redis-proxy"), &env, &["--check-health"], PATIENCE);
+    assert_eq!(asked.status.code(), Some(0), "{asked:?}");
+    drop(named);
     redis.kill();
     wait_until(PATIENCE, "the loss to be seen", || admin_status(admin) == 503);
     let unready = ask("127.0.0.1");

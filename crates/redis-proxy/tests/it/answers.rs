@@ -118,18 +118,19 @@ fn every_answer_has_these_fields_and_no_others() {
     let etag = client.get("/k").header("etag").expect("an ETag").to_owned();
     let text = ("Content-Type", "text/plain; charset=utf-8");
     let nosniff = ("X-Content-Type-Options", "nosniff");
+    let own = ("Cross-Origin-Resource-Policy", "same-origin");
     let status = |value| ("Cache-Status", value);
     let (hit, miss) = ("redis-proxy; hit", "redis-proxy; fwd=uri-miss");
     let stays = ("Keep-Alive", "timeout=59");
     let allow = ("Allow", "GET, HEAD, OPTIONS");
     let (tag, age, cached) = (("ETag", etag.as_str()), ("Age", "0"), ("Cache-Control", "no-cache"));
 
-    let value = [text, ("Content-Length", "5"), tag, age, cached, status(hit), nosniff, stays];
+    let value = [text, ("Content-Length", "5"), tag, age, cached, status(hit), nosniff, own, stays];
     assert_eq!(fields(&client.get("/k")), value);
     assert_eq!(fields(&client.head("/k")), value);
     let unmodified = client.request("GET", "/k", &[("If-None-Match", "*")]);
     assert_eq!((unmodified.status, unmodified.reason.as_str()), (304, "Not Modified"));
-    assert_eq!(fields(&unmodified), [tag, age, cached, status(hit), nosniff, stays]);
+    assert_eq!(fields(&unmodified), [tag, age, cached, status(hit), nosniff, own, stays]);
 
     let no_store = ("Cache-Control", "no-store");
     let failed = client.request("GET", "/k", &[("If-Match", "\"other\"")]);
@@ -137,11 +138,11 @@ fn every_answer_has_these_fields_and_no_others() {
     let length = failed.body.len().to_string();
     assert_eq!(
         fields(&failed),
-        [tag, text, ("Content-Length", &length), no_store, status(hit), nosniff, stays]
+        [tag, text, ("Content-Length", &length), no_store, status(hit), nosniff, own, stays]
     );
     let verbs = client.request("OPTIONS", "/k", &[]);
     assert_eq!((verbs.status, verbs.reason.as_str()), (204, "No Content"));
-    assert_eq!(fields(&verbs), [allow, no_store, nosniff, stays]);
+    assert_eq!(fields(&verbs), [allow, no_store, nosniff, own, stays]);
     let long = format!("/{}", "a".repeat(20_000));
     let cases = [
         ("GET", "/none", 404, "Not Found", None, Some(miss)),
@@ -160,7 +161,7 @@ fn every_answer_has_these_fields_and_no_others() {
         expected.extend([text, ("Content-Length", &length), no_store]);
         // Only where the cache had a say.
         expected.extend(cache.map(status));
-        expected.extend([nosniff, stays]);
+        expected.extend([nosniff, own, stays]);
         assert_eq!(fields(&response), expected, "{code}");
     }
     let mut client = proxy.client();

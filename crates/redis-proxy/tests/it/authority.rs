@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, date_time_ymd};
 use testkit::{ProxyBuilder, RedisServer};
 
 /// An authority and what it has signed, as PEM files.
@@ -29,11 +29,21 @@ impl Authority {
 
     /// A certificate for these names, and its key.
     pub(crate) fn sign(&self, file: &str, names: &[&str]) -> [PathBuf; 2] {
+        self.sign_until(file, names, 4000)
+    }
+
+    /// One that was good for a year, long ago.
+    pub(crate) fn sign_expired(&self, file: &str, names: &[&str]) -> [PathBuf; 2] {
+        self.sign_until(file, names, 2001)
+    }
+
+    fn sign_until(&self, file: &str, names: &[&str], year: i32) -> [PathBuf; 2] {
         let names: Vec<String> = names.iter().map(ToString::to_string).collect();
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::new(names).unwrap();
         // Of the same name as its authority it would pass for self-signed.
         params.distinguished_name.push(DnType::CommonName, file);
+        (params.not_before, params.not_after) = (date_time_ymd(2000, 1, 1), date_time_ymd(year, 1, 1));
         let certificate = params.signed_by(&key, &self.issuer).unwrap();
         let files = [self.file(&format!("{file}.pem")), self.file(&format!("{file}.key"))];
         std::fs::write(&files[0], certificate.pem()).unwrap();

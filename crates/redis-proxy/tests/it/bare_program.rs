@@ -37,7 +37,13 @@ impl BareProgram {
         stdin: impl Into<Stdio>,
         stderr: impl Into<Stdio>,
     ) -> BareProgram {
-        let defaults = [("PORT", "0"), ("ADMIN_PORT", "0"), ("RESP_PORT", "off"), ("LOG_FORMAT", "json")];
+        let defaults = [
+            ("PORT", "0"),
+            ("ADMIN_PORT", "0"),
+            ("RESP_PORT", "off"),
+            ("LOG_FORMAT", "json"),
+            ("ALLOWED_HOSTS", "*"),
+        ];
         let child = command
             .env_clear()
             .envs(defaults)
@@ -49,6 +55,10 @@ impl BareProgram {
             .spawn()
             .unwrap();
         BareProgram(child)
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.0.id()
     }
 
     pub(crate) fn signal(&self, signal: Signal) {

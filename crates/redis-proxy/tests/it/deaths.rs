@@ -68,7 +68,6 @@ fn the_death_of_the_thread_that_writes_the_log_is_told_by_another_way_and_holds_
     let redis = RedisServer::start();
     let (mut reader, stderr) = pipe().expect("a pipe");
     let mut program = BareProgram::start(&redis, &[("REDIS_PROXY_DIES", "log")], stderr);
-    read_to("listening", &mut reader);
     assert_eq!(program.wait_exit().code(), Some(70));
     let mut log = String::new();
     reader.read_to_string(&mut log).expect("a log");

@@ -33,6 +33,13 @@ fn what_two_parsers_could_read_differently_is_400_and_closes() {
         count += 1;
     };
 
+    each_refused(&mut refused);
+    assert!(count >= 200, "{count}");
+    assert_eq!(redis.command_calls("get"), 1, "nothing that was refused reached Redis");
+}
+
+/// Each of the bytes that are refused.
+pub(crate) fn each_refused(refused: &mut dyn FnMut(&[u8])) {
     // The request line.
     for line in [
         "GET  /k HTTP/1.1",
@@ -221,8 +228,6 @@ fn what_two_parsers_could_read_differently_is_400_and_closes() {
     refused(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n");
     refused(b"*2\r\n$3\r\nGET\r\n$1\r\nk\r\n\r\n");
     refused(b"\0\r\n\r\n");
-    assert!(count >= 200, "{count}");
-    assert_eq!(redis.command_calls("get"), 1, "nothing that was refused reached Redis");
 }
 
 #[test]

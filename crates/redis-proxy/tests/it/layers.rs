@@ -46,6 +46,12 @@ fn the_cache_knows_no_socket_no_clock_and_no_task() {
     none_names("crates/cache/src", &forbidden);
 }
 
+#[test]
+fn insight_knows_no_socket_no_clock_and_no_task() {
+    let forbidden = ["std::net", "tokio", "Instant", "SystemTime", "thread::spawn", "async fn", ".await"];
+    none_names("crates/insight/src", &forbidden);
+}
+
 /// What is not under `sync` is not explored by the schedules.
 #[test]
 fn locks_that_schedules_explore_are_those_of_sync() {
@@ -171,17 +177,25 @@ fn nodes_name_nobody_who_is_led_to_them() {
 }
 
 /// What both sides of the house stand on.
-const GROUND: [&str; 11] = [
+const GROUND: [&str; 19] = [
     "budget",
     "buffer_pool",
     "clock",
     "failure",
+    "file_watch",
     "live",
+    "oldest_ends",
+    "peers",
     "places",
+    "rare_line",
+    "slow_log",
+    "socket",
     "stats",
     "store",
+    "supervisor",
     "timer",
     "unacked",
+    "unix_socket",
     "vital",
 ];
 
@@ -197,6 +211,7 @@ fn the_ground_names_nobody_who_stands_on_it() {
             assert!(!code.contains(word), "{path} names {word}");
         }
     }
+    none_names("crates/redis-proxy/src/access", &above);
 }
 
 #[test]
@@ -216,6 +231,15 @@ fn the_load_generator_knows_nothing_of_the_server() {
     for (path, code) in sources("crates/redis-proxy/src") {
         let is_top = path.ends_with("main.rs") || path.to_string_lossy().contains("/config/");
         assert!(is_top || !code.contains("loadgen"), "{} names loadgen", path.display());
+    }
+}
+
+#[test]
+fn what_asks_a_running_program_knows_its_ports_alone() {
+    none_names("crates/cli/src", &["cache::", "upstream::", "redis_proxy::", "loadgen", "std::env"]);
+    for (path, code) in sources("crates/redis-proxy/src") {
+        let is_top = path.ends_with("main.rs") || path.to_string_lossy().contains("/config/");
+        assert!(is_top || !code.contains("cli::"), "{} names cli", path.display());
     }
 }
 

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use testkit::{End, HttpClient, Proxy, RedisServer, Signal, run_to_end, wait_until};
+use testkit::{End, HttpClient, Proxy, RedisServer, Signal, StopOnDrop, run_to_end, wait_until};
 
 use crate::support::{program, set_numbered, start, start_with};
 
@@ -158,6 +158,7 @@ fn sigterm_under_load_loses_no_request_of_keep_alive_clients() {
     set_numbered(&redis, 1_000);
     let stopping = AtomicBool::new(false);
     let tallies: Vec<Tally> = thread::scope(|scope| {
+        let _end = StopOnDrop(&stopping);
         let clients: Vec<_> = (0..8)
             .map(|number| {
                 scope.spawn({

@@ -4,7 +4,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use testkit::{FaultProxy, Proxy, RedisServer, RedisServerBuilder, Reply, Server, not_run, wait_until};
+use testkit::{
+    FaultProxy, Proxy, RedisServer, RedisServerBuilder, Reply, Server, StopOnDrop, not_run, wait_until,
+};
 
 use crate::support::{lateness, program, wait_in_force};
 
@@ -221,6 +223,7 @@ fn lapses_while_it_is_read(redis: &RedisServer) -> usize {
     let over = AtomicBool::new(false);
     let loops = 5;
     let lapses = thread::scope(|scope| {
+        let _end = StopOnDrop(&over);
         let watching = scope.spawn(|| count_lapses(&proxy, &over));
         let mut client = proxy.resp_client();
         for _ in 0..loops {

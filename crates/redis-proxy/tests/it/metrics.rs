@@ -2,14 +2,14 @@
 #![allow(clippy::unwrap_used, reason = "the helpers are part of the tests")]
 
 use std::fs;
-use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::time::Duration;
 
-use testkit::{HttpClient, Metrics, Proxy, RedisServer, Response, find_program, not_run, wait_until};
+use testkit::{HttpClient, Metrics, Proxy, RedisServer, Response, wait_until};
 
+use crate::prometheus_server::Prometheus;
+use crate::python_package::python_with;
 use crate::support::start_resp_in;
 
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -57,7 +57,8 @@ fn prometheus_text_is_the_default_and_openmetrics_is_there_for_who_accepts_it() 
 
 #[test]
 fn each_format_is_read_by_its_own_parser() {
-    let Some(python) = parsers() else { return };
+    // The client library of Prometheus, which has both parsers.
+    let Some(python) = python_with("prometheus-client==0.26.0") else { return };
     let (_redis, proxy) = start_used();
     for (format, accept) in [("text", "text/plain"), ("openmetrics", OPEN_METRICS)] {
         let text = page(&proxy, Some(accept)).text().to_owned();
@@ -84,99 +85,10 @@ fn each_format_is_read_by_its_own_parser() {
     }
 }
 
-/// A Python with the client library of Prometheus, which has both parsers.
-fn parsers() -> Option<std::path::PathBuf> {
-    const PACKAGE: &str = "prometheus-client==0.26.0";
-    let home = Path::new(env!("CARGO_TARGET_TMPDIR")).join("clients").join(PACKAGE.replace("==", "-"));
-    let python = home.join("bin/python");
-    let run = |program: &Path, arguments: &[&str]| -> Result<(), String> {
-        let output = Command::new(program).args(arguments).stdin(Stdio::null()).output();
-        let output = output.map_err(|error| format!("{}: {error}", program.display()))?;
-        if output.status.success() {
-            Ok(())
-        } else {
-            Err(String::from_utf8_lossy(&output.stderr).into_owned())
-        }
-    };
-    let ready = home.join("ready");
-    if !ready.exists() {
-        let installed = run(Path::new("python3"), &["-m", "venv", home.to_str().unwrap()])
-            .and_then(|()| run(&home.join("bin/pip"), &["install", "--quiet", PACKAGE]));
-        if let Err(why) = installed {
-            assert!(std::env::var_os("CLIENTS_REQUIRED").is_none(), "{PACKAGE} cannot be had: {why}");
-            not_run(&format!("{PACKAGE} cannot be had: {why}"));
-            return None;
-        }
-        fs::write(ready, "").unwrap();
-    }
-    Some(python)
-}
-
-/// A Prometheus that scrapes one program, killed when dropped.
-struct Prometheus {
-    process: Child,
-    address: String,
-    _folder: tempfile::TempDir,
-}
-
-impl Prometheus {
-    /// `None` if it is not installed.
-    fn start(proxy: &Proxy) -> Option<Prometheus> {
-        let Some(program) = find_program("prometheus") else {
-            assert!(std::env::var_os("CLIENTS_REQUIRED").is_none(), "prometheus is not installed");
-            not_run("prometheus is not installed");
-            return None;
-        };
-        let folder = tempfile::tempdir().unwrap();
-        let config = folder.path().join("prometheus.yml");
-        let target = proxy.admin_address();
-        let text = format!(
-            "global: {{scrape_interval: 500ms, scrape_timeout: 500ms}}\nscrape_configs: [{{job_name: proxy, \
-             static_configs: [{{targets: [\"{target}\"]}}]}}]\n"
-        );
-        fs::write(&config, text).unwrap();
-        // It takes no port 0.
-        let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
-        let process = Command::new(program)
-            .arg(format!("--config.file={}", config.display()))
-            .arg(format!("--storage.tsdb.path={}", folder.path().join("data").display()))
-            .arg(format!("--web.listen-address={address}"))
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(fs::File::create(folder.path().join("log")).unwrap())
-            .spawn()
-            .unwrap();
-        Some(Prometheus { process, address, _folder: folder })
-    }
-
-    /// The value of an instant query, if there is one.
-    fn query(&self, query: &str) -> Option<f64> {
-        let query: String = query.bytes().map(|byte| format!("%{byte:02X}")).collect();
-        let response = self.get(&format!("/api/v1/query?query={query}"))?;
-        response["data"]["result"][0]["value"][1].as_str()?.parse().ok()
-    }
-
-    fn get(&self, target: &str) -> Option<serde_json::Value> {
-        // It may not listen yet. HTTP/1.0 has no chunks.
-        let mut stream = TcpStream::connect(&self.address).ok()?;
-        write!(stream, "GET {target} HTTP/1.0\r\n\r\n").ok()?;
-        let mut response = String::new();
-        stream.read_to_string(&mut response).ok()?;
-        serde_json::from_str(response.split_once("\r\n\r\n")?.1).ok()
-    }
-}
-
-impl Drop for Prometheus {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
-}
-
 #[test]
 fn a_prometheus_reads_types_and_quantiles() {
     let (_redis, proxy) = start_used();
-    let Some(prometheus) = Prometheus::start(&proxy) else { return };
+    let Some(prometheus) = Prometheus::start(&[&proxy], None) else { return };
     wait_until(PATIENCE, "a scrape", || prometheus.query("up") == Some(1.0));
     let lookups = "sum(redis_proxy_lookups_total)";
     wait_until(PATIENCE, "lookups", || prometheus.query(lookups).is_some_and(|count| count >= 4.0));

@@ -4,8 +4,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::time::Duration;
 
-use testkit::TclSuite;
+use testkit::{Cluster, TclSuite};
 
+use crate::resp_cluster::before;
 use crate::support::start_resp;
 
 /// Two suites at a time would look for ports among the same.
@@ -36,10 +37,33 @@ fn run(cached: bool, units: &[&str], timeout: Duration) {
     proxy.allow_warning("connection to redis lost");
     proxy.allow_warning("redis unavailable");
     let run = suite.run(proxy.resp_address(), units, timeout);
-    let exceptions = std::fs::read_to_string(repository.join("docs/tcl-exceptions.txt")).expect("the list");
+    let exceptions = exceptions(&repository, "docs/tcl-exceptions.txt");
     // Those of this class are about reads from the cache.
     let exceptions: Vec<&str> =
         exceptions.lines().filter(|line| cached || !line.starts_with("cached ")).collect();
+    println!("{}", run.summary());
+    run.judge(&exceptions.join("\n")).unwrap_or_else(|wrong| panic!("{wrong}"));
+}
+
+fn exceptions(repository: &Path, list: &str) -> String {
+    std::fs::read_to_string(repository.join(list)).expect("the list")
+}
+
+/// Runs these units, or all, with an emulated node before a cluster of three, and judges them by `docs/tcl-exceptions-cluster.txt`.
+fn run_before_cluster(units: &[&str], timeout: Duration) {
+    let Some((suite, repository)) = suite() else { return };
+    let _turn = ONE_AT_A_TIME.lock();
+    let cluster = Cluster::start();
+    let settings = [("RESP_CLUSTER", "emulate"), ("RESP_COHERENCE", "tracking"), ("RESP_LANE_IDLE", "1h")];
+    let proxy = before(&cluster, &settings);
+    for warning in ["connection to redis lost", "redis unavailable", "watch"] {
+        proxy.allow_warning(warning);
+    }
+    let exceptions = exceptions(&repository, "docs/tcl-exceptions-cluster.txt");
+    let (skipped, exceptions): (Vec<&str>, Vec<&str>) =
+        exceptions.lines().partition(|line| line.starts_with("skipped "));
+    let skipped: Vec<&str> = skipped.iter().filter_map(|line| line.splitn(3, ' ').nth(2)).collect();
+    let run = suite.run_in_cluster(proxy.resp_address(), &skipped, units, timeout);
     println!("{}", run.summary());
     run.judge(&exceptions.join("\n")).unwrap_or_else(|wrong| panic!("{wrong}"));
 }
@@ -89,4 +113,33 @@ fn redis_own_suite_passes_through_the_proxy() {
 #[ignore = "all units take some ten minutes; make soak runs them"]
 fn redis_own_suite_passes_with_reads_from_the_cache() {
     run(true, &[], Duration::from_secs(3600));
+}
+
+/// Of those that the suite runs against a cluster: types of values, deadlines, transactions, channels, a walk through all keys.
+const CLUSTER_UNITS: &[&str] = &[
+    "unit/scan",
+    "unit/type/string",
+    "unit/type/incr",
+    "unit/type/hash",
+    "unit/type/set",
+    "unit/expire",
+    "unit/multi",
+    "unit/pubsub",
+    "unit/bitops",
+];
+
+#[test]
+fn units_of_redis_own_suite_pass_before_a_cluster() {
+    run_before_cluster(CLUSTER_UNITS, Duration::from_secs(600));
+}
+
+/// Others that pass there as a whole. What is not here tells of one node (blocked clients, the slow log, latencies), attaches itself as a
+/// replica, or has no test that the suite runs before a cluster.
+const FURTHER_CLUSTER_UNITS: &[&str] =
+    &["unit/protocol", "unit/keyspace", "unit/info-command", "unit/type/list-3", "unit/sort", "unit/quit"];
+
+#[test]
+#[ignore = "they take minutes; make soak runs them"]
+fn further_units_of_redis_own_suite_pass_before_a_cluster() {
+    run_before_cluster(FURTHER_CLUSTER_UNITS, Duration::from_secs(600));
 }

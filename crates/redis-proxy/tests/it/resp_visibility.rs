@@ -60,7 +60,14 @@ fn the_command_proxy_tells_of_the_cache_and_drops_from_it() {
     client.ask("EXISTS k", ":1");
     let wrong = "-ERR unknown subcommand or wrong number of arguments for 'proxy'. Try PROXY HELP.";
     client.ask("PROXY", wrong).ask("PROXY CACHE", wrong).ask("PROXY STATS more", wrong);
-    assert_eq!(client.send("PROXY HELP\r\n").line(), "*9");
+    assert_eq!(client.send("PROXY HELP\r\n").line(), "*21");
+    (0..21).for_each(|_| drop(client.line()));
+    // With a connection of its client's own, too; but a transaction is Redis'.
+    client.ask("WATCH k", "+OK").ask("PROXY CACHE FLUSH", "+OK").ask("PROXY", wrong).ask("MULTI", "+OK");
+    client.ask("PROXY CACHE FLUSH", "-ERR proxy: PROXY in a transaction is not supported");
+    client.ask("SET k other", "+QUEUED");
+    assert!(client.send("EXEC\r\n").line().starts_with("-EXECABORT"));
+    client.ask("GET k", "$5\r\nvalue");
 }
 
 #[test]

@@ -196,6 +196,19 @@ fn settings_that_exclude_a_cluster_are_both_named_with_code_2() {
 }
 
 #[test]
+fn an_emulated_node_and_its_address_go_together() {
+    for settings in [
+        &[("RESP_ANNOUNCE", "h:7000")][..],
+        &[("RESP_ANNOUNCE", "h"), ("RESP_CLUSTER", "emulate")],
+        &[("RESP_HOST", "unix:/tmp/emulated.sock"), ("RESP_CLUSTER", "emulate")],
+    ] {
+        let output = run(settings, &["--check-config"]);
+        assert_eq!((output.status.code(), output.stderr.lines().count()), (Some(2), 1), "{output:?}");
+        assert!(output.stderr.contains("RESP_ANNOUNCE"), "{output:?}");
+    }
+}
+
+#[test]
 fn a_command_that_prints_no_password_refuses_the_start_in_words() {
     for (command, why) in [
         ("sleep 60", "has not ended after 5s"),

@@ -10,9 +10,11 @@ use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use testkit::{RedisServer, Signal, wait_until};
 
 use crate::bare_program::{BareProgram, listening, read_to};
-use crate::support::{mkfifo, program, start};
+use crate::support::{mkfifo, program, set_numbered, start};
 
 const PATIENCE: Duration = Duration::from_secs(20);
+/// Said of open connections where the user has no password in Redis, which takes any in HELLO and none in AUTH.
+const NO_PASSWORD: &str = "redis refuses to let an open connection log in again";
 
 #[test]
 fn sigusr1_and_sigusr2_are_told_and_ignored() {
@@ -32,23 +34,22 @@ fn sighup_takes_over_what_is_logged_and_names_what_needs_a_restart() {
     let folder = tempfile::tempdir().unwrap();
     let config = folder.path().join("config.toml");
     let write = |text: &str| fs::write(&config, format!("redis_url = \"{}\"\n{text}", redis.url())).unwrap();
-    write("capacity = 10\naccess_log = 1\n");
+    write("max_inflight = 10\naccess_log = 1\n");
     // An empty variable counts as none, and so leaves LOG to the file.
     let proxy = program().set("LOG", "").arg("--config").arg(&config).start();
     proxy.get("/k");
     proxy.wait_log_count("\"target\":\"access\"", 1, PATIENCE);
 
-    write("capacity = 20\naccess_log = 1\nlog = \"info,access=off\"\n");
+    write("max_inflight = 20\naccess_log = 1\nlog = \"info,access=off\"\n");
     proxy.allow_warning("taken over at the next start only");
     proxy.signal(Signal::HUP);
     assert_eq!(proxy.wait_log("\"reloaded\"", PATIENCE).field("changed"), Some("LOG"));
     let restart = proxy.wait_log("at the next start only", PATIENCE);
-    assert_eq!(restart.field("settings"), Some("CAPACITY"));
+    assert_eq!(restart.field("settings"), Some("MAX_INFLIGHT"));
     proxy.wait_log("this is logged from now on", PATIENCE);
     proxy.get("/k");
-    assert_eq!(proxy.metrics().value("redis_proxy_capacity_entries"), 10.0);
 
-    write("capacity = 10\naccess_log = 1\n");
+    write("max_inflight = 10\naccess_log = 1\n");
     proxy.signal(Signal::HUP);
     assert_eq!(proxy.wait_log_count("\"reloaded\"", 2, PATIENCE).field("changed"), Some("LOG"));
     proxy.wait_log_count("this is logged from now on", 2, PATIENCE);
@@ -104,6 +105,28 @@ fn a_reload_reaches_every_worker_and_the_connections_that_are_open() {
 }
 
 #[test]
+fn what_guards_a_port_does_not_go_before_the_port_is_another_one() {
+    let redis = RedisServer::start();
+    let folder = tempfile::tempdir().unwrap();
+    let config = folder.path().join("config.toml");
+    let write = |text: &str| fs::write(&config, format!("redis_url = \"{}\"\n{text}", redis.url())).unwrap();
+    write("host = \"0.0.0.0\"\nread_token = \"s3cret-token\"\n");
+    let proxy = program().set("LOG", "").arg("--config").arg(&config).allow_warning("not reloaded").start();
+    assert_eq!(proxy.get("/k").status, 401);
+    write("host = \"127.0.0.1\"\n");
+    proxy.signal(Signal::HUP);
+    let line = proxy.wait_log("not reloaded", PATIENCE);
+    let error = line.field("error").expect("why").to_owned();
+    assert!(error.contains("READ_TOKEN") && error.contains("HOST") && !error.contains("s3cret"), "{error}");
+    assert_eq!(proxy.get("/k").status, 401);
+    // Each by itself is taken.
+    write("host = \"0.0.0.0\"\n");
+    proxy.signal(Signal::HUP);
+    proxy.wait_log("\"reloaded\"", PATIENCE);
+    assert_eq!(proxy.get("/k").status, 404);
+}
+
+#[test]
 fn sighup_says_that_the_password_file_has_changed_and_shows_no_password() {
     let redis = RedisServer::start();
     let password = tempfile::NamedTempFile::new().unwrap();
@@ -114,6 +137,7 @@ fn sighup_says_that_the_password_file_has_changed_and_shows_no_password() {
         .set("REDIS_HOST", host)
         .set("REDIS_PORT", port)
         .set("REDIS_PASSWORD_FILE", password.path())
+        .allow_warning(NO_PASSWORD)
         .start();
     proxy.signal(Signal::HUP);
     assert_eq!(proxy.wait_log("\"reloaded\"", PATIENCE).field("changed"), Some(""));
@@ -121,6 +145,8 @@ fn sighup_says_that_the_password_file_has_changed_and_shows_no_password() {
     proxy.signal(Signal::HUP);
     let line = proxy.wait_log_count("\"reloaded\"", 2, PATIENCE);
     assert_eq!(line.field("changed"), Some("REDIS_PASSWORD_FILE"));
+    // Looked at in this moment because it has changed.
+    proxy.allow_warning("the credentials for redis cannot be read");
     fs::remove_file(&password).unwrap();
     proxy.allow_warning("not reloaded");
     proxy.signal(Signal::HUP);
@@ -138,7 +164,7 @@ fn sighup_tells_credentials_from_an_address_that_needs_a_restart() {
         fs::write(&file, format!("redis://:{password}@{}/{db}\n", redis.address())).unwrap();
     };
     write("first-secret", 0);
-    let proxy = program().set("REDIS_URL_FILE", file.path()).start();
+    let proxy = program().set("REDIS_URL_FILE", file.path()).allow_warning(NO_PASSWORD).start();
     write("second-secret", 0);
     proxy.signal(Signal::HUP);
     assert_eq!(proxy.wait_log("\"reloaded\"", PATIENCE).field("changed"), Some("REDIS_URL_FILE"));
@@ -241,5 +267,65 @@ fn sighup_asks_a_command_for_the_password_and_names_what_is_said_of_nodes_as_for
     let names = "REDIS_PASSWORD_COMMAND REDIS_ADDRESS_MAP REDIS_WITNESSES REDIS_REAUTH";
     assert_eq!(line.field("settings"), Some(names));
     assert!(proxy.log().iter().all(|line| !line.raw.contains("-secret")));
+    assert_eq!(proxy.stop().code(), Some(0));
+}
+
+#[test]
+fn sighup_takes_over_how_much_is_held_and_how_long_clients_are_waited_for() {
+    const ENTRIES: usize = 100;
+    let redis = RedisServer::start();
+    set_numbered(&redis, ENTRIES);
+    let folder = tempfile::tempdir().unwrap();
+    let config = folder.path().join("config.toml");
+    let write = |text: &str| fs::write(&config, format!("redis_url = \"{}\"\n{text}", redis.url())).unwrap();
+    write("capacity = 100\ncapacity_bytes = \"64MiB\"\n");
+    let proxy = program().set("RESP_PORT", "0").arg("--config").arg(&config).start();
+    let reload = |text: &str, times: usize| {
+        write(text);
+        proxy.signal(Signal::HUP);
+        proxy.wait_log_count("\"reloaded\"", times, PATIENCE).field("changed").map(str::to_owned)
+    };
+    let mut client = proxy.client();
+    let mut read = |keys: std::ops::Range<usize>| {
+        keys.for_each(|key| assert_eq!(client.get(&format!("/{key}")).status, 200));
+    };
+    read(0..ENTRIES);
+    assert_eq!(proxy.metrics().value("redis_proxy_entries"), ENTRIES as f64);
+
+    assert_eq!(reload("capacity = 30\ncapacity_bytes = \"64MiB\"\n", 1).as_deref(), Some("CAPACITY"));
+    wait_until(PATIENCE, "those that are too many to leave", || {
+        proxy.metrics().value("redis_proxy_entries") == 30.0
+    });
+    // The last ones have stayed.
+    let gets = redis.command_calls("get");
+    read(ENTRIES - 30..ENTRIES);
+    assert_eq!(redis.command_calls("get"), gets);
+
+    assert_eq!(
+        reload("capacity = 60\ncapacity_bytes = \"32MiB\"\n", 2).as_deref(),
+        Some("CAPACITY CAPACITY_BYTES")
+    );
+    let budget = || proxy.metrics().value("redis_proxy_budget_bytes");
+    wait_until(PATIENCE, "the new budget", || budget() == f64::from(32 << 20));
+    read(0..ENTRIES);
+    assert_eq!(proxy.metrics().value("redis_proxy_entries"), 60.0);
+
+    // Whether there is a budget is settled at the start.
+    proxy.allow_warning("at the next start only");
+    assert_eq!(reload("capacity = 60\n", 3).as_deref(), Some(""));
+    let line = proxy.wait_log("at the next start only", PATIENCE);
+    assert_eq!(line.field("settings"), Some("CAPACITY_BYTES"));
+    assert_eq!(budget(), f64::from(32 << 20));
+
+    let times = "idle_timeout = \"300ms\"\nhead_timeout = \"200ms\"\nresp_idle_timeout = \"300ms\"\n";
+    let changed = reload(&format!("capacity = 60\ncapacity_bytes = \"32MiB\"\n{times}"), 4);
+    assert_eq!(changed.as_deref(), Some("HEAD_TIMEOUT IDLE_TIMEOUT RESP_IDLE_TIMEOUT"));
+    let mut idle = proxy.client();
+    assert_eq!(idle.get("/0").status, 200);
+    assert!(idle.at_end());
+    let mut half = proxy.client();
+    half.send("GET /0 HT");
+    assert_eq!(half.read_response().status, 408);
+    assert!(proxy.resp_client().ask("PING", "+PONG").at_end());
     assert_eq!(proxy.stop().code(), Some(0));
 }

@@ -1,4 +1,6 @@
-//! redis-rs as its users use it, against the address given: HOST PORT. A line a step; restarts are asked for on stdout.
+//! redis-rs as its users use it, against the address given: HOST PORT DATABASE, and `cluster` for its client of a cluster. A line a step; restarts are asked for on stdout.
+
+mod cluster;
 
 use std::collections::HashMap;
 use std::thread;
@@ -11,7 +13,14 @@ use redis::{
 fn main() {
     let arguments: Vec<String> = std::env::args().collect();
     for protocol in [2, 3] {
-        let url = format!("redis://{}:{}/3?protocol=resp{protocol}", arguments[1], arguments[2]);
+        if arguments.get(4).is_some_and(|kind| kind == "cluster") {
+            let url = format!("redis://{}:{}", arguments[1], arguments[2]);
+            let done = |step: &str| println!("ok resp{protocol} {step}");
+            cluster::run(&url, protocol, done).expect("what the cluster answers");
+            continue;
+        }
+        let url =
+            format!("redis://{}:{}/{}?protocol=resp{protocol}", arguments[1], arguments[2], arguments[3]);
         let done = |step: &str| println!("ok resp{protocol} {step}");
         run(&Client::open(url).expect("an address"), done).expect("what Redis answers");
     }

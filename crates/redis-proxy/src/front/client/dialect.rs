@@ -80,8 +80,9 @@ pub(in crate::front) trait Dialect {
     /// All of the output is with the kernel; before, the client did not take it if it `was_blocked`.
     fn written(&mut self, was_blocked: bool);
 
-    /// The client does not take the output: what is held for it is counted, and let go of if it is too much.
-    fn held_up(&mut self, cx: &mut Context<'_>) -> Option<Ending>;
+    /// The client does not take the output: what is held for it is counted, `encrypted` bytes beside the output too, and let go of if it
+    /// is too much.
+    fn held_up(&mut self, encrypted: usize, cx: &mut Context<'_>) -> Option<Ending>;
 
     /// Moves what is answered by now to the output, as much as fits. Whether anything moved.
     ///

@@ -29,7 +29,7 @@ impl Drain {
     }
 
     /// Polled once by a connection's task, it wakes that task at the start of the drain; the clock is what is read.
-    pub(super) fn told(&self) -> Pin<Box<OwnedNotified>> {
+    pub(in crate::front) fn told(&self) -> Pin<Box<OwnedNotified>> {
         Box::pin(self.told.clone().notified_owned())
     }
 }

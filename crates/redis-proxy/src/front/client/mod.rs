@@ -13,20 +13,22 @@ mod dialect;
 mod drain;
 mod linger;
 mod stream;
+mod tls_stream;
 mod write;
 
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
+use sync::wakes::together;
 use tokio::io::{AsyncRead, ReadBuf};
-use tokio::net::TcpStream;
 use tokio::sync::futures::OwnedNotified;
 
 pub(super) use self::dialect::{Dialect, Ending, Input, Next};
 pub(super) use self::drain::Drain;
 pub(super) use self::linger::{PATIENCE, linger};
 pub(super) use self::stream::Stream;
+pub(super) use self::tls_stream::{Ready, TlsStream};
 
 use self::blocked::Blocked;
 use self::write::write_all;
@@ -46,9 +48,9 @@ pub(super) struct Client<D> {
 }
 
 impl<D: Dialect> Client<D> {
-    pub(super) fn new(stream: TcpStream, dialect: D) -> Self {
+    pub(super) fn new(stream: Stream, dialect: D) -> Self {
         Client {
-            stream: Stream::Plain(stream),
+            stream,
             input: Input::default(),
             blocked: Blocked::default(),
             timer: None,
@@ -151,7 +153,7 @@ impl<D: Dialect> Client<D> {
             Poll::Ready(Err(_)) => Poll::Ready(Err(Ending::Gone)),
             Poll::Pending => {
                 self.blocked.stopped(moved, self.dialect.write_timeout_ns());
-                match self.dialect.held_up(cx) {
+                match self.dialect.held_up(self.stream.encrypted_bytes(), cx) {
                     Some(end) => Poll::Ready(Err(end)),
                     None => Poll::Pending,
                 }
@@ -183,7 +185,8 @@ impl<D: Dialect> Client<D> {
     /// Requests in bytes that have just come, behind those that were kept. What is not used is kept.
     fn take_requests(&mut self, bytes: &[u8], cx: &mut Context<'_>) {
         if self.input.bytes.is_empty() {
-            let used = self.dialect.requests(bytes, cx);
+            // What several of them are fetched by is woken once.
+            let used = together(|| self.dialect.requests(bytes, cx));
             self.input.bytes.extend_from_slice(&bytes[used..]);
         } else {
             self.input.bytes.extend_from_slice(bytes);
@@ -197,7 +200,7 @@ impl<D: Dialect> Client<D> {
             return false;
         }
         let mut bytes = std::mem::take(&mut self.input.bytes);
-        let used = self.dialect.requests(&bytes, cx);
+        let used = together(|| self.dialect.requests(&bytes, cx));
         if used < bytes.len() {
             bytes.drain(..used);
             self.input.bytes = bytes;

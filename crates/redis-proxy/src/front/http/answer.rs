@@ -9,6 +9,7 @@ use crate::readthrough::{Detail, KnownAnswer};
 
 use super::conditional::{Conditions, Precondition};
 use super::head::Refusal;
+use super::policy::{AllowedOrigin, Policy};
 use super::tail::Tail;
 
 /// An ETag with its quotes: 128 bits in hex.
@@ -30,10 +31,20 @@ pub(super) enum Answer {
     MethodNotAllowed,
     /// To OPTIONS: which these are.
     Verbs,
+    /// The same to a browser that asks what a page may ask.
+    Preflight,
     /// The rest of the request did not come in time.
     TimedOut,
-    /// MAX_CLIENTS is reached.
+    /// MAX_CLIENTS is reached, or MAX_CLIENTS_PER_PEER.
     Busy,
+    /// ALLOWED_HOSTS has another name.
+    Misdirected,
+    /// No token, or one that is not known.
+    Unauthorized,
+    /// The token is not good for that.
+    Forbidden,
+    /// The key is not held any more; whether it was.
+    Purged(bool),
     /// `/` without a key.
     NoKey,
     /// An interim answer: the client may send its body.
@@ -100,24 +111,17 @@ pub(super) struct Framing {
     pub(super) http10: bool,
     /// The connection ends after this answer.
     pub(super) close: bool,
+    /// Whose page asks, if it is one that is allowed by name.
+    pub(super) origin: Option<AllowedOrigin>,
 }
 
 /// What every answer of a moment shares.
 pub(super) struct AnswerContext<'a> {
     pub(super) now_ns: u64,
     pub(super) tail: &'a Tail,
-    pub(super) caching: Caching<'a>,
+    pub(super) policy: &'a Policy,
     /// What `Cache-Status` says of the mode; nothing in `ttl`.
     pub(super) detail: Detail,
-}
-
-/// `Cache-Control` of values and the beginning of their `Cache-Status`, with the CR LF before them.
-#[derive(Clone, Copy, Default)]
-pub(super) struct Caching<'a> {
-    /// Up to where `Cache-Status` says where the value came from.
-    pub(super) fetched: &'a [u8],
-    /// Of a hit, which is said already.
-    pub(super) hit: &'a [u8],
 }
 
 /// Appends the answer to `out`. A large value is not copied: it is given back, to be written behind `out`.
@@ -168,7 +172,7 @@ fn value(
         }
         Precondition::Unmodified => out.extend_from_slice(b"HTTP/1.1 304 Not Modified"),
         Precondition::Send => {
-            out.extend_from_slice(status_lines(entry));
+            out.extend_from_slice(context.policy.status_lines.as_deref().unwrap_or(status_lines(entry)));
             out.extend_from_slice(digits.format(body.len()).as_bytes());
         }
     }
@@ -177,9 +181,9 @@ fn value(
     let age = age(entry, is_hit, context.detail, context.now_ns);
     out.extend_from_slice(digits.format(age).as_bytes());
     if is_hit {
-        out.extend_from_slice(context.caching.hit);
+        out.extend_from_slice(&context.policy.hit);
     } else {
-        out.extend_from_slice(context.caching.fetched);
+        out.extend_from_slice(&context.policy.fetched);
         out.extend_from_slice(source.cache_status());
     }
     out.extend_from_slice(context.detail.text);
@@ -229,12 +233,17 @@ fn status_lines(entry: &KnownAnswer) -> &'static [u8] {
     }
 }
 
+const SECOND_NS: u64 = 1_000_000_000;
+
 /// Seconds since it was true.
 #[inline]
 fn age(entry: &KnownAnswer, is_hit: bool, detail: Detail, now_ns: u64) -> u64 {
     // What was proven a moment ago is as fresh as if it had been fetched then (RFC 9111, section 4.2.3: validation).
-    let true_ns = if is_hit && detail.in_force { entry.proven_ns() } else { entry.sent_ns() };
-    now_ns.saturating_sub(true_ns) / 1_000_000_000
+    let true_ns = match is_hit && detail.in_force {
+        true => entry.proven_if_since(now_ns.saturating_sub(SECOND_NS - 1)),
+        false => entry.sent_ns(),
+    };
+    now_ns.saturating_sub(true_ns) / SECOND_NS
 }
 
 /// Room for a hit's head up to its age, with two numbers of 20 digits.
@@ -265,6 +274,9 @@ fn put_decimal(out: &mut [u8; HIT_HEAD_BYTES], at: usize, number: u64) -> usize 
 /// What ends every header section.
 #[inline]
 fn finish(out: &mut Vec<u8>, framing: Framing, context: &AnswerContext<'_>) {
+    if let Some(origin) = framing.origin {
+        out.extend_from_slice(context.policy.lines_of(origin));
+    }
     match (framing.close, framing.http10) {
         (false, false) => out.extend_from_slice(context.tail.stays()),
         (false, true) => {
@@ -310,6 +322,9 @@ struct Text {
 }
 
 const RETRY: &[u8] = b"Retry-After: 1\r\n";
+/// What a page of another origin may ask, and for how long its browser need not ask that again: two hours, the most that Chromium keeps it.
+const PREFLIGHT: &[u8] = b"Allow: GET, HEAD, OPTIONS\r\nAccess-Control-Allow-Methods: GET, HEAD\r\n\
+    Access-Control-Allow-Headers: Authorization, If-None-Match, Cache-Control\r\nAccess-Control-Max-Age: 7200\r\n";
 const ALLOW: &[u8] = b"Allow: GET, HEAD, OPTIONS\r\n";
 
 impl Text {
@@ -347,6 +362,27 @@ impl Text {
             },
             Answer::Verbs => {
                 Text { status: (204, "No Content"), extra: ALLOW.into(), source: None, body: None }
+            }
+            Answer::Misdirected => plain(
+                421,
+                "Misdirected Request",
+                "this is not a name that the program is called by here: ALLOWED_HOSTS says which are\n",
+            ),
+            Answer::Unauthorized => Text {
+                extra: b"WWW-Authenticate: Bearer\r\n".into(),
+                ..plain(
+                    401,
+                    "Unauthorized",
+                    "a token is needed that is known here: Authorization: Bearer <token>\n",
+                )
+            },
+            Answer::Forbidden => Text {
+                extra: b"WWW-Authenticate: Bearer error=\"insufficient_scope\"\r\n".into(),
+                ..plain(403, "Forbidden", "the token is not good for this\n")
+            },
+            Answer::Purged(held) => plain(200, "OK", if *held { "purged: 1\n" } else { "purged: 0\n" }),
+            Answer::Preflight => {
+                Text { status: (204, "No Content"), extra: PREFLIGHT.into(), source: None, body: None }
             }
             Answer::TimedOut => plain(408, "Request Timeout", "the request did not arrive in time"),
             Answer::Busy => {

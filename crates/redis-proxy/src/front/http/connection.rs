@@ -10,18 +10,17 @@ mod requests;
 use std::rc::Rc;
 use std::task::Context;
 
-use tokio::net::TcpStream;
-
 use self::answers::QueuedAnswer;
 use super::HttpFront;
 use super::answer::Answer;
-use super::head::{Beginning, find_end};
+use super::head::{Beginning, Refusal, find_end};
 use super::known::Habit;
 use crate::buffer_pool::BufferPool;
 use crate::clock::now_ns;
 use crate::front::client::{Client, Dialect, Drain, Ending, Input, Next, Stream};
 use crate::places::{Place, Seat};
 use crate::session::{Output, Replies, SeenKeys};
+use crate::tls::{PortName, begins_tls, tell_that_it_is_plain};
 
 /// Requests of one connection that wait for Redis at the same time, at most.
 const MOST_WAITING: usize = 64;
@@ -35,8 +34,8 @@ const HELD_BEHIND_BYTES: usize = 8 << 20;
 /// Serves one client until either side ends it; then what it holds is let go of, once the socket is closed.
 ///
 /// Cost: the client is made before its task, since an `async fn` has room for its arguments beside what they become.
-pub(crate) fn serve(
-    stream: TcpStream,
+pub(in crate::front) fn serve(
+    stream: Stream,
     front: Rc<HttpFront>,
     place: Place,
     holds: impl Sized,
@@ -151,7 +150,7 @@ impl Dialect for Connection {
     }
 
     fn write_timeout_ns(&self) -> u64 {
-        self.front.settings.write_timeout_ns
+        self.front.timeouts.get().write_ns
     }
 
     fn is_crowded(&self) -> bool {
@@ -179,7 +178,7 @@ impl Dialect for Connection {
         self.all_written(was_blocked);
     }
 
-    fn held_up(&mut self, cx: &mut Context<'_>) -> Option<Ending> {
+    fn held_up(&mut self, _encrypted: usize, cx: &mut Context<'_>) -> Option<Ending> {
         self.let_go(cx);
         None
     }
@@ -252,7 +251,7 @@ impl Connection {
                 self.request_ended();
                 continue;
             }
-            match find_end(rest, &mut self.scanned, &self.front.settings.head) {
+            match find_end(rest, &mut self.scanned, &self.front.sizes.get().head) {
                 Ok(Some(length)) => {
                     self.scanned = 0;
                     if scanned > 0 {
@@ -267,7 +266,7 @@ impl Connection {
                     partial = self.may_begin(rest, scanned == 0);
                     break;
                 }
-                Err(refusal) => self.refuse(Answer::Refused(refusal)),
+                Err(refusal) => self.refuse(refusal_of(rest, refusal)),
             }
         }
         if partial || self.body_left > 0 {
@@ -285,8 +284,8 @@ impl Connection {
             self.beginning = None;
         }
         let beginning = self.beginning.get_or_insert_default();
-        let judged = beginning.judge(bytes, &self.front.settings.head);
-        judged.map_err(|refusal| self.refuse(Answer::Refused(refusal))).is_ok()
+        let judged = beginning.judge(bytes, &self.front.sizes.get().head);
+        judged.map_err(|refusal| self.refuse(refusal_of(bytes, refusal))).is_ok()
     }
 
     /// If all of a request is here: the next one has its own time to arrive.
@@ -297,14 +296,23 @@ impl Connection {
     }
 }
 
+/// What is answered to bytes that begin no request.
+#[cold]
+fn refusal_of(bytes: &[u8], refusal: Refusal) -> Answer {
+    if begins_tls(bytes) {
+        tell_that_it_is_plain(PortName::Http);
+    }
+    Answer::Refused(refusal)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// The task of a connection is this, 64 bytes that it holds beside, and 96 of tokio: 512, which is a size of jemalloc. The next is 640.
+    /// The task of a connection is this, 72 bytes that it holds beside, and 96 of tokio: 512, which is a size of jemalloc. The next is 640.
     #[test]
     fn an_idle_connection_has_a_task_of_512_bytes() {
         let size = size_of::<Client<Connection>>();
-        assert!(size + 64 + 96 <= 512, "{size} bytes");
+        assert!(size + 72 + 96 <= 512, "{size} bytes");
     }
 }

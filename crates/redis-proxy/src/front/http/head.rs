@@ -58,6 +58,8 @@ pub enum Method {
     Head,
     /// `OPTIONS`.
     Options,
+    /// `PURGE`.
+    Purge,
     /// Anything else: nothing is executed.
     Other,
 }
@@ -69,6 +71,7 @@ impl Method {
             b"GET" => Method::Get,
             b"HEAD" => Method::Head,
             b"OPTIONS" => Method::Options,
+            b"PURGE" => Method::Purge,
             _ => Method::Other,
         }
     }
@@ -104,6 +107,14 @@ pub struct Head<'a> {
     pub if_none_match: Option<Tags<'a>>,
     /// `Cache-Control: no-cache`, or `max-age=0` (RFC 9111, sections 5.2.1.4 and 5.2.1.1).
     pub no_cache: bool,
+    /// The one `Host`; empty where there is none, in HTTP/1.0.
+    pub host: &'a [u8],
+    /// The value of `Authorization`, if there is one such field.
+    pub authorization: Option<&'a [u8]>,
+    /// The value of `Origin`, if there is one such field.
+    pub origin: Option<&'a [u8]>,
+    /// Whether a browser asks first what it may ask (<https://fetch.spec.whatwg.org/#cors-preflight-request>).
+    pub is_preflight: bool,
 }
 
 /// The text of `If-Match` or `If-None-Match`.
@@ -303,6 +314,7 @@ fn understand<'a>(
     fields.check_host(http10)?;
     // Last: a coding that is not known is told only where all else is well.
     let body = fields.body(http10)?;
+    let (authorization, origin) = (fields.authorization(), fields.origin());
     Ok(Head {
         method,
         target,
@@ -313,6 +325,10 @@ fn understand<'a>(
         if_match: fields.if_match,
         if_none_match: fields.if_none_match,
         no_cache: fields.no_cache,
+        host: fields.host,
+        authorization,
+        origin,
+        is_preflight: method == Method::Options && origin.is_some() && fields.asks_for_method,
     })
 }
 

@@ -6,8 +6,11 @@
 //! rest and at no rest from within the target; their limits are looked at here. A property test compares the two ways.
 
 use std::cell::{Cell, RefCell};
+use std::ops::Range;
 
-use super::HttpSettings;
+use constant_time_eq::constant_time_eq;
+
+use super::HttpSizes;
 use super::head::{Body, Head, Method};
 
 /// Kinds of clients that a worker knows at a time.
@@ -28,14 +31,40 @@ pub(super) struct KnownEnds {
     last: Cell<usize>,
     /// Known requests, counted.
     met: Cell<u32>,
-    most_key_bytes: usize,
+    most_key_bytes: Cell<usize>,
 }
 
 struct KnownEnd {
     bytes: Box<[u8]>,
+    /// Of them: the value of `Authorization`; empty where there is none.
+    secret: Range<u16>,
     no_cache: bool,
     /// When it last came, as [`KnownEnds::met`] counts.
     met: Cell<u32>,
+}
+
+impl KnownEnd {
+    #[inline]
+    fn begins(&self, rest: &[u8]) -> bool {
+        match self.secret.end {
+            0 => rest.starts_with(&self.bytes),
+            _ => self.begins_with_secret(rest),
+        }
+    }
+
+    /// The token is compared in constant time: how much of a guess was right does not show, wherever it differs.
+    #[inline(never)]
+    fn begins_with_secret(&self, rest: &[u8]) -> bool {
+        let Some(rest) = rest.get(..self.bytes.len()) else { return false };
+        let (start, end) = (usize::from(self.secret.start), usize::from(self.secret.end));
+        let part = |bytes: &[u8]| [&bytes[..start], &bytes[end..]] == [&rest[..start], &rest[end..]];
+        part(&self.bytes) && constant_time_eq(&self.bytes[start..end], &rest[start..end])
+    }
+}
+
+/// A key that is written in plain form takes as many bytes as in the target, less the slash.
+fn most_key_bytes(sizes: HttpSizes) -> usize {
+    sizes.key_bytes.min(sizes.head.target_bytes.saturating_sub(1))
 }
 
 /// A request whose head but for the key is known: a GET in HTTP/1.1 without a body and without conditions, on a connection that stays.
@@ -48,18 +77,19 @@ pub(super) struct KnownRequest<'a> {
 }
 
 impl KnownEnds {
-    pub(super) fn new(settings: &HttpSettings) -> Self {
+    pub(super) fn new(sizes: HttpSizes) -> Self {
         KnownEnds {
             ends: RefCell::default(),
             last: Cell::new(0),
             met: Cell::new(0),
-            most_key_bytes: settings.max_key_bytes.min(settings.head.target_bytes.saturating_sub(1)),
+            most_key_bytes: Cell::new(most_key_bytes(sizes)),
         }
     }
 
-    /// What permitted them is no more.
-    pub(super) fn forget(&self) {
+    /// What permitted them is no more; this is what does from now on.
+    pub(super) fn forget(&self, sizes: HttpSizes) {
         self.ends.borrow_mut().clear();
+        self.most_key_bytes.set(most_key_bytes(sizes));
     }
 
     /// The request at the beginning of `bytes`, if it is known and here as a whole.
@@ -67,16 +97,16 @@ impl KnownEnds {
     pub(super) fn find<'a>(&self, bytes: &'a [u8]) -> Option<KnownRequest<'a>> {
         let rest = bytes.strip_prefix(BEGINNING)?;
         let key_len = rest.iter().position(|byte| !STANDS_FOR_ITSELF[usize::from(*byte)])?;
-        if key_len == 0 || key_len > self.most_key_bytes {
+        if key_len == 0 || key_len > self.most_key_bytes.get() {
             return None;
         }
         let (key, rest) = rest.split_at(key_len);
         let ends = self.ends.borrow();
-        let last = ends.get(self.last.get()).filter(|end| rest.starts_with(&end.bytes));
+        let last = ends.get(self.last.get()).filter(|end| end.begins(rest));
         let end = match last {
             Some(end) => end,
             None => {
-                let at = ends.iter().position(|end| rest.starts_with(&end.bytes))?;
+                let at = ends.iter().position(|end| end.begins(rest))?;
                 self.last.set(at);
                 &ends[at]
             }
@@ -92,13 +122,13 @@ impl KnownEnds {
 
     /// Remembers the end of a head that came twice running; one that has not come for long makes room.
     #[cold]
-    fn learn(&self, end: &[u8], no_cache: bool) {
+    fn learn(&self, end: &[u8], secret: Range<u16>, no_cache: bool) {
         let mut ends = self.ends.borrow_mut();
-        if ends.iter().any(|known| *known.bytes == *end) {
+        if ends.iter().any(|known| known.bytes.len() == end.len() && known.begins(end)) {
             return;
         }
         let met = self.met.get();
-        let known = KnownEnd { bytes: end.into(), no_cache, met: Cell::new(met) };
+        let known = KnownEnd { bytes: end.into(), secret, no_cache, met: Cell::new(met) };
         if ends.len() < MOST_ENDS {
             return ends.push(known);
         }
@@ -149,11 +179,20 @@ impl Habit {
         let hash = hash as u32;
         if hash == self.last_hash {
             self.strange = 0;
-            known.learn(end, head.no_cache);
+            known.learn(end, secret_of(end, head), head.no_cache);
         } else {
             (self.last_hash, self.strange) = (hash, self.strange + 1);
         }
     }
+}
+
+/// Where in the end of a head, which has [`MOST_END_BYTES`] at most, the value of its `Authorization` stands.
+fn secret_of(end: &[u8], head: &Head<'_>) -> Range<u16> {
+    let place = head.authorization.and_then(|value| {
+        let start = value.as_ptr().addr().checked_sub(end.as_ptr().addr())?;
+        Some(u16::try_from(start).ok()?..u16::try_from(start + value.len()).ok()?)
+    });
+    place.unwrap_or_default()
 }
 
 /// Whether a head asks for a value and nothing beside.
@@ -201,7 +240,7 @@ mod tests {
             ends: RefCell::default(),
             last: Cell::new(0),
             met: Cell::new(0),
-            most_key_bytes: MAX_KEY_BYTES.min(LIMITS.target_bytes - 1),
+            most_key_bytes: Cell::new(MAX_KEY_BYTES.min(LIMITS.target_bytes - 1)),
         }
     }
 
@@ -312,7 +351,7 @@ mod tests {
         assert_eq!(known.find(one), None);
         meet(&mut habit, &known, two);
         assert_eq!((known.find(one), known.find(two).map(|request| request.length)), (None, Some(two.len())));
-        known.forget();
+        known.forget(HttpSizes { head: LIMITS, key_bytes: MAX_KEY_BYTES, body_bytes: 0 });
         assert_eq!(known.find(two), None);
     }
 

@@ -8,6 +8,7 @@ mod conditional;
 mod connection;
 pub mod head;
 mod known;
+mod policy;
 mod refuse;
 mod tail;
 pub mod target;
@@ -16,79 +17,82 @@ use std::cell::{Cell, RefCell};
 use std::hash::Hasher;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
 
 use siphasher::sip::SipHasher13;
 
-pub(crate) use connection::serve;
+pub(in crate::front) use connection::serve;
 pub(crate) use refuse::refuse;
 
-use self::answer::Caching;
 use self::known::KnownEnds;
+use self::policy::Policy;
 use self::tail::Tail;
 use crate::buffer_pool::BufferPool;
-use crate::clock::{Notice, nanos};
+use crate::clock::Notice;
 use crate::config::Settings;
 use crate::front::client::Drain;
-use crate::live::LiveReader;
+use crate::live::{ClientTimeouts, LiveReader, LiveSettings, RequestSizes};
 use crate::readthrough::ReadThrough;
+use crate::slow_log::SlowLog;
 use crate::stats::WorkerStats;
 use head::HeadLimits;
 
 /// The settings of the front, in the types that the loop wants.
 #[derive(Clone, Debug)]
 pub(crate) struct HttpSettings {
-    pub(crate) head: HeadLimits,
-    max_key_bytes: usize,
-    max_body_bytes: u64,
     output_bytes: usize,
-    pub(crate) head_timeout: Duration,
-    idle_timeout_ns: u64,
-    write_timeout_ns: u64,
-    /// As [`Caching`] has them: of what was fetched, and of a hit.
-    caching: [Box<[u8]>; 2],
+    /// Whether nobody but this machine reaches the port.
+    on_loopback: bool,
     /// Whether `Cache-Control: no-cache` of a request is heeded.
     honor_no_cache: bool,
     /// Random a process, so that logged hashes cannot be turned back by trying keys.
     log_key: (u64, u64),
     /// What all answers of the process have in common.
     notice: Arc<Notice>,
+    /// Where requests are kept that take long.
+    slow_log: Arc<SlowLog>,
 }
 
 impl HttpSettings {
     /// To be called once a process: its workers share what is random and what is a clock.
-    pub(crate) fn new(settings: &Settings, notice: Arc<Notice>) -> Self {
+    pub(crate) fn new(
+        settings: &Settings,
+        notice: Arc<Notice>,
+        slow_log: Arc<SlowLog>,
+        on_loopback: bool,
+    ) -> Self {
         HttpSettings {
-            head: HeadLimits {
-                method_bytes: settings.max_method_bytes,
-                target_bytes: settings.max_target_bytes,
-                head_bytes: settings.max_head_bytes,
-                headers: settings.max_headers,
-            },
-            max_key_bytes: settings.max_key_bytes,
-            max_body_bytes: settings.max_body_bytes as u64,
             output_bytes: settings.output_buffer_bytes,
-            head_timeout: settings.head_timeout,
-            idle_timeout_ns: nanos(settings.idle_timeout),
-            write_timeout_ns: nanos(settings.write_timeout),
-            caching: ["", "hit"].map(|status| {
-                let control = &settings.http_cache_control;
-                let text = format!("\r\nCache-Control: {control}\r\nCache-Status: redis-proxy; {status}");
-                text.into_bytes().into()
-            }),
+            on_loopback,
             honor_no_cache: settings.coherence.honor_no_cache,
             log_key: random_key(),
             notice,
+            slow_log,
         }
     }
 
-    fn caching(&self) -> Caching<'_> {
-        let [fetched, hit] = &self.caching;
-        Caching { fetched, hit }
+    fn policy(&self, live: &Arc<LiveSettings>, generation: u32) -> Policy {
+        Policy::new(live.clone(), generation, self.on_loopback)
     }
 
-    fn tail(&self) -> Tail {
-        Tail::new(self.notice.clone(), self.idle_timeout_ns)
+    fn tail(&self, policy: &Policy) -> Tail {
+        Tail::new(self.notice.clone(), policy)
+    }
+}
+
+/// How large requests may be.
+#[derive(Clone, Copy, Debug)]
+struct HttpSizes {
+    head: HeadLimits,
+    key_bytes: usize,
+    body_bytes: u64,
+}
+
+impl HttpSizes {
+    fn of(sizes: &RequestSizes) -> HttpSizes {
+        let RequestSizes { method_bytes, target_bytes, head_bytes, headers, key_bytes, body_bytes, .. } =
+            *sizes;
+        let head = HeadLimits { method_bytes, target_bytes, head_bytes, headers };
+        HttpSizes { head, key_bytes, body_bytes: body_bytes as u64 }
     }
 }
 
@@ -97,15 +101,19 @@ pub(crate) struct HttpFront {
     read: ReadThrough,
     stats: Arc<WorkerStats>,
     settings: HttpSettings,
-    /// What may change meanwhile, and what it said of the access log at the beginning of this turn.
+    /// What may change meanwhile, and what follows from it as of the beginning of this turn.
     live: RefCell<LiveReader>,
-    access_log: Cell<u32>,
+    policy: RefCell<Policy>,
+    /// Whether that is such that no hit is written in the quick way.
+    unusual: Cell<bool>,
+    timeouts: Cell<ClientTimeouts>,
+    sizes: Cell<HttpSizes>,
     tail: RefCell<Tail>,
     /// Buffers lent to the connection whose turn it is; taken and given back within one poll.
     buffers: Rc<BufferPool>,
     spare_key: Cell<Vec<u8>>,
     known: KnownEnds,
-    /// The settings by which `known` was learnt.
+    /// The settings by which `known` was learnt and `policy` made.
     generation: Cell<u32>,
     drain: Drain,
     /// Requests since the last one that was logged.
@@ -120,13 +128,19 @@ impl HttpFront {
         live: LiveReader,
         buffers: Rc<BufferPool>,
     ) -> Rc<Self> {
+        let mut live = live;
+        let policy = settings.policy(&live.now().clone(), live.generation());
+        let sizes = HttpSizes::of(&live.now().sizes);
         Rc::new(HttpFront {
-            known: KnownEnds::new(&settings),
+            known: KnownEnds::new(sizes),
+            sizes: Cell::new(sizes),
             generation: Cell::new(live.generation()),
-            access_log: Cell::new(0),
+            unusual: Cell::new(policy.is_unusual()),
+            timeouts: Cell::new(policy.timeouts()),
             read,
             stats,
-            tail: RefCell::new(settings.tail()),
+            tail: RefCell::new(settings.tail(&policy)),
+            policy: RefCell::new(policy),
             settings,
             live: RefCell::new(live),
             buffers,
@@ -144,12 +158,27 @@ impl HttpFront {
     /// For answers made at `now_ns`. To be called once before those of a turn.
     #[inline]
     fn refresh(&self, now_ns: u64) {
-        self.tail.borrow_mut().refresh(now_ns);
         let mut live = self.live.borrow_mut();
-        self.access_log.set(live.now().access_log);
-        if self.generation.replace(live.generation()) != live.generation() {
-            self.known.forget();
+        live.now();
+        if self.generation.get() != live.generation() {
+            // Borrowed anew: a look is over with the borrow.
+            self.adopt(live.now().clone(), live.generation());
         }
+        self.tail.borrow_mut().refresh(now_ns);
+    }
+
+    /// The settings are others from now on.
+    #[cold]
+    fn adopt(&self, live: Arc<LiveSettings>, generation: u32) {
+        self.generation.set(generation);
+        let sizes = HttpSizes::of(&live.sizes);
+        self.sizes.set(sizes);
+        self.known.forget(sizes);
+        let policy = self.settings.policy(&live, generation);
+        self.unusual.set(policy.is_unusual());
+        self.timeouts.set(policy.timeouts());
+        *self.tail.borrow_mut() = self.settings.tail(&policy);
+        *self.policy.borrow_mut() = policy;
     }
 
     /// Has what the known requests at the beginning of `bytes` ask for fetched into the processor's caches, where that is worth it. How
@@ -170,7 +199,7 @@ impl HttpFront {
 
     /// The key's hash where this request is one that is logged.
     fn sample(&self, key: &[u8]) -> Option<u64> {
-        let access_log = self.access_log.get();
+        let access_log = self.policy.borrow().access_log();
         if access_log == 0 {
             return None;
         }

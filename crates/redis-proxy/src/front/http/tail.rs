@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::policy::Policy;
 use crate::clock::{Date, Notice};
 
 /// The last header fields of one worker's answers, from the CR LF before them to the empty line behind them.
@@ -9,6 +10,10 @@ pub(super) struct Tail {
     date: Date,
     /// `Keep-Alive` (RFC 2068, section 19.7.1.1), with the CR LF before it; empty where the idle time-out is too short.
     keep_alive: Box<[u8]>,
+    /// What stands before the date.
+    common: Box<[u8]>,
+    /// What is said of a hit up to its detail.
+    hit: Box<[u8]>,
     bytes: Vec<u8>,
     /// Of `bytes`: up to the end of `Date`.
     date_end: usize,
@@ -18,15 +23,16 @@ pub(super) struct Tail {
 }
 
 impl Tail {
-    /// An idle connection is kept for `idle_timeout_ns`.
-    pub(super) fn new(notice: Arc<Notice>, idle_timeout_ns: u64) -> Self {
+    pub(super) fn new(notice: Arc<Notice>, policy: &Policy) -> Self {
         // A second less: a request that leaves the client at the last moment still finds the connection open.
-        let seconds = (idle_timeout_ns / 1_000_000_000).saturating_sub(1);
+        let seconds = (policy.timeouts().idle_ns / 1_000_000_000).saturating_sub(1);
         let keep_alive =
             if seconds > 0 { format!("\r\nKeep-Alive: timeout={seconds}") } else { String::new() };
         Tail {
             date: Date::new(notice),
             keep_alive: keep_alive.into_bytes().into(),
+            common: policy.common.clone(),
+            hit: policy.hit.clone(),
             bytes: Vec::new(),
             date_end: 0,
             hits: Vec::new(),
@@ -47,7 +53,8 @@ impl Tail {
         let (date, crowded) = self.date.make(now_ns);
         self.hits.clear();
         self.bytes.clear();
-        self.bytes.extend_from_slice(b"\r\nX-Content-Type-Options: nosniff\r\nDate: ");
+        self.bytes.extend_from_slice(&self.common);
+        self.bytes.extend_from_slice(b"\r\nDate: ");
         self.bytes.extend_from_slice(date.as_bytes());
         self.date_end = self.bytes.len();
         if !crowded {
@@ -61,20 +68,20 @@ impl Tail {
         &self.bytes
     }
 
-    /// Of a hit on a connection that stays, all that stands behind its age: `caching` (what is said of a hit) and `detail` first.
+    /// Of a hit on a connection that stays, all that stands behind its age: what is said of a hit, and `detail`, first.
     #[inline]
-    pub(super) fn of_hits(&mut self, caching: &[u8], detail: &'static [u8]) -> &[u8] {
+    pub(super) fn of_hits(&mut self, detail: &'static [u8]) -> &[u8] {
         if self.hits.is_empty() || !std::ptr::eq(self.hits_detail, detail) {
-            self.make_hits(caching, detail);
+            self.make_hits(detail);
         }
         &self.hits
     }
 
     #[cold]
-    fn make_hits(&mut self, caching: &[u8], detail: &'static [u8]) {
+    fn make_hits(&mut self, detail: &'static [u8]) {
         self.hits.clear();
         self.hits_detail = detail;
-        for part in [caching, detail, &self.bytes] {
+        for part in [&self.hit, detail, &self.bytes] {
             self.hits.extend_from_slice(part);
         }
     }

@@ -70,8 +70,21 @@ fn within(key: &[u8], max_key_bytes: usize) -> Result<Asked<'_>, Refusal> {
     Ok(Asked::Key(key))
 }
 
-/// Absolute form (RFC 9112, section 3.2.2): `http://host[:port]/path`. The path may be empty.
+/// Whom a target in absolute form names; none of any other.
+#[inline]
+pub(super) fn authority_of(target: &[u8]) -> Option<&[u8]> {
+    match target.first() {
+        Some(b'/' | b'*') | None => None,
+        Some(_) => split_absolute(target).ok().map(|(authority, _)| authority),
+    }
+}
+
 fn path_of_absolute(target: &[u8]) -> Result<&[u8], Refusal> {
+    split_absolute(target).map(|(_, path)| path)
+}
+
+/// Absolute form (RFC 9112, section 3.2.2): `http://host[:port]/path`. The path may be empty.
+fn split_absolute(target: &[u8]) -> Result<(&[u8], &[u8]), Refusal> {
     let colon = memchr(b':', target).ok_or(BAD_FORM)?;
     let (scheme, rest) = target.split_at(colon);
     if !scheme.eq_ignore_ascii_case(b"http") && !scheme.eq_ignore_ascii_case(b"https") {
@@ -82,7 +95,7 @@ fn path_of_absolute(target: &[u8]) -> Result<&[u8], Refusal> {
     if authority.is_empty() || !is_authority(authority) {
         return Err(BAD_AUTHORITY);
     }
-    Ok(path)
+    Ok((authority, path))
 }
 
 fn key_in_query(query: &[u8]) -> Result<Option<&[u8]>, Refusal> {

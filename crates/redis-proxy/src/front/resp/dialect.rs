@@ -4,14 +4,14 @@ use std::rc::Rc;
 use std::task::Context;
 
 use resp::{Parsed, RequestParser};
-use tokio::net::TcpStream;
 use tokio::task::spawn_local;
 
 use super::RespFront;
 use crate::buffer_pool::BufferPool;
 use crate::clock::now_ns;
 use crate::front::client::{Client, Dialect, Drain, Ending, Input, Next, Stream, linger};
-use crate::session::{Output, PlainGets, READ_AHEAD, Session, SessionEnd, Untaken};
+use crate::session::{InputRoom, Output, PlainGets, READ_AHEAD, Session, SessionEnd, Untaken, hold_room};
+use crate::tls::{PortName, begins_tls, tell_that_it_is_plain};
 
 /// Clients of a worker that are waited for although they have no place any more.
 const FAREWELLS: usize = 64;
@@ -19,7 +19,11 @@ const FAREWELLS: usize = 64;
 /// Serves one client until either side ends it; then what it holds is let go of, once the socket is closed.
 ///
 /// Cost: the client is made before its task, since an `async fn` has room for its arguments beside what they become.
-pub(crate) fn serve(stream: TcpStream, front: Rc<RespFront>, holds: impl Sized) -> impl Future<Output = ()> {
+pub(in crate::front) fn serve(
+    stream: Stream,
+    front: Rc<RespFront>,
+    holds: impl Sized,
+) -> impl Future<Output = ()> {
     // Dropped in this order.
     let mut served = (meet(stream, &front), holds);
     async move {
@@ -50,10 +54,10 @@ pub(crate) fn serve(stream: TcpStream, front: Rc<RespFront>, holds: impl Sized) 
 }
 
 /// The client with a session of its own. None if it has gone already.
-fn meet(stream: TcpStream, front: &Rc<RespFront>) -> Option<Client<RespDialect>> {
-    let (address, local_address) = (stream.peer_addr().ok()?, stream.local_addr().ok()?);
-    let is_admin = front.settings.admin.allows(address.ip());
-    let session = Session::new(front.sessions.clone(), address, local_address, is_admin);
+fn meet(stream: Stream, front: &Rc<RespFront>) -> Option<Client<RespDialect>> {
+    let ends = stream.ends().ok()?;
+    let is_admin = front.settings.admin.allows(ends.ip());
+    let session = Session::new(front.sessions.clone(), ends.texts(), is_admin);
     Some(Client::new(stream, RespDialect::new(front.clone(), session)))
 }
 
@@ -65,6 +69,8 @@ struct RespDialect {
     /// When it last sent something, or was given what it waited for.
     active_ns: u64,
     was_owed: bool,
+    /// Of a large request that goes in pieces, as long as it is not whole.
+    room: Option<Box<InputRoom>>,
 }
 
 impl From<SessionEnd> for Ending {
@@ -91,7 +97,7 @@ impl Dialect for RespDialect {
     }
 
     fn write_timeout_ns(&self) -> u64 {
-        self.front.settings.write_timeout_ns
+        self.front.timeouts().write_ns
     }
 
     fn is_crowded(&self) -> bool {
@@ -118,8 +124,8 @@ impl Dialect for RespDialect {
         self.session.outgoing().written();
     }
 
-    fn held_up(&mut self, cx: &mut Context<'_>) -> Option<Ending> {
-        self.session.ways().held_up(cx).map(Ending::from)
+    fn held_up(&mut self, encrypted: usize, cx: &mut Context<'_>) -> Option<Ending> {
+        self.session.ways().held_up(encrypted, cx).map(Ending::from)
     }
 
     fn poll_answers(&mut self, input: &mut Input, cx: &mut Context<'_>) -> Result<bool, Ending> {
@@ -185,7 +191,7 @@ impl Dialect for RespDialect {
             return Err(Ending::Answered);
         }
         Ok(match self.session.is_idle() {
-            true => self.active_ns.saturating_add(self.front.settings.idle_timeout_ns),
+            true => self.active_ns.saturating_add(self.front.timeouts().resp_idle_ns),
             false => u64::MAX,
         })
     }
@@ -197,8 +203,8 @@ impl Dialect for RespDialect {
 
 impl RespDialect {
     fn new(front: Rc<RespFront>, session: Session) -> Self {
-        let parser = RequestParser::new(front.settings.session.limits);
-        RespDialect { front, parser, session, active_ns: now_ns(), was_owed: false }
+        let parser = RequestParser::new(front.sessions.sizes.get().limits());
+        RespDialect { front, parser, session, active_ns: now_ns(), was_owed: false, room: None }
     }
 
     /// Answers the GETs that `bytes` begin with, as long as each is in memory. How many bytes that used.
@@ -230,13 +236,24 @@ impl RespDialect {
         if session.pin().is_tunnel() {
             return session.pin().pass_unparsed(bytes);
         }
+        if begins_tls(bytes) {
+            // No command begins so, and what follows would be waited for without end.
+            tell_that_it_is_plain(PortName::Resp);
+            session.outgoing().end();
+            return None;
+        }
+        parser.set_limits(front.sessions.sizes.get().limits());
         parser.set_auth_required(!session.is_admitted());
         match parser.parse(bytes) {
             Ok(Parsed::Request { len, form }) => {
                 if len < bytes.len() && bytes.len() <= *unseen {
                     *unseen = front.look_ahead(bytes);
                 }
-                session.command(&bytes[..len], form, parser.arguments(bytes), cx).then_some(len)
+                let taken = session.command(&bytes[..len], form, parser.arguments(bytes), cx);
+                if taken && let Some(room) = self.room.take() {
+                    hold_room(&mut self.session, room);
+                }
+                taken.then_some(len)
             }
             Ok(Parsed::Nothing { len }) => session.nothing().then_some(len),
             Ok(Parsed::Part { len, last, .. }) => {
@@ -247,7 +264,7 @@ impl RespDialect {
             Err(error) => {
                 if error.is_unauthenticated() && !session.is_admitted() {
                     // Whether it is too large is known once it is known whether its client must log in.
-                    *parser = RequestParser::new(front.settings.session.limits);
+                    *parser = RequestParser::new(front.sessions.sizes.get().limits());
                     if !session.is_too_large() {
                         return Some(0);
                     }
@@ -260,9 +277,9 @@ impl RespDialect {
 
     /// The beginning of a request. A big one is passed on from here, as it comes.
     fn half(&mut self, bytes: &[u8]) -> Option<usize> {
-        let RespDialect { front, parser, session, .. } = self;
+        let RespDialect { front, parser, session, room, .. } = self;
         let announced = parser.open_bulk().map_or(0, |bulk| bulk.announced);
-        let big = bytes.len().max(announced) >= front.settings.session.big_request_bytes;
+        let big = bytes.len().max(announced) >= front.sessions.sizes.get().big_bytes;
         if big
             && !session.pin().is_uploading()
             && session.may_stream(parser.arguments(bytes))
@@ -271,8 +288,12 @@ impl RespDialect {
             session.ways().start_upload(parser.arguments(bytes));
             return Some(0);
         }
-        // Redis closes without a word, too.
-        if bytes.len() >= front.settings.query_buffer_bytes {
+        let limit = room.as_ref().map_or(front.sessions.sizes.get().query_buffer_bytes, |room| room.bytes());
+        let arguments = parser.arguments(bytes);
+        let has_room = bytes.len() < limit
+            || session.is_admitted() && front.sessions.makes_room(arguments, bytes.len(), room);
+        if !has_room {
+            // Redis closes without a word, too.
             session.outgoing().end();
         }
         None
@@ -280,6 +301,9 @@ impl RespDialect {
 
     /// Bytes that may be held unread. Half a request may be as long as it takes to understand it.
     fn read_limit(&self) -> usize {
-        if self.session.is_answered() { self.front.settings.query_buffer_bytes } else { READ_AHEAD }
+        if !self.session.is_answered() {
+            return READ_AHEAD;
+        }
+        self.room.as_ref().map_or(self.front.sessions.sizes.get().query_buffer_bytes, |room| room.bytes())
     }
 }

@@ -7,43 +7,31 @@ mod dialect;
 
 use std::cell::Cell;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use resp::glance;
-use tokio::io::AsyncWriteExt;
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::time::timeout;
 
-pub(crate) use self::dialect::serve;
+pub(in crate::front) use self::dialect::serve;
 
-use crate::clock::nanos;
 use crate::config::{ProxyAdmin, Settings};
 use crate::front::client::{Drain, PATIENCE, linger};
+use crate::live::{ClientTimeouts, LiveReader};
 use crate::session::{SessionSettings, Sessions};
+use crate::slow_log::SlowLog;
 
 /// The settings of the front, in the types that the loop wants.
 #[derive(Clone, Debug)]
 pub(crate) struct RespSettings {
     pub(crate) session: SessionSettings,
-    /// A request that must be whole before it is understood ends its connection above this.
-    query_buffer_bytes: usize,
-    idle_timeout_ns: u64,
-    write_timeout_ns: u64,
     /// Which clients may empty the cache.
     admin: ProxyAdmin,
 }
 
 impl RespSettings {
-    pub(crate) fn new(settings: &Settings) -> Self {
-        RespSettings {
-            session: SessionSettings::new(settings),
-            query_buffer_bytes: settings.resp_query_buffer_bytes,
-            idle_timeout_ns: match nanos(settings.resp_idle_timeout) {
-                0 => u64::MAX,
-                idle => idle,
-            },
-            write_timeout_ns: nanos(settings.write_timeout),
-            admin: settings.resp_proxy_admin,
-        }
+    pub(crate) fn new(settings: &Settings, slow_log: Arc<SlowLog>) -> Self {
+        RespSettings { session: SessionSettings::new(settings, slow_log), admin: settings.resp_proxy_admin }
     }
 }
 
@@ -51,19 +39,45 @@ impl RespSettings {
 pub(crate) struct RespFront {
     sessions: Rc<Sessions>,
     settings: RespSettings,
+    /// As of the last reload, which [`run`](Self::run) follows.
+    timeouts: Cell<ClientTimeouts>,
+    live: LiveReader,
     drain: Drain,
     /// Clients whose end is waited for, without a place.
     farewells: Cell<usize>,
 }
 
 impl RespFront {
-    pub(crate) fn new(settings: RespSettings, sessions: Rc<Sessions>) -> Rc<Self> {
-        Rc::new(RespFront { sessions, settings, drain: Drain::default(), farewells: Cell::new(0) })
+    pub(crate) fn new(settings: RespSettings, live: LiveReader, sessions: Rc<Sessions>) -> Rc<Self> {
+        let mut live = live;
+        let timeouts = Cell::new(live.now().timeouts);
+        Rc::new(RespFront {
+            sessions,
+            settings,
+            timeouts,
+            live,
+            drain: Drain::default(),
+            farewells: Cell::new(0),
+        })
     }
 
-    /// What sessions need done beside serving their clients. Never ends.
+    /// What is done beside serving clients. Never ends.
     pub(crate) async fn run(&self) {
-        tokio::join!(self.sessions.learn(), self.sessions.tend_readers());
+        tokio::join!(self.sessions.learn(), self.sessions.tend_readers(), self.follow());
+    }
+
+    async fn follow(&self) {
+        let mut live = self.live.clone();
+        loop {
+            let now = live.changed().await;
+            self.timeouts.set(now.timeouts);
+            self.sessions.sizes.set(now.sizes);
+        }
+    }
+
+    /// How long clients are waited for.
+    fn timeouts(&self) -> ClientTimeouts {
+        self.timeouts.get()
     }
 
     /// From now on a connection ends once all it was asked is answered.
@@ -89,7 +103,7 @@ impl RespFront {
 }
 
 /// Tells a client above MAX_CLIENTS so and closes, as Redis does: at once, with its words.
-pub(crate) async fn refuse(mut stream: TcpStream) {
+pub(crate) async fn refuse(mut stream: impl AsyncRead + AsyncWrite + Unpin) {
     let text = b"-ERR max number of clients reached\r\n";
     if matches!(timeout(PATIENCE, stream.write_all(text)).await, Ok(Ok(()))) {
         linger(&mut stream).await;

@@ -11,6 +11,7 @@ mod ways;
 
 use std::collections::HashMap;
 use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -120,6 +121,8 @@ impl SlotWatches {
         threads: &Arc<LinkThreads>,
         max_staleness: Duration,
     ) -> Arc<SlotWatches> {
+        // The first tag takes milliseconds: here, and not where a client waits for its first fetch.
+        let _ = Slot::of(b"").tag();
         Arc::new(SlotWatches {
             cluster: endpoint.cluster.clone().expect("an endpoint of a cluster"),
             endpoint: endpoint.clone(),
@@ -183,6 +186,13 @@ pub(crate) struct ClusterLinks {
     /// A short lock, on the miss path.
     nodes: Mutex<HashMap<NodeNumber, NodeLinks>>,
     ended: Mutex<Vec<EndingLink>>,
+    /// What was last seen of all primaries: an [`in_force_word`].
+    in_force: AtomicU64,
+}
+
+/// Whether the promise was in force, in the lowest bit, and when: above it the instant in units of 2^20 ns.
+fn in_force_word(now_ns: u64, is_in_force: bool) -> u64 {
+    (now_ns >> 20) << 1 | u64::from(is_in_force)
 }
 
 /// The links to one node.
@@ -243,6 +253,7 @@ impl ClusterLinks {
             own,
             nodes: Mutex::default(),
             ended: Mutex::default(),
+            in_force: AtomicU64::default(),
         }))
     }
 
@@ -363,12 +374,24 @@ impl ClusterLinks {
         }
     }
 
-    /// What `Cache-Status` says of the mode and of its promise. Looks at each primary.
-    #[inline(never)]
-    pub(super) fn detail(&self, strict: bool) -> Detail {
-        let nodes = self.nodes.lock();
-        let mut links = nodes.values().flat_map(NodeLinks::of_primary);
-        super::link::detail_of(strict, links.all(|link| link.is_in_force()))
+    /// What `Cache-Status` says of the mode and of its promise, for every answer: as of the millisecond of `now_ns`.
+    #[inline]
+    pub(super) fn detail(&self, strict: bool, now_ns: u64) -> Detail {
+        let seen = self.in_force.load(Ordering::Relaxed);
+        let is_in_force = match seen & !1 == in_force_word(now_ns, false) {
+            true => seen & 1 == 1,
+            false => self.look_at_primaries(now_ns),
+        };
+        super::link::detail_of(strict, is_in_force)
+    }
+
+    /// Whether the promise is in force at all primaries that have slots, of which there is one at least.
+    #[cold]
+    fn look_at_primaries(&self, now_ns: u64) -> bool {
+        let links = self.all();
+        let is_in_force = !links.is_empty() && links.iter().all(|link| link.is_in_force());
+        self.in_force.store(in_force_word(now_ns, is_in_force), Ordering::Relaxed);
+        is_in_force
     }
 
     /// The mode's name.

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use cache::Lease;
+use cache::{Ends, Lease};
 use command::Slot;
 use resp::Frame;
 use sync::Mutex;
@@ -93,6 +93,8 @@ pub(crate) struct SlotWatch {
     upstream: Upstream<WatchTicket>,
     /// The lease of the connection that is up, or of the next one: under it are those of slots.
     lease: Mutex<Arc<Lease>>,
+    /// Of the leases that say what is proven of the node, also those of its links.
+    ends: Ends,
     // A short lock, on the miss path.
     state: Mutex<State>,
     /// Written under the lock of the state; relaxed, because what they guard is guarded by the order of the wire.
@@ -112,11 +114,13 @@ impl SlotWatch {
         max_staleness_ns: u64,
     ) -> Arc<SlotWatch> {
         let standing = Standing::Lost("there is no watch of the node yet".into());
+        let ends = Ends::default();
         Arc::new(SlotWatch {
             id,
             cluster,
             upstream,
-            lease: Mutex::default(),
+            lease: Mutex::new(Arc::new(Lease::counted(&ends))),
+            ends,
             state: Mutex::new(State {
                 standing,
                 slots: BTreeMap::new(),
@@ -131,6 +135,11 @@ impl SlotWatch {
             max_staleness_ns,
             counts: SlotWatchCounts::default(),
         })
+    }
+
+    /// Where the leases of links to its node count their ends.
+    pub(in crate::readthrough) fn ends(&self) -> &Ends {
+        &self.ends
     }
 
     /// The number of its node.
@@ -475,7 +484,7 @@ impl Sink for SlotWatchSink {
             mutant::watch_ended(|| {
                 let mut lease = watch.lease.lock();
                 lease.end();
-                *lease = Arc::default();
+                *lease = Arc::new(Lease::counted(&watch.ends));
                 for slot in std::mem::take(&mut state.slots).into_values() {
                     match slot {
                         SlotState::Asked(parked) => waiting.extend(parked),

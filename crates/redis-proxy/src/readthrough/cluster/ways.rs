@@ -161,6 +161,12 @@ impl NodeWays {
         primaries.into_iter().map(|id| aging::probe(&self.to(id))).collect()
     }
 
+    /// Those that have been made: the address of each, and why it leads nowhere, if so.
+    pub(in crate::readthrough) fn connections(&self) -> Vec<(String, Option<String>)> {
+        let known = self.known.lock();
+        known.values().map(|known| (known.upstream.place(), aging::trouble(&known.upstream))).collect()
+    }
+
     /// Ends the connections to nodes that have had no slot for long.
     pub(in crate::readthrough) fn tend(&self, now_ns: u64) {
         let primaries = self.cluster.primaries();

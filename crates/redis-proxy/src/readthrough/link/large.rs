@@ -11,16 +11,13 @@ use sync::Mutex;
 use sync::atomic::{AtomicBool, Ordering};
 
 use crate::readthrough::Words;
+use crate::store::Store;
 
 /// Questions remembered; beyond, the one remembered for longest is forgotten.
 const MOST: usize = 1_024;
 
 /// The questions of one link that go past it.
 pub(super) struct Large {
-    /// A reply above this many bytes is large.
-    bytes: usize,
-    /// How long one is remembered.
-    life_ns: u64,
     hasher: RandomState,
     /// Whether any is known: mostly not, and then a miss takes no lock. Relaxed: who does not see it yet comes before it.
     is_any: AtomicBool,
@@ -38,20 +35,24 @@ struct Known {
 }
 
 impl Large {
-    /// What is above `bytes` is remembered for `life_ns`.
-    pub(super) fn new(bytes: usize, life_ns: u64) -> Self {
+    pub(super) fn new() -> Self {
         let (is_any, known) = (AtomicBool::new(false), Mutex::default());
-        Large { bytes, life_ns, hasher: RandomState::new(), is_any, known }
+        Large { hasher: RandomState::new(), is_any, known }
     }
 
-    /// A question had a reply of so many bytes, or one that was above every limit.
-    pub(super) fn note(&self, key: &[u8], words: Words<'_>, bytes: Option<usize>, now_ns: u64) {
-        if bytes.is_some_and(|bytes| bytes <= self.bytes) {
-            return;
-        }
+    /// A question has had a large reply, which is remembered for `life_ns`.
+    pub(super) fn note(&self, key: &[u8], words: Words<'_>, now_ns: u64, life_ns: u64) {
         let hash = self.hash(key, words);
-        self.known.lock().add(hash, now_ns, now_ns.saturating_add(self.life_ns));
+        self.known.lock().add(hash, now_ns, now_ns.saturating_add(life_ns));
         self.is_any.store(true, Ordering::Relaxed);
+    }
+
+    /// Where a reply is too large to be kept, its question goes past the link for as long as one that is kept would live.
+    pub(super) fn note_size(&self, store: &Store, key: &[u8], words: Words<'_>, bytes: usize, now_ns: u64) {
+        let limits = store.entry_limits();
+        if bytes > limits.max_value_bytes() {
+            self.note(key, words, now_ns, limits.expiry_ns());
+        }
     }
 
     /// Whether this question goes past the link.
@@ -96,36 +97,35 @@ mod tests {
 
     #[test]
     fn a_large_reply_is_remembered_for_its_key_and_question_until_its_time_is_over() {
-        let large = Large::new(10, 100);
-        large.note(b"k", Words::VALUE, Some(10), 0);
+        let large = Large::new();
         assert!(!large.has(b"k", Words::VALUE, 0));
-        large.note(b"k", Words::VALUE, Some(11), 5);
+        large.note(b"k", Words::VALUE, 5, 100);
         assert!(large.has(b"k", Words::VALUE, 104) && !large.has(b"k", Words::VALUE, 105));
         let (mut lrange, mut lrange_in_3, mut llen) = Default::default();
         let lrange = Words::write(&mut lrange, Protocol::Resp2, Kind::Plain, &[b"LRANGE", b"l"]);
         let lrange_in_3 = Words::write(&mut lrange_in_3, Protocol::Resp3, Kind::Plain, &[b"LRANGE", b"l"]);
         let llen = Words::write(&mut llen, Protocol::Resp2, Kind::Plain, &[b"LLEN", b"l"]);
-        large.note(b"l", lrange, None, 0);
+        large.note(b"l", lrange, 0, 100);
         assert!(large.has(b"l", lrange_in_3, 1), "whatever the protocol");
         assert!(!large.has(b"l", llen, 1) && !large.has(b"m", lrange, 1));
     }
 
     #[test]
     fn the_oldest_of_too_many_is_forgotten() {
-        let large = Large::new(0, 100);
+        let large = Large::new();
         for number in 0..=MOST {
-            large.note(&number.to_be_bytes(), Words::VALUE, None, 0);
+            large.note(&number.to_be_bytes(), Words::VALUE, 0, 100);
         }
         assert!(
             !large.has(&0_usize.to_be_bytes(), Words::VALUE, 1)
                 && large.has(&1_usize.to_be_bytes(), Words::VALUE, 1)
         );
         let known = || large.known.lock().until_ns.len();
-        large.note(&1_usize.to_be_bytes(), Words::VALUE, None, 1);
+        large.note(&1_usize.to_be_bytes(), Words::VALUE, 1, 100);
         assert_eq!(known(), MOST, "one that is known makes no room");
-        large.note(b"later", Words::VALUE, None, 100);
+        large.note(b"later", Words::VALUE, 100, 100);
         assert_eq!(known(), 1, "what is over makes room");
-        large.note(b"later", Words::VALUE, None, 200);
+        large.note(b"later", Words::VALUE, 200, 100);
         assert!(large.has(b"later", Words::VALUE, 250), "it is known anew");
     }
 }

@@ -31,6 +31,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use cache::{Entry, Fill, Held, Lease, Need};
 use command::Slot;
+use insight::{AllSamples, Samples};
 use siphasher::sip::SipHasher13;
 use sync::atomic::{AtomicBool, AtomicUsize};
 use tokio::sync::{Notify, oneshot};
@@ -77,9 +78,8 @@ pub(crate) struct LinkSettings {
     /// What is known of it, and whether these links go by that instead of trying it themselves.
     pub(crate) delivery: Arc<Delivery>,
     pub(crate) relies: bool,
-    /// A reply above this many bytes keeps its question off the links for so long.
-    pub(crate) large_bytes: usize,
-    pub(crate) large_life_ns: u64,
+    /// Where the link has its part, for what is told of keys that left.
+    pub(crate) samples: Arc<AllSamples>,
     /// Held as long as anything of the link is there: its part in a partition.
     pub(crate) _part: Option<Arc<()>>,
     /// Called when Redis has closed the connection and would not have its user again.
@@ -129,6 +129,8 @@ pub(crate) struct Link {
     beat_out: AtomicBool,
     barrier: Barrier,
     refills: AtomicUsize,
+    /// Of keys that Redis named as changed.
+    samples: Arc<Samples>,
     /// What the link's own thread counts.
     pub(crate) stats: Arc<WorkerStats>,
     pub(crate) counts: LinkCounts,
@@ -182,6 +184,15 @@ pub(super) fn is_to_be_audited(entry: &Entry, stats: &WorkerStats) -> bool {
     Words::of(entry.view()).is_value() && stats.one_hit_in(HITS_AN_AUDIT)
 }
 
+/// Where a link leads, and why there is no connection, if there is none.
+pub(super) fn connection(link: &Link) -> (String, Option<String>) {
+    let trouble = match link.standing.promise() {
+        Promise::Lost(why) => Some(why),
+        _ => None,
+    };
+    (link.upstream.place(), trouble)
+}
+
 /// The link of a key.
 #[inline]
 pub(super) fn of_key<'a>(links: &'a [Arc<Link>], key: &[u8]) -> &'a Arc<Link> {
@@ -221,6 +232,9 @@ impl Link {
         placed: Option<Placed>,
         settings: LinkSettings,
     ) -> Self {
+        let samples = settings.samples.samples();
+        let watch = placed.as_ref().and_then(|placed| placed.watch.as_ref());
+        let lease = watch.map_or_else(LinkLease::default, |watch| LinkLease::counted(watch.ends()));
         Link {
             store,
             budget,
@@ -229,15 +243,16 @@ impl Link {
             placed,
             detour,
             detour_wanted: Notify::new(),
-            large: Large::new(settings.large_bytes, settings.large_life_ns),
-            denied: Large::new(0, settings.large_life_ns),
+            large: Large::new(),
+            denied: Large::new(),
             settings,
-            lease: LinkLease::default(),
+            lease,
             standing: LinkState::new(),
             closed_by_redis_ns: AtomicU64::new(0),
             beat_out: AtomicBool::new(false),
             barrier: Barrier::default(),
             refills: AtomicUsize::new(0),
+            samples,
             stats: Arc::default(),
             counts: LinkCounts::default(),
         }

@@ -18,6 +18,7 @@ use super::{Errand, Link, canary, count};
 use crate::budget::Arriving;
 use crate::clock::now_ns;
 use crate::failure::Failure;
+use crate::readthrough::aging;
 use crate::readthrough::fetched::{self, Fetched, facts, pong};
 use crate::readthrough::question::{Kind, Words};
 
@@ -196,7 +197,7 @@ impl LinkSink {
                 return Ok(());
             }
             Fetched::Value(value) => {
-                link.large.note(fill.key(), Words::VALUE, Some(value.len()), now_ns);
+                link.large.note_size(&link.store, fill.key(), Words::VALUE, value.len(), now_ns);
                 let keep = self.keep(lease, sent_ns, deadline, false);
                 if let Some(budget) = &link.budget {
                     budget.fetched(value.len());
@@ -218,7 +219,7 @@ impl LinkSink {
             Fetched::Doubted(failure) => (failure, Err(Doubt::WRONG_TYPE)),
         };
         link.stats.failed(&failure);
-        fill.fail(failure);
+        aging::end(fill, failure);
         if doubt.is_ok() {
             self.proves(sent_ns);
         }
@@ -264,7 +265,7 @@ impl LinkSink {
             }
             Ok(reply) => {
                 let words = Words::of(fill.view());
-                self.link.large.note(fill.key(), words, Some(reply.len()), now_ns);
+                self.link.large.note_size(&self.link.store, fill.key(), words, reply.len(), now_ns);
                 let missing = deadline == Deadline::Missing;
                 let keep = match (kind, self.keep(lease, sent_ns, deadline, missing)) {
                     (Kind::Time, _) => Keep::Not,
@@ -284,7 +285,7 @@ impl LinkSink {
             Err(failure) => {
                 self.note_past(&fill, &failure, now_ns);
                 self.link.stats.failed(&failure);
-                fill.fail(failure);
+                aging::end(fill, failure);
             }
         }
         self.proves(sent_ns);
@@ -298,7 +299,7 @@ impl LinkSink {
             Failure::Redis(text) if text.starts_with("NOPERM ") => &self.link.denied,
             _ => return,
         };
-        past.note(fill.key(), Words::of(fill.view()), None, now_ns);
+        past.note(fill.key(), Words::of(fill.view()), now_ns, self.link.store.entry_limits().expiry_ns());
     }
 
     fn beat(&self, frame: &Frame, sent_ns: u64) -> Result<(), Doubt> {
@@ -416,7 +417,9 @@ impl Sink for LinkSink {
             Frame::Array(keys) if keys.iter().all(names) => {
                 for key in keys {
                     let Frame::Bulk(key) = key else { continue };
-                    self.link.store.invalidate_leased(key);
+                    if self.link.store.invalidate_leased(key) && self.link.samples.chooses_invalidation() {
+                        self.link.samples.invalidated(key, now_ns());
+                    }
                     count(&self.link.counts.invalidations, 1);
                     if canary::is_key(&self.link, key) {
                         self.tell(News::CanaryPushed { at_ns: now_ns() });

@@ -4,9 +4,11 @@
 use std::collections::VecDeque;
 use std::rc::Rc;
 
+use bytes::Bytes;
 use command::SubscriptionKind;
 
 use super::later::Later;
+use super::subscriptions::Confirmation;
 use crate::lanes::{Answer, Discharge, Duty};
 use crate::session::expect::Expect;
 use crate::session::tracking::{Redirect, Target};
@@ -20,6 +22,8 @@ pub(crate) enum ReplyMeaning {
     Track(Option<Box<(Redirect, Target)>>),
     /// That of a WAIT in whose place an error of its probe has gone out.
     Replaced,
+    /// An error, in whose place the client gets this one: of a request that spoils its transaction.
+    Spoiled(Bytes),
 }
 
 impl From<Expect> for ReplyMeaning {
@@ -36,7 +40,10 @@ impl ReplyMeaning {
     fn planned(&self) -> Option<Expect> {
         match self {
             ReplyMeaning::Planned(expect) => Some(*expect),
-            ReplyMeaning::Queued(_) | ReplyMeaning::Track(_) | ReplyMeaning::Replaced => None,
+            ReplyMeaning::Queued(_)
+            | ReplyMeaning::Track(_)
+            | ReplyMeaning::Replaced
+            | ReplyMeaning::Spoiled(_) => None,
         }
     }
 }
@@ -46,6 +53,8 @@ struct Expected {
     awaited: ReplyMeaning,
     /// Done once, before the first byte of the reply is passed on.
     duty: Option<Duty>,
+    /// Whether the client has its answer already.
+    is_answered: bool,
 }
 
 impl Expected {
@@ -82,9 +91,21 @@ impl Expectations {
     }
 
     pub(super) fn push(&mut self, awaited: ReplyMeaning, duty: Option<Duty>) {
-        let expected = Expected { awaited, duty };
+        let expected = Expected { awaited, duty, is_answered: false };
         self.execs += usize::from(expected.is(Expect::Exec));
         self.expected.push_back(expected);
+    }
+
+    /// The client has its answer to the last of them: it is not to see that of Redis.
+    pub(super) fn answer_last(&mut self) {
+        if let Some(last) = self.expected.back_mut() {
+            last.is_answered = true;
+        }
+    }
+
+    /// Whether the client has its answer to the next.
+    pub(super) fn is_answered(&self) -> bool {
+        self.expected.front().is_some_and(|expected| expected.is_answered)
     }
 
     /// The reply that is awaited next.
@@ -104,13 +125,16 @@ impl Expectations {
     }
 
     /// A subscription is confirmed, or its end, of which so many are `left` of a kind: what awaits the last one is answered.
-    pub(super) fn confirmed(&mut self, left: impl FnOnce(SubscriptionKind) -> i64) {
-        let done = match self.front_mut() {
-            Some(ReplyMeaning::Planned(Expect::Subscribed(awaited))) => {
-                *awaited -= 1;
+    ///
+    /// A node of a cluster tells of the end of a subscription unasked, where its slot has left.
+    pub(super) fn confirmed(&mut self, what: Confirmation, left: impl FnOnce(SubscriptionKind) -> i64) {
+        let done = match (self.front_mut(), what) {
+            (Some(ReplyMeaning::Planned(Expect::Subscribed(awaited))), Confirmation::Subscribed(_))
+            | (Some(ReplyMeaning::Planned(Expect::Unsubscribed(awaited))), Confirmation::Unsubscribed(_)) => {
+                *awaited = awaited.saturating_sub(1);
                 *awaited == 0
             }
-            Some(ReplyMeaning::Planned(Expect::UnsubscribedAll(kind))) => left(*kind) == 0,
+            (Some(ReplyMeaning::Planned(Expect::UnsubscribedAll(kind))), _) => left(*kind) == 0,
             _ => false,
         };
         if done {
@@ -130,7 +154,10 @@ impl Expectations {
 
     /// Whether confirmations are awaited next.
     pub(super) fn awaits_confirmation(&self) -> bool {
-        matches!(self.next(), Some(Expect::Subscribed(_) | Expect::UnsubscribedAll(_)))
+        matches!(
+            self.next(),
+            Some(Expect::Subscribed(_) | Expect::Unsubscribed(_) | Expect::UnsubscribedAll(_))
+        )
     }
 
     /// The next reply is whole.
@@ -159,7 +186,7 @@ impl Expectations {
     /// A reply is about to be passed on of which this is the beginning, or more of it. `is_queued` if a transaction is open and
     /// takes what it answers.
     pub(super) fn answers(&mut self, piece: &[u8], is_error: bool, is_queued: bool) {
-        let Some(Expected { awaited, duty }) = self.expected.front_mut() else { return };
+        let Some(Expected { awaited, duty, .. }) = self.expected.front_mut() else { return };
         match awaited.planned() {
             Some(Expect::Exec) => {
                 let duties = std::mem::take(&mut self.queued).into_iter().chain(duty.take());

@@ -6,10 +6,11 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 use command::Local;
-use resp::{DecodeError, ReplyScanner};
+use resp::{DecodeError, Frame, ReplyScanner};
 
 use crate::session::login::{HelloOptions, Login};
 use crate::session::pause::Pause;
+use crate::session::reply::header;
 use crate::session::words::number;
 
 /// What is to be done once Redis has carried out a queued command.
@@ -24,7 +25,11 @@ pub(crate) enum Later {
     /// The connection is in a state that no later reply ends.
     State,
     Pause(Pause),
+    /// This stands for Redis' answer.
+    Said(Frame),
     Nothing,
+    /// It is none of the client's, who is not to see what became of it.
+    Unseen,
 }
 
 /// What is to be done after EXEC, by the places of the commands among those queued, in order.
@@ -41,7 +46,7 @@ impl Later {
 
     /// Whether the client gets an answer of ours in the place of Redis'.
     fn is_ours(&self) -> bool {
-        matches!(self, Later::Login(_) | Later::Hello(_) | Later::Local(..))
+        matches!(self, Later::Login(_) | Later::Hello(_) | Later::Local(..) | Later::Said(_))
     }
 }
 
@@ -54,6 +59,8 @@ pub(super) struct Executed {
     left: Option<usize>,
     /// The place of the next one.
     at: usize,
+    /// Those that the client is not to see.
+    unseen: usize,
     later: Laters,
 }
 
@@ -66,7 +73,8 @@ pub(super) struct Looked {
 
 impl Executed {
     pub(super) fn new(later: Laters) -> Self {
-        Executed { later, ..Executed::default() }
+        let unseen = later.iter().filter(|(_, later)| matches!(later, Later::Unseen)).count();
+        Executed { later, unseen, ..Executed::default() }
     }
 
     /// Whether what is to come of it may be the client's end.
@@ -90,11 +98,17 @@ impl Executed {
             let byte = bytes[used];
             used += 1;
             self.head.push(byte);
-            out.push(byte);
             if byte == b'\n' {
                 let digits = self.head.get(1..self.head.len().saturating_sub(2)).unwrap_or_default();
                 // A null is negative: nothing was carried out.
-                self.left = Some(number(Some(digits)).unwrap_or(0));
+                let elements = number(Some(digits));
+                self.left = Some(elements.unwrap_or(0));
+                match elements {
+                    Some(elements) if self.unseen > 0 => {
+                        header(out, b'*', elements.saturating_sub(self.unseen));
+                    }
+                    _ => out.extend_from_slice(&self.head),
+                }
             } else if self.head.len() > HEAD_BYTES {
                 return Err(DecodeError::LineTooLong { limit: HEAD_BYTES });
             }
@@ -106,7 +120,11 @@ impl Executed {
             let kind = scanner.kind().unwrap_or_default();
             let here = kind != b'>' && self.later.front().is_some_and(|(at, _)| *at == self.at);
             let succeeded = here && !matches!(kind, b'-' | b'!');
-            let hidden = succeeded && self.later.front().is_some_and(|(_, later)| later.is_ours());
+            let hidden = here
+                && self.later.front().is_some_and(|(_, later)| match later {
+                    Later::Unseen => true,
+                    later => succeeded && later.is_ours(),
+                });
             if !hidden {
                 out.extend_from_slice(piece);
             }
@@ -150,6 +168,16 @@ mod tests {
             // The error undoes what would have followed, and the number is not Redis' to tell.
             assert!(whole && followed == [(9, false), (out.len(), true)], "{followed:?}");
             assert_eq!(out, &reply[..reply.len() - 4]);
+        }
+        for (reply, seen) in [(&b"*2\r\n+OK\r\n:1\r\n"[..], &b"*1\r\n+OK\r\n"[..]), (b"*-1\r\n", b"*-1\r\n")]
+        {
+            let (mut executed, mut out) = (Executed::new([(1, Later::Unseen)].into()), Vec::new());
+            let mut scanner = ReplyScanner::new();
+            let looked = reply
+                .chunks(1)
+                .map(|byte| executed.look(byte, &mut scanner, &mut out).expect("a reply").whole);
+            assert_eq!(looked.filter(|whole| *whole).count(), 1);
+            assert_eq!(out, seen);
         }
         let mut executed = Executed::default();
         let looked = executed.look(b"*-1\r\n", &mut ReplyScanner::new(), &mut Vec::new()).expect("a null");

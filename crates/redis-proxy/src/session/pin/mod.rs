@@ -20,6 +20,9 @@ mod usage;
 
 use std::rc::Rc;
 
+use bytes::Bytes;
+use command::Slot;
+
 pub(crate) use self::drive::{PinLost, Progress};
 use self::expectations::Expectations;
 pub(crate) use self::expectations::ReplyMeaning;
@@ -29,6 +32,7 @@ pub(crate) use self::tunnel::Monitored;
 use self::usage::{Fate, Looks, Usage};
 use crate::lanes::{Discharge, Duty, LaneKey, PinStream};
 use crate::session::blocked::BlockedCommand;
+use crate::session::deferred::Keyless;
 use crate::session::expect::Expect;
 use crate::session::plan::Stage;
 
@@ -42,6 +46,12 @@ pub(crate) struct Pinned {
     passing: Passing,
     /// The last command that blocks, if it alone is on its way.
     pub(crate) blocked: Option<Box<BlockedCommand>>,
+    /// At a node of a cluster: the slot of the keys that its client watches or has sent to be queued.
+    pub(crate) slot: Option<Slot>,
+    /// There: a key that it watches.
+    pub(crate) watched: Option<Bytes>,
+    /// There: what is queued in a transaction without keys, as long as that may as well be at another node.
+    pub(crate) keyless: Option<Box<Keyless>>,
 }
 
 impl Pinned {
@@ -55,6 +65,9 @@ impl Pinned {
             usage: Usage::Fresh,
             passing: Passing::default(),
             blocked: None,
+            slot: None,
+            watched: None,
+            keyless: None,
         })
     }
 
@@ -142,4 +155,9 @@ impl Pinned {
     pub(crate) fn is_uploading(&self) -> bool {
         self.usage == Usage::Upload
     }
+}
+
+/// The client has its answer to what was sent last: it is not to see that of Redis.
+pub(crate) fn answer_last(pinned: &mut Pinned) {
+    pinned.expectations.answer_last();
 }

@@ -1,13 +1,16 @@
 //! What Redis says on a pin: bytes that go on to the client, and what they tell of the connection.
 
-use resp::{DecodeError, Protocol};
+use bytes::Bytes;
+use command::SubscriptionKind;
+use resp::{DecodeError, Frame, Protocol};
 
 use super::state::{Learned, is_error};
-use super::subscriptions::{Announcement, Glimpse};
+use super::subscriptions::{Announcement, Confirmation, Glimpse};
 use super::usage::{Fate, Looks};
 use super::{Pinned, ReplyMeaning};
 use crate::lanes::{Destination, Elsewhere, may_be_elsewhere};
 use crate::session::expect::{Expect, Feed};
+use crate::session::reply::put;
 use crate::session::tracking::may_name_target;
 
 /// The reply or push at hand, as far as it is here.
@@ -161,6 +164,8 @@ impl Pinned {
         let is_reset = resets && self.passing.glimpse.is(b"+RESET\r\n");
         if self.passing.showing == Showing::Shown && !is_reset {
             self.give(piece, out);
+        } else if self.expectations.next() == Some(Expect::Begun) && piece.is_error() {
+            self.passing.held.extend_from_slice(piece.bytes);
         }
         if !piece.whole {
             return Ok((scanned.len, Learned::Nothing));
@@ -180,13 +185,22 @@ impl Pinned {
             .then(|| self.stream.elsewhere(piece.bytes))
             .flatten();
         if let Some(Elsewhere { words, next }) = &elsewhere {
-            // One that blocks, and that nothing stands behind.
-            let is_alone = self.expectations.len() == 1 && self.expectations.next() == Some(Expect::Blocked);
-            let may_be_sent_on = self.blocked.as_ref().is_some_and(|blocked| blocked.may_be_sent_on());
+            // One that blocks or subscribes, and that nothing stands behind.
+            let may_be_sent_on = self.blocked.as_ref().is_some_and(|blocked| {
+                blocked.may_be_sent_on() && self.expectations.next() == Some(blocked.expect)
+            });
+            let is_alone = self.expectations.len() == 1;
             self.passing.sent_on = next.filter(|_| is_alone && may_be_sent_on && !self.is_tunnel());
-            if self.passing.sent_on.is_none() && !muted {
+            if self.passing.sent_on.is_none() && !muted && !self.expectations.is_answered() {
                 out.extend_from_slice(words);
             }
+        }
+        if let Some(ReplyMeaning::Spoiled(words)) = self.expectations.front()
+            && !piece.is_push()
+            && !muted
+            && !self.expectations.is_answered()
+        {
+            put(out, &Frame::Error(words.clone()), self.key.protocol);
         }
         let hidden = elsewhere.is_some() || self.is_hidden(piece, muted);
         self.passing.showing = if hidden { Showing::Hidden } else { Showing::Shown };
@@ -201,7 +215,8 @@ impl Pinned {
             _ if piece.is_push() => false,
             // An error of a probe goes out, and the reply behind it does not.
             Some(ReplyMeaning::Planned(Expect::Probe | Expect::Granted)) => muted || !piece.is_error(),
-            Some(ReplyMeaning::Replaced) => true,
+            Some(ReplyMeaning::Replaced | ReplyMeaning::Spoiled(_)) => true,
+            Some(_) if self.expectations.is_answered() => true,
             // What CLIENT REPLY silences are replies; messages and confirmations are none, nor in RESP2.
             _ if may_tell && !self.passing.glimpse.is_pong() => false,
             _ => muted,
@@ -236,7 +251,16 @@ impl Pinned {
         if let Some(announcement) = self.state.announcement(&self.passing.glimpse, last.is_push(), awaited) {
             if let Announcement::Confirmed(confirmation, left) = announcement {
                 let subscriptions = self.state.confirmed(confirmation, left);
-                self.expectations.confirmed(|kind| subscriptions.of(kind));
+                self.expectations.confirmed(confirmation, |kind| subscriptions.of(kind));
+                if confirmation == Confirmation::Unsubscribed(SubscriptionKind::Shard)
+                    && self.stream.is_of_cluster()
+                {
+                    // Which of them come unasked is not known: one more may.
+                    self.state.worsen(Fate::Dropped);
+                    if !awaited {
+                        self.stream.doubt();
+                    }
+                }
             }
             return Learned::Nothing;
         }
@@ -252,10 +276,20 @@ impl Pinned {
                 self.expectations.replace_next();
                 Learned::Nothing
             }
+            Some(awaited @ ReplyMeaning::Planned(Expect::Begun)) => {
+                self.state.learn(awaited, last.kind);
+                Learned::Begun(last.is_error().then(|| text(&self.passing.held)))
+            }
             Some(awaited) => self.state.learn(awaited, last.kind),
             None => Learned::Nothing,
         };
         self.state.transaction.settles(self.expectations.is_empty());
         learned
     }
+}
+
+/// What an error says, without what stands around it.
+fn text(error: &[u8]) -> Bytes {
+    let end = error.len().saturating_sub(2).max(1);
+    Bytes::copy_from_slice(error.get(1..end).unwrap_or_default())
 }

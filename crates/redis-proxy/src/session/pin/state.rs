@@ -1,5 +1,8 @@
 //! The state that a client has on its own connection: as of what was sent there, and as of what Redis has said.
 
+use bytes::Bytes;
+use command::SubscriptionKind;
+
 use super::expectations::ReplyMeaning;
 use super::later::Later;
 use super::subscriptions::{Announcement, Confirmation, Glimpse, Subscriptions};
@@ -27,6 +30,8 @@ pub(crate) enum Learned {
     Reset,
     /// Whether Redis has granted what HELLO or AUTH asks for.
     Granted(bool),
+    /// Redis has begun a transaction, or refuses it in these words.
+    Begun(Option<Bytes>),
     /// What blocked there is to be carried out elsewhere, behind ASKING or not.
     SentOn(Destination, bool),
 }
@@ -55,9 +60,11 @@ impl PinState {
     /// A command goes out whose reply means this.
     pub(super) fn sends(&mut self, awaited: &ReplyMeaning) {
         match awaited {
-            ReplyMeaning::Planned(Expect::Multi) => self.transaction.asks(),
+            ReplyMeaning::Planned(Expect::Multi | Expect::Begun) => self.transaction.asks(),
             ReplyMeaning::Planned(Expect::Exec | Expect::Discard) => self.transaction.asks_for_its_end(),
-            ReplyMeaning::Planned(Expect::Subscribed(_) | Expect::UnsubscribedAll(_)) => {
+            ReplyMeaning::Planned(
+                Expect::Subscribed(_) | Expect::Unsubscribed(_) | Expect::UnsubscribedAll(_),
+            ) => {
                 self.subscriptions.get_or_insert_default();
             }
             _ => self.transaction.sends(),
@@ -77,7 +84,10 @@ impl PinState {
             // It was carried out, then; what it has done is not known.
             ReplyMeaning::Queued(_) if !is_error => self.keep(),
             ReplyMeaning::Track(to) if !is_error => return self.tracks(ClientTracking::of(to)),
-            ReplyMeaning::Queued(_) | ReplyMeaning::Track(_) | ReplyMeaning::Replaced => {}
+            ReplyMeaning::Queued(_)
+            | ReplyMeaning::Track(_)
+            | ReplyMeaning::Replaced
+            | ReplyMeaning::Spoiled(_) => {}
         }
         Learned::Nothing
     }
@@ -88,7 +98,7 @@ impl PinState {
             Expect::Reply if self.transaction.is_open() && kind == b'+' => {
                 self.transaction.queues(None);
             }
-            Expect::Multi if !is_error => self.transaction.opens(),
+            Expect::Multi | Expect::Begun if !is_error => self.transaction.opens(),
             // EXEC without MULTI leaves the watched keys watched; within it, any error discards all.
             Expect::Exec if !is_error || self.transaction.is_open() => self.transaction.ends(),
             Expect::Discard if !is_error => self.transaction.ends(),
@@ -131,6 +141,10 @@ impl PinState {
         let announcement = glimpse.read()?;
         let is_one = match announcement {
             Announcement::Message => subscriptions.any(),
+            // Unasked: a node of a cluster has no longer the slot.
+            Announcement::Confirmed(Confirmation::Unsubscribed(SubscriptionKind::Shard), _) => {
+                awaited || subscriptions.shards > 0
+            }
             Announcement::Confirmed(..) => awaited,
         };
         (is_one || is_push).then_some(announcement)
@@ -172,6 +186,12 @@ impl PinState {
     /// Whether Redis is to queue the next command.
     pub(crate) fn is_in_multi(&self) -> bool {
         self.transaction.sent().is_some()
+    }
+
+    /// Whether nothing but a transaction is there, in which nothing is watched.
+    pub(crate) fn is_transaction_alone(&self) -> bool {
+        let is_used = self.transaction.is_watching() || self.is_subscribed() || self.tracking.is_on();
+        !is_used && self.fate < Fate::Kept
     }
 
     /// Whether the client could do without the connection.

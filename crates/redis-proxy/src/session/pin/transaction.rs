@@ -69,6 +69,11 @@ impl Transaction {
         self.watching = true;
     }
 
+    /// As far as replies have told.
+    pub(super) fn is_watching(&self) -> bool {
+        self.watching
+    }
+
     pub(super) fn unwatches(&mut self) {
         self.watching = false;
     }

@@ -62,7 +62,7 @@ fn a_get_is_read_at_once_where_its_plan_is_to_read() {
 }
 
 /// The standings of the listing. All others are as one of them: [`as_listed`].
-const LISTED: [(&str, Standing); 22] = {
+const LISTED: [(&str, Standing); 23] = {
     use Ahead::{Lane, Nothing, Pin, Reads};
     use Stage::{Multi, MultiAsked, Plain, Shut, Subscribed, Subscribing};
     const fn standing(holding: Holding, ahead: Ahead) -> Standing {
@@ -78,6 +78,7 @@ const LISTED: [(&str, Standing); 22] = {
         ("paused behind a lane", standing(Holding::Paused, Lane)),
         ("refused", standing(Holding::Refused, Nothing)),
         ("doomed", standing(Holding::Doomed, Nothing)),
+        ("deferred", standing(Holding::Deferred, Nothing)),
         ("pin", standing(Holding::Pin(Plain), Nothing)),
         ("pin behind itself", standing(Holding::Pin(Plain), Pin)),
         ("pin behind a lane", standing(Holding::Pin(Plain), Lane)),
@@ -196,7 +197,7 @@ fn as_listed(standing: Standing) -> Option<Standing> {
     let is_off_on_pin = standing.replies == ReplyMode::Off && is_quiet;
     let replies = if is_off_on_pin { ReplyMode::Off } else { ReplyMode::On };
     let (holding, ahead) = match (standing.holding, standing.ahead) {
-        (Holding::Refused | Holding::Doomed, _) => (standing.holding, Ahead::Nothing),
+        (Holding::Refused | Holding::Doomed | Holding::Deferred, _) => (standing.holding, Ahead::Nothing),
         (Holding::Nothing | Holding::Paused, Ahead::Pin) => (standing.holding, Ahead::Lane),
         (Holding::Pin(_), Ahead::Reads | Ahead::Lane) => (Holding::Pin(Stage::Plain), Ahead::Lane),
         (Holding::Pin(Stage::Shut), _) => (standing.holding, Ahead::Nothing),
@@ -213,8 +214,8 @@ fn what_is_not_listed_goes_as_what_is() {
     let calls: Vec<_> =
         requests.iter().map(|request| (&*request.line, request.call(&commands, true))).collect();
     let pins = [Plain, Shut, MultiAsked, Multi, Subscribed, Subscribing].map(Holding::Pin);
-    let holdings =
-        [Holding::Nothing, Holding::Paused, Holding::Refused, Holding::Doomed].into_iter().chain(pins);
+    let without = [Holding::Nothing, Holding::Paused, Holding::Refused, Holding::Doomed, Holding::Deferred];
+    let holdings = without.into_iter().chain(pins);
     for holding in holdings {
         for ahead in [Ahead::Nothing, Ahead::Reads, Ahead::Lane, Ahead::Pin] {
             for replies in [ReplyMode::On, ReplyMode::Off, ReplyMode::SkipNext, ReplyMode::Skipping] {

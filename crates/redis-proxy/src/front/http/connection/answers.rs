@@ -13,6 +13,7 @@ use crate::front::http::HttpFront;
 use crate::front::http::answer::{Answer, AnswerContext, CacheStatus, Framing, encode, encode_hit, status};
 use crate::front::http::conditional::{Conditions, KeptConditions};
 use crate::readthrough::{Answered, Found, KnownAnswer, ReadOptions, ReadOutcome, Waiting};
+use crate::slow_log::{SlowLog, TimeSpent, cut_arguments};
 
 /// A request whose answer is not in the output yet.
 pub(super) struct QueuedAnswer {
@@ -84,11 +85,16 @@ impl Connection {
             };
             let mut fetched = false;
             if let QueuedState::Waiting { waiting, no_cache, key_hash } = &mut queued.state {
-                let Poll::Ready(answered) = Pin::new(waiting).poll(cx) else {
+                let Poll::Ready(answered) = Pin::new(&mut *waiting).poll(cx) else {
                     break;
                 };
+                let now_ns = now_ns();
                 if answered.may_be_newest(self.front.read.keeps_order()) {
-                    self.seen.note(*key_hash, now_ns());
+                    self.seen.note(*key_hash, now_ns);
+                }
+                let redis_ns = now_ns.saturating_sub(queued.started_ns);
+                if self.front.settings.slow_log.is_slow(redis_ns) {
+                    keep_slow(&self.front.settings.slow_log, redis_ns, waiting.key());
                 }
                 queued.state = QueuedState::Ready(answer_of(answered, *no_cache));
                 fetched = true;
@@ -169,10 +175,10 @@ impl Connection {
     #[inline]
     pub(super) fn say_hit(&mut self, front: &HttpFront, entry: KnownAnswer) {
         self.hits += 1;
-        let detail = front.read.detail();
+        let detail = front.read.detail(self.turn_ns);
         let is_said = {
             let mut tail = front.tail.borrow_mut();
-            let tail = tail.of_hits(front.settings.caching().hit, detail.text);
+            let tail = tail.of_hits(detail.text);
             encode_hit(&mut self.output.bytes, &entry, detail, tail, self.turn_ns)
         };
         if !is_said {
@@ -182,7 +188,7 @@ impl Connection {
 
     #[cold]
     fn say_large(&mut self, entry: KnownAnswer) {
-        let framing = Framing { head_only: false, http10: false, close: false };
+        let framing = Framing { head_only: false, http10: false, close: false, origin: None };
         self.push(
             QueuedState::Ready(Answer::found(entry, CacheStatus::Hit)),
             framing,
@@ -201,13 +207,9 @@ impl Connection {
         logged: Option<u64>,
     ) {
         let front = &*self.front;
-        let tail = front.tail.borrow();
-        let context = AnswerContext {
-            now_ns,
-            tail: &tail,
-            caching: front.settings.caching(),
-            detail: front.read.detail(),
-        };
+        let (tail, policy) = (front.tail.borrow(), front.policy.borrow());
+        let context =
+            AnswerContext { now_ns, tail: &tail, policy: &policy, detail: front.read.detail(now_ns) };
         if let Some(value) = encode(&mut self.output.bytes, answer, framing, conditions, &context) {
             self.output.attach(self.front.read.lend(value));
         }
@@ -234,6 +236,13 @@ impl Connection {
             self.set_clock(now_ns);
         }
     }
+}
+
+/// Keeps a request that was slow. When its answer leaves is not measured.
+#[cold]
+fn keep_slow(log: &SlowLog, redis_ns: u64, key: &[u8]) {
+    let spent = TimeSpent { queued_ns: 0, redis_ns, delivered_ns: None };
+    log.keep(spent, "http".into(), None, cut_arguments([&b"GET"[..], key].into_iter(), 2));
 }
 
 fn answer_of(answered: Answered, no_cache: bool) -> Answer {

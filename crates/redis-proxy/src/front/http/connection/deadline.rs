@@ -21,16 +21,16 @@ impl Connection {
         }
         // While nothing is read, the rest of a request may be here and not seen yet.
         let reads = !self.closing && !input.is_last && self.replies.len() < self.window;
-        let settings = &self.front.settings;
+        let timeouts = self.front.timeouts.get();
         if let Some(since) = self.partial_since_ns.filter(|_| reads) {
-            return Ok(since.saturating_add(nanos(settings.head_timeout)));
+            return Ok(since.saturating_add(timeouts.head_ns));
         }
         if !idle {
             // Waits for Redis, whose own time-outs bound it.
             return Ok(u64::MAX);
         }
         let Some(since) = self.front.drain.since_ns() else {
-            return Ok(self.turn_ns.saturating_add(settings.idle_timeout_ns));
+            return Ok(self.turn_ns.saturating_add(timeouts.idle_ns));
         };
         // Its first or next request may be on the way: it is answered, and told that it was the last.
         let grace_ns = nanos(GRACE);
@@ -83,13 +83,16 @@ impl Connection {
         goes
     }
 
-    /// Whether the client is still taking its last answer, which is all with the kernel: it is slow, and not idle.
+    /// Whether the client has taken of its last answer, which is all with the kernel, since it was last looked at: it is slow, and not
+    /// idle, also if it took the last of it a moment ago.
     #[cold]
     fn is_taking(&mut self, stream: &Stream) -> bool {
         let left = stream.unacknowledged().unwrap_or(0);
-        // Of another answer nothing is known yet.
-        let before = if self.left_turn_ns == self.turn_ns { self.left_to_take } else { u32::MAX };
-        let is_taking = left > 0 && left < before;
+        let is_taking = match self.left_turn_ns == self.turn_ns {
+            true => left < self.left_to_take,
+            // Of another answer nothing is known yet.
+            false => left > 0,
+        };
         if is_taking {
             self.turn_ns = now_ns();
             (self.left_to_take, self.left_turn_ns) = (left, self.turn_ns);

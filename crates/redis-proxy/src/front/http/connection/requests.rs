@@ -25,7 +25,7 @@ impl Connection {
             self.known_request(&front, known);
             return Some(known.length);
         }
-        let (head, length) = parse_first(bytes, &front.settings.head)?;
+        let (head, length) = parse_first(bytes, &front.sizes.get().head)?;
         self.understood(&front, &bytes[..length], &head);
         Some(length)
     }
@@ -37,8 +37,8 @@ impl Connection {
         let close = front.drain.since_ns().is_some();
         self.tick_ns += 1;
         self.served_any = true;
-        let framing = Framing { head_only: false, http10: false, close };
-        if no_cache || close || front.access_log.get() > 0 || !self.replies.is_empty() {
+        let framing = Framing { head_only: false, http10: false, close, origin: None };
+        if no_cache || close || front.unusual.get() || !self.replies.is_empty() {
             self.closing = close;
             return self.asked(front, known.key, no_cache, framing, Conditions::default());
         }
@@ -55,26 +55,36 @@ impl Connection {
     /// One whole head: the answer goes to the output at once where it can, else to the queue.
     pub(super) fn request(&mut self, bytes: &[u8]) {
         let front = self.front.clone();
-        match parse(bytes, &front.settings.head) {
+        match parse(bytes, &front.sizes.get().head) {
             Ok(head) => self.understood(&front, bytes, &head),
             Err(refusal) => self.refuse(Answer::Refused(refusal)),
         }
     }
 
     fn understood(&mut self, front: &HttpFront, bytes: &[u8], head: &Head<'_>) {
-        self.habit.met(&front.known, bytes, head, |end| front.hash(end));
+        let (refused, origin) = {
+            let policy = front.policy.borrow();
+            (policy.refuses(head), policy.origin_of(head))
+        };
+        // What is known is permitted, as long as the settings are those by which it was learnt, and answered as to all others.
+        if refused.is_none() && origin.is_none() {
+            self.habit.met(&front.known, bytes, head, |end| front.hash(end));
+        }
         self.tick_ns += 1;
         self.served_any = true;
-        let framing = self.framing_of(head);
+        let framing = Framing { origin, ..self.framing_of(head) };
         self.closing = framing.close;
         if head.expects_continue && self.body_left > 0 {
             self.push(QueuedState::Ready(Answer::Continue), framing, Conditions::default(), None);
+        }
+        if let Some(refused) = refused {
+            return self.reject(refused, framing);
         }
         if !matches!(head.method, Method::Get | Method::Head) {
             return self.answer_verb(head, framing);
         }
         let mut scratch = front.spare_key.take();
-        match key_of(head.target, front.settings.max_key_bytes, &mut scratch) {
+        match key_of(head.target, front.sizes.get().key_bytes, &mut scratch) {
             Ok(Asked::Key(key)) => {
                 let no_cache = head.no_cache && front.settings.honor_no_cache;
                 let conditions = Conditions::of(head.if_match.as_deref(), head.if_none_match.as_ref());
@@ -131,14 +141,24 @@ impl Connection {
     #[cold]
     fn answer_verb(&mut self, head: &Head<'_>, framing: Framing) {
         let answer = match head.method {
+            Method::Purge => {
+                let line = self.front.policy.borrow().purger(head);
+                line.map_or(Answer::MethodNotAllowed, |line| purge(&self.front, head, line))
+            }
+            Method::Options if head.is_preflight && self.front.policy.borrow().lets_pages(framing.origin) => {
+                Answer::Preflight
+            }
             Method::Options if head.target == b"*" => Answer::Verbs,
             Method::Options => {
-                let key = key_of(head.target, self.front.settings.max_key_bytes, &mut Vec::new()).map(drop);
+                let key = key_of(head.target, self.front.sizes.get().key_bytes, &mut Vec::new()).map(drop);
                 key.map_or_else(Answer::Refused, |()| Answer::Verbs)
             }
             _ => Answer::MethodNotAllowed,
         };
-        self.reject(answer, framing);
+        match answer {
+            Answer::Purged(_) => self.push(QueuedState::Ready(answer), framing, Conditions::default(), None),
+            _ => self.reject(answer, framing),
+        }
     }
 
     /// Whether a request before waits for the same key.
@@ -152,7 +172,7 @@ impl Connection {
     /// Decides whether the connection survives the request, and how many bytes of body are to be dropped.
     fn framing_of(&mut self, head: &Head<'_>) -> Framing {
         let body_fits = match head.body {
-            Body::Length(length) if length <= self.front.settings.max_body_bytes => {
+            Body::Length(length) if length <= self.front.sizes.get().body_bytes => {
                 self.body_left = length;
                 true
             }
@@ -163,6 +183,7 @@ impl Connection {
             head_only: head.method == Method::Head,
             http10: head.http10,
             close: !head.keep_alive || !body_fits || draining,
+            origin: None,
         }
     }
 
@@ -170,11 +191,23 @@ impl Connection {
     pub(super) fn refuse(&mut self, answer: Answer) {
         self.closing = true;
         self.served_any = true;
-        self.reject(answer, Framing { head_only: false, http10: false, close: true });
+        self.reject(answer, Framing { head_only: false, http10: false, close: true, origin: None });
     }
 
     fn reject(&mut self, answer: Answer, framing: Framing) {
         self.front.stats.rejected.add(1);
         self.push(QueuedState::Ready(answer), framing, Conditions::default(), None);
+    }
+}
+
+/// What is held of its key leaves, by the right of the token on that line.
+fn purge(front: &HttpFront, head: &Head<'_>, line: u32) -> Answer {
+    match key_of(head.target, front.sizes.get().key_bytes, &mut Vec::new()) {
+        Ok(Asked::Key(key)) => {
+            let held = front.read.purger().key(key, &format!("READ_TOKENS_FILE:{line}"));
+            Answer::Purged(held)
+        }
+        Ok(Asked::Nothing) => Answer::NoKey,
+        Err(refusal) => Answer::Refused(refusal),
     }
 }

@@ -11,7 +11,12 @@ use super::{Body, Refusal, Tags};
 #[derive(Default)]
 pub(super) struct Fields<'a> {
     hosts: usize,
-    host: &'a [u8],
+    pub(super) host: &'a [u8],
+    origins: usize,
+    origin: &'a [u8],
+    pub(super) asks_for_method: bool,
+    authorizations: usize,
+    authorization: &'a [u8],
     pub(super) close: bool,
     pub(super) keep_alive: bool,
     length: Option<u64>,
@@ -36,6 +41,13 @@ impl<'a> Fields<'a> {
                 6 if name.eq_ignore_ascii_case("expect") => {
                     fields.expects_continue |= value.eq_ignore_ascii_case(b"100-continue");
                 }
+                6 if name.eq_ignore_ascii_case("origin") => {
+                    fields.origins += 1;
+                    fields.origin = value;
+                }
+                29 if name.eq_ignore_ascii_case("access-control-request-method") => {
+                    fields.asks_for_method = true;
+                }
                 10 if name.eq_ignore_ascii_case("connection") => fields.connection(value),
                 8 if name.eq_ignore_ascii_case("if-match") => {
                     let earlier = fields.if_match.take().map(|tags| *tags);
@@ -48,12 +60,28 @@ impl<'a> Fields<'a> {
                     let mut directives = value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii);
                     fields.no_cache |= directives.any(takes_nothing_held);
                 }
+                13 if name.eq_ignore_ascii_case("authorization") => {
+                    fields.authorizations += 1;
+                    fields.authorization = value;
+                }
                 14 if name.eq_ignore_ascii_case("content-length") => fields.length(value)?,
                 17 if name.eq_ignore_ascii_case("transfer-encoding") => fields.coding(value)?,
                 _ => {}
             }
         }
         Ok(fields)
+    }
+
+    /// The one `Origin`.
+    #[inline]
+    pub(super) fn origin(&self) -> Option<&'a [u8]> {
+        (self.origins == 1).then_some(self.origin)
+    }
+
+    /// The one `Authorization`: of two nobody can say which counts.
+    #[inline]
+    pub(super) fn authorization(&self) -> Option<&'a [u8]> {
+        (self.authorizations == 1).then_some(self.authorization)
     }
 
     fn connection(&mut self, value: &[u8]) {

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use cache::{Cache, Limits};
+use insight::AllSamples;
 use sync::Mutex;
 use sync::shuttle::future::block_on;
 use sync::shuttle::rand::{Rng, thread_rng};
@@ -126,9 +127,10 @@ impl SlotWorld {
             own: None,
             nodes: Mutex::new(of_nodes),
             ended: Mutex::default(),
+            in_force: AtomicU64::default(),
         });
         let reads = HttpReads::Linked { links: Links::OfCluster(clustered), strict };
-        let (reads, _) = reads.of_worker(&store, None, &Arc::default());
+        let (reads, _) = reads.of_worker(&store, None, &Arc::default(), &AllSamples::with_seed(0, [0; 16]));
         SlotWorld {
             nodes: Arc::new(Mutex::new(nodes)),
             cluster,

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use insight::AllSamples;
 use sync::shuttle::future::yield_now;
 use tokio::io::DuplexStream;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
@@ -123,8 +124,7 @@ pub(in crate::readthrough) fn settings(strict: bool, apart: bool) -> LinkSetting
         canary_key: None,
         delivery: Arc::default(),
         relies: false,
-        large_bytes: 64,
-        large_life_ns: 0,
+        samples: AllSamples::with_seed(0, [0; 16]),
         _part: None,
         thrown_out: Default::default(),
     }

@@ -64,13 +64,15 @@ impl Servers {
     }
 
     /// The primary moves, and `node` is told: at once, or after a while in which it is disputed, or not. Or it is disputed for
-    /// nothing.
-    pub(super) fn disturb(&self, node: &RedisNode, mood: WorldMood) {
+    /// nothing. Until it is known, a `beat` goes to the old one.
+    pub(super) fn disturb(&self, node: &RedisNode, mood: WorldMood, beat: impl Fn()) {
         let (moves, is_doubted) = [(true, false), (true, true), (false, true)][thread_rng().gen_range(0..3)];
         if moves {
             self.promote();
             mood.idle();
             mood.pass();
+            beat();
+            mood.idle();
         }
         if is_doubted {
             node.dispute("another".into(), now_ns);

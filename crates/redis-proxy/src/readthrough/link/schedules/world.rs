@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cache::{Cache, Limits, MOST_SENT};
+use insight::AllSamples;
 use sync::Mutex;
 use sync::shuttle::future::block_on;
 use sync::shuttle::rand::{Rng, thread_rng};
@@ -61,7 +62,7 @@ impl World {
         let driven = DrivenLink::new(&store, endpoint(&node, None), None, settings);
         let link = driven.link.clone();
         let reads = HttpReads::Linked { links: Links::OfOne(Arc::new([link.clone()])), strict };
-        let (reads, _) = reads.of_worker(&store, None, &Arc::default());
+        let (reads, _) = reads.of_worker(&store, None, &Arc::default(), &AllSamples::with_seed(0, [0; 16]));
         World {
             servers: Servers::new(),
             node,
@@ -214,8 +215,9 @@ impl World {
             }
             if thread_rng().gen_bool(self.mood.moves) {
                 // Also while a heartbeat is on its way.
-                let _ = events.send(WireEvent::Beat);
-                self.servers.disturb(&self.node, self.mood);
+                let beat = || drop(events.send(WireEvent::Beat));
+                beat();
+                self.servers.disturb(&self.node, self.mood, beat);
             }
             match thread_rng().gen_range(0..3) {
                 0 => self.servers.primary(Redis::expire_all),

@@ -42,7 +42,8 @@ const KEY: &[u8] = b"key=";
 
 impl Target {
     pub(super) fn new(method: Method) -> Self {
-        let part = if method == Method::Other { Part::Any } else { Part::Start(method) };
+        let part =
+            if matches!(method, Method::Purge | Method::Other) { Part::Any } else { Part::Start(method) };
         Target { part, whole: 0, has_key: false }
     }
 
