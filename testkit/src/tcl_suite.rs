@@ -152,8 +152,9 @@ impl TclSuite {
         let ended = process.wait_exit(timeout).is_some();
         process.kill();
         let log = String::from_utf8_lossy(&fs::read(&log).expect("our own file")).into_owned();
-        assert!(ended, "the suite did not end within {timeout:?}: {}", tail(&log));
-        TclRun::of(&log)
+        let run = TclRun::of(&log);
+        assert!(ended, "the suite did not end within {timeout:?}: {}\n{}", tail(&log), run.failures());
+        run
     }
 }
 
@@ -221,6 +222,15 @@ impl TclRun {
             let _ = writeln!(text, "{unit:<40} {passed:>5} ok {failed:>4} failed {ignored:>4} ignored");
         }
         text
+    }
+
+    /// Those that failed, excepted or not, with what the suite says of them.
+    fn failures(&self) -> String {
+        let failed = self.tests.iter().filter_map(|test| match &test.verdict {
+            Verdict::Failed(text) => Some(format!("failed: {} {}\n{text}", test.unit, test.name)),
+            Verdict::Passed | Verdict::Ignored => None,
+        });
+        failed.collect()
     }
 
     /// Holds the failures against the exceptions: lines of class, unit and test, with a blank between.

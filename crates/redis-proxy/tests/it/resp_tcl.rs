@@ -9,6 +9,10 @@ use testkit::{Cluster, TclSuite};
 use crate::resp_cluster::before;
 use crate::support::start_resp;
 
+/// The suite reads the stream of commands to replicas, and hears of every key that changes: whoever else writes makes it fail.
+const ALONE: (&str, &str) = ("CANARY_KEY", "off");
+/// A minute's units: three times as long as they take on two busy cores. A test that waits for ever is not waited for.
+const QUICK: Duration = Duration::from_secs(200);
 /// Two suites at a time would look for ports among the same.
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
@@ -31,7 +35,7 @@ fn run(cached: bool, units: &[&str], timeout: Duration) {
     let _turn = ONE_AT_A_TIME.lock();
     // The suite reads what Redis counts and shows of its connections: none is to be opened or closed meanwhile without need.
     let cache = if cached { ("RESP_COHERENCE", "tracking") } else { ("RESP_COHERENCE", "off") };
-    let (_redis, proxy) = start_resp(&[cache, ("WORKERS", "1"), ("RESP_LANE_IDLE", "1h")]);
+    let (_redis, proxy) = start_resp(&[cache, ALONE, ("WORKERS", "1"), ("RESP_LANE_IDLE", "1h")]);
     // Scripts of the suite keep Redis busy for seconds.
     proxy.allow_warning("coherence is not in force");
     proxy.allow_warning("connection to redis lost");
@@ -54,7 +58,8 @@ fn run_before_cluster(units: &[&str], timeout: Duration) {
     let Some((suite, repository)) = suite() else { return };
     let _turn = ONE_AT_A_TIME.lock();
     let cluster = Cluster::start();
-    let settings = [("RESP_CLUSTER", "emulate"), ("RESP_COHERENCE", "tracking"), ("RESP_LANE_IDLE", "1h")];
+    let settings =
+        [("RESP_CLUSTER", "emulate"), ("RESP_COHERENCE", "tracking"), ALONE, ("RESP_LANE_IDLE", "1h")];
     let proxy = before(&cluster, &settings);
     for warning in ["connection to redis lost", "redis unavailable", "watch"] {
         proxy.allow_warning(warning);
@@ -76,13 +81,13 @@ fn quick_units() -> Vec<&'static str> {
 
 #[test]
 fn quick_units_of_redis_own_suite_pass_with_reads_from_the_cache() {
-    run(true, &quick_units(), Duration::from_secs(600));
+    run(true, &quick_units(), QUICK);
 }
 
 #[test]
 #[ignore = "the same units pass with the cache in make test, which takes a minute; make soak runs them"]
 fn quick_units_of_redis_own_suite_pass_through_the_proxy() {
-    run(false, &quick_units(), Duration::from_secs(600));
+    run(false, &quick_units(), QUICK);
 }
 
 /// "BRPOPLPUSH with multiple blocked clients" blocks two at a time, and waits for ever for the first if the second is served
@@ -130,7 +135,7 @@ const CLUSTER_UNITS: &[&str] = &[
 
 #[test]
 fn units_of_redis_own_suite_pass_before_a_cluster() {
-    run_before_cluster(CLUSTER_UNITS, Duration::from_secs(600));
+    run_before_cluster(CLUSTER_UNITS, QUICK);
 }
 
 /// Others that pass there as a whole. What is not here tells of one node (blocked clients, the slow log, latencies), attaches itself as a
