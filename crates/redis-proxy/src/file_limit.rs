@@ -8,6 +8,7 @@ use crate::config::{Mode, Settings};
 use crate::error::Error;
 use crate::lanes::KEPT_PINS;
 use crate::listener::MOST_REFUSALS;
+use crate::live::FileLimits;
 use crate::places::MOST_FAREWELLS;
 
 /// Files that are neither clients nor waiting nor a worker's: logs, listeners, admin connections and their kin, and the connections
@@ -30,8 +31,35 @@ const LEAST_CLIENTS: usize = 2;
 pub(crate) struct FilesAllow {
     /// Users and databases of Redis clients that may be cached for.
     pub(crate) readers: usize,
-    /// Clients at a time, whatever MAX_CLIENTS is.
-    pub(crate) clients: usize,
+    /// What is left for all that a reload changes.
+    pub(crate) room: FileRoom,
+}
+
+/// The files for clients and for the connections that are opened for them.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct FileRoom {
+    limit: usize,
+    /// Taken by nothing that could be fewer, whatever else changes.
+    fixed: usize,
+    workers: usize,
+    /// Whether there are connections that pass commands through.
+    has_links: bool,
+}
+
+impl FileRoom {
+    /// What is asked for, lowered to what there are files for, with a warning each.
+    pub(crate) fn fit(&self, asked: FileLimits) -> FileLimits {
+        let FileRoom { limit, fixed, workers, has_links } = *self;
+        let (mut allowed, mut links) = (asked, 0);
+        if has_links {
+            (allowed.max_pinned, allowed.max_lanes) = fit_links(limit, asked.max_pinned, asked.max_lanes);
+            links = allowed.max_pinned + allowed.max_lanes + workers * KEPT_PINS;
+        }
+        let left = limit.saturating_sub(links + fixed);
+        (allowed.max_clients, allowed.max_waiting) =
+            fit_clients(left, workers, asked.max_clients, asked.max_waiting);
+        allowed
+    }
 }
 
 /// Raises the limit and lowers what `settings` ask for to what it allows, with a warning each.
@@ -43,17 +71,13 @@ pub(crate) fn fit(settings: &mut Settings) -> Result<FilesAllow, Error> {
     if limit < needed {
         return Err(Error::Files { limit, needed });
     }
-    let mut links = 0;
-    if settings.resp.is_some() {
-        (settings.max_pinned, settings.max_lanes) = fit_links(limit, settings.max_pinned, settings.max_lanes);
-        links = settings.max_pinned + settings.max_lanes + settings.workers * KEPT_PINS;
-    }
     let (readers, of_readers) = readers(limit, settings);
-    let left = limit.saturating_sub(links + of_readers + of_further_nodes(settings));
-    (settings.max_clients, settings.max_waiting) =
-        fit_clients(left, settings.workers, settings.max_clients, settings.max_waiting);
-    let clients = room_for_clients(left, settings.workers).saturating_sub(settings.max_waiting);
-    Ok(FilesAllow { readers, clients })
+    let fixed = of_readers + of_further_nodes(settings);
+    let room = FileRoom { limit, fixed, workers: settings.workers, has_links: settings.resp.is_some() };
+    let allowed = room.fit(FileLimits::of(settings));
+    (settings.max_pinned, settings.max_lanes) = (allowed.max_pinned, allowed.max_lanes);
+    (settings.max_clients, settings.max_waiting) = (allowed.max_clients, allowed.max_waiting);
+    Ok(FilesAllow { readers, room })
 }
 
 /// How many nodes there are connections to.

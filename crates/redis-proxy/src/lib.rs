@@ -116,7 +116,7 @@ fn start(
     let supervisor = Supervisor::of(|name| std::env::var(name).ok());
     let live = Live::new(LiveSettings::of(&settings));
     runtime.spawn(vital::task("the log's filter", logging::follow(live.reader())));
-    let reload = Reload::new(as_read, reread, live, allowed.clients, settings.credentials(), activated);
+    let reload = Reload::new(as_read, reread, live, allowed.room, settings.credentials(), activated);
     let ended =
         runtime.block_on(serve(&settings, reload, allowed.readers, ports, (signals, others), supervisor));
     end_password_command();

@@ -17,17 +17,18 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::yield_now;
 use tokio::time::{sleep, timeout};
 use tracing::warn;
 
 use crate::clock::now_ns;
 use crate::front::{Refusals, Speaks};
+use crate::live::LiveReader;
 use crate::oldest_ends::OldestEnds;
 use crate::peers::Peers;
 use crate::places::{Place, Places};
-use crate::socket::{ClientSocket, Listening};
+use crate::socket::{Acceptor, ClientSocket, Listening};
 use crate::worker::Worker;
 
 /// Connections that the kernel completes and keeps for us.
@@ -40,6 +41,9 @@ const MAKING_ROOM: Duration = Duration::from_secs(1);
 const EXHAUSTED_PAUSE: Duration = Duration::from_millis(100);
 /// It is told again only after this long without it: files come and go while they are short.
 const EXHAUSTED_QUIET: Duration = Duration::from_secs(10);
+
+/// Turns in the queue, above any MAX_WAITING.
+const MOST_TURNS: u32 = 1 << 24;
 
 /// Probes of a client that says nothing, before its connection ends.
 const KEEPALIVE_PROBES: u32 = 3;
@@ -81,6 +85,41 @@ pub(crate) fn keep_asking(socket: &Listening, keepalive: Duration) -> io::Result
     }
 }
 
+/// CLIENT_KEEPALIVE, as those follow it who accept.
+pub(crate) struct Keepalive {
+    live: LiveReader,
+    silence: Duration,
+}
+
+impl Keepalive {
+    /// As of now.
+    pub(crate) fn new(live: LiveReader) -> Keepalive {
+        let mut live = live;
+        let silence = live.now().client_keepalive;
+        Keepalive { live, silence }
+    }
+
+    /// Waits until it is another one.
+    pub(crate) async fn changed(&mut self) -> Duration {
+        loop {
+            let silence = self.live.changed().await.client_keepalive;
+            if silence != self.silence {
+                self.silence = silence;
+                return silence;
+            }
+        }
+    }
+}
+
+/// The clients that are accepted from now on are asked after a silence of `keepalive`.
+pub(crate) fn keep_asking_from_now_on(listener: &Acceptor, keepalive: Duration) {
+    if let Acceptor::Tcp(listener) = listener
+        && let Err(error) = SockRef::from(listener).set_tcp_keepalive(&tcp_keepalive(keepalive))
+    {
+        warn!(%error, "CLIENT_KEEPALIVE is not taken over");
+    }
+}
+
 fn tcp_keepalive(silence: Duration) -> TcpKeepalive {
     // The kernel counts in whole seconds.
     let pause = (silence / KEEPALIVE_PROBES).max(Duration::from_secs(1));
@@ -90,24 +129,27 @@ fn tcp_keepalive(silence: Duration) -> TcpKeepalive {
 /// The way to a place of MAX_CLIENTS, shared by all data fronts.
 pub(crate) struct Door {
     places: Arc<Places>,
+    /// A turn of those who wait, each; how many there may be is a setting.
     queue: Arc<Semaphore>,
-    max_waiting: usize,
-    client_wait: Duration,
     /// Those who are being told that there is no place.
     turned_away: Arc<OldestEnds>,
     peers: Arc<Peers>,
 }
 
 impl Door {
-    pub(crate) fn new(places: Arc<Places>, max_waiting: usize, client_wait: Duration) -> Self {
+    pub(crate) fn new(places: Arc<Places>) -> Self {
         Door {
             places,
-            queue: Arc::new(Semaphore::new(max_waiting)),
-            max_waiting,
-            client_wait,
+            queue: Arc::new(Semaphore::new(MOST_TURNS as usize)),
             turned_away: OldestEnds::new(MOST_REFUSALS),
             peers: Arc::default(),
         }
+    }
+
+    /// A turn in the queue, where fewer than `most` have one. All acceptors are on one thread, so that two do not take the last.
+    fn turn(&self, most: usize) -> Option<OwnedSemaphorePermit> {
+        let has_room = MOST_TURNS as usize - self.queue.available_permits() < most;
+        self.queue.clone().try_acquire_owned().ok().filter(|_| has_room)
     }
 
     /// Clients that wait for one.
@@ -123,8 +165,7 @@ impl Door {
     /// Returns once nobody waits, every place is free and nobody is being turned away. Nobody comes in afterwards.
     pub(crate) async fn all_left(&self) {
         // In the order of a client's way, so that nobody changes from one to another behind our back.
-        let all = u32::try_from(self.max_waiting).unwrap_or(u32::MAX);
-        if let Ok(turns) = self.queue.acquire_many(all).await {
+        if let Ok(turns) = self.queue.acquire_many(MOST_TURNS).await {
             turns.forget();
         }
         self.places.all_left().await;
@@ -144,10 +185,15 @@ pub(crate) async fn accept(
     let listener = listener.watched()?;
     let mut stop = std::pin::pin!(stop);
     let mut exhausted: Option<Instant> = None;
+    let mut keepalive = Keepalive::new(refusals.live.clone());
     loop {
         let accepted = tokio::select! {
             biased;
             () = &mut stop => break,
+            silence = keepalive.changed() => {
+                keep_asking_from_now_on(&listener, silence);
+                continue;
+            }
             accepted = listener.accept() => accepted,
         };
         match accepted {
@@ -217,12 +263,16 @@ fn admit(
         give(stream, speaks, place.of(peer), workers);
         return false;
     }
-    let Ok(turn) = door.queue.clone().try_acquire_owned() else {
+    let (max_waiting, client_wait) = {
+        let live = refusals.live.now();
+        (live.files.max_waiting, live.client_wait)
+    };
+    let Some(turn) = door.turn(max_waiting) else {
         return turn_away(stream, speaks, door, refusals);
     };
     let waiting = door.places.wait();
     let patience = match speaks {
-        Speaks::Http => door.client_wait,
+        Speaks::Http => client_wait,
         // A Redis client is told at once, as Redis does, unless a place is about to be free.
         Speaks::Resp if !waiting.make_room(now_ns()) => {
             drop(waiting);

@@ -14,10 +14,11 @@ use std::time::Duration;
 
 use resp::RequestLimits;
 use tokio::sync::watch;
+use upstream::ConnectionLimits;
 
 use crate::access::AccessSettings;
 use crate::clock::nanos;
-use crate::config::{Settings, ValueSettings};
+use crate::config::{ProxyAdmin, Settings, ValueSettings};
 use crate::tls::ServerTls;
 
 /// How long clients are waited for, in nanoseconds.
@@ -89,6 +90,83 @@ impl RequestSizes {
     }
 }
 
+/// What is asked of Redis at a time, and how long it is waited for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct RedisLimits {
+    pub(crate) connections: ConnectionLimits,
+    /// The most fetches without a reply.
+    pub(crate) inflight: usize,
+    /// How often connections that are open log in again; none: only with another password.
+    pub(crate) reauth: Option<Duration>,
+}
+
+/// Of the connections to Redis that Redis clients share.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct LaneLimits {
+    /// Commands of one lane without a reply; above it clients wait.
+    pub(crate) inflight: usize,
+    /// Bytes of these commands.
+    pub(crate) journal_bytes: usize,
+    /// How long a quick lane with answers due may be silent.
+    pub(crate) timeout: Duration,
+    /// How long a lane or a spare pin lies idle before it is closed.
+    pub(crate) idle: Duration,
+}
+
+/// What a Redis client may do, and how much may be on its way for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct SessionLimits {
+    /// Who may empty the cache.
+    pub(crate) admin: ProxyAdmin,
+    /// Commands of one client on their way.
+    pub(crate) pipeline: usize,
+    /// Answers assembled for it before they are written.
+    pub(crate) output_bytes: usize,
+    /// Replies that it leaves unread.
+    pub(crate) unread_bytes: usize,
+    pub(crate) lanes: LaneLimits,
+}
+
+/// Replies to Redis clients are made from memory only while less than this is unsent, whatever OUTPUT_BUFFER_BYTES is.
+const UNSENT_MAX: usize = 256 * 1024;
+
+impl SessionLimits {
+    pub(crate) fn of(settings: &Settings) -> SessionLimits {
+        SessionLimits {
+            admin: settings.resp_proxy_admin,
+            pipeline: settings.resp_pipeline,
+            output_bytes: settings.output_buffer_bytes.min(UNSENT_MAX),
+            unread_bytes: settings.resp_output_limit_bytes,
+            lanes: LaneLimits {
+                inflight: settings.resp_lane_inflight,
+                journal_bytes: settings.resp_lane_bytes,
+                timeout: settings.resp_lane_timeout,
+                idle: settings.resp_lane_idle,
+            },
+        }
+    }
+}
+
+/// How many there may be of what takes a file each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct FileLimits {
+    /// Clients at a time.
+    pub(crate) max_clients: usize,
+    /// Those who wait to be one.
+    pub(crate) max_waiting: usize,
+    /// Connections to Redis that belong to one client each.
+    pub(crate) max_pinned: usize,
+    /// Those that clients share.
+    pub(crate) max_lanes: usize,
+}
+
+impl FileLimits {
+    pub(crate) fn of(settings: &Settings) -> FileLimits {
+        let Settings { max_clients, max_waiting, max_pinned, max_lanes, .. } = *settings;
+        FileLimits { max_clients, max_waiting, max_pinned, max_lanes }
+    }
+}
+
 /// What a reload takes over.
 #[derive(Clone, Debug)]
 pub(crate) struct LiveSettings {
@@ -104,10 +182,32 @@ pub(crate) struct LiveSettings {
     pub(crate) expiry: Duration,
     /// The longest value that is kept.
     pub(crate) max_value_bytes: usize,
-    /// The most clients at a time.
-    pub(crate) max_clients: usize,
+    pub(crate) files: FileLimits,
+    /// How long a client waits to be served.
+    pub(crate) client_wait: Duration,
+    /// The silence after which a client is asked whether it is there.
+    pub(crate) client_keepalive: Duration,
     pub(crate) sizes: RequestSizes,
     pub(crate) timeouts: ClientTimeouts,
+    pub(crate) redis: RedisLimits,
+    /// Of one Redis client.
+    pub(crate) sessions: SessionLimits,
+    /// Of all of them together: replies that they leave unread.
+    pub(crate) unread_bytes: usize,
+    /// How long before a client's coming Redis may have let in a connection without a login.
+    pub(crate) anonymous_proof: Duration,
+    /// Over HTTP: answers assembled for one connection before they are written.
+    pub(crate) output_bytes: usize,
+    /// Whether a request over HTTP may ask for what Redis holds now; none: where hits are proven.
+    pub(crate) honor_no_cache: Option<bool>,
+    /// What takes this long is kept in the slow log; zero: nothing.
+    pub(crate) slowlog_threshold: Duration,
+    /// Handshakes that a worker computes in one turn.
+    pub(crate) handshakes_a_turn: usize,
+    /// After the signal to end: how long requests are still taken.
+    pub(crate) shutdown_delay: Duration,
+    /// After that: how long those under way may take.
+    pub(crate) shutdown_timeout: Duration,
     /// Who may ask.
     pub(crate) access: AccessSettings,
     /// How answers that carry values are described.
@@ -118,7 +218,7 @@ pub(crate) struct LiveSettings {
 
 impl LiveSettings {
     /// The settings that it is made of.
-    pub(crate) const NAMES: [&str; 37] = [
+    pub(crate) const NAMES: [&str; 63] = [
         "LOG",
         "ACCESS_LOG",
         "CAPACITY",
@@ -149,6 +249,32 @@ impl LiveSettings {
         "ADMIN_TOKEN",
         "ADMIN_TOKEN_FILE",
         "CORS_ORIGINS",
+        "CLIENT_WAIT",
+        "MAX_WAITING",
+        "CLIENT_KEEPALIVE",
+        "MAX_INFLIGHT",
+        "REDIS_CONNECT_TIMEOUT",
+        "UPSTREAM_TIMEOUT",
+        "REDIS_PING_INTERVAL",
+        "MAX_REPLY_BYTES",
+        "REDIS_REAUTH",
+        "RESP_PROXY_ADMIN",
+        "RESP_PIPELINE",
+        "RESP_OUTPUT_LIMIT_BYTES",
+        "RESP_UNREAD_BYTES",
+        "RESP_LANE_INFLIGHT",
+        "RESP_LANE_BYTES",
+        "RESP_LANE_TIMEOUT",
+        "RESP_LANE_IDLE",
+        "ANONYMOUS_PROOF",
+        "MAX_PINNED",
+        "MAX_LANES",
+        "OUTPUT_BUFFER_BYTES",
+        "HONOR_NO_CACHE",
+        "SLOWLOG_THRESHOLD",
+        "TLS_HANDSHAKES",
+        "SHUTDOWN_DELAY",
+        "SHUTDOWN_TIMEOUT",
         "HTTP_CACHE_CONTROL",
         "CONTENT_TYPE",
         "TLS_CERT",
@@ -166,7 +292,23 @@ impl LiveSettings {
             capacity_bytes: settings.capacity_bytes,
             expiry: settings.global_expiry,
             max_value_bytes: settings.max_value_bytes,
-            max_clients: settings.max_clients,
+            files: FileLimits::of(settings),
+            client_wait: settings.client_wait,
+            client_keepalive: settings.client_keepalive,
+            redis: RedisLimits {
+                connections: settings.redis.limits.now(),
+                inflight: settings.max_inflight,
+                reauth: settings.nodes.reauth,
+            },
+            sessions: SessionLimits::of(settings),
+            unread_bytes: settings.resp_unread_bytes,
+            anonymous_proof: settings.anonymous_proof,
+            output_bytes: settings.output_buffer_bytes,
+            honor_no_cache: settings.coherence.honor_no_cache,
+            slowlog_threshold: settings.slowlog_threshold,
+            handshakes_a_turn: settings.tls_handshakes,
+            shutdown_delay: settings.shutdown_delay,
+            shutdown_timeout: settings.shutdown_timeout,
             sizes: RequestSizes::of(settings),
             timeouts: ClientTimeouts::of(settings),
             access: settings.access.clone(),

@@ -10,16 +10,19 @@ use std::time::Duration;
 use tokio::task::spawn_blocking;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 use tracing::{info, warn};
-use upstream::Source;
+use upstream::{Backend, Source};
 
 use crate::clock::nanos;
 use crate::config::{ConfigError, ListenAddress, Named, PASSWORD_OF_COMMAND, Settings};
+use crate::file_limit::FileRoom;
 use crate::file_watch::{FileStamps, FileVerdict, FileWatch, SettledFile};
+use crate::lanes::{Anonymous, Bounds};
 use crate::live::{Live, LiveReader, LiveSettings};
 use crate::oldest_ends::OldestEnds;
 use crate::places::Places;
 use crate::session::Registry;
 use crate::shutdown::{OtherSignal, OtherSignals};
+use crate::slow_log::SlowLog;
 use crate::store::Store;
 use crate::supervisor::Supervisor;
 use crate::tls::PortName;
@@ -29,7 +32,7 @@ pub type Reread = fn() -> Result<Settings, ConfigError>;
 
 /// Credentials are read from their file, or asked of their command, at each attempt to connect, and once their file has changed, so that
 /// they need no reload; it says that they have changed, and whether they can be read.
-const CREDENTIALS: [&str; 4] =
+pub(crate) const CREDENTIALS: [&str; 4] =
     ["REDIS_PASSWORD_FILE", PASSWORD_OF_COMMAND, "REDIS_URL_FILE", "REDIS_SENTINEL_PASSWORD_FILE"];
 
 /// Reading the settings takes at most so long: three pipes that are slow, and some more.
@@ -43,14 +46,24 @@ pub(crate) struct LimitHolders {
     pub(crate) places: Arc<Places>,
     pub(crate) handshakes: Arc<OldestEnds>,
     pub(crate) registry: Arc<Registry>,
+    pub(crate) redis: Arc<Backend>,
+    pub(crate) bounds: Bounds,
+    pub(crate) anonymous: Arc<Anonymous>,
+    pub(crate) slow_log: Arc<SlowLog>,
 }
 
 impl LimitHolders {
     fn tell(&self, live: &LiveSettings) {
         self.store.entry_limits().change(live.expiry, live.max_value_bytes);
         self.registry.rights_life_ns.store(nanos(live.expiry), Ordering::Relaxed);
-        self.places.resize(live.max_clients);
-        self.handshakes.set_most(most_handshakes(live.max_clients));
+        self.places.resize(live.files.max_clients);
+        self.handshakes.set_most(most_handshakes(live.files.max_clients));
+        self.redis.set_limits(live.redis.connections);
+        self.redis.set_max_in_flight(live.redis.inflight);
+        self.redis.set_reauth(live.redis.reauth);
+        self.bounds.change(live.files.max_pinned, live.files.max_lanes, live.unread_bytes);
+        self.anonymous.counts_for(live.anonymous_proof);
+        self.slow_log.set_threshold(live.slowlog_threshold);
     }
 }
 
@@ -66,8 +79,8 @@ pub(crate) struct Reload {
     reread: Reread,
     live: Live,
     watch: FileWatch,
-    /// The most clients that files are there for.
-    most_clients: usize,
+    /// What files are there for.
+    room: FileRoom,
     /// What reads passwords, and what is known of their files.
     credentials: Vec<(Source, SettledFile)>,
     /// Where ports listen by sockets that were handed over, whatever the settings say.
@@ -75,18 +88,18 @@ pub(crate) struct Reload {
 }
 
 impl Reload {
-    /// `named` are the settings in force, of which `live` has those that may change; for at most `most_clients`. Ports listen at the
+    /// `named` are the settings in force, of which `live` has those that may change, as far as there are files for it. Ports listen at the
     /// addresses of `activated`, and what is read again is judged with them, as the start was.
     pub(crate) fn new(
         named: Named,
         reread: Reread,
         live: Live,
-        most_clients: usize,
+        room: FileRoom,
         credentials: Vec<Source>,
         activated: Vec<(PortName, ListenAddress)>,
     ) -> Reload {
         let credentials = credentials.into_iter().map(|source| (source, SettledFile::default())).collect();
-        Reload { named, reread, live, watch: FileWatch::default(), most_clients, credentials, activated }
+        Reload { named, reread, live, watch: FileWatch::default(), room, credentials, activated }
     }
 
     /// The settings in force, for those who go by them.
@@ -183,11 +196,7 @@ impl Reload {
         }
         let contents = live.files_differing(&self.live.now());
         changed.extend(contents.into_iter().filter(|name| !changed.contains(name)).collect::<Vec<_>>());
-        if live.max_clients > self.most_clients {
-            let (asked, max_clients) = (live.max_clients, self.most_clients);
-            warn!(asked, max_clients, "MAX_CLIENTS lowered to the limit of open files");
-            live.max_clients = max_clients;
-        }
+        live.files = self.room.fit(live.files);
         // In force by the time it is told.
         limited.tell(&live);
         self.live.set(live);

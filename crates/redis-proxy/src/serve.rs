@@ -19,22 +19,20 @@ use crate::coherence::{check_capacity, client_mode, client_reads, http_links, is
 use crate::config::{Mode, Settings};
 use crate::error::{Ended, Error};
 use crate::front::http::HttpSettings;
-use crate::front::resp::RespSettings;
 use crate::front::{HandshakeSettings, Refusals, Speaks};
 use crate::lanes::{Anonymous, Bounds};
 use crate::listener::{Door, accept};
-use crate::live::LiveReader;
+use crate::live::{LiveReader, LiveSettings};
 use crate::maintenance::maintain;
 use crate::nodes::Nodes;
 use crate::oldest_ends::OldestEnds;
 use crate::places::Places;
 use crate::ports::{Ports, address_of, is_on_loopback};
 use crate::readthrough::{
-    ClusterLinks, Delivery, HttpReads, LinkPlan, LinkThreads, Links, PartitionTable, RunningLink,
-    SlotWatches, period,
+    ClusterLinks, Delivery, HttpReads, LinkPlan, LinkThreads, Links, PartitionTable, RunningLink, SlotWatches,
 };
 use crate::reload::{LimitHolders, Reload, most_handshakes};
-use crate::session::Registry;
+use crate::session::{Registry, SessionSettings};
 use crate::shutdown::{Draining, OtherSignals, Signals};
 use crate::slow_log::SlowLog;
 use crate::store::Store;
@@ -57,6 +55,7 @@ pub(crate) async fn serve(
     let alive = Alive::new("main");
     let status = status(&ports);
     let built = build(settings, reload.live(), most_readers, &ports);
+    let mut live = reload.live();
     let attending = reload.attend(others, built.limited(), supervisor.clone());
     tokio::spawn(vital::task("signals", attending));
     let program = open(built, settings, ports)?;
@@ -68,8 +67,9 @@ pub(crate) async fn serve(
     let ended = async { run(&alive, &mut signals).await };
     match tokio::join!(ready, ended).1 {
         Some(signal) => {
-            supervisor.stopping(settings.shutdown_delay + settings.shutdown_timeout).await;
-            Ok(end(program, settings, signal, &alive, signals).await)
+            let live = live.now().clone();
+            supervisor.stopping(live.shutdown_delay + live.shutdown_timeout).await;
+            Ok(end(program, &live, signal, &alive, signals).await)
         }
         None => Ok(Ended::Broken),
     }
@@ -96,6 +96,10 @@ impl Built {
             places: self.places.clone(),
             handshakes: self.parts.handshakes.all.clone(),
             registry: self.parts.registry.clone(),
+            redis: self.redis.clone(),
+            bounds: self.parts.bounds.clone(),
+            anonymous: self.parts.anonymous.clone(),
+            slow_log: self.parts.slow_log.clone(),
         }
     }
 }
@@ -144,8 +148,13 @@ fn build(settings: &Settings, live: LiveReader, most_readers: usize, ports: &Por
     let parts = FrontParts {
         live,
         partitions,
-        http: HttpSettings::new(settings, notice, slow_log.clone(), is_on_loopback(ports.http.as_ref())),
-        resp: RespSettings::new(settings, slow_log.clone()),
+        http: HttpSettings::new(
+            notice,
+            slow_log.clone(),
+            is_on_loopback(ports.http.as_ref()),
+            settings.coherence.mode.is_proven(),
+        ),
+        session: SessionSettings::new(settings, slow_log.clone()),
         slow_log,
         handshakes: HandshakeSettings {
             a_turn: settings.tls_handshakes,
@@ -157,7 +166,7 @@ fn build(settings: &Settings, live: LiveReader, most_readers: usize, ports: &Por
         anonymous: Arc::new(Anonymous::new(settings.anonymous_proof, settings.redis.node.clone())),
         present: Arc::default(),
     };
-    let door = Arc::new(Door::new(places.clone(), settings.max_waiting, settings.client_wait));
+    let door = Arc::new(Door::new(places.clone()));
     Built { store, budget, redis, delivery, link_threads, watches, door, places, parts }
 }
 
@@ -210,7 +219,7 @@ fn open(built: Built, settings: &Settings, ports: Ports) -> Result<Open, Error> 
     tokio::spawn(vital::task("the maintenance of the cache", maintaining));
     let watching = parts.present.clone().watch(data_ports, parts.live.clone());
     tokio::spawn(vital::task("the watch for clients that are gone", watching));
-    let tending = parts.partitions.clone().tend(period(settings.resp_lane_idle));
+    let tending = parts.partitions.clone().tend(parts.live.clone());
     tokio::spawn(vital::task("the partitions", tending));
 
     let elsewhere = forget_rights(settings.redis.node.clone(), parts.registry.clone());
@@ -320,7 +329,13 @@ async fn run(alive: &Alive, signals: &mut Signals) -> Option<&'static str> {
 }
 
 /// Lets all clients go, as long as that may take; at once after a second signal.
-async fn end(program: Open, settings: &Settings, signal: &str, alive: &Alive, mut signals: Signals) -> Ended {
+async fn end(
+    program: Open,
+    settings: &LiveSettings,
+    signal: &str,
+    alive: &Alive,
+    mut signals: Signals,
+) -> Ended {
     info!(signal, delay = ?settings.shutdown_delay, "shutting down");
     program.draining.start();
     tokio::select! {
@@ -333,7 +348,7 @@ async fn end(program: Open, settings: &Settings, signal: &str, alive: &Alive, mu
     }
 }
 
-async fn drain(program: Open, settings: &Settings) {
+async fn drain(program: Open, settings: &LiveSettings) {
     let Open { workers, worker_threads, links, link_threads, door, stop, acceptors, .. } = program;
     sleep(settings.shutdown_delay).await;
     drop(stop);

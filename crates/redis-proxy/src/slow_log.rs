@@ -21,7 +21,7 @@ const MOST: usize = 128;
 #[derive(Debug)]
 pub(crate) struct SlowLog {
     /// `u64::MAX` keeps nothing.
-    threshold_ns: u64,
+    threshold_ns: AtomicU64,
     /// The latest first. A short lock, of those who are slow and those who look.
     kept: Mutex<VecDeque<SlowCommand>>,
     last_id: AtomicU64,
@@ -63,23 +63,31 @@ impl TimeSpent {
 impl SlowLog {
     /// For what takes `threshold` or longer; zero is never.
     pub(crate) fn new(threshold: Duration) -> Self {
+        let log =
+            SlowLog { threshold_ns: AtomicU64::new(0), kept: Mutex::default(), last_id: AtomicU64::new(0) };
+        log.set_threshold(threshold);
+        log
+    }
+
+    /// From now on for what takes `threshold` or longer. What is kept stays.
+    pub(crate) fn set_threshold(&self, threshold: Duration) {
         let threshold_ns = match nanos(threshold) {
             0 => u64::MAX,
             threshold => threshold,
         };
-        SlowLog { threshold_ns, kept: Mutex::default(), last_id: AtomicU64::new(0) }
+        self.threshold_ns.store(threshold_ns, Ordering::Relaxed);
     }
 
     /// Whether anything is kept.
     #[inline]
     pub(crate) fn is_on(&self) -> bool {
-        self.threshold_ns != u64::MAX
+        self.threshold_ns.load(Ordering::Relaxed) != u64::MAX
     }
 
     /// Whether what has taken so long is to be kept.
     #[inline]
     pub(crate) fn is_slow(&self, taken_ns: u64) -> bool {
-        taken_ns >= self.threshold_ns
+        taken_ns >= self.threshold_ns.load(Ordering::Relaxed)
     }
 
     /// Keeps a command, in place of the oldest of too many.

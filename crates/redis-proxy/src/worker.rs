@@ -18,13 +18,13 @@ use upstream::Endpoint;
 use crate::budget::Budget;
 use crate::buffer_pool::BufferPool;
 use crate::front::http::{HttpFront, HttpSettings};
-use crate::front::resp::{RespFront, RespSettings};
+use crate::front::resp::RespFront;
 use crate::front::{Fronts, HandshakeSettings, Speaks};
 use crate::lanes::{Anonymous, Bounds, Lanes};
 use crate::live::LiveReader;
 use crate::places::Place;
 use crate::readthrough::{HttpReads, OwnConnections, PartitionTable, ReadThrough, Readers};
-use crate::session::{Registry, Sessions};
+use crate::session::{Registry, SessionSettings, Sessions};
 use crate::slow_log::SlowLog;
 use crate::socket::ClientSocket;
 use crate::stats::{LaneStats, WorkerStats};
@@ -55,7 +55,7 @@ pub(crate) struct Worker {
 pub(crate) struct FrontParts {
     pub(crate) live: LiveReader,
     pub(crate) http: HttpSettings,
-    pub(crate) resp: RespSettings,
+    pub(crate) session: SessionSettings,
     pub(crate) handshakes: HandshakeSettings,
     /// Where lanes lead.
     pub(crate) endpoint: Endpoint,
@@ -73,7 +73,8 @@ impl FrontParts {
         let buffers = Rc::new(BufferPool::default());
         let lanes = Lanes::new(
             self.endpoint.clone(),
-            self.resp.session.lanes,
+            self.session.as_proxy,
+            self.session.limits.lanes,
             self.bounds.clone(),
             self.anonymous.clone(),
             buffers.clone(),
@@ -83,7 +84,7 @@ impl FrontParts {
         let sessions = Sessions::new(
             lanes,
             self.bounds.clone(),
-            self.resp.session.clone(),
+            self.session.clone(),
             self.registry.clone(),
             buffers.clone(),
             lane_stats,
@@ -92,7 +93,7 @@ impl FrontParts {
         let live = self.live.clone();
         Fronts::new(
             HttpFront::new(read, stats.clone(), self.http.clone(), live.clone(), buffers.clone()),
-            RespFront::new(self.resp.clone(), live.clone(), sessions),
+            RespFront::new(live.clone(), sessions),
             self.handshakes.clone(),
             live,
             stats,

@@ -63,11 +63,7 @@ enum Step {
 impl Decoder {
     /// A decoder at the start of a stream. Allocates nothing.
     pub fn new(limits: FrameLimits) -> Self {
-        let limits = FrameLimits {
-            max_depth: limits.max_depth.min(MAX_DEPTH),
-            max_bulk_bytes: limits.max_bulk_bytes.min(usize::MAX / 2), // so that adding the CRLF cannot overflow
-            ..limits
-        };
+        let limits = possible(limits);
         Self {
             limits,
             step: Step::Line,
@@ -77,6 +73,12 @@ impl Decoder {
             reply: PartialReply::new(limits),
             failed: None,
         }
+    }
+
+    /// Other limits from now on: of the reply at hand for what is still to come of it.
+    pub fn set_limits(&mut self, limits: FrameLimits) {
+        self.limits = possible(limits);
+        self.reply.set_limits(self.limits);
     }
 
     /// The next frame, consumed from the front of `buffer`, or `None` when more bytes are needed.
@@ -255,6 +257,14 @@ impl Decoder {
         buffer.advance(2);
         self.step = Step::Line;
         Ok(true)
+    }
+}
+
+fn possible(limits: FrameLimits) -> FrameLimits {
+    FrameLimits {
+        max_depth: limits.max_depth.min(MAX_DEPTH),
+        max_bulk_bytes: limits.max_bulk_bytes.min(usize::MAX / 2), // so that adding the CRLF cannot overflow
+        ..limits
     }
 }
 

@@ -59,6 +59,10 @@ impl PartialReply {
         }
     }
 
+    pub(crate) fn set_limits(&mut self, limits: FrameLimits) {
+        self.limits = limits;
+    }
+
     /// Counts one more value, of any type.
     pub(crate) fn count_value(&mut self) -> Result<(), DecodeError> {
         self.elements = self.elements.saturating_add(1);
@@ -71,7 +75,7 @@ impl PartialReply {
         if !self.keeping() {
             return Ok(false);
         }
-        if length <= self.limits.max_frame_bytes - self.kept {
+        if length <= self.limits.max_frame_bytes.saturating_sub(self.kept) {
             self.kept += length;
             return Ok(true);
         }

@@ -8,7 +8,7 @@ use sync::Mutex;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
-use crate::endpoint::Endpoint;
+use crate::endpoint::{ConnectionLimits, Endpoint};
 use crate::node::RedisNode;
 
 /// A refused read counts as waiting for this long: its client is likely to ask again.
@@ -70,6 +70,23 @@ impl Backend {
         &self.endpoint.node
     }
 
+    /// From now on at most so many commands are without a reply, over all connections; if more are, they stay.
+    pub fn set_max_in_flight(&self, most: usize) {
+        self.in_flight.limit.store(most, Ordering::Relaxed);
+    }
+
+    /// From now on all connections to it go by these limits, those that are open too.
+    pub fn set_limits(&self, limits: ConnectionLimits) {
+        self.endpoint.limits.set(limits);
+    }
+
+    /// From now on open connections log in again so often.
+    pub fn set_reauth(&self, period: Option<Duration>) {
+        if let Some(reauth) = &self.endpoint.login.reauth {
+            reauth.set_period(period);
+        }
+    }
+
     /// A read was sent elsewhere.
     pub(crate) fn note_moved(&self) {
         *self.moved.lock() = Some((Instant::now(), self.endpoint.node.generation()));
@@ -85,17 +102,17 @@ impl Backend {
 /// A bound on the commands without a reply.
 #[derive(Debug)]
 pub(crate) struct InFlight {
-    limit: usize,
+    limit: AtomicUsize,
     used: AtomicUsize,
 }
 
 impl InFlight {
     fn new(limit: usize) -> Arc<Self> {
-        Arc::new(InFlight { limit, used: AtomicUsize::new(0) })
+        Arc::new(InFlight { limit: AtomicUsize::new(limit), used: AtomicUsize::new(0) })
     }
 
     pub(crate) fn enter(&self) -> bool {
-        if self.used.fetch_add(1, Ordering::Relaxed) < self.limit {
+        if self.used.fetch_add(1, Ordering::Relaxed) < self.limit.load(Ordering::Relaxed) {
             return true;
         }
         self.leave();

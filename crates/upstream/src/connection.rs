@@ -4,6 +4,7 @@ use std::future::Future;
 use std::io;
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
 use resp::{Decoder, Frame, FrameLimits};
@@ -32,13 +33,19 @@ const MAX_LINE: usize = 64 * 1024;
 /// Elements of one reply, all levels together, before it is passed over as one that is too large.
 const MAX_ELEMENTS: usize = 1024 * 1024;
 const MAX_DEPTH: usize = 32;
+/// At least so often the clock is looked at: by limits that may be others than at the last look.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// Limits of everything that Redis sends us.
 pub(crate) fn decoder_limits(endpoint: &Endpoint) -> FrameLimits {
+    frame_limits(endpoint.limits.max_reply_bytes())
+}
+
+fn frame_limits(max_reply_bytes: usize) -> FrameLimits {
     FrameLimits {
-        max_bulk_bytes: endpoint.limits.max_reply_bytes,
+        max_bulk_bytes: max_reply_bytes,
         // A push must fit, whatever the limit of replies: it names a key that was read.
-        max_frame_bytes: endpoint.limits.max_reply_bytes.max(2 * MAX_LINE),
+        max_frame_bytes: max_reply_bytes.max(2 * MAX_LINE),
         max_elements: MAX_ELEMENTS,
         max_depth: MAX_DEPTH,
         max_line_bytes: MAX_LINE,
@@ -56,6 +63,8 @@ pub(crate) struct Connection<'a, S: Sink> {
     /// As long as its node is there.
     tenure: Tenure,
     decoder: Decoder,
+    /// By which it goes.
+    max_reply_bytes: usize,
     /// What the sink has been told that the reply at hand takes.
     announced: usize,
     inbox: BytesMut,
@@ -81,11 +90,12 @@ impl<'a, S: Sink> Connection<'a, S> {
         sink: &'a S,
         endpoint: &'a Endpoint,
     ) -> Self {
-        let now = Instant::now();
+        let (now, max_reply_bytes) = (Instant::now(), endpoint.limits.max_reply_bytes());
         Connection {
             stream,
             tenure: Tenure::new(&endpoint.node, generation),
-            decoder: Decoder::new(decoder_limits(endpoint)),
+            decoder: Decoder::new(frame_limits(max_reply_bytes)),
+            max_reply_bytes,
             announced: 0,
             inbox: BytesMut::new(),
             outbox: BytesMut::new(),
@@ -96,7 +106,7 @@ impl<'a, S: Sink> Connection<'a, S> {
             endpoint,
             last_byte: now,
             check: Box::pin(sleep_until(
-                now + endpoint.limits.silence_timeout.min(endpoint.limits.ping_interval),
+                now + endpoint.limits.silence_timeout().min(endpoint.limits.ping_interval()).min(LOOK),
             )),
             replies: 0,
             may_ping: true,
@@ -195,6 +205,11 @@ impl<'a, S: Sink> Connection<'a, S> {
             return Poll::Ready(Err(Loss::Departed));
         }
         self.last_byte = Instant::now();
+        let max_reply_bytes = self.endpoint.limits.max_reply_bytes();
+        if max_reply_bytes != self.max_reply_bytes {
+            self.max_reply_bytes = max_reply_bytes;
+            self.decoder.set_limits(frame_limits(max_reply_bytes));
+        }
         // Whoever waits for several of these replies is woken once.
         Poll::Ready(sync::wakes::together(|| self.take_replies()).map(|()| count))
     }
@@ -312,18 +327,18 @@ impl<'a, S: Sink> Connection<'a, S> {
             ready!(self.check.as_mut().poll(cx));
             let now = Instant::now();
             let due_since = self.shared.queue.lock().slots.front().map(|slot| slot.sent.max(self.last_byte));
-            let silent_at = due_since.map(|since| since + self.endpoint.limits.silence_timeout);
+            let silent_at = due_since.map(|since| since + self.endpoint.limits.silence_timeout());
             if silent_at.is_some_and(|at| at <= now) {
                 return Poll::Ready(Some(Loss::Silent));
             }
-            let ping = due_since.is_none() && now - self.last_byte >= self.endpoint.limits.ping_interval;
+            let ping = due_since.is_none() && now - self.last_byte >= self.endpoint.limits.ping_interval();
             if ping {
                 self.shared.beat(self.may_ping);
             }
             // Never later than a silence time-out from now: a command sent meanwhile is checked in time.
             let next = silent_at
-                .unwrap_or(now + self.endpoint.limits.ping_interval)
-                .min(now + self.endpoint.limits.silence_timeout);
+                .unwrap_or(now + self.endpoint.limits.ping_interval())
+                .min(now + self.endpoint.limits.silence_timeout().min(LOOK));
             self.check.as_mut().reset(next);
             if ping {
                 return Poll::Ready(None);

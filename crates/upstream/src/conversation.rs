@@ -8,7 +8,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 
 use crate::connection::decoder_limits;
-use crate::endpoint::{ConnectionLimits, Endpoint};
+use crate::endpoint::{Endpoint, SharedLimits};
 use crate::hello::Hello;
 use crate::raw::{Credentials, Expected, Greeting, OpenError, open_as_ourselves};
 use crate::sink::Loss;
@@ -23,7 +23,7 @@ pub struct Conversation {
     decoder: Decoder,
     inbox: BytesMut,
     unheard: VecDeque<Vec<Frame>>,
-    limits: ConnectionLimits,
+    limits: SharedLimits,
     hello: Hello,
 }
 
@@ -41,7 +41,7 @@ impl Conversation {
             decoder: Decoder::new(decoder_limits(endpoint)),
             inbox: BytesMut::new(),
             unheard: VecDeque::new(),
-            limits: endpoint.limits,
+            limits: endpoint.limits.clone(),
             hello: hello.unwrap_or_default(),
         })
     }
@@ -56,7 +56,7 @@ impl Conversation {
     /// # Errors
     /// The connection is lost, or silent for the silence time-out; it is of no use any more.
     pub async fn ask(&mut self, questions: &[&[&[u8]]]) -> Result<Vec<Frame>, Loss> {
-        let patience = self.limits.silence_timeout;
+        let patience = self.limits.silence_timeout();
         let asking = async {
             self.tell(questions).await?;
             let mut answers = Vec::with_capacity(questions.len());
@@ -83,7 +83,7 @@ impl Conversation {
             self.stream.write_all(&out).await.map_err(closed)?;
             self.stream.flush().await.map_err(closed)
         };
-        timeout(self.limits.silence_timeout, telling).await.unwrap_or(Err(Loss::Silent))
+        timeout(self.limits.silence_timeout(), telling).await.unwrap_or(Err(Loss::Silent))
     }
 
     /// What the server says unasked, the next of it. Nothing is lost if the future is dropped.

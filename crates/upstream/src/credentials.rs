@@ -214,7 +214,7 @@ impl Endpoint {
         }
         match self.own_source() {
             Some(source) => {
-                let Who { username, password } = source.now(self.limits.connect_timeout).await;
+                let Who { username, password } = source.now(self.limits.connect_timeout()).await;
                 let login = Account { username, password, ..self.login.clone() };
                 Cow::Owned(Endpoint { login, ..self.clone() })
             }
@@ -236,7 +236,7 @@ impl Endpoint {
     /// An attempt that began at `start` was turned down for its credentials, or cut: whether it is worth another look at them. Waits
     /// for a moment if so.
     pub(crate) async fn may_disagree(&self, start: Instant) -> bool {
-        let patience = DISAGREEMENT.min(self.limits.connect_timeout / 2);
+        let patience = DISAGREEMENT.min(self.limits.connect_timeout() / 2);
         let source = self.login.source.as_ref().filter(|_| start.elapsed() < patience);
         if let Some(source) = source {
             sleep(PAUSE).await;

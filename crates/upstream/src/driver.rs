@@ -186,7 +186,7 @@ impl<T> Driver<T> {
                 };
             }
         };
-        match timeout(endpoint.limits.connect_timeout, connect).await {
+        match timeout(endpoint.limits.connect_timeout(), connect).await {
             Ok(outcome) => outcome,
             Err(_) => Err(Loss::Unreachable(endpoint.too_late().into())),
         }

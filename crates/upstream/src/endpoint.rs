@@ -3,6 +3,7 @@
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use crate::cluster::{Cluster, NodeNumber};
@@ -24,8 +25,8 @@ pub struct Endpoint {
     pub login: Account,
     /// The database that is SELECTed; 0 sends no SELECT.
     pub db: u32,
-    /// The limits of each connection.
-    pub limits: ConnectionLimits,
+    /// The limits of each connection, which all endpoints that were made of this one share.
+    pub limits: SharedLimits,
 }
 
 impl Endpoint {
@@ -40,7 +41,7 @@ impl Endpoint {
     /// Why an attempt to connect has taken too long.
     pub(crate) fn too_late(&self) -> String {
         match self.node.place().address {
-            Ok(_) => format!("no connection within {:?}", self.limits.connect_timeout),
+            Ok(_) => format!("no connection within {:?}", self.limits.connect_timeout()),
             Err(why) => why.to_string(),
         }
     }
@@ -62,7 +63,7 @@ pub struct Account {
 }
 
 /// The limits of a connection to a Redis.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ConnectionLimits {
     /// Bound of one attempt: name resolution, TCP, TLS and the handshake together.
     pub connect_timeout: Duration,
@@ -72,6 +73,89 @@ pub struct ConnectionLimits {
     pub ping_interval: Duration,
     /// A bulk in a reply above this many bytes is skipped as it arrives.
     pub max_reply_bytes: usize,
+}
+
+/// The [limits](ConnectionLimits) of this moment, as those have them who go by them: they may change while connections are open. A copy
+/// is the same limits.
+#[derive(Clone, Debug)]
+pub struct SharedLimits {
+    in_force: Arc<InForce>,
+    /// No time-out is longer, whatever is in force.
+    patience: Duration,
+}
+
+// Relaxed throughout: each is by itself.
+#[derive(Debug)]
+struct InForce {
+    connect_timeout_ns: AtomicU64,
+    silence_timeout_ns: AtomicU64,
+    ping_interval_ns: AtomicU64,
+    max_reply_bytes: AtomicUsize,
+}
+
+impl SharedLimits {
+    /// From now on these are in force.
+    pub fn set(&self, limits: ConnectionLimits) {
+        let ns = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+        self.in_force.connect_timeout_ns.store(ns(limits.connect_timeout), Ordering::Relaxed);
+        self.in_force.silence_timeout_ns.store(ns(limits.silence_timeout), Ordering::Relaxed);
+        self.in_force.ping_interval_ns.store(ns(limits.ping_interval), Ordering::Relaxed);
+        self.in_force.max_reply_bytes.store(limits.max_reply_bytes, Ordering::Relaxed);
+    }
+
+    /// What is in force now.
+    pub fn now(&self) -> ConnectionLimits {
+        ConnectionLimits {
+            connect_timeout: self.connect_timeout(),
+            silence_timeout: self.silence_timeout(),
+            ping_interval: self.ping_interval(),
+            max_reply_bytes: self.max_reply_bytes(),
+        }
+    }
+
+    /// The same, with no time-out above `patience`.
+    pub fn within(&self, patience: Duration) -> SharedLimits {
+        SharedLimits { in_force: self.in_force.clone(), patience: self.patience.min(patience) }
+    }
+
+    /// Bound of one attempt to connect.
+    pub fn connect_timeout(&self) -> Duration {
+        time(&self.in_force.connect_timeout_ns).min(self.patience)
+    }
+
+    /// How long a connection with answers due may be silent.
+    pub fn silence_timeout(&self) -> Duration {
+        time(&self.in_force.silence_timeout_ns).min(self.patience)
+    }
+
+    /// How often an idle connection is PINGed.
+    pub fn ping_interval(&self) -> Duration {
+        time(&self.in_force.ping_interval_ns)
+    }
+
+    /// The longest bulk of a reply that is not skipped.
+    pub fn max_reply_bytes(&self) -> usize {
+        self.in_force.max_reply_bytes.load(Ordering::Relaxed)
+    }
+}
+
+fn time(ns: &AtomicU64) -> Duration {
+    Duration::from_nanos(ns.load(Ordering::Relaxed))
+}
+
+impl From<ConnectionLimits> for SharedLimits {
+    fn from(limits: ConnectionLimits) -> SharedLimits {
+        let (none, bytes) = (AtomicU64::default, AtomicUsize::default());
+        let in_force = InForce {
+            connect_timeout_ns: none(),
+            silence_timeout_ns: none(),
+            ping_interval_ns: none(),
+            max_reply_bytes: bytes,
+        };
+        let shared = SharedLimits { in_force: Arc::new(in_force), patience: Duration::MAX };
+        shared.set(limits);
+        shared
+    }
 }
 
 /// An address of a Redis.

@@ -42,7 +42,7 @@ pub use cluster::{Cluster, ClusterCounts, NodeNumber, SLOTS, SlotRange, SlotRedi
 pub use conversation::Conversation;
 pub use credentials::{Source, Who};
 pub use driver::{Driver, connect};
-pub use endpoint::{Account, Address, ConnectionLimits, Endpoint, Secret, Tls};
+pub use endpoint::{Account, Address, ConnectionLimits, Endpoint, Secret, SharedLimits, Tls};
 pub use handshake::is_about_credentials;
 pub use hello::{Hello, sent_elsewhere};
 pub use node::{Location, RedisNode, Tenure};

@@ -271,7 +271,7 @@ impl<T> Upstream<T> {
 
     /// How long Redis may be silent with answers due.
     pub fn silence_timeout(&self) -> Duration {
-        self.shared.backend.endpoint.limits.silence_timeout
+        self.shared.backend.endpoint.limits.silence_timeout()
     }
 
     /// Closes the connection that is up, if one is: what is sent from now on travels on a new one, wherever the address leads then.
@@ -344,7 +344,8 @@ mod tests {
                 silence_timeout: Duration::from_secs(1),
                 ping_interval: Duration::from_secs(1),
                 max_reply_bytes: 1,
-            },
+            }
+            .into(),
         };
         let backend = Backend::new(endpoint.clone(), 1);
         let (one, driver) = connect::<()>(&backend);

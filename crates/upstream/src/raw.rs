@@ -159,7 +159,7 @@ async fn open_expected(
             }
         }
     };
-    let outcome = match timeout(endpoint.limits.connect_timeout, opening).await {
+    let outcome = match timeout(endpoint.limits.connect_timeout(), opening).await {
         Ok(outcome) => outcome,
         Err(_) => Err(unreachable(endpoint.too_late())),
     };
@@ -214,7 +214,7 @@ pub async fn ask_once(endpoint: &Endpoint, question: &[&[u8]]) -> Result<Frame, 
     let greeting = Greeting { login: Credentials::of(endpoint), db: 0, protocol: Protocol::Resp2 };
     let mut stream = open_as_ourselves(endpoint, &greeting, Expected::Redis).await?.stream;
     let mut talk = Talk::new(&mut *stream, endpoint);
-    match timeout(endpoint.limits.connect_timeout, talk.ask(question)).await {
+    match timeout(endpoint.limits.connect_timeout(), talk.ask(question)).await {
         Ok(Ok(frame)) => Ok(frame),
         Ok(Err(loss)) => Err(unreachable(loss.to_string())),
         Err(_) => Err(unreachable("no answer in time".into())),
@@ -247,9 +247,9 @@ pub async fn ask_as_nobody(endpoint: &Endpoint, questions: &[&[&[u8]]]) -> Resul
         }
         Ok(answers)
     };
-    let outcome = match timeout(endpoint.limits.connect_timeout, asking).await {
+    let outcome = match timeout(endpoint.limits.connect_timeout(), asking).await {
         Ok(outcome) => outcome,
-        Err(_) => Err(unreachable(format!("no answer within {:?}", endpoint.limits.connect_timeout))),
+        Err(_) => Err(unreachable(format!("no answer within {:?}", endpoint.limits.connect_timeout()))),
     };
     note_unreachable(endpoint, &outcome);
     outcome

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use tokio::sync::watch;
 use tokio::time::sleep;
 use tracing::{info, warn};
 
@@ -20,7 +21,7 @@ pub struct Reauth(Arc<State>);
 #[derive(Debug)]
 struct State {
     /// None: only once there are other credentials.
-    period: Option<Duration>,
+    period: watch::Sender<Option<Duration>>,
     /// Whether the operator was told that Redis refuses it. Relaxed: it guards a log line.
     is_refused: AtomicBool,
 }
@@ -28,7 +29,13 @@ struct State {
 impl Reauth {
     /// Once in `period`, if there is one, and each time that other credentials are read.
     pub fn every(period: Option<Duration>) -> Reauth {
+        let period = watch::Sender::new(period);
         Reauth(Arc::new(State { period, is_refused: AtomicBool::new(false) }))
+    }
+
+    /// From now on it is this period, also for those who wait.
+    pub(crate) fn set_period(&self, period: Option<Duration>) {
+        self.0.period.send_if_modified(|before| std::mem::replace(before, period) != period);
     }
 
     /// What Redis has answered: nothing, or an error's text without its dash. The connection stays who it was then, so that it is told
@@ -52,10 +59,21 @@ impl Endpoint {
     pub async fn next_login(&self) -> Credentials {
         let Some(Reauth(state)) = &self.login.reauth else { return pending().await };
         loop {
+            let mut periods = state.period.subscribe();
             let period = async {
-                match state.period {
-                    Some(period) => sleep(period).await,
-                    None => pending().await,
+                loop {
+                    let period = *periods.borrow_and_update();
+                    let over = async {
+                        match period {
+                            Some(period) => sleep(period).await,
+                            None => pending().await,
+                        }
+                    };
+                    tokio::select! {
+                        () = over => return,
+                        // Not with an error: we hold the sender.
+                        _ = periods.changed() => {}
+                    }
                 }
             };
             let replaced = async {

@@ -52,7 +52,7 @@ async fn open_at(
     };
     let addresses = lookup_host((host.as_str(), port)).await?;
     resolved.store(true, Ordering::Relaxed);
-    let tcp = connect_any(addresses.collect(), endpoint.limits.connect_timeout).await?;
+    let tcp = connect_any(addresses.collect(), endpoint.limits.connect_timeout()).await?;
     tcp.set_nodelay(true)?;
     let keepalive = TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE / 3).with_retries(3);
     SockRef::from(&tcp).set_tcp_keepalive(&keepalive)?;

@@ -36,6 +36,7 @@ use self::insight::{COUNT, Insight, big_keys, count_of};
 use crate::access::AccessSettings;
 use crate::lanes::Bounds;
 use crate::listener::Door;
+use crate::listener::{Keepalive, keep_asking_from_now_on};
 use crate::live::LiveReader;
 use crate::nodes::Nodes;
 use crate::ports::is_on_loopback;
@@ -156,8 +157,16 @@ async fn accept(listener: Listening, mut watched: Watched) -> io::Result<()> {
         watched: watched.clone(),
     });
     tokio::spawn(vital::task("the look at the counters", look(parts.clone())));
+    let mut keepalive = Keepalive::new(watched.live.clone());
     loop {
-        let Ok(socket) = listener.accept().await else {
+        let accepted = tokio::select! {
+            silence = keepalive.changed() => {
+                keep_asking_from_now_on(&listener, silence);
+                continue;
+            }
+            accepted = listener.accept() => accepted,
+        };
+        let Ok(socket) = accepted else {
             tokio::time::sleep(ERROR_PAUSE).await;
             continue;
         };

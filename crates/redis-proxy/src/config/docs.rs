@@ -7,6 +7,8 @@ use std::path::Path;
 
 use super::table::{self, Setting};
 use super::value::SettingKind;
+use crate::live::LiveSettings;
+use crate::reload::CREDENTIALS;
 
 const INTRODUCTION: &str = "\
 # Configuration
@@ -27,6 +29,7 @@ and one line that names it, its value and what is accepted. So does a flag or a 
 - **Times** are `500ms`, `5s`, `1m30s`, `1h`, `7d`; a bare number is seconds, and may have a fraction: `0.5`.
 - **Sizes** are bytes, or `64KiB`, `1MiB`, `2GiB`; `k`, `kB`, `MB` count in thousands: `64k` is 64000.
 - **Switches** are `on` or `off`; `true`, `yes`, `1` and `false`, `no`, `0` mean the same. A flag alone is `on`.
+- **SIGHUP**: whether another value is taken over while the program runs. docs/operations.md has how, and why not.
 ";
 
 const RULES: &str = "
@@ -105,7 +108,9 @@ fn documentation() -> String {
     let mut text = String::from(INTRODUCTION);
     for section in table::SECTIONS {
         let _ = writeln!(text, "\n## {}\n", section.title);
-        text.push_str("| setting | default | accepts | what it is |\n| --- | --- | --- | --- |\n");
+        text.push_str(
+            "| setting | default | accepts | SIGHUP | what it is |\n| --- | --- | --- | --- | --- |\n",
+        );
         for setting in section.settings {
             let _ = writeln!(text, "{}", table_row(setting));
         }
@@ -126,7 +131,13 @@ fn table_row(setting: &Setting) -> String {
         SettingKind::Time { .. } | SettingKind::Bytes { .. } => without_example(&setting.accepts.expected()),
         _ => setting.accepts.expected(),
     };
-    format!("| `{}` | {default} | {accepts} | {} |", setting.name, setting.doc)
+    let reload = if is_taken_over(setting.name) { "yes" } else { "no" };
+    format!("| `{}` | {default} | {accepts} | {reload} | {} |", setting.name, setting.doc)
+}
+
+/// Whether a reload takes it over: what is in its place, or what is in the file that it names.
+fn is_taken_over(name: &str) -> bool {
+    LiveSettings::NAMES.contains(&name) || CREDENTIALS.contains(&name)
 }
 
 fn without_example(expected: &str) -> String {

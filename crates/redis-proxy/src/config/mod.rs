@@ -294,8 +294,8 @@ pub struct Coherence {
     pub mode: Mode,
     /// In `tracking`: how old a hit may be.
     pub max_staleness: Duration,
-    /// Whether a request may ask for what Redis holds now.
-    pub honor_no_cache: bool,
+    /// Whether a request may ask for what Redis holds now; none: where hits are proven.
+    pub honor_no_cache: Option<bool>,
     /// In `tracking` and `strict`: the key by which delivery is tried; none: it is not.
     pub canary_key: Option<String>,
     /// In `tracking` and `strict`: the number of tracked connections.
@@ -522,9 +522,9 @@ fn coherence(values: &Values) -> Coherence {
         mode,
         max_staleness: values.time("MAX_STALENESS"),
         honor_no_cache: match values.text("HONOR_NO_CACHE").as_str() {
-            "on" => true,
-            "off" => false,
-            _ => mode != Mode::Ttl,
+            "on" => Some(true),
+            "off" => Some(false),
+            _ => None,
         },
         canary_key: Some(values.text("CANARY_KEY")).filter(|key| !key.is_empty() && key != "off"),
         links: values.number("REDIS_LINKS"),

@@ -51,7 +51,8 @@ pub(super) fn resolve(values: &Values) -> Result<Backing, ConfigError> {
         cluster,
         tls: place.tls.then(|| tls::REDIS.tls(values)),
         login: Account {
-            reauth: (nodes.reauth.is_some() || source.is_some()).then(|| Reauth::every(nodes.reauth)),
+            // Without a password there is nothing to log in with, whenever that be.
+            reauth: place.password.is_some().then(|| Reauth::every(nodes.reauth)),
             source,
             username: place.username,
             password: place.password,
@@ -63,7 +64,8 @@ pub(super) fn resolve(values: &Values) -> Result<Backing, ConfigError> {
             silence_timeout: values.time("UPSTREAM_TIMEOUT"),
             ping_interval: values.time("REDIS_PING_INTERVAL"),
             max_reply_bytes: values.number("MAX_REPLY_BYTES"),
-        },
+        }
+        .into(),
     };
     tls::REDIS.check(values)?;
     Ok(Backing { endpoint, nodes, is_own })

@@ -7,6 +7,7 @@ use proptest::prelude::{Strategy, any, proptest};
 use upstream::{Address, Secret, Tls};
 
 use super::*;
+use crate::live::LiveSettings;
 
 mod cluster;
 mod listeners;
@@ -74,7 +75,7 @@ fn the_defaults_are_those_of_the_contract() {
         settings.redis.node.place().address,
         Ok(Address::Tcp { host: "127.0.0.1".into(), port: 6379 })
     );
-    assert_eq!((settings.redis.limits.max_reply_bytes, settings.redis.db), (32 << 20, 0));
+    assert_eq!((settings.redis.limits.max_reply_bytes(), settings.redis.db), (32 << 20, 0));
     assert!(settings.redis.tls.is_none() && settings.redis.login.password.is_none() && !settings.with_redis);
     assert!(settings.workers >= 1);
     assert_eq!((settings.max_inflight, settings.max_key_bytes, settings.access_log), (10_000, 16 << 10, 0));
@@ -484,4 +485,67 @@ fn ports_that_kubernetes_injects_are_ignored_where_they_are_no_ports_of_ours() {
     assert!(error(&["--resp-port=tcp://10.0.0.1:80"], &[]).starts_with("RESP_PORT="), "a flag is a choice");
     // No service has an empty name.
     assert!(error(&[], &[("PORT", "tcp://10.0.0.1:80")]).starts_with("PORT="));
+}
+
+/// One of these is another value of nearly every setting.
+const OTHER_VALUES: [&str; 22] = [
+    "3",
+    "77",
+    "1234",
+    "20000",
+    "77s",
+    "200ms",
+    "2MiB",
+    "on",
+    "off",
+    "all",
+    "warn",
+    "json",
+    "proxy",
+    "strict",
+    "emulate",
+    "0600",
+    "none",
+    "a.example",
+    "https://a.example",
+    "text/plain",
+    "no-store",
+    "a.example:7000",
+];
+
+#[test]
+fn a_reload_takes_over_what_it_says_and_nothing_else() {
+    let live = |settings: &Settings| format!("{:?}", LiveSettings::of(settings));
+    let before = Settings::default();
+    let mut untried = Vec::new();
+    for setting in table::all() {
+        let other = OTHER_VALUES.iter().find_map(|value| {
+            let Ok(Invocation::Run(settings)) = load_with(&[], &[(setting.name, value)]) else { return None };
+            (settings.named.differing(&before.named) == [setting.name]).then_some(settings)
+        });
+        match other {
+            Some(other) => assert_eq!(
+                live(&other) != live(&before),
+                LiveSettings::NAMES.contains(&setting.name),
+                "{}",
+                setting.name
+            ),
+            None => untried.push(setting.name),
+        }
+    }
+    // Files, and what goes with something else; `access`, `tls` and `reload` have tests of those that a reload takes over.
+    untried.retain(|name| LiveSettings::NAMES.contains(name));
+    let elsewhere = [
+        "READ_TOKEN_FILE",
+        "READ_TOKENS_FILE",
+        "ADMIN_TOKEN_FILE",
+        "TLS_CERT",
+        "TLS_KEY",
+        "TLS_PORTS",
+        "TLS_CLIENT_CA",
+        "TLS_CLIENT_PORTS",
+    ];
+    assert_eq!(untried, elsewhere);
+    let known: Vec<_> = table::all().map(|setting| setting.name).collect();
+    assert!(LiveSettings::NAMES.iter().all(|name| known.contains(name)));
 }

@@ -3,6 +3,7 @@
 //! A client has its place of MAX_CLIENTS before its handshake. All handshakes together hold at most half of the places: where another
 //! begins, the oldest ends. Those who stall compute nothing, so they hold up nobody.
 
+use std::cell::Cell;
 use std::io::{self, ErrorKind};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -28,7 +29,7 @@ const GRACE: Duration = Duration::from_millis(500);
 /// What all handshakes have in common.
 #[derive(Clone)]
 pub(crate) struct HandshakeSettings {
-    /// Those that compute in one turn of a worker.
+    /// Those that compute in one turn of a worker, at first.
     pub(crate) a_turn: usize,
     /// Those of all workers.
     pub(crate) all: Arc<OldestEnds>,
@@ -36,8 +37,10 @@ pub(crate) struct HandshakeSettings {
 
 /// The handshakes of one worker.
 pub(super) struct Handshakes {
-    settings: HandshakeSettings,
+    all: Arc<OldestEnds>,
     turns: Semaphore,
+    /// How many turns there are.
+    a_turn: Cell<usize>,
     stats: Arc<WorkerStats>,
     buffers: Rc<BufferPool>,
     drain: Drain,
@@ -49,8 +52,20 @@ impl Handshakes {
         stats: Arc<WorkerStats>,
         buffers: Rc<BufferPool>,
     ) -> Rc<Self> {
-        let turns = Semaphore::new(settings.a_turn);
-        Rc::new(Handshakes { settings, turns, stats, buffers, drain: Drain::default() })
+        let HandshakeSettings { a_turn, all } = settings;
+        let (turns, a_turn) = (Semaphore::new(a_turn), Cell::new(a_turn));
+        Rc::new(Handshakes { all, turns, a_turn, stats, buffers, drain: Drain::default() })
+    }
+
+    /// From now on so many compute in one turn. Where they are fewer, those that do so now are waited for.
+    pub(super) async fn set_a_turn(&self, a_turn: usize) {
+        let before = self.a_turn.replace(a_turn);
+        self.turns.add_permits(a_turn.saturating_sub(before));
+        let fewer = u32::try_from(before.saturating_sub(a_turn)).unwrap_or(u32::MAX);
+        // The semaphore is never closed.
+        if let Ok(turns) = self.turns.acquire_many(fewer).await {
+            turns.forget();
+        }
     }
 
     pub(super) fn start_draining(&self) {
@@ -65,7 +80,7 @@ impl Handshakes {
         speaks: Speaks,
         head_timeout: Duration,
     ) -> Option<Stream> {
-        let entered = self.settings.all.enter();
+        let entered = self.all.enter();
         let drained = async {
             if self.drain.since_ns().is_none() {
                 self.drain.told().await;
@@ -185,5 +200,33 @@ pub(super) async fn refuse_tls(mut stream: impl AsyncRead + AsyncWrite + Unpin) 
     const ALERT: [u8; 7] = [21, 3, 3, 0, 2, 2, 80];
     if matches!(timeout(PATIENCE, stream.write_all(&ALERT)).await, Ok(Ok(()))) {
         linger(&mut stream).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::task::yield_now;
+
+    use super::*;
+
+    #[tokio::test(flavor = "local")]
+    async fn so_many_compute_in_one_turn_as_was_said_last() {
+        let settings = HandshakeSettings { a_turn: 2, all: OldestEnds::new(10) };
+        let handshakes = Handshakes::new(settings, Arc::default(), Rc::default());
+        let free = || handshakes.turns.available_permits();
+        handshakes.set_a_turn(5).await;
+        assert_eq!(free(), 5);
+        let held = handshakes.turns.acquire_many(4).await.expect("turns");
+        {
+            let mut fewer = std::pin::pin!(handshakes.set_a_turn(2));
+            tokio::select! {
+                biased;
+                () = &mut fewer => panic!("four compute"),
+                () = yield_now() => {}
+            }
+            drop(held);
+            fewer.await;
+        }
+        assert_eq!(free(), 2);
     }
 }

@@ -122,7 +122,16 @@ impl Fronts {
 
     /// What the fronts do beside serving clients. Never ends.
     pub(crate) async fn run(&self) {
-        self.resp.run().await;
+        tokio::join!(self.resp.run(), self.follow());
+    }
+
+    /// Takes over how many handshakes there may be at a time. Never ends.
+    async fn follow(&self) {
+        let mut live = self.live.borrow().clone();
+        loop {
+            let a_turn = live.changed().await.handshakes_a_turn;
+            self.handshakes.set_a_turn(a_turn).await;
+        }
     }
 
     /// From now on clients are let go.

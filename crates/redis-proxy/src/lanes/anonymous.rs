@@ -8,6 +8,7 @@
 
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -69,7 +70,7 @@ pub(crate) enum Admission {
 
 /// What the process knows of whom Redis lets in without a login.
 pub(crate) struct Anonymous {
-    valid_ns: u64,
+    valid_ns: AtomicU64,
     node: RedisNode,
     // Taken when a client comes, when a proof is made, and when all are void; never across an await.
     known: Mutex<Known>,
@@ -102,7 +103,17 @@ impl Anonymous {
     /// Nothing is known of `node`. A proof counts for clients that came at most `valid` after its connection was opened.
     pub(crate) fn new(valid: Duration, node: RedisNode) -> Self {
         let known = Known { generation: node.generation(), ..Known::default() };
-        Anonymous { valid_ns: nanos(valid), node, known: Mutex::new(known), asked: Arc::default() }
+        Anonymous {
+            valid_ns: AtomicU64::new(nanos(valid)),
+            node,
+            known: Mutex::new(known),
+            asked: Arc::default(),
+        }
+    }
+
+    /// From now on a proof counts for those who came at most so long after its connection was opened.
+    pub(crate) fn counts_for(&self, valid: Duration) {
+        self.valid_ns.store(nanos(valid), Ordering::Relaxed);
     }
 
     /// What is known of where Redis is now.
@@ -124,8 +135,9 @@ impl Anonymous {
     /// Whether a client that came at `came_ns` is let in. With a number, whoever called is to ask Redis, and to
     /// [`learn`](Self::learn) with it.
     fn look_up(&self, came_ns: u64, now_ns: u64) -> (Admission, Option<u64>) {
+        let valid_ns = self.valid_ns.load(Ordering::Relaxed);
         let mut known = self.known();
-        if known.proven_ns.is_some_and(|proven_ns| proven_ns.saturating_add(self.valid_ns) >= came_ns) {
+        if known.proven_ns.is_some_and(|proven_ns| proven_ns.saturating_add(valid_ns) >= came_ns) {
             return (Admission::Decided(Ok(())), None);
         }
         if let Some((kept_out, since_ns)) = &known.kept_out
@@ -195,7 +207,7 @@ impl Lanes {
                 let lanes = &asking.0;
                 let patience = match lanes.anonymous.is_away() {
                     true => Duration::ZERO,
-                    false => lanes.endpoint.limits.connect_timeout,
+                    false => lanes.endpoint.limits.connect_timeout(),
                 };
                 let (opened_ns, outcome) = ask(&lanes.endpoint, Instant::now() + patience).await;
                 lanes.anonymous.learn(voided, opened_ns, outcome);

@@ -18,11 +18,18 @@ pub(crate) struct Bounds {
 impl Bounds {
     pub(crate) fn new(max_pinned: usize, max_lanes: usize, unread_bytes: usize) -> Self {
         Bounds {
-            pins: Arc::new(Permits { taken: AtomicUsize::new(0), max: max_pinned }),
-            lanes: Arc::new(Permits { taken: AtomicUsize::new(0), max: max_lanes }),
-            known_lanes: Arc::new(Permits { taken: AtomicUsize::new(0), max: usize::MAX }),
-            unread: Arc::new(Unread { bytes: AtomicUsize::new(0), max: unread_bytes }),
+            pins: Permits::new(max_pinned),
+            lanes: Permits::new(max_lanes),
+            known_lanes: Permits::new(usize::MAX),
+            unread: Arc::new(Unread { bytes: AtomicUsize::new(0), max: AtomicUsize::new(unread_bytes) }),
         }
+    }
+
+    /// From now on it is these. What is there stays, be it more.
+    pub(crate) fn change(&self, max_pinned: usize, max_lanes: usize, unread_bytes: usize) {
+        self.pins.max.store(max_pinned, Ordering::Relaxed);
+        self.lanes.max.store(max_lanes, Ordering::Relaxed);
+        self.unread.max.store(unread_bytes, Ordering::Relaxed);
     }
 }
 
@@ -61,7 +68,7 @@ impl Drop for InputRoom {
 /// So many, and no more.
 pub(crate) struct Permits {
     taken: AtomicUsize,
-    max: usize,
+    max: AtomicUsize,
 }
 
 /// One of them, given back when dropped.
@@ -74,10 +81,14 @@ impl Drop for Permit {
 }
 
 impl Permits {
+    fn new(max: usize) -> Arc<Self> {
+        Arc::new(Permits { taken: AtomicUsize::new(0), max: AtomicUsize::new(max) })
+    }
+
     /// A permit, if one is free.
     pub(crate) fn take(self: &Arc<Self>) -> Option<Permit> {
         let permit = Permit(self.clone());
-        (self.taken.fetch_add(1, Ordering::Relaxed) < self.max).then_some(permit)
+        (self.taken.fetch_add(1, Ordering::Relaxed) < self.max.load(Ordering::Relaxed)).then_some(permit)
     }
 
     /// How many are taken.
@@ -89,13 +100,13 @@ impl Permits {
 /// Bytes of replies that clients have not read.
 pub(crate) struct Unread {
     bytes: AtomicUsize,
-    max: usize,
+    max: AtomicUsize,
 }
 
 impl Unread {
     /// Whether `bytes` more fit; they are counted if they do.
     pub(super) fn add(&self, bytes: usize) -> bool {
-        let fit = self.bytes.fetch_add(bytes, Ordering::Relaxed) + bytes <= self.max;
+        let fit = self.bytes.fetch_add(bytes, Ordering::Relaxed) + bytes <= self.max.load(Ordering::Relaxed);
         if !fit {
             self.remove(bytes);
         }

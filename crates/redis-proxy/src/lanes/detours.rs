@@ -74,7 +74,7 @@ struct Detained {
 
 impl Detours {
     pub(super) fn new(bounds: &Bounds) -> Self {
-        let asks = Mailbox::new(0, bounds, Rc::new(NoDuties));
+        let asks = Mailbox::new(Rc::default(), bounds, Rc::new(NoDuties));
         asks.leave();
         Detours {
             waiting: RefCell::default(),
@@ -108,7 +108,7 @@ pub(super) fn send_on(lanes: &Rc<Lanes>, reply: &[u8], lane: &SharedLane) {
     let now_ns = now_ns();
     let Course { tries, since_ns } = stray.course;
     stray.course = Course { tries: tries + 1, since_ns: if tries == 0 { now_ns } else { since_ns } };
-    let is_late = now_ns - stray.course.since_ns >= nanos(lanes.endpoint.limits.silence_timeout);
+    let is_late = now_ns - stray.course.since_ns >= nanos(lanes.endpoint.limits.silence_timeout());
     if tries >= MOST_TRIES || is_late {
         return refuse(lanes, &stray, reply);
     }

@@ -304,9 +304,10 @@ mod tests {
     use super::*;
     use crate::buffer_pool::BufferPool;
     use crate::lanes::{Bounds, Noted};
+    use std::cell::Cell;
 
     fn client() -> Rc<Mailbox> {
-        Rc::new(Mailbox::new(1 << 20, &Bounds::new(0, 0, 0), Rc::new(Noted::default())))
+        Rc::new(Mailbox::new(Rc::new(Cell::new(1 << 20)), &Bounds::new(0, 0, 0), Rc::new(Noted::default())))
     }
 
     fn request(argument: &str) -> String {

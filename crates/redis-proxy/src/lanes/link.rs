@@ -45,7 +45,7 @@ const LOOK: Duration = Duration::from_millis(50);
 type Check = Pin<Box<dyn Future<Output = Result<bool, NoLane>>>>;
 
 /// Runs a lane until nobody has a use for it.
-pub(super) async fn drive(lane: Rc<SharedLane>, lanes: Rc<Lanes>, timeout_ns: u64) {
+pub(super) async fn drive(lane: Rc<SharedLane>, lanes: Rc<Lanes>) {
     let key = &lane.key;
     let mut closed_by_redis = false;
     loop {
@@ -63,7 +63,7 @@ pub(super) async fn drive(lane: Rc<SharedLane>, lanes: Rc<Lanes>, timeout_ns: u6
         }
         let mut refusal = match connected {
             Ok(connection) => {
-                closed_by_redis = serve(&lane, &lanes, connection, timeout_ns).await;
+                closed_by_redis = serve(&lane, &lanes, connection).await;
                 continue;
             }
             Err(refusal) => refusal,
@@ -90,7 +90,7 @@ pub(super) async fn drive(lane: Rc<SharedLane>, lanes: Rc<Lanes>, timeout_ns: u6
             }
             match open(&lane, &lanes).await {
                 Ok(connection) => {
-                    closed_by_redis = serve(&lane, &lanes, connection, timeout_ns).await;
+                    closed_by_redis = serve(&lane, &lanes, connection).await;
                     break;
                 }
                 Err(again) => refusal = again,
@@ -101,7 +101,7 @@ pub(super) async fn drive(lane: Rc<SharedLane>, lanes: Rc<Lanes>, timeout_ns: u6
 
 /// Attempts until one succeeds or Redis says no, for at most the connect time-out: so long a command may wait.
 async fn connect(lane: &SharedLane, lanes: &Rc<Lanes>) -> Result<RawConnection, NoLane> {
-    let deadline = Instant::now() + lanes.endpoint.limits.connect_timeout;
+    let deadline = Instant::now() + lanes.endpoint.limits.connect_timeout();
     loop {
         reroute(lanes, lane);
         if lanes.are_of_cluster() && !lane.is_wanted() {
@@ -170,7 +170,7 @@ pub(super) async fn opens_another(lanes: &Lanes, key: &LaneKey) -> Result<bool, 
 }
 
 /// Whether it was Redis that closed the connection.
-async fn serve(lane: &Rc<SharedLane>, lanes: &Rc<Lanes>, connection: RawConnection, timeout_ns: u64) -> bool {
+async fn serve(lane: &Rc<SharedLane>, lanes: &Rc<Lanes>, connection: RawConnection) -> bool {
     let key = &lane.key;
     info!(db = key.db, protocol = ?key.protocol, "lane opened");
     lanes.stats.lane_opens.add(1);
@@ -185,7 +185,6 @@ async fn serve(lane: &Rc<SharedLane>, lanes: &Rc<Lanes>, connection: RawConnecti
         held_back: Vec::new(),
         flushed: true,
         due_since_ns: None,
-        timeout_ns,
         timer: Timer::new(now_ns(), u64::MAX),
         check: None,
         logins: Logins::of(lanes, key),
@@ -246,7 +245,6 @@ struct Link<'a> {
     flushed: bool,
     /// Since when a byte has been due.
     due_since_ns: Option<u64>,
-    timeout_ns: u64,
     timer: Timer,
     /// Whether its clients could have another connection, once nobody has used it for long.
     check: Option<Check>,
@@ -293,13 +291,17 @@ impl Link<'_> {
             }
             let since_ns = self.lane.idle_since_ns().unwrap_or_else(now_ns);
             self.lane.set_idle(Some(since_ns));
-            ready!(self.timer.poll_until(since_ns.saturating_add(nanos(self.lanes.settings.idle)), cx));
+            ready!(self.timer.poll_until(since_ns.saturating_add(nanos(self.lanes.limits.get().idle)), cx));
             return self.poll_idle(cx);
         }
         self.check = None;
         self.lane.set_idle(None);
         let since_ns = *self.due_since_ns.get_or_insert_with(now_ns);
-        let late_ns = since_ns.saturating_add(self.timeout_ns);
+        // What a slow lane carries may take as long as it likes; keepalive finds a machine that is gone.
+        let late_ns = match self.lane.pace {
+            Pace::Quick => since_ns.saturating_add(nanos(self.lanes.limits.get().timeout)),
+            Pace::Slow => u64::MAX,
+        };
         if self.lanes.are_of_cluster() {
             return self.poll_of_cluster(since_ns, late_ns, cx);
         }
@@ -344,7 +346,7 @@ impl Link<'_> {
         self.check = None;
         let now_ns = now_ns();
         self.lane.set_idle(Some(now_ns));
-        match self.timer.poll_until(now_ns.saturating_add(nanos(self.lanes.settings.idle)), cx) {
+        match self.timer.poll_until(now_ns.saturating_add(nanos(self.lanes.limits.get().idle)), cx) {
             Poll::Ready(()) => {
                 cx.waker().wake_by_ref();
                 Poll::Pending
@@ -480,9 +482,4 @@ impl Link<'_> {
             }
         }
     }
-}
-
-/// The silence that a lane bears, as its link wants it.
-pub(super) fn timeout_of(time: Option<Duration>) -> u64 {
-    time.map_or(u64::MAX, nanos)
 }

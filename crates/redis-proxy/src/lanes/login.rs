@@ -1,6 +1,7 @@
 //! Logging in again on a shared lane of the proxy's own user: an AUTH among the commands of its clients, whose reply goes to none of
 //! them.
 
+use std::cell::Cell;
 use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -37,7 +38,8 @@ impl Logins {
         if !lanes.is_ourselves(&key.greeting()) {
             return None;
         }
-        let mailbox = Rc::new(Mailbox::new(MOST_REPLY_BYTES, &lanes.bounds, Rc::new(NoDuties)));
+        let limit = Rc::new(Cell::new(MOST_REPLY_BYTES));
+        let mailbox = Rc::new(Mailbox::new(limit, &lanes.bounds, Rc::new(NoDuties)));
         Some(Logins { lanes: lanes.clone(), reauth, mailbox, due: next(lanes.clone()), unsent: None })
     }
 

@@ -33,7 +33,7 @@ pub(crate) struct Mailbox {
     /// Replies are counted and dropped: `CLIENT REPLY OFF`.
     muted: Cell<bool>,
     /// Bytes that may wait for it: a client that does not read is cut off, as Redis does with its output buffers.
-    limit: usize,
+    limit: Rc<Cell<usize>>,
     /// Bytes that do, here or on their way to it.
     held: Cell<usize>,
     /// Of these, what is counted in `unread`.
@@ -63,9 +63,9 @@ pub(crate) enum MailboxState {
 }
 
 impl Mailbox {
-    /// A mailbox for at most `limit` bytes, and no more than all clients together may leave. `discharge` does the duties of its
+    /// A mailbox for at most `limit` bytes, which may change, and no more than all clients together may leave. `discharge` does the duties of its
     /// client.
-    pub(crate) fn new(limit: usize, bounds: &Bounds, discharge: Rc<dyn Discharge>) -> Self {
+    pub(crate) fn new(limit: Rc<Cell<usize>>, bounds: &Bounds, discharge: Rc<dyn Discharge>) -> Self {
         Mailbox {
             bytes: RefCell::default(),
             numbers: Numbers::default(),
@@ -169,7 +169,8 @@ impl Mailbox {
         let (before, now) = (self.kept.get(), bytes.saturating_sub(UNCOUNTED));
         if now < before {
             self.unread.remove(before - now);
-        } else if self.held.get() + bytes > self.limit || now > before && !self.unread.add(now - before) {
+        } else if self.held.get() + bytes > self.limit.get() || now > before && !self.unread.add(now - before)
+        {
             if self.state.get() == MailboxState::Open {
                 self.state.set(MailboxState::Full);
             }
@@ -183,7 +184,7 @@ impl Mailbox {
         let held = self.held.get() + bytes;
         self.held.set(held);
         let uncounted = held.saturating_sub(UNCOUNTED + self.counted.get());
-        if held > self.limit || uncounted > 0 && !self.unread.add(uncounted) {
+        if held > self.limit.get() || uncounted > 0 && !self.unread.add(uncounted) {
             return false;
         }
         self.counted.set(self.counted.get() + uncounted);
@@ -396,7 +397,7 @@ mod tests {
     use crate::lanes::{Fold, Noted};
 
     fn new(limit: usize, bounds: &Bounds) -> Mailbox {
-        Mailbox::new(limit, bounds, Rc::new(Noted::default()))
+        Mailbox::new(Rc::new(Cell::new(limit)), bounds, Rc::new(Noted::default()))
     }
 
     /// So many commands are sent.
@@ -595,7 +596,7 @@ mod tests {
     #[test]
     fn the_duty_of_a_command_in_pieces_is_done_once_all_are_answered_and_told_if_none_was_begun() {
         let noted = Rc::new(Noted::default());
-        let mailbox = Mailbox::new(1 << 20, &Bounds::new(0, 0, 0), noted.clone());
+        let mailbox = Mailbox::new(Rc::new(Cell::new(1 << 20)), &Bounds::new(0, 0, 0), noted.clone());
         let (duty, buffers) = (|key: &str| Some(written(key)), BufferPool::default());
         for (key, replies) in [("some", ["-NOPERM a\r\n", "+OK\r\n"]), ("none", ["-NOPERM a\r\n"; 2])] {
             mailbox.begin_spread(Merge::AllSucceeded, duty(key));

@@ -58,10 +58,11 @@ pub(crate) use mailbox::{LARGE_REPLY, Mailbox, MailboxState};
 pub(crate) use merge::{Fold, Merge};
 pub(crate) use pin::{KEPT_PINS, NoPin, PinStream, Pinning};
 pub(crate) use request::Request;
-use shared::SharedLane;
 pub(crate) use shared::{LaneHandle, NoLane};
+use shared::{SharedLane, limits_changed};
 
 use crate::buffer_pool::BufferPool;
+use crate::live::LaneLimits;
 use crate::stats::LaneStats;
 use crate::vital;
 
@@ -70,21 +71,6 @@ pub(crate) const UNHEARD: &[&[u8]] = &[b"PUBLISH", b"__redis_proxy_wait__", b""]
 
 /// A server that sent a command to another node is not tried again for this long: it may be another one by then.
 const MOVED_MEMORY: Duration = Duration::from_secs(60);
-
-/// The limits of the lanes.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct LaneSettings {
-    /// Whether clients that have not logged in are the proxy's user.
-    pub(crate) as_proxy: bool,
-    /// Commands of one lane without a reply; above it clients wait.
-    pub(crate) in_flight: usize,
-    /// Bytes of these commands.
-    pub(crate) journal_bytes: usize,
-    /// How long a quick lane with answers due may be silent.
-    pub(crate) timeout: Duration,
-    /// How long a lane or a spare pin lies idle before it is closed.
-    pub(crate) idle: Duration,
-}
 
 /// What Redis says of itself on a new connection.
 #[derive(Clone)]
@@ -108,7 +94,10 @@ impl HelloReply {
 /// The lanes of one worker.
 pub(crate) struct Lanes {
     endpoint: Endpoint,
-    settings: LaneSettings,
+    /// Whether clients that have not logged in are the proxy's user.
+    as_proxy: bool,
+    /// Of this moment; each lane has them too.
+    limits: Rc<Cell<LaneLimits>>,
     shared: RefCell<HashMap<(LaneKey, Pace), Rc<SharedLane>>>,
     spare_pins: pin::SparePins,
     /// Of those who ask for a pin.
@@ -131,7 +120,8 @@ impl Lanes {
     /// No connection is made before somebody wants one.
     pub(crate) fn new(
         endpoint: Endpoint,
-        settings: LaneSettings,
+        as_proxy: bool,
+        limits: LaneLimits,
         bounds: Bounds,
         anonymous: Arc<Anonymous>,
         buffers: Rc<BufferPool>,
@@ -141,7 +131,8 @@ impl Lanes {
             endpoint,
             spare_pins: pin::SparePins::default(),
             turns: Rc::default(),
-            settings,
+            as_proxy,
+            limits: Rc::new(Cell::new(limits)),
             shared: RefCell::default(),
             buffers,
             stats,
@@ -152,6 +143,14 @@ impl Lanes {
             seeking: tokio::sync::Mutex::default(),
             bounds,
         })
+    }
+
+    /// From now on these are the limits of all lanes, for what is waited for too.
+    pub(crate) fn set_limits(&self, limits: LaneLimits) {
+        if self.limits.replace(limits) == limits {
+            return;
+        }
+        self.shared.borrow().values().for_each(|lane| limits_changed(lane));
     }
 
     /// The shared lane of `key`, for a client's commands or, without one, for a look at what Redis says.
@@ -166,15 +165,10 @@ impl Lanes {
         }
         let endpoint = self.endpoint.at(key.to.node());
         let known = self.bounds.known_lanes.take();
-        let lane = SharedLane::new(key.clone(), pace, endpoint, self.settings, known);
+        let lane = SharedLane::new(key.clone(), pace, endpoint, self.limits.clone(), known);
         let held = LaneHandle::new(lane.clone(), client);
         self.shared.borrow_mut().insert((key.clone(), pace), lane.clone());
-        let timeout = match pace {
-            Pace::Quick => Some(self.settings.timeout),
-            // What it carries may take as long as it likes; keepalive finds a machine that is gone.
-            Pace::Slow => None,
-        };
-        let driving = link::drive(lane, self.clone(), link::timeout_of(timeout));
+        let driving = link::drive(lane, self.clone());
         spawn_local(vital::task("a shared lane", driving));
         held
     }
@@ -223,7 +217,7 @@ impl Lanes {
 
     /// Whether it is the proxy's own user that a connection is to be for.
     fn is_ourselves(&self, greeting: &Greeting) -> bool {
-        self.settings.as_proxy && greeting.login == Credentials::of(&self.endpoint)
+        self.as_proxy && greeting.login == Credentials::of(&self.endpoint)
     }
 
     /// A command was sent to another node.

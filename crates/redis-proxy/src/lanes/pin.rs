@@ -82,6 +82,9 @@ struct Spare {
     since: Instant,
 }
 
+/// From one look at spare pins to the next, at the latest.
+const LOOK: Duration = Duration::from_secs(1);
+
 /// A pin that is on its way to its client. Dropped, nobody waits for it.
 pub(crate) struct Pinning(JoinHandle<Result<PinStream, NoPin>>);
 
@@ -138,7 +141,7 @@ impl Lanes {
                 yield_now().await;
                 // Two connections that have just been greeted are looked at by Redis in the order of that, once (epoll(7),
                 // level-triggered). An answer comes behind what was sent before it on the other.
-                let answered = timeout(lanes.endpoint.limits.connect_timeout, stream.is_answered());
+                let answered = timeout(lanes.endpoint.limits.connect_timeout(), stream.is_answered());
                 if !answered.await.unwrap_or(false) {
                     return Err(NoPin::unreachable("no answer to PING"));
                 }
@@ -193,15 +196,17 @@ impl Lanes {
 
     /// Closes spare pins until none is left.
     async fn tend(self: Rc<Self>) {
-        let idle = self.settings.idle;
         loop {
+            let idle = self.limits.get().idle;
             let oldest = self.spare_pins.pins.borrow().front().map(|spare| spare.since);
             let Some(oldest) = oldest else {
                 self.spare_pins.is_tended.set(false);
                 return;
             };
             let changed = poll_fn(|cx| self.poll_spare_pins(cx));
-            if timeout_at(oldest + idle, changed).await.is_err() {
+            // The time that they may lie idle may change.
+            let due = (oldest + idle).min(Instant::now() + LOOK);
+            if timeout_at(due, changed).await.is_err() {
                 self.spare_pins.pins.borrow_mut().retain(|spare| spare.since.elapsed() < idle);
             }
             self.spare_pins.tender.take();
@@ -226,7 +231,7 @@ impl Lanes {
         let mut spare = self.spare_pins.pins.borrow_mut();
         while let Some(at) = spare.iter().rposition(|spare| spare.key == *key) {
             let found = spare.remove(at)?;
-            if found.since.elapsed() <= self.settings.idle {
+            if found.since.elapsed() <= self.limits.get().idle {
                 return Some(found.stream);
             }
         }

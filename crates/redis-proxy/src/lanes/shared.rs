@@ -11,6 +11,7 @@ use std::task::{Context, Poll, Waker};
 use bytes::Bytes;
 use upstream::Endpoint;
 
+use super::HelloReply;
 use super::bounds::Permit;
 use super::detours::Stray;
 use super::duties::Duty;
@@ -18,8 +19,8 @@ use super::journal::{DueReply, Journal};
 use super::key::{LaneKey, Pace};
 use super::mailbox::Mailbox;
 use super::request::Request;
-use super::{HelloReply, LaneSettings};
 use crate::buffer_pool::BufferPool;
+use crate::live::LaneLimits;
 
 /// What a client gets while Redis is away. The code is one that clients take for a reason to try again.
 pub(super) const UNREACHABLE: &[u8] = b"MASTERDOWN proxy: upstream unreachable";
@@ -94,7 +95,7 @@ pub(crate) struct SharedLane {
     pub(super) endpoint: Endpoint,
     pub(crate) pace: Pace,
     queue: RefCell<Queue>,
-    settings: LaneSettings,
+    limits: Rc<Cell<LaneLimits>>,
     /// Of its connection, among MAX_LANES.
     permit: RefCell<Option<Permit>>,
     /// Whether anything was sent since the last question.
@@ -155,7 +156,7 @@ impl SharedLane {
         key: LaneKey,
         pace: Pace,
         endpoint: Endpoint,
-        settings: LaneSettings,
+        limits: Rc<Cell<LaneLimits>>,
         known: Option<Permit>,
     ) -> Rc<Self> {
         let queue = Queue {
@@ -172,7 +173,7 @@ impl SharedLane {
             endpoint,
             pace,
             queue: RefCell::new(queue),
-            settings,
+            limits,
             permit: RefCell::default(),
             is_used: Cell::new(false),
             idle_since_ns: Cell::new(None),
@@ -206,7 +207,8 @@ impl SharedLane {
         }
         let queue = &mut *queue;
         let journal = &mut queue.journal;
-        if journal.commands() >= self.settings.in_flight || journal.len() >= self.settings.journal_bytes {
+        let limits = self.limits.get();
+        if journal.commands() >= limits.inflight || journal.len() >= limits.journal_bytes {
             queue.waiting_for_room.push(cx.waker().clone());
             return false;
         }
@@ -239,7 +241,7 @@ impl SharedLane {
     pub(super) fn with_journal<T>(&self, look: impl FnOnce(&mut Journal) -> T) -> T {
         let mut queue = self.queue.borrow_mut();
         let looked = look(&mut queue.journal);
-        queue.make_room(self.settings);
+        queue.make_room(self.limits.get());
         looked
     }
 
@@ -433,20 +435,27 @@ impl SharedLane {
     pub(super) fn replied(&self, whole: usize, partly: bool) {
         let mut queue = self.queue.borrow_mut();
         queue.journal.replied(whole, partly);
-        queue.make_room(self.settings);
+        queue.make_room(self.limits.get());
     }
 }
 
 impl Queue {
     /// Wakes those who wait for room, if there is enough.
     #[inline]
-    fn make_room(&mut self, settings: LaneSettings) {
-        let room = self.journal.commands() < settings.in_flight / 2
-            && self.journal.len() < settings.journal_bytes / 2;
+    fn make_room(&mut self, limits: LaneLimits) {
+        let room = self.journal.commands() < limits.inflight.div_ceil(2)
+            && self.journal.len() < limits.journal_bytes / 2;
         if room && !self.waiting_for_room.is_empty() {
             wake_all(&mut self.waiting_for_room);
         }
     }
+}
+
+/// There are other limits: the lane's driver looks how long it is to wait, and whoever waits for room at how much there is.
+pub(super) fn limits_changed(lane: &SharedLane) {
+    let mut queue = lane.queue.borrow_mut();
+    wake(queue.driver.take());
+    wake_all(&mut queue.waiting_for_room);
 }
 
 /// What became of the commands on a connection that was lost.

@@ -177,8 +177,8 @@ impl Follower {
 /// What the node at `address` says, within [`PATIENCE`].
 async fn ask_one(redis: Endpoint, cluster: Cluster, address: Address) -> Result<Said, String> {
     let by = cluster.id_of(&address);
-    let mut endpoint = Endpoint { node: RedisNode::at(address.clone()), db: 0, ..redis };
-    endpoint.limits.connect_timeout = endpoint.limits.connect_timeout.min(PATIENCE);
+    let limits = redis.limits.within(PATIENCE);
+    let endpoint = Endpoint { node: RedisNode::at(address.clone()), db: 0, limits, ..redis };
     let asking = async {
         let mut node =
             Conversation::open(&endpoint, Expected::Redis).await.map_err(|error| error.to_string())?;

@@ -33,8 +33,8 @@ pub(super) struct Said {
 
 /// Asks the sentinel at `address` for ever.
 pub(super) async fn ask(watch: Rc<Watch>, settings: SentinelSettings, address: Address) {
-    let endpoint = endpoint(&watch, &settings, &address);
     loop {
+        let endpoint = endpoint(&watch, &settings, &address);
         let pause = match talk(&watch, &settings, &address, &endpoint).await {
             Err(why) => {
                 watch.sentinel_lost(&address, why);
@@ -48,7 +48,7 @@ pub(super) async fn ask(watch: Rc<Watch>, settings: SentinelSettings, address: A
 }
 
 fn endpoint(watch: &Watch, settings: &SentinelSettings, address: &Address) -> Endpoint {
-    let mut limits = watch.redis.limits;
+    let mut limits = watch.redis.limits.now();
     limits.connect_timeout = limits.connect_timeout.min(PATIENCE);
     limits.silence_timeout = PATIENCE;
     Endpoint {
@@ -63,7 +63,7 @@ fn endpoint(watch: &Watch, settings: &SentinelSettings, address: &Address) -> En
             reauth: None,
         },
         db: 0,
-        limits,
+        limits: limits.into(),
     }
 }
 

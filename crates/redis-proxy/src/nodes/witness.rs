@@ -57,9 +57,7 @@ pub(super) async fn ask(watch: Rc<Watch>, address: Address, beat: Duration) {
 
 /// As whom we are to Redis, at another place; one question is not waited for as long as a read is.
 pub(super) fn endpoint_at(redis: &Endpoint, address: &Address) -> Endpoint {
-    let mut limits = redis.limits;
-    limits.connect_timeout = limits.connect_timeout.min(PATIENCE);
-    limits.silence_timeout = limits.silence_timeout.min(PATIENCE);
+    let limits = redis.limits.within(PATIENCE);
     Endpoint { node: RedisNode::at(address.clone()), limits, ..redis.clone() }
 }
 

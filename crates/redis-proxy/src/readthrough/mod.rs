@@ -57,7 +57,7 @@ use crate::stats::WorkerStats;
 use crate::store::Store;
 
 /// How often those are looked for that have not been used for `idle`.
-pub(crate) fn period(idle: Duration) -> Duration {
+fn period(idle: Duration) -> Duration {
     (idle / 4).clamp(Duration::from_millis(10), Duration::from_secs(1))
 }
 

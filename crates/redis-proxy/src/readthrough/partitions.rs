@@ -10,14 +10,15 @@
 use std::collections::HashMap;
 use std::mem;
 use std::sync::{Arc, OnceLock, Weak};
-use std::time::Duration;
 
+use super::period;
+use crate::live::LiveReader;
 use cache::{Cleared, Cursor, Partition};
 use insight::AllSamples;
 use sync::Mutex;
 use tokio::sync::{Notify, oneshot};
 use tokio::task::{spawn_local, yield_now};
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{Instant, sleep_until};
 use tracing::{error, error_span, info, warn};
 use upstream::{Account, Backend, Cluster, Endpoint, Proven, Secret, Upstream};
 
@@ -435,9 +436,8 @@ impl PartitionTable {
     }
 
     /// Gives back what nobody has a way to any more, looking so often, and tells the workers to. Never ends.
-    pub(crate) async fn tend(self: Arc<Self>, period: Duration) {
-        let mut ticks = interval(period);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    pub(crate) async fn tend(self: Arc<Self>, mut live: LiveReader) {
+        let mut due = Instant::now();
         let mut changes = self.endpoint.cluster.as_ref().map(Cluster::changes);
         let mut changed = async || match &mut changes {
             // Not with an error: we hold a sender.
@@ -446,12 +446,15 @@ impl PartitionTable {
         };
         loop {
             tokio::select! {
-                _ = ticks.tick() => {}
+                () = sleep_until(due) => {}
+                // Perhaps sooner than it was to be.
+                _ = live.changed() => {}
                 () = changed() => {
                     self.tend_nodes();
                     continue;
                 }
             }
+            due = Instant::now() + period(live.now().sessions.lanes.idle);
             self.beat.notify_waiters();
             self.tend_nodes();
             drop(self.let_go());

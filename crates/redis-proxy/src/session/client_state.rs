@@ -1,5 +1,6 @@
 //! What a client has said about itself: identity, database, protocol, name.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -8,6 +9,7 @@ use resp::Protocol;
 use super::registry::{Details, Entry};
 use crate::clock::now_ns;
 use crate::lanes::{Destination, Identity, LaneKey};
+use crate::live::SessionLimits;
 
 /// A client's state that is not tied to a connection to Redis.
 pub(crate) struct ClientState {
@@ -21,8 +23,8 @@ pub(crate) struct ClientState {
     pub(crate) proven_ns: u64,
     /// As the other clients see it.
     pub(crate) entry: Arc<Entry>,
-    /// Whether it may empty the cache.
-    pub(crate) is_admin: bool,
+    /// Its own address; none of one on this machine that has none.
+    pub(crate) ip: Option<IpAddr>,
     /// CLIENT REPLY.
     pub(crate) replies: ReplyMode,
     /// The command that it called last, as `entry` has it.
@@ -41,17 +43,22 @@ pub(crate) enum ReplyMode {
 }
 
 impl ClientState {
-    pub(crate) fn new(identity: Identity, admitted: bool, entry: Arc<Entry>, is_admin: bool) -> Self {
+    pub(crate) fn new(identity: Identity, admitted: bool, entry: Arc<Entry>, ip: Option<IpAddr>) -> Self {
         ClientState {
             key: LaneKey { to: Destination::home(), identity, db: 0, protocol: Protocol::Resp2 },
             admitted,
             came_ns: now_ns(),
             proven_ns: now_ns(),
             entry,
-            is_admin,
+            ip,
             replies: ReplyMode::On,
             called: String::new(),
         }
+    }
+
+    /// Whether it may empty the cache, and see what is of others.
+    pub(crate) fn is_admin(&self, limits: SessionLimits) -> bool {
+        limits.admin.allows(self.ip)
     }
 
     /// It calls a command. Others hear of it only if it is another one than the time before.

@@ -298,7 +298,7 @@ impl Sessions {
         bytes: usize,
         room: &mut Option<Box<InputRoom>>,
     ) -> bool {
-        let wanted = bytes.saturating_mul(2).min(self.settings.output_limit_bytes);
+        let wanted = bytes.saturating_mul(2).min(self.limits.unread_bytes.get());
         wanted > bytes
             && self.may_be_spread(arguments)
             && room.get_or_insert_with(|| Box::new(InputRoom::new(&self.bounds))).grow(wanted)

@@ -83,6 +83,7 @@ mod visibility;
 mod ways;
 mod words;
 
+use std::net::IpAddr;
 use std::rc::Rc;
 
 pub(crate) use self::outgoing::SessionEnd;
@@ -120,9 +121,10 @@ pub(crate) struct Untaken<'a> {
 
 impl Session {
     /// For a client that has come from an address to one of ours, as Redis writes them. It is on the register until its session goes.
-    pub(crate) fn new(sessions: Rc<Sessions>, from_to: [String; 2], is_admin: bool) -> Self {
+    /// `ip` is the client's own address, where it has one.
+    pub(crate) fn new(sessions: Rc<Sessions>, from_to: [String; 2], ip: Option<IpAddr>) -> Self {
         let entry = sessions.registry.enter(from_to, sessions.settings.user.clone());
-        Session { ways: Ways::new(sessions, entry, is_admin), at_hand: AtHand::default() }
+        Session { ways: Ways::new(sessions, entry, ip), at_hand: AtHand::default() }
     }
 
     /// What is due to its client, and what may leave now.

@@ -67,7 +67,7 @@ impl Outgoing {
             output: Output::default(),
             replies: Replies::default(),
             mailbox,
-            window: FIRST_WINDOW.min(sessions.settings.pipeline),
+            window: FIRST_WINDOW.min(sessions.limits.get().pipeline),
             tail_is_fetched: false,
             broken: None,
             ending: None,
@@ -129,7 +129,7 @@ impl Outgoing {
     /// Whether the output must be written before another answer is added.
     #[inline]
     pub(super) fn is_full(&self) -> bool {
-        self.output.is_full(self.sessions.settings.output_bytes)
+        self.output.is_full(self.sessions.limits.get().output_bytes)
     }
 
     /// Whether no further command may be on its way.
@@ -226,7 +226,7 @@ impl Outgoing {
 
     /// What has come was small: more may be on its way.
     pub(super) fn widen(&mut self) {
-        self.window = (self.window * 2).min(self.sessions.settings.pipeline);
+        self.window = (self.window * 2).min(self.sessions.limits.get().pipeline);
     }
 
     /// A part of a value leaves behind what is in the output; with `line` a line end follows it. Values that were `fetched` for
@@ -245,7 +245,7 @@ impl Outgoing {
         protocol: Protocol,
         first: usize,
     ) -> Said {
-        let (now_ns, limit) = (now_ns(), self.sessions.settings.output_bytes);
+        let (now_ns, limit) = (now_ns(), self.sessions.limits.get().output_bytes);
         let start = self.output.bytes.len();
         // Elements are those of MGET or of the reply to one key.
         let (mut at, from) = if read == Read::Mget { (first, 0) } else { (0, first) };

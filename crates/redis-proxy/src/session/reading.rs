@@ -86,7 +86,7 @@ impl Reading {
         self.round = self.sessions.recall.round();
         self.recalled = None;
         let Some(Ok(reader)) = &self.reader else { return };
-        let idle_ns = nanos(self.sessions.settings.lanes.idle);
+        let idle_ns = nanos(self.sessions.limits.get().lanes.idle);
         if self.sessions.readers.links_follow_reads()
             && !is_read()
             && now_ns().saturating_sub(self.read_ns) >= idle_ns

@@ -158,7 +158,7 @@ impl Reading {
         out: &mut Outgoing,
     ) -> TakenRead {
         let ReadCall { read, request, arguments } = call;
-        let (now_ns, limit) = (self.turn_ns, self.sessions.settings.output_bytes);
+        let (now_ns, limit) = (self.turn_ns, self.sessions.limits.get().output_bytes);
         match write(&mut out.output.bytes, read, arguments, &entry, protocol, now_ns, (0, limit)) {
             Said::Whole => {}
             Said::UpToValue { part, line } => out.attach(reader.lend(entry), part, line, false),

@@ -24,8 +24,8 @@ use super::words::parsed;
 use crate::buffer_pool::BufferPool;
 use crate::clock::{nanos, now_ns};
 use crate::config::{Mode, Settings};
-use crate::lanes::{Bounds, Duty, Identity, LaneKey, LaneSettings, Lanes};
-use crate::live::RequestSizes;
+use crate::lanes::{Bounds, Duty, Identity, LaneKey, Lanes};
+use crate::live::{RequestSizes, SessionLimits};
 use crate::readthrough::Readers;
 use crate::slow_log::SlowLog;
 use crate::stats::LaneStats;
@@ -35,22 +35,16 @@ const LEARNING_PAUSE: Duration = Duration::from_secs(1);
 /// The same where the proxy's user may not ask.
 const DENIED_PAUSE: Duration = Duration::from_secs(600);
 
-/// Replies are made from memory only while less than this is unsent, whatever OUTPUT_BUFFER_BYTES is.
-const UNSENT_MAX: usize = 256 * 1024;
-
 /// The settings of sessions, in the types that they want.
 #[derive(Clone, Debug)]
 pub(crate) struct SessionSettings {
-    /// How large requests may be at first.
+    /// How large requests may be at first, and what else is limited.
     pub(crate) sizes: RequestSizes,
+    pub(crate) limits: SessionLimits,
     /// Whether reads are answered from the cache.
     pub(crate) cache: bool,
     /// What hits promise, as the operator calls it.
     pub(crate) coherence: &'static str,
-    /// Commands of one client on their way.
-    pub(crate) pipeline: usize,
-    pub(crate) output_bytes: usize,
-    pub(crate) output_limit_bytes: usize,
     /// Who clients are before they log in, and the user's name for CLIENT LIST.
     pub(crate) login: Identity,
     /// Whether they are the proxy's user, which needs no proof.
@@ -60,7 +54,6 @@ pub(crate) struct SessionSettings {
     pub(crate) emulated: Option<EmulatedNode>,
     /// Where commands are kept that take long.
     pub(crate) slow_log: Arc<SlowLog>,
-    pub(crate) lanes: LaneSettings,
 }
 
 impl SessionSettings {
@@ -73,11 +66,9 @@ impl SessionSettings {
         });
         SessionSettings {
             sizes: RequestSizes::of(settings),
+            limits: SessionLimits::of(settings),
             cache: settings.resp_coherence.is_some(),
             coherence: settings.resp_coherence.map_or("off", Mode::name),
-            pipeline: settings.resp_pipeline,
-            output_bytes: settings.output_buffer_bytes.min(UNSENT_MAX),
-            output_limit_bytes: settings.resp_output_limit_bytes,
             login,
             as_proxy: settings.resp_as_proxy,
             user: user.map_or(Bytes::from_static(b"default"), Bytes::from),
@@ -85,14 +76,33 @@ impl SessionSettings {
                 .resp_emulates_cluster
                 .then(|| EmulatedNode::new(settings.resp_announce.clone())),
             slow_log,
-            lanes: LaneSettings {
-                as_proxy: settings.resp_as_proxy,
-                in_flight: settings.resp_lane_inflight,
-                journal_bytes: settings.resp_lane_bytes,
-                timeout: settings.resp_lane_timeout,
-                idle: settings.resp_lane_idle,
-            },
         }
+    }
+}
+
+/// The limits of this moment, where all look who go by them.
+pub(crate) struct CurrentLimits {
+    now: Cell<SessionLimits>,
+    /// What a client may leave unread, as mailboxes have it.
+    pub(super) unread_bytes: Rc<Cell<usize>>,
+    lanes: Rc<Lanes>,
+}
+
+impl CurrentLimits {
+    fn new(limits: SessionLimits, lanes: Rc<Lanes>) -> CurrentLimits {
+        CurrentLimits { now: Cell::new(limits), unread_bytes: Rc::new(Cell::new(limits.unread_bytes)), lanes }
+    }
+
+    /// From now on these are in force, for open clients too.
+    pub(crate) fn set(&self, limits: SessionLimits) {
+        self.now.set(limits);
+        self.unread_bytes.set(limits.unread_bytes);
+        self.lanes.set_limits(limits.lanes);
+    }
+
+    #[inline]
+    pub(super) fn get(&self) -> SessionLimits {
+        self.now.get()
     }
 }
 
@@ -109,6 +119,8 @@ pub(crate) struct Sessions {
     pub(crate) settings: SessionSettings,
     /// How large requests may be, of this moment.
     pub(crate) sizes: Cell<RequestSizes>,
+    /// What else is limited.
+    pub(crate) limits: CurrentLimits,
     pub(crate) registry: Arc<Registry>,
     pub(crate) buffers: Rc<BufferPool>,
     pub(crate) stats: Arc<LaneStats>,
@@ -144,6 +156,7 @@ impl Sessions {
         let gets_are_reads = Cell::new(gets_are_reads(&Commands::built_in(), false));
         let (commands, is_live) = (RefCell::new(Commands::built_in()), Cell::new(false));
         let in_cluster = lanes.are_of_cluster();
+        let limits = CurrentLimits::new(settings.limits, lanes.clone());
         let sessions = Rc::new(Sessions {
             lanes,
             in_cluster,
@@ -153,6 +166,7 @@ impl Sessions {
             rights: Rights::new(registry.clone()),
             effects,
             sizes: Cell::new(settings.sizes),
+            limits,
             settings,
             registry,
             buffers,
@@ -219,10 +233,10 @@ impl Sessions {
 
     /// Gives back what is cached for those who have gone. Never ends.
     pub(crate) async fn tend_readers(&self) {
-        let idle = self.settings.lanes.idle;
         let mut called_ns = 0;
         loop {
             self.readers.beat().await;
+            let idle = self.limits.get().lanes.idle;
             let now_ns = now_ns();
             self.readers.let_go(now_ns, nanos(idle));
             // Each wakes all who have a way, so they are few.

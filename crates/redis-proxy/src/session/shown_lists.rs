@@ -47,7 +47,7 @@ impl Sessions {
         client: &ClientState,
         arguments: Arguments<'_>,
     ) -> Result<Frame, LaterAnswer> {
-        if !client.is_admin {
+        if !client.is_admin(self.limits.get()) {
             return Ok(error(NOT_ADMIN));
         }
         let most = match arguments.get(2) {

@@ -5,8 +5,9 @@ use resp::{Arguments, Frame};
 
 use super::client_state::ClientState;
 use super::reply::{error, integer, simple};
+use super::sessions::Sessions;
 use super::words::{is_at, number};
-use crate::slow_log::{SlowCommand, SlowLog};
+use crate::slow_log::SlowCommand;
 
 /// Commands that are shown if nothing else is asked for (Redis, slowlog.c).
 const SHOWN: usize = 10;
@@ -15,8 +16,9 @@ const SHOWN: usize = 10;
 const NOT_ADMIN: &str = "NOPERM proxy: this client may not look at the slow log (RESP_PROXY_ADMIN)";
 
 /// The answer to `PROXY SLOWLOG GET [count] | LEN | RESET`; none if it is asked for something else.
-pub(super) fn slow_log(log: &SlowLog, client: &ClientState, arguments: Arguments<'_>) -> Option<Frame> {
-    if !client.is_admin {
+pub(super) fn slow_log(sessions: &Sessions, client: &ClientState, arguments: Arguments<'_>) -> Option<Frame> {
+    let log = &sessions.settings.slow_log;
+    if !client.is_admin(sessions.limits.get()) {
         return Some(error(NOT_ADMIN));
     }
     let (user, db) = {

@@ -57,7 +57,9 @@ impl Sessions {
                 Frame::Verbatim { format: *b"txt", text: self.section().into_bytes().into() }
             }
             2 if is(1, "HELP") => Frame::Array(HELP.iter().map(|line| simple(line)).collect()),
-            3..=5 if is(1, "CACHE") && is(2, "FLUSH") && !client.is_admin => error(NOT_ADMIN),
+            3..=5 if is(1, "CACHE") && is(2, "FLUSH") && !client.is_admin(self.limits.get()) => {
+                error(NOT_ADMIN)
+            }
             3 if is(1, "CACHE") && is(2, "FLUSH") => {
                 self.readers.own().purger().all(&client.entry.address);
                 simple("OK")
@@ -73,9 +75,7 @@ impl Sessions {
             2 | 3 if let Some(list) = arguments.get(1).and_then(ShownList::of) => {
                 return self.list(list, client, arguments);
             }
-            3..=4 if is(1, "SLOWLOG") => {
-                slow_log(&self.settings.slow_log, client, arguments).unwrap_or_else(|| error(UNKNOWN))
-            }
+            3..=4 if is(1, "SLOWLOG") => slow_log(self, client, arguments).unwrap_or_else(|| error(UNKNOWN)),
             4 if is(1, "CACHE") && is(2, "GET") => self.cached(client, arguments.get(3).unwrap_or_default()),
             _ => error(UNKNOWN),
         };

@@ -3,6 +3,7 @@
 //! **Order.** What is due is due on one way at a time, so that replies come in the order of the commands
 //! ([`Replies::may_go`](super::replies::Replies::may_go)): what is sent here is sent only if its way is free.
 
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Context;
@@ -50,13 +51,13 @@ impl Drop for Ways {
 
 impl Ways {
     /// Of a client that has just come, and is on the register.
-    pub(super) fn new(sessions: Rc<Sessions>, entry: Arc<Entry>, is_admin: bool) -> Self {
+    pub(super) fn new(sessions: Rc<Sessions>, entry: Arc<Entry>, ip: Option<IpAddr>) -> Self {
         let steward = Steward::new(sessions.effects.clone());
         let settings = &sessions.settings;
-        let mailbox = Mailbox::new(settings.output_limit_bytes, &sessions.bounds, steward.clone());
+        let mailbox = Mailbox::new(sessions.limits.unread_bytes.clone(), &sessions.bounds, steward.clone());
         let mailbox = Rc::new(mailbox);
         Ways {
-            client: ClientState::new(sessions.identity.clone(), settings.as_proxy, entry.clone(), is_admin),
+            client: ClientState::new(sessions.identity.clone(), settings.as_proxy, entry.clone(), ip),
             out: Outgoing::new(sessions.clone(), mailbox.clone(), entry.clone()),
             lanes: ClientLanes::new(sessions.clone(), mailbox),
             pin: OwnPin::new(sessions.clone(), entry, steward.clone()),

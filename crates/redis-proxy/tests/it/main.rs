@@ -5,6 +5,7 @@ mod bare_program;
 mod chromium;
 mod prometheus_server;
 mod python_package;
+mod reloaded;
 mod support;
 mod tls_tunnel;
 
@@ -76,6 +77,7 @@ mod redis_connection;
 mod redis_faults;
 mod redis_replies;
 mod reload;
+mod reload_limits;
 
 // The program.
 mod admin;

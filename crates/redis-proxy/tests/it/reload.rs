@@ -5,39 +5,12 @@ use std::fs;
 use std::io::ErrorKind;
 use std::time::Duration;
 
-use testkit::{Proxy, ProxyBuilder, RawClient, RedisServer, Signal, wait_until};
+use testkit::{RawClient, RedisServer, wait_until};
 
+use crate::reloaded::Reloaded;
 use crate::support::program;
 
 const PATIENCE: Duration = Duration::from_secs(20);
-
-/// A program that reads its settings from a file, before a Redis.
-struct Reloaded {
-    redis: RedisServer,
-    proxy: Proxy,
-    folder: tempfile::TempDir,
-    times: usize,
-}
-
-impl Reloaded {
-    fn start(program: ProxyBuilder, settings: &str) -> Reloaded {
-        let (redis, folder) = (RedisServer::start(), tempfile::tempdir().expect("a folder"));
-        let config = folder.path().join("config.toml");
-        fs::write(&config, format!("redis_url = \"{}\"\n{settings}", redis.url())).expect("a file");
-        let proxy = program.set("RESP_PORT", "0").arg("--config").arg(&config).start();
-        Reloaded { redis, proxy, folder, times: 0 }
-    }
-
-    /// What has changed, in the program's words; with what waits for a restart it fails.
-    fn reload(&mut self, settings: &str) -> String {
-        let text = format!("redis_url = \"{}\"\n{settings}", self.redis.url());
-        fs::write(self.folder.path().join("config.toml"), text).expect("a file");
-        self.proxy.signal(Signal::HUP);
-        self.times += 1;
-        let line = self.proxy.wait_log_count("\"reloaded\"", self.times, PATIENCE);
-        line.field("changed").unwrap_or_default().to_owned()
-    }
-}
 
 #[test]
 fn another_expiry_and_size_are_those_of_what_is_held_and_of_what_comes() {

@@ -71,7 +71,8 @@ pub(crate) fn endpoint(address: std::net::SocketAddr) -> Endpoint {
             silence_timeout: Duration::from_millis(300),
             ping_interval: Duration::from_secs(60),
             max_reply_bytes: 1 << 20,
-        },
+        }
+        .into(),
     }
 }
 

@@ -232,7 +232,7 @@ impl Connection {
                 self.request_ended();
                 continue;
             }
-            if self.output.is_full(self.front.settings.output_bytes) || self.replies.len() >= self.window {
+            if self.output.is_full(self.front.output_bytes.get()) || self.replies.len() >= self.window {
                 break;
             }
             // RFC 9112, section 2.2: one empty line before a request is passed over. Its CR may have come alone.

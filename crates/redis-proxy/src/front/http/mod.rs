@@ -28,7 +28,6 @@ use self::policy::Policy;
 use self::tail::Tail;
 use crate::buffer_pool::BufferPool;
 use crate::clock::Notice;
-use crate::config::Settings;
 use crate::front::client::Drain;
 use crate::live::{ClientTimeouts, LiveReader, LiveSettings, RequestSizes};
 use crate::readthrough::ReadThrough;
@@ -39,11 +38,10 @@ use head::HeadLimits;
 /// The settings of the front, in the types that the loop wants.
 #[derive(Clone, Debug)]
 pub(crate) struct HttpSettings {
-    output_bytes: usize,
     /// Whether nobody but this machine reaches the port.
     on_loopback: bool,
-    /// Whether `Cache-Control: no-cache` of a request is heeded.
-    honor_no_cache: bool,
+    /// Whether hits are proven, so that a request may ask for what Redis holds now if nothing else is said.
+    is_proven: bool,
     /// Random a process, so that logged hashes cannot be turned back by trying keys.
     log_key: (u64, u64),
     /// What all answers of the process have in common.
@@ -55,19 +53,12 @@ pub(crate) struct HttpSettings {
 impl HttpSettings {
     /// To be called once a process: its workers share what is random and what is a clock.
     pub(crate) fn new(
-        settings: &Settings,
         notice: Arc<Notice>,
         slow_log: Arc<SlowLog>,
         on_loopback: bool,
+        is_proven: bool,
     ) -> Self {
-        HttpSettings {
-            output_bytes: settings.output_buffer_bytes,
-            on_loopback,
-            honor_no_cache: settings.coherence.honor_no_cache,
-            log_key: random_key(),
-            notice,
-            slow_log,
-        }
+        HttpSettings { on_loopback, is_proven, log_key: random_key(), notice, slow_log }
     }
 
     fn policy(&self, live: &Arc<LiveSettings>, generation: u32) -> Policy {
@@ -108,6 +99,9 @@ pub(crate) struct HttpFront {
     unusual: Cell<bool>,
     timeouts: Cell<ClientTimeouts>,
     sizes: Cell<HttpSizes>,
+    output_bytes: Cell<usize>,
+    /// Whether `Cache-Control: no-cache` of a request is heeded.
+    honor_no_cache: Cell<bool>,
     tail: RefCell<Tail>,
     /// Buffers lent to the connection whose turn it is; taken and given back within one poll.
     buffers: Rc<BufferPool>,
@@ -134,6 +128,8 @@ impl HttpFront {
         Rc::new(HttpFront {
             known: KnownEnds::new(sizes),
             sizes: Cell::new(sizes),
+            output_bytes: Cell::new(live.now().output_bytes),
+            honor_no_cache: Cell::new(live.now().honor_no_cache.unwrap_or(settings.is_proven)),
             generation: Cell::new(live.generation()),
             unusual: Cell::new(policy.is_unusual()),
             timeouts: Cell::new(policy.timeouts()),
@@ -174,6 +170,8 @@ impl HttpFront {
         let sizes = HttpSizes::of(&live.sizes);
         self.sizes.set(sizes);
         self.known.forget(sizes);
+        self.output_bytes.set(live.output_bytes);
+        self.honor_no_cache.set(live.honor_no_cache.unwrap_or(self.settings.is_proven));
         let policy = self.settings.policy(&live, generation);
         self.unusual.set(policy.is_unusual());
         self.timeouts.set(policy.timeouts());

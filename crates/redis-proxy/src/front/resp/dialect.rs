@@ -56,8 +56,7 @@ pub(in crate::front) fn serve(
 /// The client with a session of its own. None if it has gone already.
 fn meet(stream: Stream, front: &Rc<RespFront>) -> Option<Client<RespDialect>> {
     let ends = stream.ends().ok()?;
-    let is_admin = front.settings.admin.allows(ends.ip());
-    let session = Session::new(front.sessions.clone(), ends.texts(), is_admin);
+    let session = Session::new(front.sessions.clone(), ends.texts(), ends.ip());
     Some(Client::new(stream, RespDialect::new(front.clone(), session)))
 }
 

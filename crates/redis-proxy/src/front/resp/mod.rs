@@ -7,7 +7,6 @@ mod dialect;
 
 use std::cell::Cell;
 use std::rc::Rc;
-use std::sync::Arc;
 
 use resp::glance;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
@@ -15,30 +14,13 @@ use tokio::time::timeout;
 
 pub(in crate::front) use self::dialect::serve;
 
-use crate::config::{ProxyAdmin, Settings};
 use crate::front::client::{Drain, PATIENCE, linger};
 use crate::live::{ClientTimeouts, LiveReader};
-use crate::session::{SessionSettings, Sessions};
-use crate::slow_log::SlowLog;
-
-/// The settings of the front, in the types that the loop wants.
-#[derive(Clone, Debug)]
-pub(crate) struct RespSettings {
-    pub(crate) session: SessionSettings,
-    /// Which clients may empty the cache.
-    admin: ProxyAdmin,
-}
-
-impl RespSettings {
-    pub(crate) fn new(settings: &Settings, slow_log: Arc<SlowLog>) -> Self {
-        RespSettings { session: SessionSettings::new(settings, slow_log), admin: settings.resp_proxy_admin }
-    }
-}
+use crate::session::Sessions;
 
 /// What all RESP connections of one worker share. Lives on that worker's thread.
 pub(crate) struct RespFront {
     sessions: Rc<Sessions>,
-    settings: RespSettings,
     /// As of the last reload, which [`run`](Self::run) follows.
     timeouts: Cell<ClientTimeouts>,
     live: LiveReader,
@@ -48,17 +30,10 @@ pub(crate) struct RespFront {
 }
 
 impl RespFront {
-    pub(crate) fn new(settings: RespSettings, live: LiveReader, sessions: Rc<Sessions>) -> Rc<Self> {
+    pub(crate) fn new(live: LiveReader, sessions: Rc<Sessions>) -> Rc<Self> {
         let mut live = live;
         let timeouts = Cell::new(live.now().timeouts);
-        Rc::new(RespFront {
-            sessions,
-            settings,
-            timeouts,
-            live,
-            drain: Drain::default(),
-            farewells: Cell::new(0),
-        })
+        Rc::new(RespFront { sessions, timeouts, live, drain: Drain::default(), farewells: Cell::new(0) })
     }
 
     /// What is done beside serving clients. Never ends.
@@ -72,6 +47,7 @@ impl RespFront {
             let now = live.changed().await;
             self.timeouts.set(now.timeouts);
             self.sessions.sizes.set(now.sizes);
+            self.sessions.limits.set(now.sessions);
         }
     }
 

@@ -192,7 +192,7 @@ impl NodeWays {
         redirect: SlotRedirection,
         hops: u8,
     ) {
-        let until_ns = fill.registered_ns().saturating_add(nanos(self.endpoint.limits.silence_timeout));
+        let until_ns = fill.registered_ns().saturating_add(nanos(self.endpoint.limits.silence_timeout()));
         if hops >= MOST_HOPS || now_ns() >= until_ns {
             let failure = Failure::Unavailable("no node of the cluster answers for this key now".into());
             self.reads.stats.failed(&failure);

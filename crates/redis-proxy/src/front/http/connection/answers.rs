@@ -61,7 +61,7 @@ impl Connection {
     ) {
         match state {
             QueuedState::Ready(answer)
-                if self.replies.is_empty() && !self.output.is_full(self.front.settings.output_bytes) =>
+                if self.replies.is_empty() && !self.output.is_full(self.front.output_bytes.get()) =>
             {
                 self.encode(&answer, framing, conditions, self.turn_ns, self.turn_ns, logged);
             }
@@ -78,7 +78,7 @@ impl Connection {
     /// Moves finished answers from the queue to the output, in order. Whether any moved.
     pub(super) fn answer(&mut self, cx: &mut Context<'_>) -> bool {
         let mut moved = false;
-        while !self.replies.is_empty() && !self.output.is_full(self.front.settings.output_bytes) {
+        while !self.replies.is_empty() && !self.output.is_full(self.front.output_bytes.get()) {
             self.ask_behind();
             let Some(queued) = self.replies.read_at_head() else {
                 break;

@@ -33,7 +33,7 @@ impl Connection {
     /// A request whose head but for the key was understood before.
     #[inline]
     fn known_request(&mut self, front: &HttpFront, known: KnownRequest<'_>) {
-        let no_cache = known.no_cache && front.settings.honor_no_cache;
+        let no_cache = known.no_cache && front.honor_no_cache.get();
         let close = front.drain.since_ns().is_some();
         self.tick_ns += 1;
         self.served_any = true;
@@ -86,7 +86,7 @@ impl Connection {
         let mut scratch = front.spare_key.take();
         match key_of(head.target, front.sizes.get().key_bytes, &mut scratch) {
             Ok(Asked::Key(key)) => {
-                let no_cache = head.no_cache && front.settings.honor_no_cache;
+                let no_cache = head.no_cache && front.honor_no_cache.get();
                 let conditions = Conditions::of(head.if_match.as_deref(), head.if_none_match.as_ref());
                 self.asked(front, key, no_cache, framing, conditions);
             }

@@ -143,6 +143,7 @@ pub(in crate::readthrough) fn endpoint(node: &RedisNode, cluster: Option<Cluster
             silence_timeout: Duration::from_secs(1),
             ping_interval: Duration::from_secs(1),
             max_reply_bytes: 1024,
-        },
+        }
+        .into(),
     }
 }
