@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use testkit::{Action, FaultProxy, HttpClient, Proxy, RedisServer, Reply, ScriptedRedis, wait_until};
 
-use crate::support::{WORKERS, is_hit, program, program_without_redis, set_numbered};
+use crate::support::{WORKERS, is_hit, lateness, program, program_without_redis, set_numbered};
 
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Errors end this soon after Redis is back.
@@ -32,7 +32,8 @@ fn wait_connects(proxy: &Proxy, count: usize) {
 }
 
 /// All clients ask for keys that are in nobody's memory, all the time, until `back` says that Redis is back and
-/// each of them has had an answer again. The time from then to the last error.
+/// each of them has had an answer again. The time from then to the last error, less what this machine was late for each of the four that
+/// must run one after the other: who accepts, the worker, Redis, the client.
 fn last_error_after(clients: &mut [HttpClient], keys: &str, back: impl FnOnce() -> Instant) -> Duration {
     let (all, refused) = (clients.len(), AtomicUsize::new(0));
     thread::scope(|scope| {
@@ -68,9 +69,9 @@ fn last_error_after(clients: &mut [HttpClient], keys: &str, back: impl FnOnce() 
             .collect();
         // Redis must not be back before a client has begun to ask.
         wait_until(PATIENCE, "all to be refused", || refused.load(Ordering::Relaxed) == all);
-        let back = back();
+        let (late, back) = (lateness(), back());
         let last = asking.into_iter().map(|client| client.join().unwrap()).max().unwrap();
-        last.saturating_duration_since(back)
+        last.saturating_duration_since(back).saturating_sub(4 * late())
     })
 }
 
