@@ -170,7 +170,7 @@ fn sigterm_under_load_loses_no_request_of_keep_alive_clients() {
         wait_until(PATIENCE, "load", || proxy.metrics().sum("redis_proxy_lookups_total") > 2_000.0);
         stopping.store(true, Ordering::Relaxed);
         assert_eq!(proxy.stop().code(), Some(0));
-        clients.into_iter().map(|client| client.join().unwrap()).collect()
+        clients.into_iter().map(|client| client.join().expect("a client")).collect()
     });
     let answered: usize = tallies.iter().map(|tally| tally.answered).sum();
     let lost: usize = tallies.iter().map(|tally| tally.lost).sum();
@@ -229,7 +229,7 @@ fn lost_by_sigterm() -> usize {
             .collect();
         wait_until(PATIENCE, "load", || proxy.metrics().sum("redis_proxy_lookups_total") > 1_000.0);
         assert_eq!(proxy.stop().code(), Some(0));
-        clients.into_iter().map(|client| client.join().unwrap()).collect()
+        clients.into_iter().map(|client| client.join().expect("a client")).collect()
     });
     let answered: usize = tallies.iter().map(|tally| tally.answered).sum();
     let lost: usize = tallies.iter().map(|tally| tally.lost).sum();

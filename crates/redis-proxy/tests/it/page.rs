@@ -13,7 +13,8 @@ fn url(proxy: &Proxy) -> String {
 }
 
 fn watched(redis: &RedisServer) -> ProxyBuilder {
-    program().redis(redis).set("ADMIN_TOKEN", TOKEN)
+    // Beside a browser that starts a worker may be late.
+    program().redis(redis).set("ADMIN_TOKEN", TOKEN).set("REDIS_CONNECT_TIMEOUT", "10s")
 }
 
 /// What a tile shows.
