@@ -55,7 +55,7 @@ impl Ways {
             self.unpin(false);
             return false;
         }
-        let is_free = pinned.is_free() && !is_busy && !is_wanted;
+        let is_free = pinned.is_free() && !is_busy && !is_wanted && self.client.entry.give_up_pin();
         if is_free {
             self.unpin(true);
         }

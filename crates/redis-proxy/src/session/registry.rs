@@ -173,7 +173,8 @@ impl Entry {
     /// From now on the client has a pin, whatever it does with it, for one more of the others.
     pub(crate) fn want_pin(&self) {
         self.wishes.fetch_and(!PIN_REFUSED, Ordering::Relaxed);
-        self.wishes.fetch_add(PIN, Ordering::Relaxed);
+        // One order with what `give_up_pin` does.
+        self.wishes.fetch_add(PIN, Ordering::SeqCst);
         self.wake();
     }
 
@@ -186,6 +187,17 @@ impl Entry {
     pub(crate) fn is_pin_wanted(&self) -> bool {
         let wishes = self.wishes.load(Ordering::Relaxed);
         wishes >= PIN && wishes & PIN_REFUSED == 0
+    }
+
+    /// Its pin is to serve another: it has none from here on. False if somebody wants it to have one by now, so that it keeps what it has:
+    /// whoever asks meanwhile sees that it has none, or is seen here.
+    pub(crate) fn give_up_pin(&self) -> bool {
+        let id = self.upstream_id.swap(0, Ordering::SeqCst);
+        let is_given_up = self.wishes.load(Ordering::SeqCst) < PIN;
+        if !is_given_up {
+            self.set_upstream_id(Some(id));
+        }
+        is_given_up
     }
 
     /// It has none, and will not get one.
@@ -228,7 +240,7 @@ impl Entry {
 
     /// The id that Redis knows its pin by.
     pub(crate) fn upstream_id(&self) -> Option<i64> {
-        Some(self.upstream_id.load(Ordering::Relaxed)).filter(|id| *id != 0)
+        Some(self.upstream_id.load(Ordering::SeqCst)).filter(|id| *id != 0)
     }
 
     /// The task of `cx` is the one that a kill wakes.
@@ -327,7 +339,12 @@ impl Entry {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Barrier;
+    use std::{hint, thread};
+
     use super::*;
+
+    const ROUNDS: usize = 1 << 16;
 
     #[test]
     fn each_wish_of_others_is_seen_and_none_is_taken_for_another() {
@@ -352,5 +369,36 @@ mod tests {
         assert_eq!(seen(), (false, false, true));
         entry.refuse_pin();
         assert_eq!(seen(), (false, false, true));
+    }
+
+    #[test]
+    fn a_pin_that_another_has_seen_is_not_given_up() {
+        let registry = Registry::default();
+        let entry = registry.enter(["127.0.0.1:1", "127.0.0.1:2"].map(String::from), Bytes::new());
+        let turns = Barrier::new(2);
+        let given_up = AtomicBool::new(false);
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                for round in 0..ROUNDS {
+                    turns.wait();
+                    (0..round % 256).for_each(|_| hint::spin_loop());
+                    given_up.store(entry.give_up_pin(), Ordering::Relaxed);
+                    turns.wait();
+                }
+            });
+            let mut taken = 0;
+            for round in 0..ROUNDS {
+                entry.set_upstream_id(Some(7));
+                turns.wait();
+                // One is ahead of the other by more or by less.
+                (0..round / 256 % 256).for_each(|_| hint::spin_loop());
+                entry.want_pin();
+                let seen = entry.upstream_id();
+                turns.wait();
+                taken += usize::from(seen.is_some() && given_up.load(Ordering::Relaxed));
+                entry.release_pin();
+            }
+            assert_eq!(taken, 0, "what was seen is another's");
+        });
     }
 }
