@@ -95,6 +95,7 @@ mod monitoring;
 mod output;
 mod own_redis;
 mod page;
+mod secrets;
 mod security;
 mod settings;
 mod shells;

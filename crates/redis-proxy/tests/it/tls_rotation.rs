@@ -134,6 +134,26 @@ fn a_pair_that_cannot_be_used_is_one_line_and_the_old_one_stays() {
 }
 
 #[test]
+fn a_certificate_of_ours_that_has_ended_is_turned_down_until_another_takes_its_place() {
+    let authority = Authority::new();
+    let ended = authority.sign_expired("ended", &["127.0.0.1"]);
+    let good = authority.sign("good", &["127.0.0.1"]);
+    let at = [authority.file("now.pem"), authority.file("now.key")];
+    put(&ended, &at);
+    let redis = RedisServer::start();
+    let proxy = start_at(&redis, &at);
+    let told = connect(proxy.address(), trusting(&authority)).map(drop).unwrap_err().to_string();
+    assert!(told.contains("expired"), "{told}");
+    assert!(
+        proxy.wait_log("a client's tls handshake failed", PATIENCE).raw.to_lowercase().contains("expired")
+    );
+    put(&good, &at);
+    wait_until(PATIENCE, "the new one", || connect(proxy.address(), trusting(&authority)).is_ok());
+    assert_eq!(shown(&proxy, &authority), of(&good));
+    assert_eq!(proxy.stop().code(), Some(0));
+}
+
+#[test]
 fn twenty_rotations_under_load_fail_no_request() {
     let authority = Authority::new();
     let pairs = ["one", "two"].map(|name| authority.sign(name, &["127.0.0.1"]));
