@@ -35,6 +35,9 @@ pub type Reread = fn() -> Result<Settings, ConfigError>;
 pub(crate) const CREDENTIALS: [&str; 4] =
     ["REDIS_PASSWORD_FILE", PASSWORD_OF_COMMAND, "REDIS_URL_FILE", "REDIS_SENTINEL_PASSWORD_FILE"];
 
+/// The one that is written among the settings.
+pub(crate) const PASSWORD: &str = "REDIS_PASSWORD";
+
 /// Reading the settings takes at most so long: three pipes that are slow, and some more.
 const PATIENCE: Duration = Duration::from_secs(100);
 /// From one look at the files to the next.
@@ -181,7 +184,14 @@ impl Reload {
         let mut live = LiveSettings::of(new);
         let kept = live.keep(&self.live.now());
         let taken = LiveSettings::NAMES.iter().filter(|name| !kept.contains(name)).chain(&CREDENTIALS);
-        let taken: Vec<_> = taken.copied().collect();
+        let mut taken: Vec<_> = taken.copied().collect();
+        // One that is in the file of settings, before and now.
+        let is_told = |source: &Option<Source>| source.as_ref().is_some_and(Source::is_told);
+        let is_password_told =
+            is_told(&new.redis.login.source) && self.credentials.iter().any(|(source, _)| source.is_told());
+        if is_password_told {
+            taken.push(PASSWORD);
+        }
         let (mut changed, restart): (Vec<_>, Vec<_>) =
             new.named.differing(&self.named).into_iter().partition(|name| taken.contains(name));
         // Each guards what the other opens, and the file was judged as a whole.
@@ -207,7 +217,17 @@ impl Reload {
         }
         // What waits for a start still differs, and is told again.
         self.named = self.named.with(&new.named, &taken);
-        changed.iter().any(|name| CREDENTIALS.contains(name))
+        if is_password_told && changed.contains(&PASSWORD) {
+            self.tell_password(new);
+        }
+        changed.iter().any(|name| CREDENTIALS.contains(name) || *name == PASSWORD)
+    }
+
+    /// The password of Redis' user is another one; who that is does not change.
+    fn tell_password(&self, new: &Settings) {
+        for (source, _) in &self.credentials {
+            source.tell_password(new.redis.login.password.clone());
+        }
     }
 
     /// Looks at the files of what is in force, and reads them if one has changed.

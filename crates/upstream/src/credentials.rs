@@ -47,6 +47,8 @@ struct Shared {
     first: Who,
     /// The file that is read, where it is one.
     file: Option<PathBuf>,
+    /// What is read where that is what somebody has [told](Source::tell_password).
+    heard: Option<Arc<Mutex<Who>>>,
     /// What was read last.
     last: Mutex<Who>,
     /// How often that has been something else than before.
@@ -73,25 +75,47 @@ impl Source {
         file: PathBuf,
         read: impl Fn() -> Result<Who, String> + Send + Sync + 'static,
     ) -> Self {
-        Source::with(first, Some(file), Box::new(read), MOST_READS, Cost::File)
+        Source::with(first, (Some(file), None), Box::new(read), MOST_READS, Cost::File)
     }
 
     /// The same of a command, which takes longer than a file: one run at a time, and who asks meanwhile or within a second is given what
     /// it says. A run that nobody waits for any more is ended by `run` itself, and what it says is taken.
     pub fn of_command(first: Who, run: impl Fn() -> Result<Who, String> + Send + Sync + 'static) -> Self {
-        Source::with(first, None, Box::new(run), 1, Cost::Command(Mutex::new(None)))
+        Source::with(first, (None, None), Box::new(run), 1, Cost::Command(Mutex::new(None)))
+    }
+
+    /// The same of what whoever reads it [tells](Self::tell_password), such as a password among settings that are read again.
+    pub fn of_teller(first: Who) -> Self {
+        let heard = Arc::new(Mutex::new(first.clone()));
+        let read = {
+            let heard = heard.clone();
+            move || Ok(heard.lock().clone())
+        };
+        Source::with(first, (None, Some(heard)), Box::new(read), MOST_READS, Cost::File)
+    }
+
+    /// From now on the user has this password, where that is told.
+    pub fn tell_password(&self, password: Option<Secret>) {
+        if let Some(heard) = &self.0.heard {
+            heard.lock().password = password;
+        }
+    }
+
+    /// Whether it is what somebody tells.
+    pub fn is_told(&self) -> bool {
+        self.0.heard.is_some()
     }
 
     fn with(
         first: Who,
-        file: Option<PathBuf>,
+        (file, heard): (Option<PathBuf>, Option<Arc<Mutex<Who>>>),
         read: Box<dyn Fn() -> Result<Who, String> + Send + Sync>,
         most_reads: usize,
         cost: Cost,
     ) -> Self {
         let (last, turns) = (Mutex::new(first.clone()), Arc::new(Semaphore::new(most_reads)));
         let (told, changes) = (AtomicBool::new(false), watch::Sender::default());
-        Source(Arc::new(Shared { read, first, file, last, changes, told, turns, cost }))
+        Source(Arc::new(Shared { read, first, file, heard, last, changes, told, turns, cost }))
     }
 
     /// The file that is read; none of a command.

@@ -8,7 +8,7 @@ use std::path::Path;
 use super::table::{self, Setting};
 use super::value::SettingKind;
 use crate::live::LiveSettings;
-use crate::reload::CREDENTIALS;
+use crate::reload::{CREDENTIALS, PASSWORD};
 
 const INTRODUCTION: &str = "\
 # Configuration
@@ -137,7 +137,7 @@ fn table_row(setting: &Setting) -> String {
 
 /// Whether a reload takes it over: what is in its place, or what is in the file that it names.
 fn is_taken_over(name: &str) -> bool {
-    LiveSettings::NAMES.contains(&name) || CREDENTIALS.contains(&name)
+    LiveSettings::NAMES.contains(&name) || CREDENTIALS.contains(&name) || name == PASSWORD
 }
 
 fn without_example(expected: &str) -> String {

@@ -74,6 +74,10 @@ pub(super) fn resolve(values: &Values) -> Result<Backing, ConfigError> {
 /// Where Redis' credentials are read anew, or asked for.
 fn source(values: &Values, username: &Option<String>, password: &Option<Secret>) -> Option<Source> {
     let Some((given, command)) = values.password_command() else {
+        let given = values.given("REDIS_PASSWORD").filter(|given| given.name == "REDIS_PASSWORD");
+        if given.is_some_and(|given| matches!(given.origin, Origin::File { .. })) {
+            return Some(Source::of_teller(Who { username: username.clone(), password: password.clone() }));
+        }
         return file_source(values, &["REDIS_PASSWORD_FILE", "REDIS_URL_FILE"], username, password);
     };
     let (name, user) = (given.name, username.clone());

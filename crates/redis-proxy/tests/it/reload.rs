@@ -156,3 +156,41 @@ fn a_password_whose_file_changes_is_that_of_open_connections_too() {
     assert!(proxy.log().iter().all(|line| !line.raw.contains("-secret")));
     assert_eq!(proxy.stop().code(), Some(0));
 }
+
+#[test]
+fn a_password_among_the_settings_is_that_of_open_connections_once_it_is_another() {
+    let redis = RedisServer::start();
+    let mut admin = redis.client();
+    let mut rule = |rule: &str| {
+        let rules = ["ACL", "SETUSER", "cache", "on", rule, "~*", "&*", "+@all"];
+        assert_eq!(admin.command(&rules), testkit::Reply::Simple("OK".into()));
+    };
+    rule(">first-secret");
+    let folder = tempfile::tempdir().unwrap();
+    let config = folder.path().join("config.toml");
+    let write = |password: &str| {
+        let (port, password) = (redis.port(), format!("redis_password = \"{password}\"\n"));
+        fs::write(&config, format!("redis_port = {port}\nredis_username = \"cache\"\n{password}")).unwrap();
+    };
+    write("first-secret");
+    let program = program().set("WORKERS", "1").set("REDIS_WITNESSES", "off").arg("--config").arg(&config);
+    let proxy = program.set("REDIS_HOST", "127.0.0.1").start();
+    assert_eq!(proxy.get("/k").status, 404);
+    let logins = || redis.command_calls("auth");
+    let before = logins();
+    rule(">second-secret");
+    write("second-secret");
+    proxy.signal(testkit::Signal::HUP);
+    let told = proxy.wait_log("\"reloaded\"", PATIENCE);
+    assert_eq!(told.field("changed"), Some("REDIS_PASSWORD"));
+    wait_until(PATIENCE, "another login", || logins() > before);
+    // Of connections that are made anew as well.
+    rule("<first-secret");
+    for text in ["connection to redis lost", "redis unavailable"] {
+        proxy.allow_warning(text);
+    }
+    redis.client().command(&["CLIENT", "KILL", "USER", "cache"]);
+    wait_until(PATIENCE, "an answer", || proxy.get("/k").status == 404);
+    assert!(proxy.log().iter().all(|line| !line.raw.contains("-secret")));
+    assert_eq!(proxy.stop().code(), Some(0));
+}
