@@ -17,6 +17,8 @@ pub struct HttpClient {
     stream: TcpStream,
     /// Read from the stream and not yet part of a response.
     unread: Vec<u8>,
+    /// The `Host` of its requests.
+    host: String,
 }
 
 /// What became of a connection.
@@ -53,7 +55,14 @@ impl HttpClient {
         stream.set_nodelay(true).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         stream.set_write_timeout(Some(PATIENCE)).unwrap();
-        HttpClient { stream, unread: Vec::new() }
+        HttpClient { stream, unread: Vec::new(), host: "testkit".to_owned() }
+    }
+
+    /// Its requests have this `Host`.
+    #[must_use]
+    pub fn calling_it(mut self, host: &str) -> HttpClient {
+        host.clone_into(&mut self.host);
+        self
     }
 
     /// Changes how long a read may wait for the next byte.
@@ -118,7 +127,7 @@ impl HttpClient {
     pub fn request(&mut self, method: &str, target: &str, headers: &[(&str, &str)]) -> Response {
         let mut request = format!("{method} {target} HTTP/1.1\r\n");
         if !headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("host")) {
-            request.push_str("Host: testkit\r\n");
+            request.push_str(&format!("Host: {}\r\n", self.host));
         }
         for (name, value) in headers {
             request.push_str(&format!("{name}: {value}\r\n"));

@@ -4,7 +4,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::Duration;
 
-use testkit::{RedisServer, Reply, wait_until};
+use testkit::{RedisServer, Reply, Stack, wait_until};
+
+use crate::support::program;
 
 fn repository() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
@@ -75,4 +77,23 @@ fn the_program_accepts_the_settings_of_the_stacks() {
             assert!(printed.lines().any(|line| of_it(&line)), "{stack}: {name}: {printed}");
         }
     }
+}
+
+/// What `make test-compose` does: the tests of the stack, with its settings, by a name that it allows.
+#[test]
+fn the_tests_of_the_stack_pass_with_its_settings() {
+    const NOT_HERE: [&str; 1] = ["REDIS_HOST"];
+    let redis = RedisServer::start();
+    let settings =
+        settings("compose.yaml").into_iter().filter(|(name, _)| !NOT_HERE.contains(&name.as_str()));
+    let program = settings.fold(program(), |program, (name, value)| program.set(&name, value));
+    let proxy = program.redis(&redis).set("CAPACITY", "10").set("GLOBAL_EXPIRY", "2s").start();
+    let stack = Stack {
+        proxy: format!("localhost:{}", proxy.address().port()),
+        redis: redis.address().to_string(),
+        capacity: 10,
+        expiry: Duration::from_secs(2),
+    };
+    assert_eq!(stack.test(), 0);
+    assert_eq!(proxy.stop().code(), Some(0));
 }
