@@ -246,18 +246,17 @@ fn admit(
     if stream.set_nodelay().is_err() {
         return false;
     }
-    let peer = match refusals.live.now().access.clients_per_peer {
-        None => None,
+    // They are counted without a limit too: a reload may set one.
+    let most = refusals.live.now().access.clients_per_peer.unwrap_or(usize::MAX);
+    let peer = match stream.peer_ip() {
         // What comes by a unix socket is bounded by who may connect to that.
-        Some(most) => match stream.peer_ip() {
-            Ok(None) => None,
-            Ok(Some(from)) => match door.peers.enter(from, most) {
-                None => return turn_away(stream, speaks, door, refusals),
-                counted => counted,
-            },
-            // It has left.
-            Err(_) => return false,
+        Ok(None) => None,
+        Ok(Some(from)) => match door.peers.enter(from, most) {
+            None => return turn_away(stream, speaks, door, refusals),
+            counted => counted,
         },
+        // It has left.
+        Err(_) => return false,
     };
     if let Some(place) = door.places.take() {
         give(stream, speaks, place.of(peer), workers);

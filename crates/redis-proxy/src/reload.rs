@@ -262,12 +262,14 @@ impl Reload {
 }
 
 /// Who reaches the ports, and as whom: changed by a start alone.
-const PLACES: [&str; 7] =
-    ["HOST", "PORT", "RESP_HOST", "RESP_PORT", "RESP_IDENTITY", "ADMIN_HOST", "ADMIN_PORT"];
+const PLACES: [&str; 8] =
+    ["HOST", "PORT", "RESP_HOST", "RESP_PORT", "RESP_IDENTITY", "ADMIN_HOST", "ADMIN_PORT", "SOCKET_MODE"];
+/// Who is let in, beside certificates and tokens, and what whoever is in may do.
+const RIGHTS: [&str; 4] = ["ALLOWED_HOSTS", "CORS_ORIGINS", "RESP_PROXY_ADMIN", "MAX_CLIENTS_PER_PEER"];
 
-/// Whether the setting says who is let in.
+/// Whether the setting says who is let in, or what they may do.
 fn is_guard(name: &str) -> bool {
-    name.starts_with("TLS_") || name.contains("_TOKEN") || name == "ALLOWED_HOSTS"
+    name.starts_with("TLS_") || name.contains("_TOKEN") || RIGHTS.contains(&name)
 }
 
 /// Off this thread, as a file may be on a disk that is away. None if it panicked, and said so, or takes too long.

@@ -1,7 +1,7 @@
 //! A cluster: its nodes, and which of them has which slot, as far as is known at this moment.
 //!
 //! What is known is a hint for where to ask, never a proof: a node that does not have a slot says so, and where it is
-//! (<https://redis.io/docs/latest/operate/oss_and_stack/reference/cluster-spec/>, "SlotRedirection and resharding").
+//! (<https://redis.io/docs/latest/operate/oss_and_stack/reference/cluster-spec/>, "Redirection and resharding").
 
 use std::collections::BTreeSet;
 use std::fmt;

@@ -63,11 +63,13 @@ impl AllowedHosts {
 /// The host of `uri-host [":" port]`.
 fn name_of(authority: &[u8]) -> Option<Name> {
     let authority = std::str::from_utf8(authority).ok()?;
-    let host = match authority.rfind(']') {
-        Some(end) => &authority[..=end],
-        None => authority.split(':').next().unwrap_or_default(),
+    let (host, port) = match authority.rfind(']') {
+        Some(end) => authority.split_at(end + 1),
+        None => authority.split_at(authority.find(':').unwrap_or(authority.len())),
     };
-    Name::parse(host)
+    let is_port = |port: &str| port.bytes().all(|byte| byte.is_ascii_digit());
+    let is_whole = port.is_empty() || port.strip_prefix(':').is_some_and(is_port);
+    Name::parse(host).filter(|_| is_whole)
 }
 
 impl Name {
@@ -127,6 +129,10 @@ mod tests {
             ("0x7f.1", false),
             ("%6cocalhost", false),
             ("[v1.fe]", false),
+            ("[::1].example.com", false),
+            ("[::1]x", false),
+            ("localhost:example.com", false),
+            ("localhost:80:80", false),
             (":5000", false),
         ] {
             assert_eq!(AllowedHosts::Auto.allows(host.as_bytes(), true), is_local, "{host}");

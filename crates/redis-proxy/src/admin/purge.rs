@@ -16,7 +16,7 @@ use crate::readthrough::Purger;
 /// The longest form in a body.
 const MOST_BODY_BYTES: usize = 1 << 20;
 /// A form must be here as a whole after so long.
-const BODY_TIMEOUT: Duration = Duration::from_secs(10);
+const BODY_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// What is to leave.
 #[derive(Debug, PartialEq, Eq)]

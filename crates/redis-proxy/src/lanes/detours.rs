@@ -1,7 +1,8 @@
 //! Commands that a node of a cluster has not carried out because their slot is elsewhere, or on its way: they are sent on.
 //!
 //! A node that says so has changed nothing, so that a write is sent on as a read is
-//! (<https://redis.io/docs/latest/operate/oss_and_stack/reference/cluster-spec/>, "SlotRedirection and resharding").
+//! (<https://redis.io/docs/latest/operate/oss_and_stack/reference/cluster-spec/>, "Redirection and resharding"). A script may say
+//! the same in words of its own after it has written: it is sent on once at most, and not to where it was.
 //!
 //! **Order.** What one client asks of one slot is carried out in the order of its commands. A lane hears of them in their order, and
 //! sends them on in that order to one lane. Where one has to wait for its next try, no further command of its client is sent
@@ -99,7 +100,8 @@ pub(super) fn send_on(lanes: &Rc<Lanes>, reply: &[u8], lane: &SharedLane) {
     let Some(cluster) = &lanes.endpoint.cluster else { return };
     let Some(mut stray) = lane.with_journal(Journal::give_up) else { return };
     let (error, node) = (&reply[1..], lane.key.to.node());
-    let redirection = match runs_script(&stray.request) {
+    let is_script = runs_script(&stray.request);
+    let redirection = match is_script {
         true => cluster.hearsay(error, node),
         false => cluster.redirect(error, node),
     };
@@ -113,6 +115,9 @@ pub(super) fn send_on(lanes: &Rc<Lanes>, reply: &[u8], lane: &SharedLane) {
         return refuse(lanes, &stray, reply);
     }
     let is_free = !stray.mailbox.numbers().is_detained();
+    if is_script && !(is_free && may_be_elsewhere(&redirection, lanes, &stray, lane)) {
+        return refuse(lanes, &stray, reply);
+    }
     let (node, asks) = match redirection {
         SlotRedirection::Moved(node) if is_free && tries == 0 => (node, None),
         // At once also behind MOVED: the owner would answer alike for as long as the slot is half way.
@@ -128,6 +133,17 @@ pub(super) fn send_on(lanes: &Rc<Lanes>, reply: &[u8], lane: &SharedLane) {
     });
 }
 
+/// Whether a script, or a function, of which a node seems to say that it is elsewhere may be run there. The words may be its own, said once
+/// it has written: so it is never run twice by one node, and nowhere but where a slot of its keys can be. Where they were its own, no other
+/// node has that slot, and says so.
+fn may_be_elsewhere(to: &SlotRedirection, lanes: &Lanes, stray: &Stray, lane: &SharedLane) -> bool {
+    let is_another = match to {
+        SlotRedirection::Moved(node) | SlotRedirection::Ask(node) => *node != lane.key.to.node(),
+        SlotRedirection::Later => false,
+    };
+    is_another && stray.course.tries == 1 && lanes.detours.slot_of(&stray.request).is_some()
+}
+
 /// Whether the request is one whose reply, also an error, may be in words of whoever asked.
 fn runs_script(request: &[u8]) -> bool {
     let name = request.split(|byte| *byte == b'\n').nth(2).unwrap_or_default().trim_ascii_end();
@@ -136,7 +152,10 @@ fn runs_script(request: &[u8]) -> bool {
 }
 
 fn refuse(lanes: &Lanes, stray: &Stray, reply: &[u8]) {
-    stray.mailbox.refused(stray.number);
+    // What a script has said it may have said behind a write.
+    if !runs_script(&stray.request) {
+        stray.mailbox.refused(stray.number);
+    }
     stray.mailbox.deliver(stray.number, in_words(reply), 1, false, &lanes.buffers);
 }
 
@@ -193,8 +212,10 @@ pub(super) fn reroute(lanes: &Rc<Lanes>, lane: &SharedLane) {
         if stray.mailbox.state() != MailboxState::Open {
             continue;
         }
+        // A script may have been where its slot is known to be: whoever it was sent on to knows whether it is elsewhere.
+        let stays = asks.is_some() || stray.course.tries > 0 && runs_script(&stray.request);
         match owner_of(lanes, &stray.request) {
-            Some(to) if to != lane.key.to && asks.is_none() => {
+            Some(to) if to != lane.key.to && !stays => {
                 lanes.shared(&lane.key.at(to), lane.pace, None).take_over(&stray, None, &lanes.buffers);
             }
             _ => lane.take_over(&stray, asks, &lanes.buffers),

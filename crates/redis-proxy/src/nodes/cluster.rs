@@ -27,6 +27,8 @@ const SHORTEST: Duration = Duration::from_millis(100);
 const BESIDE: Duration = Duration::from_millis(100);
 /// A node that takes longer for a connection and its answer is taken for one that is away.
 const PATIENCE: Duration = Duration::from_secs(1);
+/// Home that has not answered for so long is given up for another primary. One that is busy with a command is not to lose its connections.
+const AWAY: Duration = Duration::from_secs(3);
 /// From one line on a map that cannot be had to the next.
 const CALM: Duration = Duration::from_secs(5);
 
@@ -52,13 +54,15 @@ pub(super) struct Follower {
     seen: Arc<Seen>,
     /// Who answered last.
     last: Option<Address>,
+    /// Since when home does not answer.
+    away_since: Option<Instant>,
     told_at: Option<Instant>,
 }
 
 impl Follower {
     /// Of the cluster that `redis` is of; `seeds` are the nodes that the settings name.
     pub(super) fn new(redis: Endpoint, cluster: Cluster, seeds: Vec<Address>, seen: Arc<Seen>) -> Follower {
-        Follower { redis, cluster, seeds, seen, last: None, told_at: None }
+        Follower { redis, cluster, seeds, seen, last: None, away_since: None, told_at: None }
     }
 
     /// Never ends.
@@ -68,13 +72,14 @@ impl Follower {
         loop {
             let begun = Instant::now();
             let is_whole = self.refresh().await;
+            let is_home_away = self.look_at_home().await;
             sleep(SHORTEST.saturating_sub(begun.elapsed())).await;
             if std::mem::take(&mut once_more) {
                 continue;
             }
             tokio::select! {
                 () = self.redis.node.doubted() => once_more = true,
-                () = sleep(if is_whole { PERIOD } else { IMPATIENT }) => {}
+                () = sleep(if is_whole && !is_home_away { PERIOD } else { IMPATIENT }) => {}
             }
         }
     }
@@ -96,6 +101,31 @@ impl Follower {
                 false
             }
         }
+    }
+
+    /// Has what is no matter of a key asked at another primary once home does not answer, though the map names it still: it may be that
+    /// nobody takes its place. Whether it does not answer.
+    async fn look_at_home(&mut self) -> bool {
+        let Ok(home) = self.redis.node.place().address else { return false };
+        let answer = match self.last.as_ref() == Some(&home) {
+            true => Ok(()),
+            false => ask_one(self.redis.clone(), self.cluster.clone(), home.clone()).await.map(drop),
+        };
+        let Err(why) = answer else {
+            self.away_since = None;
+            return false;
+        };
+        let since = *self.away_since.get_or_insert_with(Instant::now);
+        let primaries = self.cluster.primaries().into_iter();
+        let mut others = primaries.filter_map(|(id, _)| self.cluster.node(id).place().address.ok());
+        let next = others.find(|address| self.last.as_ref() == Some(address) && *address != home);
+        if let Some(next) = next.filter(|_| since.elapsed() >= AWAY) {
+            warn!(home = %next, before = %home, why, "what is no matter of a key is asked at another primary");
+            self.redis.node.move_to(next, now_ns);
+            self.away_since = None;
+            return false;
+        }
+        true
     }
 
     /// Who may know, the best first.

@@ -129,6 +129,39 @@ fn all_values_are_of_the_type_that_is_set() {
 }
 
 #[test]
+fn what_a_reload_opens_waits_with_the_place_that_would_guard_it_and_a_new_limit_counts_those_who_are_in() {
+    let redis = RedisServer::start();
+    let folder = tempfile::tempdir().expect("a folder");
+    let config = folder.path().join("config.toml");
+    let write = |text: &str| {
+        fs::write(&config, format!("redis_url = \"{}\"\n{text}", redis.url())).expect("a file");
+    };
+    write("");
+    let proxy = program().set("RESP_PORT", "0").arg("--config").arg(&config).start();
+    proxy.allow_warning("not reloaded");
+    for (nth, opened) in
+        ["resp_proxy_admin = \"all\"", "cors_origins = \"*\"", "max_clients_per_peer = 9"].iter().enumerate()
+    {
+        write(&format!("{opened}\nsocket_mode = \"0600\"\n"));
+        proxy.signal(Signal::HUP);
+        let line = proxy.wait_log_count("not reloaded", nth + 1, PATIENCE);
+        assert!(line.raw.contains("guards the ports"), "{}", line.raw);
+    }
+    let mut clients: Vec<_> = (0..3).map(|_| proxy.resp_client()).collect();
+    for client in &mut clients {
+        client.ask("PING", "+PONG");
+    }
+    write("max_clients_per_peer = 3\n");
+    proxy.signal(Signal::HUP);
+    proxy.wait_log("\"reloaded\"", PATIENCE);
+    assert_eq!(proxy.resp_client().line(), "-ERR max number of clients reached");
+    drop(clients.pop());
+    wait_until(PATIENCE, "a place that is given back", || {
+        proxy.resp_client().send("PING\r\n").line() == "+PONG"
+    });
+}
+
+#[test]
 fn an_address_has_at_most_max_clients_per_peer() {
     let (redis, proxy) = start_with(&[("MAX_CLIENTS_PER_PEER", "2"), ("RESP_PORT", "0")]);
     redis.client().set("k", "v");

@@ -365,3 +365,30 @@ fn errors_end_soon_after_the_new_primary_takes_writes() {
     // A busy machine takes longer for everything.
     assert!(late < Duration::from_millis(1500), "{late:?}");
 }
+
+/// What is no matter of a key is asked at one of the primaries: not for ever at one that is gone and in whose place nobody comes.
+#[test]
+fn a_primary_that_nobody_replaces_keeps_no_new_client_out() {
+    let cluster =
+        Cluster::builder().config("cluster-require-full-coverage", "no").start().expect("a cluster");
+    let proxy = before(&cluster, &[]);
+    for warning in ["redis unavailable", "connection to redis lost", "asked at another primary", "watch"] {
+        proxy.allow_warning(warning);
+    }
+    let mut inside = proxy.resp_client();
+    inside.ask("PUBLISH c m", ":0");
+    let has_published = |node: &&RedisServer| {
+        matches!(node.client().command(&["INFO", "commandstats"]),
+            Reply::Bulk(text) if String::from_utf8_lossy(&text).contains("cmdstat_publish:"))
+    };
+    let home = cluster.nodes().iter().find(has_published).expect("a node that was asked");
+    let key = KEYS.iter().find(|key| cluster.node_of(cluster.slot_of(key)).address() != home.address());
+    let get = format!("GET {}\r\n", key.expect("a key of another node"));
+    home.kill();
+    wait_until(Duration::from_secs(20), "another to be asked", || {
+        proxy.resp_client().send("PUBLISH c m\r\n").line() == ":0"
+    });
+    for _ in 0..3 {
+        assert_eq!(proxy.resp_client().send(&get).line(), "$1");
+    }
+}

@@ -64,6 +64,37 @@ fn a_script_that_speaks_like_a_node_leads_nobody_elsewhere() {
     assert_eq!(trap.accept().err().map(|error| error.kind()), Some(std::io::ErrorKind::WouldBlock));
 }
 
+/// What it says it may have said behind a write, which is not to be made twice, nor to stay unseen.
+#[test]
+fn a_script_that_has_written_and_speaks_like_a_node_is_run_once() {
+    let cluster = Cluster::start();
+    let proxy = before(&cluster, &[("RESP_COHERENCE", "ttl")]);
+    let mut client = proxy.redis_client();
+    let (slot, key) = (cluster.slot_of(KEYS[0]), KEYS[0]);
+    let elsewhere = cluster.node_of(cluster.slot_of(KEYS[1])).address();
+    assert_ne!(cluster.node_of(slot).address(), elsewhere, "the keys are at two nodes");
+    let mut runs = 0;
+    for said in [
+        "TRYAGAIN Multiple keys request during rehashing of slot".to_owned(),
+        "CLUSTERDOWN it says".to_owned(),
+        "MOVED 1".to_owned(),
+        format!("MOVED {slot} {elsewhere}"),
+        format!("ASK {slot} {elsewhere}"),
+        format!("MOVED {slot} {}", cluster.node_of(slot).address()),
+    ] {
+        // It is in memory, so that a write that is not told of would not be seen.
+        client.command(&["GET", key]);
+        let script = format!("redis.call('INCR', KEYS[1]) return redis.error_reply('{said}')");
+        let Reply::Error(text) = client.command(&["EVAL", &script, "1", key]) else { panic!("{said}") };
+        assert_tells_of_no_node(&text);
+        runs += 1;
+        assert_eq!(client.command(&["GET", key]), Reply::Bulk(runs.to_string().into_bytes()), "{said}");
+        // Without keys no node sends it on.
+        let script = format!("redis.call('PUBLISH', 'c', 'm') return redis.error_reply('{said}')");
+        let Reply::Error(_) = client.command(&["EVAL", &script, "0"]) else { panic!("{said}") };
+    }
+}
+
 #[test]
 fn while_its_slot_moves_a_script_runs_as_a_whole_or_is_told_to_try_again() {
     let cluster = Cluster::start();
