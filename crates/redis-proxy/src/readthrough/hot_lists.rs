@@ -4,8 +4,8 @@ use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
 use std::sync::Arc;
 
-use cache::Cursor;
-use insight::{AllSamples, HotKey, HotMiss, HotPrefix};
+use cache::{Cursor, Footprint};
+use insight::{AllSamples, HotKey, HotMiss, HotPrefix, KEY_BYTES};
 use tokio::sync::Semaphore;
 use tokio::task::{JoinSet, yield_now};
 
@@ -69,7 +69,18 @@ pub(crate) struct BigKeys {
 pub(crate) struct BigKey {
     pub(crate) bytes: u64,
     pub(crate) partition: u8,
+    /// The key, or the first [`KEY_BYTES`] of it: so what is told of the largest keys is bounded.
     pub(crate) key: Box<[u8]>,
+    /// Whether it is longer than that.
+    pub(crate) is_cut: bool,
+}
+
+impl BigKey {
+    fn of(Footprint { key, partition, bytes, .. }: Footprint) -> BigKey {
+        let is_cut = key.len() > KEY_BYTES;
+        let key = if is_cut { key[..KEY_BYTES].into() } else { key };
+        BigKey { bytes, partition, key, is_cut }
+    }
 }
 
 impl HotLists {
@@ -150,11 +161,7 @@ impl HotLists {
             let step = self.store.footprints(at, SLOTS_A_STEP, now_ns());
             for found in step.found.into_iter().filter(|found| self.shows(found.partition)) {
                 scanned += 1;
-                largest.push(Reverse(BigKey {
-                    bytes: found.bytes,
-                    partition: found.partition,
-                    key: found.key,
-                }));
+                largest.push(Reverse(BigKey::of(found)));
                 if largest.len() > most {
                     largest.pop();
                 }

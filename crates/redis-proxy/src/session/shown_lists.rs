@@ -126,7 +126,11 @@ async fn big_keys(lists: Option<HotLists>, most: usize) -> Frame {
         None => (0, true, Vec::new()),
     };
     let lines = found.into_iter().map(|big| {
-        Frame::Map(vec![(text("key"), bytes(big.key.into())), (text("bytes"), integer(big.bytes))])
+        Frame::Map(vec![
+            (text("key"), bytes(big.key.into())),
+            (text("cut"), integer(u64::from(big.is_cut))),
+            (text("bytes"), integer(big.bytes)),
+        ])
     });
     Frame::Map(vec![
         (text("scanned"), integer(scanned as u64)),

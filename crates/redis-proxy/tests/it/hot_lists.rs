@@ -359,6 +359,16 @@ fn partitions_hear_nothing_of_each_other_and_no_name_of_a_key_does_harm() {
     let big = json(&proxy, "/big-keys.json?count=1");
     assert_eq!((&big["big_keys"][0]["key"], &big["complete"]), (&"ours:1".into(), &true.into()));
     assert_eq!(big["scanned"], 3);
+    // Of a long name as much is told as of any.
+    redis.client().set(&long, "x".repeat(9_000));
+    nobody.get(&long);
+    let told = fields(nobody.command(&["PROXY", "BIGKEYS", "1"]));
+    let Reply::Array(largest) = told["big_keys"].clone() else { panic!("no list") };
+    let largest = fields(largest[0].clone());
+    assert_eq!((bulk(&largest["key"]), &largest["cut"]), (cut.to_vec(), &Reply::Integer(1)));
+    let big = json(&proxy, "/big-keys.json?count=2");
+    let lines = [0, 1].map(|at| (big["big_keys"][at]["key"].clone(), big["big_keys"][at]["cut"].clone()));
+    assert_eq!(lines, [("k".repeat(128).into(), true.into()), ("ours:1".into(), false.into())]);
 
     // In RESP3 a line is a map; who may not empty the cache may not look.
     let mut raw = proxy.resp_client();

@@ -65,6 +65,7 @@ struct BigKeysReport {
 #[derive(Serialize)]
 struct BigKeyLine {
     key: String,
+    cut: bool,
     partition: u8,
     bytes: u64,
 }
@@ -121,6 +122,7 @@ pub(in crate::admin) async fn big_keys(watched: &Watched, count: usize) -> Resul
     let found = lists_of(watched).big_keys(count).await?;
     let lines = found.found.into_iter().map(|big| BigKeyLine {
         key: text_of(&big.key),
+        cut: big.is_cut,
         partition: big.partition,
         bytes: big.bytes,
     });
