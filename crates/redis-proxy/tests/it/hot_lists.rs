@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use testkit::{HttpClient, Proxy, RedisClient, RedisServer, Reply, wait_until};
 
-use crate::support::{program, random_numbers, start_resp};
+use crate::support::{program, random_numbers_from, start_resp};
 
 const SOON: Duration = Duration::from_secs(30);
 
@@ -144,6 +144,10 @@ struct Zipf {
     random: Box<dyn FnMut(usize) -> usize>,
 }
 
+/// The load is the same each time, and of those of other seeds one of few whose 20th key is read clearly more than its 21st: 13 times for
+/// nine. So by some hundred samples they are told apart.
+const SEED: u64 = 585;
+
 impl Zipf {
     fn new(keys: usize) -> Zipf {
         let mut sum = 0.0;
@@ -151,7 +155,7 @@ impl Zipf {
             sum += (rank as f64).powf(-0.99);
             sum
         });
-        Zipf { sums: sums.collect(), random: Box::new(random_numbers()) }
+        Zipf { sums: sums.collect(), random: Box::new(random_numbers_from(SEED)) }
     }
 
     fn next(&mut self) -> usize {
@@ -168,25 +172,41 @@ struct Batch {
     reply_bytes: u64,
 }
 
-/// Reads keys of a prefix by Zipf for that long, each with `reply`; how often each.
-fn read_by_zipf(proxy: &Proxy, prefix: &str, reply: &str, time: Duration) -> HashMap<String, u64> {
+/// Samples that the 20th key is to have: its error is 5 % then, and that of its distance to the 21st a sixth of it.
+const SAMPLES_OF_20TH: f64 = 400.0;
+/// How long a load goes on at most, so that it ends within the window in which the program starts; and at least.
+const LOAD: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(6));
+
+/// Reads keys of a prefix by Zipf, each with `reply`, until one in so many is enough of a sample; how often each.
+fn read_by_zipf(proxy: &Proxy, prefix: &str, reply: &str, one_in: f64) -> HashMap<String, u64> {
     let mut zipf = Zipf::new(500);
-    let batches: Vec<Batch> = (0..32).map(|_| batch(&mut zipf, prefix, reply)).collect();
-    let (started, mut sent) = (Instant::now(), vec![0u64; batches.len()]);
+    let batches: Vec<Batch> = (0..2).map(|_| batch(&mut zipf, prefix, reply)).collect();
     let mut client = proxy.resp_client();
-    for at in (0..batches.len()).cycle() {
-        client.send(&batches[at].requests).skip(batches[at].reply_bytes);
-        sent[at] += 1;
-        if started.elapsed() > time {
-            break;
-        }
-    }
-    let mut counts = HashMap::new();
-    for (batch, sent) in batches.iter().zip(sent) {
-        for rank in &batch.ranks {
+    let (started, mut sent) = (Instant::now(), 0u64);
+    let read = |sent: u64| {
+        let mut counts = HashMap::new();
+        for rank in batches.iter().flat_map(|batch| &batch.ranks) {
             *counts.entry(format!("{prefix}:{rank}")).or_insert(0) += sent;
         }
+        counts
+    };
+    let of_20th = sorted(&read(1))[19] as f64;
+    loop {
+        for batch in &batches {
+            client.send(&batch.requests).skip(batch.reply_bytes);
+        }
+        sent += 1;
+        let is_enough = sent as f64 * of_20th >= SAMPLES_OF_20TH * one_in;
+        if started.elapsed() > LOAD.1 || is_enough && started.elapsed() > LOAD.0 {
+            return read(sent);
+        }
     }
+}
+
+/// The largest first.
+fn sorted(counts: &HashMap<String, u64>) -> Vec<u64> {
+    let mut counts: Vec<u64> = counts.values().copied().collect();
+    counts.sort_unstable_by_key(|count| std::cmp::Reverse(*count));
     counts
 }
 
@@ -206,32 +226,46 @@ fn batch(zipf: &mut Zipf, prefix: &str, reply: &str) -> Batch {
     batch
 }
 
-/// Holds a list against the truth: of its first 20 at least 19 are in the true top 20, or as good as that within three standard
-/// errors; and of its first 50 rates none but two is off by more than that, nor by a tenth where 1,000 samples stand behind.
+/// Holds a list against the truth. Each event is sampled by itself, so a key with n of them has n / `one_in` samples, give or take the
+/// root of that: what is told differs from run to run, and this is how far it may:
+///
+/// - 19 of the first 20 are of the true top 20. A key below passes for one if six standard errors of their distance lead to it: of
+///   0.000,000,002 keys each. Where the samples tell the 19th and 20th from the 21st and 22nd by as many, as they do unless the machine is too
+///   slow for that, none passes so.
+/// - Each of the first 50 rates is within six standard errors, by the truth: 0.000,000,002 each, 0.000,000,2 in both lists.
+/// - Of these 50 all but six are within three of the errors that are shown. One in 180 is beyond at 100 samples, where the
+///   error that is shown is itself off by a twentieth: seven of 50 once in 50 million runs. A tenth at 1,000 samples is three errors.
+/// - The error that is shown is about the true one: half of it would take a quarter of the samples.
+///
+/// All in all a right program fails less than once in a million runs.
 fn judge(told: &[(String, f64, f64)], truth: &HashMap<String, u64>, seconds: (f64, f64), one_in: f64) {
-    let mut counts: Vec<u64> = truth.values().copied().collect();
-    counts.sort_unstable_by_key(|count| std::cmp::Reverse(*count));
+    let counts = sorted(truth);
     let least = counts[19] as f64;
-    let good = told[..20].iter().filter(|(key, ..)| {
-        let count = truth[key] as f64;
-        count + 3.0 * (count * one_in).sqrt() >= least
-    });
-    let exact = told[..20].iter().filter(|(key, ..)| truth[key] as f64 >= least).count();
-    let good = good.count();
+    let error_of = |events: f64| (events * one_in).sqrt();
+    let (inside, outside) = ((counts[18] + counts[19]) as f64, (counts[20] + counts[21]) as f64);
+    let apart = (inside - outside) / error_of(inside + outside);
+    let of_top = |errors: f64| {
+        let is_of_top = |count: f64| count + errors * error_of(count + least) >= least;
+        told[..20].iter().filter(|(key, ..)| is_of_top(truth[key] as f64)).count()
+    };
+    let (exact, good) = (of_top(0.0), of_top(6.0));
     // The load began within the first window, whose length is known up to the time that the program took to start.
-    let (mut off, mut worst) = (0, 0.0f64);
-    for (key, rate, error) in &told[..50] {
-        let [most, fewest] = [seconds.0, seconds.1].map(|seconds| truth[key] as f64 / seconds);
-        let beyond = (rate - most).max(fewest - rate).max(0.0);
-        off += usize::from(beyond > 3.0 * error);
-        if truth[key] as f64 / one_in >= 1_000.0 {
-            worst = worst.max(beyond / most);
-        }
+    let (mut beyond_3, mut most_errors) = (0, 0.0f64);
+    for (key, rate, shown) in &told[..50] {
+        let count = truth[key] as f64;
+        let [most, fewest] = [seconds.0, seconds.1].map(|seconds| count / seconds);
+        let off = (rate - most).max(fewest - rate).max(0.0);
+        beyond_3 += usize::from(off > 3.0 * shown);
+        let error = error_of(count) / seconds.0;
+        most_errors = most_errors.max(off / error);
+        let smallest = 0.6 * error_of(count) / seconds.1;
+        assert!((smallest..2.0 * error).contains(shown), "{key}: {shown} is shown, {error} it is");
     }
     println!(
-        "{exact} of the true top 20, {good} as good; {off} of 50 rates off, by {worst:.3} at 1,000 samples; 20th: {least}"
+        "{exact} of the true top 20, {good} as good; {apart:.1} errors apart; {beyond_3} of 50 rates beyond three errors, by {most_errors:.1}"
     );
-    assert!(good >= 19 && off <= 2 && worst < 0.10);
+    assert!(good >= 19 && (exact >= 19 || apart < 6.0), "{exact} of the true top 20, {good} as good");
+    assert!(beyond_3 <= 6 && most_errors < 6.0, "{beyond_3} rates beyond three errors, one by {most_errors}");
 }
 
 #[test]
@@ -245,10 +279,9 @@ fn the_hot_keys_and_misses_of_a_zipf_load_are_the_true_ones_at_their_rates() {
     for rank in 1..=500 {
         direct.set(format!("held:{rank}"), "value");
     }
-    const LOAD: Duration = Duration::from_secs(5);
     let (held, none) = std::thread::scope(|scope| {
-        let held = scope.spawn(|| read_by_zipf(&proxy, "held", "$5\r\nvalue\r\n", LOAD));
-        let none = scope.spawn(|| read_by_zipf(&proxy, "none", "$-1\r\n", LOAD));
+        let held = scope.spawn(|| read_by_zipf(&proxy, "held", "$5\r\nvalue\r\n", 64.0));
+        let none = scope.spawn(|| read_by_zipf(&proxy, "none", "$-1\r\n", 8.0));
         (held.join().expect("a load"), none.join().expect("a load"))
     });
     let before = ready.elapsed().as_secs_f64();

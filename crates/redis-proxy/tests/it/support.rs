@@ -105,8 +105,14 @@ pub(crate) fn is_hit(response: &testkit::Response) -> bool {
 pub(crate) fn random_numbers() -> impl FnMut(usize) -> usize {
     let seed = std::env::var("SEED").ok().and_then(|seed| seed.parse().ok());
     let now = std::time::UNIX_EPOCH.elapsed().map_or(0, |since| since.subsec_nanos());
-    let mut state: u64 = seed.unwrap_or(u64::from(now)) | 1;
-    eprintln!("SEED={state}");
+    let seed: u64 = seed.unwrap_or(u64::from(now)) | 1;
+    eprintln!("SEED={seed}");
+    random_numbers_from(seed)
+}
+
+/// Numbers without end, the same for the same seed.
+pub(crate) fn random_numbers_from(seed: u64) -> impl FnMut(usize) -> usize {
+    let mut state = seed | 1;
     move |below| {
         // xorshift64* (Vigna, 2016).
         state ^= state >> 12;
