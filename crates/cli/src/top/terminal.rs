@@ -66,3 +66,35 @@ fn give_back() {
         let _ = disable_raw_mode();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::env::{current_exe, var_os};
+    use std::process::Command;
+
+    use super::*;
+
+    const NAME: &str = "top::terminal::tests::a_panic_is_told_where_it_can_be_read";
+
+    /// It runs itself on a terminal, where it panics with that taken.
+    #[test]
+    fn a_panic_is_told_where_it_can_be_read() {
+        if var_os("IS_ON_A_TERMINAL").is_some() {
+            let taken = TakenTerminal::take();
+            assert!(taken.is_err(), "the terminal was taken");
+        }
+        let tests = current_exe().expect("this program");
+        let command = format!("{} --exact {NAME} --nocapture; stty -a", tests.display());
+        let shown = Command::new("script")
+            .args(["--quiet", "--return", "--command", &command, "/dev/null"])
+            .env("IS_ON_A_TERMINAL", "1")
+            .output()
+            .expect("script, of bsdutils");
+        let shown = String::from_utf8_lossy(&shown.stdout).into_owned();
+        let at = |text: &str| shown.find(text).unwrap_or_else(|| panic!("no {text} in {shown:?}"));
+        // The other screen is left before the panic is told, on which it would be lost.
+        assert!(at("\x1b[?1049h") < at("\x1b[?1049l"), "{shown:?}");
+        assert!(at("\x1b[?1049l") < at("the terminal was taken"), "{shown:?}");
+        assert!(shown.contains(" icanon") && !shown.contains("-icanon"), "{shown:?}");
+    }
+}

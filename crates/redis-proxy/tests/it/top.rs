@@ -277,10 +277,6 @@ fn the_terminal_is_given_back_on_every_way_out() {
         assert!(killed.success());
         terminal.wait_end(code);
     }
-    let terminal = TestTerminal::start((80, 24), &[], &admin).unwrap();
-    terminal.wait_line(&["[1 hot keys]"]);
-    terminal.press("F12");
-    assert!(terminal.wait_end("101").contains("panicked"), "the panic is told where it can be read");
     // The terminal itself goes.
     let terminal = TestTerminal::start((80, 24), &[], &admin).unwrap();
     terminal.wait_line(&["[1 hot keys]"]);
