@@ -132,11 +132,24 @@ fn without_its_token_the_page_shows_nothing_and_with_it_what_happens_now() {
     proxy.stop();
     browser.wait_for(IS_LOST);
     assert_eq!(browser.value("document.body.classList.contains('stale')"), true);
+    assert_eq!(browser.value(PALE), json!([]));
     let again = watched(&redis).set("ADMIN_PORT", port.to_string()).start();
     browser.wait_for(IS_LIVE);
     assert_eq!(browser.value("document.body.classList.contains('stale')"), false);
+    // What folds does so by the keyboard.
+    let folds = browser.value("document.querySelectorAll('summary').length").as_u64().expect("a number");
+    assert!(folds > 0);
+    for fold in 0..folds {
+        let summary = format!("document.querySelectorAll('summary')[{fold}]");
+        for (key, is_open) in [("Enter", true), (" ", false)] {
+            browser.value(&format!("{summary}.focus()"));
+            browser.press(key);
+            assert_eq!(browser.value(&format!("{summary}.parentElement.open")), is_open, "{fold}, {key}");
+        }
+    }
     // Forgotten, it is asked for anew, and nothing stays.
-    browser.value("document.getElementById('forget').click()");
+    browser.value("document.getElementById('forget').focus()");
+    browser.press("Enter");
     browser.wait_for("!document.getElementById('ask').hidden");
     assert_eq!(browser.value("document.getElementById('main').hidden && sessionStorage.length === 0"), true);
     // What was refused or lost is a line of the console each, of the network and of nothing else.
@@ -193,6 +206,14 @@ fn with_names(proxy: &Proxy, names: &[String]) -> Value {
     told
 }
 
+/// The same where Redis is away.
+fn in_trouble(mut told: Value) -> Value {
+    let why = "cannot connect to redis at 127.0.0.1:6379: connection refused";
+    (told["upstreams"][0]["connected"], told["upstreams"][0]["why_not"]) = (false.into(), why.into());
+    (told["coherence"]["in_force"], told["coherence"]["why_not"]) = (false.into(), why.into());
+    told
+}
+
 #[test]
 fn names_that_mean_harm_are_text_in_every_size_and_colour() {
     if !is_installed() {
@@ -209,9 +230,22 @@ fn names_that_mean_harm_are_text_in_every_size_and_colour() {
     browser.value("document.getElementById('pause').click()");
     let names = hostile_names();
     let told = with_names(&proxy, &names);
-    browser.value(&format!(
-        "document.getElementById('pause').click(); show({told}); document.getElementById('pause').click()"
-    ));
+    let shown = |told: &Value| {
+        format!(
+            "document.getElementById('pause').click(); show({told}); document.getElementById('pause').click()"
+        )
+    };
+    // First as it is told where Redis is away, and of a few names.
+    browser.value(&shown(&in_trouble(with_names(&proxy, &names[..10]))));
+    let alarms = "[...document.querySelectorAll('#health .bad')].map(line => line.innerText).join()";
+    let alarms = browser.value(alarms).as_str().unwrap_or_default().to_owned();
+    assert!(alarms.contains("not in force") && alarms.contains("connection refused"), "{alarms}");
+    for (width, scheme) in [(320, "light"), (320, "dark"), (2_560, "light"), (2_560, "dark")] {
+        browser.show_as(width, 900, scheme);
+        assert_eq!(browser.value(PALE), json!([]), "{width} px, {scheme}");
+        assert_eq!(browser.value(IS_WIDE), false, "{width} px wide, in {scheme}, the page is wider");
+    }
+    browser.value(&shown(&told));
     assert_eq!(browser.value("document.querySelectorAll('#hot_keys .key').length"), 500);
     for (width, height) in [(320, 640), (800, 900), (2_560, 1_300)] {
         for scheme in ["light", "dark"] {
@@ -261,7 +295,7 @@ fn the_pictures_of_the_documents_are_taken_where_that_is_asked_for() {
         .set("SLOWLOG_THRESHOLD", "2ms")
         .start();
     let mut browser = Browser::start();
-    browser.show_as(1_040, 900, "light");
+    browser.show_as(1_280, 1_900, "light");
     browser.open(&url(&proxy));
     browser.value(&format!("sessionStorage.setItem('redis-proxy admin token', '{TOKEN}')"));
     browser.open(&url(&proxy));
@@ -285,7 +319,7 @@ fn the_pictures_of_the_documents_are_taken_where_that_is_asked_for() {
         }
     }
     for scheme in ["light", "dark"] {
-        browser.show_as(1_040, 900, scheme);
+        browser.show_as(1_280, 1_900, scheme);
         let path = std::path::Path::new(&folder).join(format!("page-{scheme}.png"));
         std::fs::write(path, browser.photograph()).expect("a file");
     }
