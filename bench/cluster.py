@@ -17,6 +17,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import time
 
 from contenders import BUILT, PROGRAM, BenchError, Redis, free_port, program, wait_for, wait_for_cluster
 from measure import times
@@ -25,6 +26,8 @@ KEYS = 20_000
 VALUE = b"v" * 20
 REPLY = b"$%d\r\n%s\r\n" % (len(VALUE), VALUE)
 REQUESTS = 10_000
+# Depth and clients.
+BATCHES = ((16, 1), (16, 8), (64, 1), (64, 8))
 
 
 def key(number):
@@ -92,24 +95,25 @@ class Proxy:
 
 
 class Relay:
-    """The floor before one server or several."""
+    """The floor before one server or several, for as many clients."""
 
-    def __init__(self, nodes):
+    def __init__(self, nodes, count):
         port = free_port()
-        sizes = [len(resp_get(0)), len(REPLY)]
-        command = [BUILT / "relay", port, *sizes, *(node.port for node in nodes)]
-        self.process = subprocess.Popen([str(word) for word in command])
-        # It takes one client.
+        words = [BUILT / "relay", port, count, len(resp_get(0)), len(REPLY), *(node.port for node in nodes)]
+        self.process = subprocess.Popen([str(word) for word in words])
+        self.clients = iter([self._connect(port), *(Client(port, "resp") for _ in range(count - 1))])
+
+    def _connect(self, port):
+        # Each connection is one of its clients, so none is made to see whether it is there.
         for _ in range(200):
             try:
-                self.only = Client(port, "resp")
-                return
-            except OSError:
-                subprocess.run(["sleep", "0.025"], check=True)
+                return Client(port, "resp")
+            except ConnectionRefusedError:
+                time.sleep(0.025)
         raise BenchError("the relay does not come up")
 
     def client(self, _):
-        return self.only
+        return next(self.clients)
 
 
 def ask(contender, clients, depth, seed):
@@ -169,15 +173,15 @@ def main():
             make_cluster(nodes)
             for server in [single, *others]:
                 fill(server)
-            for depth in (16, 64):
-                pair = Relay([single]), Relay([single, *others])
+            for depth, count in BATCHES:
+                pair = Relay([single], count), Relay([single, *others], count)
                 started += pair
-                lines.append(compare("relay", *pair, "resp", depth, 1, options.rounds))
+                lines.append(compare("relay", *pair, "resp", depth, count, options.rounds))
             for mode in ("ttl", "tracking"):
                 pair = Proxy(mode, [single]), Proxy(mode, nodes)
                 started += pair
                 for front in ("http", "resp"):
-                    for depth, count in ((1, 1), (1, 8), (16, 1), (16, 8), (64, 1), (64, 8)):
+                    for depth, count in ((1, 1), (1, 8), *BATCHES):
                         lines.append(compare(mode, *pair, front, depth, count, options.rounds))
         finally:
             for one in started:

@@ -1,10 +1,12 @@
-//! The relay: what it costs at least to hand the requests of a batch on to several servers, and their replies back.
+//! The relay: what it costs at least to hand the requests of batches on to several servers, and their replies back.
 //!
-//! One client, one epoll instance, no parsing: one read a batch, one write to each server, one read of each, one write to the client once
-//! all is there. A proxy cannot do with fewer system calls on this interface, so this is the floor of what a second and a third node cost.
+//! One epoll instance, no parsing: one read a batch, one write to each server for all batches that a wake-up brings, one read of each, one write
+//! to each client once all is there that it has asked for. A proxy cannot do with fewer system calls on this interface, so this is the floor of
+//! what a second and a third node cost.
 //!
-//!     relay PORT REQUEST_BYTES REPLY_BYTES SERVER_PORT...
+//!     relay PORT CLIENTS REQUEST_BYTES REPLY_BYTES SERVER_PORT...
 
+use std::collections::VecDeque;
 use std::error::Error;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
@@ -14,38 +16,48 @@ use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
 
 /// Bytes asked for in one read.
 const READ_BYTES: usize = 64 * 1024;
-/// The client's place among the connections.
-const CLIENT: u64 = u64::MAX;
 
 struct Relay {
-    client: TcpStream,
-    servers: Vec<TcpStream>,
+    clients: Vec<Client>,
+    servers: Vec<Server>,
     request_bytes: usize,
     reply_bytes: usize,
+}
+
+struct Client {
+    stream: TcpStream,
     /// Of replies that are here.
     replies: Vec<u8>,
-    /// Bytes of replies until the client gets them.
+    /// Bytes of replies until it gets them.
     owed: usize,
+}
+
+struct Server {
+    stream: TcpStream,
+    /// What this wake-up brings for it.
+    requests: Vec<u8>,
+    /// Whose replies come next, and how many bytes.
+    owes: VecDeque<(usize, usize)>,
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let [port, request_bytes, reply_bytes, servers @ ..] = arguments.as_slice() else {
-        return Err("usage: relay PORT REQUEST_BYTES REPLY_BYTES SERVER_PORT...".into());
+    let [port, clients, request_bytes, reply_bytes, servers @ ..] = arguments.as_slice() else {
+        return Err("usage: relay PORT CLIENTS REQUEST_BYTES REPLY_BYTES SERVER_PORT...".into());
     };
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port.parse()?))?;
-    let connect = |port: &String| -> Result<TcpStream, Box<dyn Error>> {
-        Ok(TcpStream::connect((Ipv4Addr::LOCALHOST, port.parse()?))?)
+    let connect = |port: &String| -> Result<Server, Box<dyn Error>> {
+        let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port.parse()?))?;
+        Ok(Server { stream, requests: Vec::new(), owes: VecDeque::new() })
     };
-    let servers = servers.iter().map(connect).collect::<Result<Vec<_>, _>>()?;
-    let (client, _) = listener.accept()?;
+    let accept = |_| -> io::Result<Client> {
+        Ok(Client { stream: listener.accept()?.0, replies: Vec::new(), owed: 0 })
+    };
     let relay = Relay {
-        client,
-        servers,
+        servers: servers.iter().map(connect).collect::<Result<_, _>>()?,
+        clients: (0..clients.parse()?).map(accept).collect::<Result<_, _>>()?,
         request_bytes: request_bytes.parse()?,
         reply_bytes: reply_bytes.parse()?,
-        replies: Vec::new(),
-        owed: 0,
     };
     Ok(relay.run()?)
 }
@@ -54,57 +66,86 @@ impl Relay {
     fn run(mut self) -> io::Result<()> {
         let epoll = epoll::create(CreateFlags::CLOEXEC)?;
         let interest = EventFlags::IN | EventFlags::ET;
-        let places = (0..).zip(&self.servers).chain([(CLIENT, &self.client)]);
-        for (place, stream) in places {
+        let servers = self.servers.len();
+        let streams = self.servers.iter().map(|server| &server.stream);
+        let streams = streams.chain(self.clients.iter().map(|client| &client.stream));
+        for (place, stream) in (0..).zip(streams) {
             stream.set_nodelay(true)?;
             stream.set_nonblocking(true)?;
             epoll::add(&epoll, stream, EventData::new_u64(place), interest)?;
         }
         let mut buffer = vec![0; READ_BYTES];
-        let mut events = Vec::with_capacity(self.servers.len() + 1);
+        let mut events = Vec::with_capacity(servers + self.clients.len());
         loop {
             epoll::wait(&epoll, spare_capacity(&mut events), None)?;
             for event in events.drain(..) {
-                let goes_on = match event.data.u64() {
-                    CLIENT => self.hand_on(&mut buffer)?,
-                    place => {
-                        self.hand_back(usize::try_from(place).map_err(io::Error::other)?, &mut buffer)?
-                    }
+                let place = usize::try_from(event.data.u64()).map_err(io::Error::other)?;
+                let goes_on = match place.checked_sub(servers) {
+                    Some(client) => self.take_batch(client, &mut buffer)?,
+                    None => self.take_replies(place, &mut buffer)?,
                 };
                 if !goes_on {
                     return Ok(());
                 }
             }
+            for server in self.servers.iter_mut().filter(|server| !server.requests.is_empty()) {
+                server.stream.write_all(&server.requests)?;
+                server.requests.clear();
+            }
+            for client in self.clients.iter_mut().filter(|client| client.is_answered()) {
+                client.stream.write_all(&client.replies)?;
+                client.replies.clear();
+                client.owed = 0;
+            }
         }
     }
 
-    /// A batch goes to the servers in turn, each one's part in one write. False once the client has left.
-    fn hand_on(&mut self, buffer: &mut [u8]) -> io::Result<bool> {
-        let Some(count) = read(&mut self.client, buffer)? else { return Ok(true) };
+    /// A batch is for the servers in turn. False once the client has left.
+    fn take_batch(&mut self, place: usize, buffer: &mut [u8]) -> io::Result<bool> {
+        let client = &mut self.clients[place];
+        let Some(count) = read(&mut client.stream, buffer)? else { return Ok(true) };
+        if count % self.request_bytes != 0 {
+            return Err(io::Error::other("a request in pieces"));
+        }
         let requests = count / self.request_bytes;
-        self.owed += requests * self.reply_bytes;
+        client.owed += requests * self.reply_bytes;
         let (mut rest, servers) = (&buffer[..count], self.servers.len());
-        for (place, server) in self.servers.iter_mut().enumerate() {
-            let part = (requests + place) / servers * self.request_bytes;
-            let (part, behind) = rest.split_at(part.min(rest.len()));
+        for (turn, server) in self.servers.iter_mut().enumerate() {
+            let part = (requests + turn) / servers;
+            let (requests, behind) = rest.split_at(part * self.request_bytes);
             rest = behind;
-            if !part.is_empty() {
-                server.write_all(part)?;
+            if part > 0 {
+                server.requests.extend_from_slice(requests);
+                server.owes.push_back((place, part * self.reply_bytes));
             }
         }
         Ok(count > 0)
     }
 
-    /// The client gets the replies once all are here. False if the server has gone.
-    fn hand_back(&mut self, place: usize, buffer: &mut [u8]) -> io::Result<bool> {
-        let Some(count) = read(&mut self.servers[place], buffer)? else { return Ok(true) };
-        self.replies.extend_from_slice(&buffer[..count]);
-        if self.replies.len() >= self.owed && count > 0 {
-            self.client.write_all(&self.replies)?;
-            self.replies.clear();
-            self.owed = 0;
+    /// Replies are for the clients in the order of their requests. False if the server has gone.
+    fn take_replies(&mut self, place: usize, buffer: &mut [u8]) -> io::Result<bool> {
+        let server = &mut self.servers[place];
+        let Some(count) = read(&mut server.stream, buffer)? else { return Ok(true) };
+        let mut rest = &buffer[..count];
+        while !rest.is_empty() {
+            let Some((client, owed)) = server.owes.front_mut() else {
+                return Err(io::Error::other("more replies than requests"));
+            };
+            let (replies, behind) = rest.split_at(rest.len().min(*owed));
+            rest = behind;
+            *owed -= replies.len();
+            self.clients[*client].replies.extend_from_slice(replies);
+            if *owed == 0 {
+                server.owes.pop_front();
+            }
         }
         Ok(count > 0)
+    }
+}
+
+impl Client {
+    fn is_answered(&self) -> bool {
+        self.owed > 0 && self.replies.len() >= self.owed
     }
 }
 
