@@ -155,6 +155,7 @@ const RULES: &[(&str, Rule)] = &[
     ("fcall_ro", Rule::Slow),
     ("keys", Rule::Slow),
     ("migrate", Rule::Slow),
+    ("pfselftest", Rule::Slow),
     ("save", Rule::Slow),
     ("shutdown", Rule::Slow),
     ("sort", Rule::Slow),

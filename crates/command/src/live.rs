@@ -45,7 +45,15 @@ impl Commands {
             if items(entry)?.len() <= TIPS
                 && let Some(known) = self.named(command.name.as_bytes())
             {
-                command.tips = known.tips;
+                // And they have no word for these.
+                let unsaid = [Flags::BLOCKING, Flags::NO_MANDATORY_KEYS];
+                let unsaid = unsaid.into_iter().filter(|flag| known.flags.has(*flag));
+                let flags = unsaid.fold(command.flags, Flags::with);
+                command = Command {
+                    tips: known.tips,
+                    subcommands: command.subcommands,
+                    ..Command::new(&command.name, command.arity, flags, command.key_specs)
+                };
             }
             // Servers before Redis 7 name none, and have them all the same.
             if command.subcommands.is_empty()
@@ -211,6 +219,26 @@ mod tests {
             );
         });
         with_request(b"SET a b\n", |arguments| assert!(commands.find(arguments).is_some()));
+    }
+
+    /// Redis 6.2 says of BLPOP that it writes, and is none for scripts.
+    #[test]
+    fn what_blocks_does_so_on_a_connection_of_its_own_before_an_old_server_too() {
+        let mut commands = Commands::built_in();
+        let old =
+            [entry("blpop", &["write", "noscript"], [1, -2, 1]), entry("eval", &["noscript"], [0, 0, 0])];
+        assert_eq!(commands.merge(&Frame::Array(old.into())), Ok(()));
+        with_request(b"BLPOP a 0\n", |arguments| {
+            let (command, lane) = commands.route(arguments);
+            assert_eq!(lane, Lane::Pinned(PinReason::Blocking));
+            let flags = Flags::WRITE.with(Flags::NOSCRIPT).with(Flags::BLOCKING);
+            assert_eq!(command.map(Command::flags), Some(flags));
+        });
+        with_request(b"EVAL x 0\n", |arguments| {
+            assert!(
+                commands.find(arguments).is_some_and(|command| command.flags().has(Flags::NO_MANDATORY_KEYS))
+            );
+        });
     }
 
     /// Valkey 8 knows CLIENT CAPA, whatever comes next knows more; servers before Redis 7 tell of no subcommand.
