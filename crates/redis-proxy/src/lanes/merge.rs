@@ -28,6 +28,8 @@ pub(crate) enum Merge {
     Changed(ReplyChange),
     /// What is made of all replies, one behind the other, if none is an error.
     Together(ReplyChange),
+    /// The same of those that are no errors, if there is one.
+    OfSome(ReplyChange),
 }
 
 /// Makes another reply of one.
@@ -114,6 +116,7 @@ impl Merger {
         let is_refused = self.has_any && !self.is_begun;
         let reply = match (self.how, self.error) {
             (Merge::OneSucceeded, _) if !self.bytes.is_empty() => self.bytes,
+            (Merge::OfSome(change), _) if !self.bytes.is_empty() => change(&self.bytes),
             (_, Some(error)) => error,
             (Merge::InOrder(count), None) if self.elements != count as u64 => UNLIKE.to_vec(),
             (Merge::Joined, None) => {
@@ -140,7 +143,7 @@ impl Merger {
         self.is_begun = true;
         match self.how {
             // The answer is another.
-            _ if self.error.is_some() && !matches!(self.how, Merge::OneSucceeded) => {
+            _ if self.error.is_some() && !self.how.bears_errors() => {
                 self.bytes.truncate(self.start);
             }
             Merge::InOrder(_) | Merge::Joined => self.join(),
@@ -152,7 +155,8 @@ impl Merger {
                 self.bytes.truncate(self.start);
             }
             Merge::FirstFound => drop(self.bytes.drain(..self.start)),
-            Merge::AllSucceeded | Merge::OneSucceeded | Merge::Changed(_) | Merge::Together(_) => {}
+            Merge::AllSucceeded | Merge::OneSucceeded | Merge::Changed(_) => {}
+            Merge::Together(_) | Merge::OfSome(_) => {}
         }
     }
 
@@ -192,9 +196,16 @@ impl Merger {
         if self.error.is_none() {
             self.error = Some(error.to_vec());
         }
-        if !matches!(self.how, Merge::OneSucceeded) {
+        if !self.how.bears_errors() {
             (self.bytes, self.start) = (Vec::new(), 0);
         }
+    }
+}
+
+impl Merge {
+    /// Whether an error beside other replies is not the answer.
+    fn bears_errors(&self) -> bool {
+        matches!(self, Merge::OneSucceeded | Merge::OfSome(_))
     }
 }
 
@@ -329,6 +340,9 @@ mod tests {
         let together = || Merge::Together(Box::new(|replies| [replies, b"+more\r\n"].concat()));
         assert_merged(together, &[":1\r\n", ":2\r\n"], ":1\r\n:2\r\n+more\r\n");
         assert_merged(together, &[":1\r\n", "-ERR no\r\n", ":2\r\n"], "-ERR no\r\n");
+        let of_some = || Merge::OfSome(Box::new(|replies| [replies, b"+more\r\n"].concat()));
+        assert_merged(of_some, &["-ERR no\r\n", ":1\r\n", "-ERR\r\n", ":2\r\n"], ":1\r\n:2\r\n+more\r\n");
+        assert_merged(of_some, &["-ERR no\r\n", "-ERR other\r\n"], "-ERR no\r\n");
     }
 
     #[test]

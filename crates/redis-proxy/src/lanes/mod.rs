@@ -41,7 +41,8 @@ use tokio::sync::Notify;
 use tokio::task::spawn_local;
 use tokio::time::Instant;
 use upstream::{
-    Credentials, Endpoint, Expected, Greeting, OpenError, RawConnection, open_as_ourselves, open_raw,
+    Credentials, Endpoint, Expected, Greeting, NodeNumber, OpenError, RawConnection, open_as_ourselves,
+    open_raw,
 };
 
 pub(crate) use anonymous::{Admission, Anonymous, KeptOut};
@@ -184,11 +185,16 @@ impl Lanes {
         cluster.map_or(Destination::home(), |cluster| Destination::of(cluster.owner(slot)))
     }
 
-    /// The primaries of a cluster, each with the address that we reach it by; none where there is no cluster. Looks at all slots.
+    /// The primaries of a cluster, first the one that is home, each with the address that we reach it by; none where there is no cluster.
+    /// Looks at all slots.
     pub(crate) fn primaries(&self) -> Vec<(Destination, String)> {
         let Some(cluster) = &self.endpoint.cluster else { return Vec::new() };
+        let place = |node: NodeNumber| cluster.node(node).place().to_string();
         let primaries = cluster.primaries().into_iter();
-        primaries.map(|(node, _)| (Destination::of(node), cluster.node(node).place().to_string())).collect()
+        let mut primaries: Vec<_> = primaries.map(|(node, _)| (Destination::of(node), place(node))).collect();
+        let home = place(NodeNumber::HOME);
+        primaries.sort_by_key(|(_, address)| *address != home);
+        primaries
     }
 
     /// A slot that a node of a cluster has, looked for from this one on.

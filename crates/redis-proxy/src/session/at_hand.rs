@@ -4,11 +4,11 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 
-use super::blocked::block_again;
 use super::busy::Busy;
 use super::deferred::{Unpinned, ask_multi, doom};
 use super::expect::Expect;
 use super::findings::{Findings, FoundOut};
+use super::kept::send_again;
 use super::pin::ReplyMeaning;
 use super::plan::Call;
 use super::reply::{error, simple};
@@ -101,10 +101,13 @@ impl AtHand {
                 Err(_) if ways.client.entry.is_pin_wanted() => ways.client.entry.refuse_pin(),
                 Err(why) => self.findings.put(FoundOut::Refused(why.text())),
             }),
-            Busy::Again(key, opening, blocked, asks) => opening.poll(cx).map(|outcome| match outcome {
-                Ok(stream) => block_again(ways, stream, key, blocked, *asks),
-                Err(why) => ways.say(&error(why.text())),
-            }),
+            Busy::Again(key, opening, kept, asks) => {
+                opening.poll(cx).map(|outcome| match (outcome, kept.take()) {
+                    (Ok(stream), Some(kept)) => send_again(ways, stream, key, kept, *asks),
+                    (Err(why), _) => ways.say(&error(why.text())),
+                    (Ok(_), None) => {}
+                })
+            }
             Busy::Begin(key, opening, requests) => opening.poll(cx).map(|outcome| match outcome {
                 Ok(stream) => ask_multi(self, stream, key, std::mem::take(requests), ways),
                 Err(why) => doom(self, why.text(), ways),

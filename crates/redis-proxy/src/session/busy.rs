@@ -8,7 +8,7 @@ use command::Local;
 use resp::Frame;
 use tokio::sync::futures::OwnedNotified;
 
-use super::blocked::BlockedCommand;
+use super::kept::KeptCommand;
 use super::login::{HelloOptions, Login, Stay};
 use super::pause::Pause;
 use super::registry::Entry;
@@ -27,8 +27,8 @@ pub(super) enum Busy {
     Admission(Pin<Box<OwnedNotified>>),
     /// A pin for the command at hand, which stays in the input meanwhile.
     Pin(LaneKey, Pinning),
-    /// A pin at another node, for a command that blocked and that its node does not carry out; behind ASKING or not.
-    Again(LaneKey, Pinning, Box<BlockedCommand>, bool),
+    /// A pin at another node, for a command that its node does not carry out; behind ASKING or not.
+    Again(LaneKey, Pinning, Option<Box<KeptCommand>>, bool),
     /// A pin at the node of a cluster where the client's transaction begins, and what that is to queue first.
     Begin(LaneKey, Pinning, Vec<Bytes>),
     /// The reply to the MULTI that was sent there.

@@ -119,8 +119,9 @@ impl Ways {
         let Some(id) = number::<u64>(arguments.get(2)).filter(|_| is_known && arguments.len() <= 4) else {
             return self.pass_on(request, cx);
         };
-        match self.sessions.registry.get(id).and_then(|client| client.upstream_id()) {
-            Some(known) => self.pass_on(Request::Raw(&unblock(arguments, known)), cx),
+        match self.sessions.registry.get(id).and_then(|client| client.pin()) {
+            // In a cluster it is asked for elsewhere.
+            Some((_, known)) => self.pass_on(Request::Raw(&unblock(arguments, known)), cx),
             None => {
                 self.say(&integer(0));
                 true

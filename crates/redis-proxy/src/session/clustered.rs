@@ -7,27 +7,31 @@ use std::hash::BuildHasher;
 use std::task::Context;
 
 use bytes::{Bytes, BytesMut};
-use command::{Command, Lane, PinReason, RequestPolicy, Slot, Slots};
-use resp::{Arguments, Frame, encode_command};
+use command::{Command, Lane, Local, PinReason, RequestPolicy, Slot, Slots};
+use resp::{Arguments, Frame, Protocol, encode_command};
 
 use super::Session;
 use super::busy::{Busy, Heard};
 use super::channels;
+use super::clients::unblock;
 use super::deferred::perform_in_transaction;
 use super::expect::Expect;
 use super::hidden::{hide_cluster, hide_replicas};
+use super::latencies;
 use super::pause::Pause;
 use super::plan::{Call, Plan, Stage, plan_again};
 use super::reads::{ReadCall, TakenRead};
+use super::registry::Registry;
 use super::replies::Via;
 use super::reply::error;
 use super::scan::{ScanOrder, ScanStep};
 use super::sessions::Sessions;
 use super::spread::{Pieces, Spread, merge_of, send_pieces};
+use super::totals;
 use super::ways::Ways;
 use super::words::{is, number, parsed};
 use crate::clock::now_ns;
-use crate::lanes::{AskedApart, Destination, Fold, InputRoom, Merge, Pace, Request, ask_apart};
+use crate::lanes::{AskedApart, Destination, Fold, InputRoom, Lanes, Merge, Pace, Request, ask_apart};
 
 /// What Redis says itself to keys of several slots, and where it is no node of a cluster.
 pub(super) const CROSSES: &str = "CROSSSLOT Keys in request don't hash to the same slot";
@@ -39,7 +43,7 @@ const NOBODY: &str = "CLUSTERDOWN proxy: it is not known yet which nodes the clu
 enum Route {
     /// To the node that has this slot, or home.
     To(Option<Slot>),
-    /// Home, and what is said is looked into.
+    /// To all nodes, whose answers become one, and that is looked into.
     Info,
     /// To several nodes, or to one that its keys do not tell.
     Spread(Spread),
@@ -62,7 +66,7 @@ pub(super) fn perform_in_cluster(
         return taken;
     }
     let Session { ways, at_hand } = session;
-    let slot = match ways.sessions.route(plan, call) {
+    let slot = match ways.sessions.route(plan, call, ways.client.key.protocol) {
         Route::To(slot) => slot,
         Route::Nowhere(answer) => return say(ways, &answer),
         Route::Spread(spread) => return perform_spread(session, spread, plan, call, request, cx),
@@ -79,7 +83,14 @@ pub(super) fn perform_in_cluster(
         }
         Route::Info => {
             let heard = Heard::Info { with_ours: plan == Plan::Info };
-            return at_hand.hear(heard, request, true, ways, cx);
+            let nodes = all_nodes(&ways.sessions.lanes);
+            if nodes.is_empty() {
+                return at_hand.hear(heard, request, true, ways, cx);
+            }
+            // What cannot be reached now is no reason to say nothing.
+            let merge = Merge::OfSome(Box::new(totals::total));
+            let spread = Spread { pieces: Pieces::ToAll(nodes), merge };
+            return at_hand.hear_all(heard, spread, call, request, ways, cx);
         }
     };
     // What is said through a tunnel is nobody's to look into.
@@ -173,6 +184,7 @@ fn perform_spread(
             }
         }
         (Plan::Pass(pace) | Plan::Change(pace), _) => pace,
+        (Plan::Answer(Local::ClientUnblock), _) => Pace::Quick,
         // Reads may go on, and what ends the pause must not stand behind what it holds up.
         (Plan::GetPin(PinReason::Paused), _) if call.may_repeat() => Pace::Quick,
         (Plan::GetPin(PinReason::Paused), _) | (Plan::Pin(Expect::Reply), Lane::Slow) => Pace::Slow,
@@ -231,9 +243,12 @@ fn say(ways: &mut Ways, answer: &Frame) -> bool {
 }
 
 impl Sessions {
-    fn route(&self, plan: Plan, call: &Call<'_>) -> Route {
+    fn route(&self, plan: Plan, call: &Call<'_>, protocol: Protocol) -> Route {
         let arguments = call.arguments;
         match plan {
+            Plan::Answer(Local::ClientUnblock) => {
+                return route_of_unblock(&self.registry, arguments).unwrap_or(Route::To(None));
+            }
             // These are about the client, and the proxy's.
             Plan::Answer(_) | Plan::Proxy | Plan::Refuse | Plan::Doom | Plan::Abort | Plan::Forgive => {
                 return Route::To(None);
@@ -259,7 +274,7 @@ impl Sessions {
         if is_for_several_pins(call.lane) {
             return Route::Nowhere(error(unsupported(command.name())));
         }
-        if let Some(route) = self.of_all_nodes(command, arguments) {
+        if let Some(route) = self.of_all_nodes(command, arguments, protocol) {
             return route;
         }
         match command.slots(arguments, &mut self.keys.borrow_mut()) {
@@ -305,7 +320,7 @@ impl Sessions {
     }
 
     /// Where a command goes that is not for the node of its keys alone.
-    fn of_all_nodes(&self, command: &Command, arguments: Arguments<'_>) -> Option<Route> {
+    fn of_all_nodes(&self, command: &Command, arguments: Arguments<'_>, protocol: Protocol) -> Option<Route> {
         let (name, tips) = (command.name(), command.tips());
         match name {
             "scan" => return Some(self.scan(arguments)),
@@ -315,12 +330,12 @@ impl Sessions {
             "ping" => return None,
             _ => {}
         }
-        let channels = merge_of_channels(name);
+        let by_name = merge_of_channels(name).or_else(|| latencies::merge_of(name, arguments, protocol));
         let is_for_all = matches!(tips.request, Some(RequestPolicy::AllNodes | RequestPolicy::AllShards));
-        if !is_for_all && channels.is_none() {
+        if !is_for_all && by_name.is_none() {
             return None;
         }
-        let mut nodes: Vec<_> = self.lanes.primaries().into_iter().map(|(node, _)| node).collect();
+        let mut nodes = all_nodes(&self.lanes);
         if nodes.is_empty() {
             return Some(Route::Nowhere(error(Bytes::from_static(NOBODY.as_bytes()))));
         }
@@ -329,7 +344,7 @@ impl Sessions {
             nodes.rotate_left(usize::try_from(from).unwrap_or(0));
             Merge::FirstFound
         } else {
-            channels.or_else(|| merge_of(tips, None))?
+            by_name.or_else(|| merge_of(tips, None))?
         };
         Some(Route::Spread(Spread { pieces: Pieces::ToAll(nodes), merge }))
     }
@@ -356,6 +371,20 @@ impl Sessions {
             }
         }
     }
+}
+
+/// The nodes of a command that is for all, first the one that is home.
+fn all_nodes(lanes: &Lanes) -> Vec<Destination> {
+    lanes.primaries().into_iter().map(|(node, _)| node).collect()
+}
+
+/// CLIENT UNBLOCK goes where the client has its pin, with the number by which it is known there. `None` if it has none, or of a
+/// mistake.
+fn route_of_unblock(registry: &Registry, arguments: Arguments<'_>) -> Option<Route> {
+    let id = number::<u64>(arguments.get(2))?;
+    let (at, known) = registry.get(id)?.pin()?;
+    let pieces = Pieces::Instead(BytesMut::from(&unblock(arguments, known)[..]), at);
+    Some(Route::Spread(Spread { pieces, merge: Merge::AllSucceeded }))
 }
 
 /// The pieces of a request whose keys are in several slots. `None` if none may be made: Redis' tip for MSETNX, which sets all or nothing, is not
@@ -394,7 +423,9 @@ pub(super) fn is_of_clusters(name: &str) -> bool {
 pub(super) fn is_for_all(command: &Command, lane: Lane) -> bool {
     let is_told =
         command.name() != "ping" && !matches!(command.tips().request, None | Some(RequestPolicy::MultiShard));
-    is_told || matches!(command.name(), "config|get" | "role") || is_for_several_pins(lane)
+    let is_of_all =
+        matches!(command.name(), "config|get" | "role") || merge_of_channels(command.name()).is_some();
+    is_told || is_of_all || is_for_several_pins(lane)
 }
 
 /// What would need connections of the client's own to several nodes.

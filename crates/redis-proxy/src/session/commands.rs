@@ -237,7 +237,7 @@ impl Session {
             return false;
         }
         let key = ways.sessions.key_at(ways.sessions.slot_of_part(arguments), &ways.client.key);
-        if ways.sessions.in_cluster && !leads_to(ways, key.to) {
+        if ways.sessions.in_cluster && (ways.pin.waiting() > 0 || !leads_to(ways, key.to)) {
             return false;
         }
         if !ways.pin.is_held() && ways.out.replies.is_empty() {

@@ -19,7 +19,7 @@ use super::tracking::names_target;
 use super::ways::Ways;
 use super::words::{is, number, parsed};
 use crate::clock::now_ns;
-use crate::lanes::Request;
+use crate::lanes::{Destination, Request};
 
 /// What the proxy says to PROXY in a transaction, which Redis then aborts: its answers are none of Redis'.
 const NO_PROXY: &str = "ERR proxy: PROXY in a transaction is not supported";
@@ -32,7 +32,9 @@ impl Ways {
         }
         let (spoken, registry) = (self.client.key.protocol, &self.sessions.registry);
         let emulated = emulated_later(self, call);
-        let Some((later, instead)) = emulated.or_else(|| later(call, &request, spoken, registry)) else {
+        let Some((later, instead)) =
+            emulated.or_else(|| later(call, &request, spoken, registry, self.pin.to()))
+        else {
             if self.sessions.in_cluster {
                 return spoil(self, not_in_transactions(call.name()));
             }
@@ -71,13 +73,14 @@ impl Later {
     }
 }
 
-/// What a queued command will do to its client, who speaks this; `None` if it is not known what, or cannot be followed. A request that
-/// Redis is to get in its place stands beside it.
+/// What a queued command will do to its client, who speaks this and whose pin leads there; `None` if it is not known what, or cannot
+/// be followed. A request that Redis is to get in its place stands beside it.
 fn later(
     call: &Call<'_>,
     request: &Request<'_>,
     spoken: Protocol,
     registry: &Registry,
+    at: Option<Destination>,
 ) -> Option<(Later, Option<Bytes>)> {
     let plain = |later| Some((later, None));
     let arguments = call.arguments;
@@ -111,9 +114,12 @@ fn later(
         // Redis knows the connection that waits by another number.
         Lane::Local(Local::ClientUnblock) => {
             let id = number::<u64>(arguments.get(2));
-            let known = id.and_then(|id| registry.get(id)?.upstream_id());
+            let pin = id.and_then(|id| registry.get(id)?.pin());
+            if pin.is_some_and(|(there, _)| at.is_some_and(|at| at != there)) {
+                return None;
+            }
             // Without a number Redis will refuse it.
-            let instead = id.map(|_| unblock(arguments, known.unwrap_or(i64::MAX)));
+            let instead = id.map(|_| unblock(arguments, pin.map_or(i64::MAX, |(_, known)| known)));
             Some((Later::Nothing, instead))
         }
         Lane::Local(Local::ClientSetInfo) => plain(Later::Nothing),

@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use resp::encode_command;
 
-use super::blocked::BlockedCommand;
 use super::client_state::ReplyMode;
 use super::expect::{Expect, Feed};
+use super::kept::KeptCommand;
 use super::pin::{Monitored, Pinned, ReplyMeaning};
 use super::plan::Stage;
 use super::registry::{Entry, Tunnel};
@@ -52,7 +52,7 @@ impl OwnPin {
 
     /// This is the client's from now on.
     pub(super) fn hold(&mut self, stream: PinStream, key: LaneKey) {
-        self.entry.set_upstream_id(stream.upstream_id);
+        self.entry.set_pin(stream.upstream_id.map(|id| (key.to, id)));
         self.pinned = Some(Pinned::new(stream, key, self.steward.clone()));
     }
 
@@ -61,7 +61,7 @@ impl OwnPin {
         let Some(pinned) = self.pinned.take() else {
             return;
         };
-        self.entry.set_upstream_id(None);
+        self.entry.set_pin(None);
         let mut details = self.entry.details.lock();
         (details.multi, details.blocked, details.subscriptions) = (None, false, [0; 3]);
         (details.redirect, details.tunnel) = (None, None);
@@ -81,8 +81,8 @@ impl OwnPin {
         if let ReplyMeaning::Planned(expect @ (Expect::Blocked | Expect::Subscribed(_))) = awaited
             && pinned.stream.is_of_cluster()
         {
-            let blocked = (pinned.waiting() == 0).then(|| BlockedCommand::new(request, expect));
-            pinned.blocked = blocked.map(Box::new);
+            let kept = (pinned.waiting() == 0).then(|| KeptCommand::new(request, expect));
+            pinned.kept = kept.map(Box::new);
         }
         pinned.expect(awaited, duty);
         let multi = pinned.state.transaction.sent();
@@ -239,7 +239,10 @@ impl OwnPin {
     #[inline(never)]
     pub(super) fn must_wait(&self, backlog: usize) -> bool {
         self.pinned.as_ref().is_some_and(|pinned| {
-            pinned.awaits_feed() || pinned.may_end() || pinned.stream.backlog() > backlog
+            pinned.awaits_feed()
+                || pinned.may_end()
+                || pinned.kept.as_ref().is_some_and(|kept| kept.is_uploaded())
+                || pinned.stream.backlog() > backlog
         })
     }
 

@@ -118,7 +118,7 @@ impl Session {
             match learned {
                 Learned::Granted(granted) => at_hand.judged(granted, ways),
                 Learned::Begun(refusal) => begun(at_hand, refusal, ways),
-                Learned::SentOn(to, asks) => at_hand.block_elsewhere(to, asks, ways),
+                Learned::SentOn(to, asks) => at_hand.send_elsewhere(to, asks, ways),
                 learned => ways.learn(learned),
             }
         }

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
@@ -13,6 +13,7 @@ use sync::Mutex;
 
 use super::pause::Pauses;
 use crate::clock::now_ns;
+use crate::lanes::Destination;
 
 /// All RESP clients.
 #[derive(Default)]
@@ -44,8 +45,8 @@ pub(crate) struct Entry {
     created_ns: u64,
     /// When it was last read from.
     last_ns: AtomicU64,
-    /// The id that Redis knows its pin by; 0 without a pin.
-    upstream_id: AtomicI64,
+    /// Where its pin leads, and the id that it is known by there.
+    pin: Mutex<Option<(Destination, i64)>>,
     /// What is wanted of it from outside, in one word: its own worker looks at it with each request.
     wishes: AtomicU64,
     /// Those who wait for its pin, or for it to go.
@@ -94,7 +95,7 @@ impl Registry {
             local_address,
             created_ns: now_ns,
             last_ns: AtomicU64::new(now_ns),
-            upstream_id: AtomicI64::new(0),
+            pin: Mutex::new(None),
             wishes: AtomicU64::new(0),
             pin_waiters: Mutex::default(),
             gone: AtomicBool::new(false),
@@ -165,16 +166,17 @@ impl Entry {
         self.last_ns.store(now_ns, Ordering::Relaxed);
     }
 
-    pub(crate) fn set_upstream_id(&self, id: Option<i64>) {
-        self.upstream_id.store(id.unwrap_or(0), Ordering::Relaxed);
+    /// It has this pin, or none.
+    pub(crate) fn set_pin(&self, pin: Option<(Destination, i64)>) {
+        *self.pin.lock() = pin;
         self.wake_pin_waiters();
     }
 
     /// From now on the client has a pin, whatever it does with it, for one more of the others.
     pub(crate) fn want_pin(&self) {
         self.wishes.fetch_and(!PIN_REFUSED, Ordering::Relaxed);
-        // One order with what `give_up_pin` does.
-        self.wishes.fetch_add(PIN, Ordering::SeqCst);
+        // The lock of the pin orders it with the load in `give_up_pin`: whoever looks at the pin does so behind this.
+        self.wishes.fetch_add(PIN, Ordering::Relaxed);
         self.wake();
     }
 
@@ -192,10 +194,10 @@ impl Entry {
     /// Its pin is to serve another: it has none from here on. False if somebody wants it to have one by now, so that it keeps what it has:
     /// whoever asks meanwhile sees that it has none, or is seen here.
     pub(crate) fn give_up_pin(&self) -> bool {
-        let id = self.upstream_id.swap(0, Ordering::SeqCst);
-        let is_given_up = self.wishes.load(Ordering::SeqCst) < PIN;
+        let pin = self.pin.lock().take();
+        let is_given_up = self.wishes.load(Ordering::Relaxed) < PIN;
         if !is_given_up {
-            self.set_upstream_id(Some(id));
+            self.set_pin(pin);
         }
         is_given_up
     }
@@ -217,7 +219,7 @@ impl Entry {
     pub(crate) fn poll_pin(&self, cx: &Context<'_>) -> Poll<bool> {
         self.pin_waiters.lock().push(cx.waker().clone());
         // Both are stored before the waiters are woken: what is not seen here is followed by a wake.
-        match (self.upstream_id(), self.is_pin_wanted()) {
+        match (self.pin(), self.is_pin_wanted()) {
             (Some(_), _) => Poll::Ready(true),
             (None, false) => Poll::Ready(false),
             (None, true) => Poll::Pending,
@@ -238,9 +240,9 @@ impl Entry {
         self.pin_waiters.lock().drain(..).for_each(Waker::wake);
     }
 
-    /// The id that Redis knows its pin by.
-    pub(crate) fn upstream_id(&self) -> Option<i64> {
-        Some(self.upstream_id.load(Ordering::SeqCst)).filter(|id| *id != 0)
+    /// Where its pin leads, and the id that it is known by there, which at another node is that of somebody else.
+    pub(crate) fn pin(&self) -> Option<(Destination, i64)> {
+        *self.pin.lock()
     }
 
     /// The task of `cx` is the one that a kill wakes.
@@ -388,12 +390,12 @@ mod tests {
             });
             let mut taken = 0;
             for round in 0..ROUNDS {
-                entry.set_upstream_id(Some(7));
+                entry.set_pin(Some((Destination::home(), 7)));
                 turns.wait();
                 // One is ahead of the other by more or by less.
                 (0..round / 256 % 256).for_each(|_| hint::spin_loop());
                 entry.want_pin();
-                let seen = entry.upstream_id();
+                let seen = entry.pin();
                 turns.wait();
                 taken += usize::from(seen.is_some() && given_up.load(Ordering::Relaxed));
                 entry.release_pin();

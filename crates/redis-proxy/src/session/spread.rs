@@ -16,6 +16,7 @@ use super::Session;
 use super::plan::Call;
 use super::replies::Via;
 use super::ways::Ways;
+use super::words::is;
 use crate::lanes::{Destination, Fold, InputRoom, LaneKey, Merge, Pace, Request};
 
 /// A command and where its pieces go.
@@ -86,7 +87,9 @@ pub(super) fn send_pieces(
     if !ways.out.replies.may_go(via) || ways.lanes.is_spreading() {
         return false;
     }
-    let (duty, read) = (ways.sessions.duty(call), call.may_repeat());
+    // INFO changes nothing, although Redis does not call it a read.
+    let read = call.may_repeat() || is(call.arguments, b"INFO");
+    let duty = ways.sessions.duty(call);
     let sent = ways.lanes.spread(&ways.client.key, spread, request, pace, read, duty, cx);
     if sent {
         ways.out.replies.sent(via);

@@ -133,7 +133,7 @@ pub(crate) fn redirect(
         Some(target) if target.entry().id == own => target,
         _ => Target::new(entry),
     });
-    let upstream = target.as_ref().and_then(|target| target.entry().upstream_id());
+    let upstream = target.as_ref().and_then(|target| target.entry().pin()).map(|(_, id)| id);
     let to = match (target, upstream) {
         (Some(target), None) => return Redirection::NotYet(target),
         (Some(target), Some(upstream)) => Some(Box::new((Redirect { own, upstream }, target))),

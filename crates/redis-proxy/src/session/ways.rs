@@ -174,7 +174,7 @@ impl Ways {
     pub(crate) fn start_upload(&mut self, arguments: Arguments<'_>) {
         let duty = self.sessions.duty_of_part(arguments);
         if let Some(pinned) = self.pin.pinned.as_mut() {
-            pinned.start_upload(duty);
+            pinned.start_upload(duty, &self.sessions.bounds);
             self.out.pin_owes(pinned.waiting());
             self.sessions.stats.pinned_commands.add(1);
             let number = Some(self.out.replies.last_number());

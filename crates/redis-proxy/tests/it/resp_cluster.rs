@@ -171,6 +171,92 @@ fn a_slot_that_moves_while_it_is_used_is_followed_without_an_error() {
     }
 }
 
+/// They are passed on as they come, and only behind their last byte a node says that they are to go elsewhere.
+#[test]
+fn large_writes_follow_their_slot_and_so_do_reads_of_large_values() {
+    let cluster = Cluster::start();
+    let proxy = before(&cluster, &[]);
+    let slot = cluster.slot_of("{a}");
+    let (is_over, rounds) = (AtomicBool::new(false), AtomicU64::new(0));
+    thread::scope(|scope| {
+        let _end = StopOnDrop(&is_over);
+        for number in 0..2 {
+            let (is_over, rounds, proxy) = (&is_over, &rounds, &proxy);
+            scope.spawn(move || {
+                let mut client = proxy.resp_client();
+                let mut count = 0;
+                while !is_over.load(Ordering::Relaxed) {
+                    count += 1;
+                    let (key, made) = (format!("{{a}}{number}"), format!("{{a}}{number}:{count}"));
+                    let value = format!("{count:06}").repeat(25_000);
+                    let bulk = format!("${}\r\n{value}\r\n", value.len());
+                    // What stands behind one does not overtake it, whichever way it goes.
+                    client
+                        .send_command(&["SET", &key, &value])
+                        .send(format!("STRLEN {key}\r\nPING\r\n"))
+                        .send_command(&["SET", &made, &value])
+                        .send(format!("GET {key}\r\nDEL {made}\r\n"))
+                        .expect(format!("+OK\r\n:150000\r\n+PONG\r\n+OK\r\n{bulk}:1\r\n"));
+                    rounds.fetch_add(1, Ordering::Relaxed);
+                }
+            });
+        }
+        for _ in 0..2 {
+            let before = rounds.load(Ordering::Relaxed);
+            wait_until(PATIENCE, "use of the slot", || rounds.load(Ordering::Relaxed) > before + 4);
+            let migration = cluster.begin_migration(slot, another(&cluster, slot));
+            migration.move_keys(1);
+            let before = rounds.load(Ordering::Relaxed);
+            wait_until(PATIENCE, "use of the slot", || rounds.load(Ordering::Relaxed) > before + 4);
+            migration.finish();
+        }
+        is_over.store(true, Ordering::Relaxed);
+    });
+}
+
+#[test]
+fn a_large_command_finds_its_node_though_its_key_comes_last() {
+    let cluster = Cluster::start();
+    let proxy = before(&cluster, &[]);
+    let mut client = proxy.resp_client();
+    let script = format!("--{}\nreturn redis.call('SET', KEYS[1], ARGV[1])", "x".repeat(200_000));
+    for key in KEYS {
+        client
+            .send_command(&["EVAL", &script, "1", key, "v"])
+            .expect("+OK\r\n")
+            .ask(&format!("GET {key}"), "$1\r\nv");
+    }
+    // The key itself is large.
+    for number in 0..4 {
+        let key = format!("{number}{}", "k".repeat(200_000));
+        client
+            .send_command(&["SET", &key, "v"])
+            .expect("+OK\r\n")
+            .send_command(&["GET", &key])
+            .expect("$1\r\nv\r\n");
+    }
+}
+
+#[test]
+fn what_is_too_large_to_be_kept_is_told_to_try_again() {
+    let cluster = Cluster::start();
+    let proxy = before(&cluster, &[("RESP_UNREAD_BYTES", "128KiB")]);
+    let slot = cluster.slot_of("a");
+    let migration = cluster.begin_migration(slot, another(&cluster, slot));
+    let mut client = proxy.resp_client();
+    let (small, large) = ("x".repeat(100_000), "x".repeat(200_000));
+    for _ in 0..3 {
+        client.send_command(&["SET", "{a}1", &small]).expect("+OK\r\n");
+        let refusal = client.send_command(&["SET", "{a}2", &large]).line();
+        assert!(refusal.starts_with("-TRYAGAIN proxy: "), "{refusal}");
+    }
+    migration.finish();
+    wait_until(PATIENCE, "the slot to be known", || {
+        client.send_command(&["SET", "{a}2", &large]).line() == "+OK"
+    });
+    client.ask("STRLEN {a}2", ":200000");
+}
+
 #[test]
 fn a_command_that_needs_keys_on_both_sides_of_a_migration_is_tried_again() {
     let cluster = Cluster::start();
@@ -271,6 +357,53 @@ fn a_blocked_client_follows_its_slot() {
     patient.expect("*2\r\n$7\r\n{a}list\r\n$1\r\nx\r\n").ask("PING", "+PONG");
     hasty.expect("*-1\r\n");
     assert!(began.elapsed() < Duration::from_millis(2500), "{:?}", began.elapsed());
+}
+
+/// Each node numbers its clients by itself.
+#[test]
+fn client_unblock_finds_the_client_at_whichever_node_it_waits() {
+    let cluster = Cluster::start();
+    let proxy = before(&cluster, &[]);
+    let mut waiting: Vec<_> = KEYS.iter().map(|_| proxy.resp_client()).collect();
+    let ids: Vec<String> =
+        waiting.iter_mut().map(|client| client.send("CLIENT ID\r\n").line()[1..].to_owned()).collect();
+    let mut other = proxy.redis_client();
+    let mut blocked = |count: usize| {
+        let count = format!("blocked_clients:{count}\r\n");
+        wait_until(PATIENCE, "clients to be blocked", || {
+            let Reply::Bulk(info) = other.command(&["INFO", "clients"]) else { panic!("a text") };
+            String::from_utf8_lossy(&info).contains(&count)
+        });
+    };
+    let mut asker = proxy.resp_client();
+    for how in ["", " TIMEOUT", " ERROR"] {
+        KEYS.iter().zip(&mut waiting).for_each(|(key, client)| {
+            client.send(format!("BLPOP {{{key}}}list 0\r\n"));
+        });
+        blocked(KEYS.len());
+        for (left, (id, client)) in ids.iter().zip(&mut waiting).enumerate() {
+            asker.ask(&format!("CLIENT UNBLOCK {id}{how}"), ":1");
+            match how {
+                " ERROR" => client.expect("-UNBLOCKED client unblocked via CLIENT UNBLOCK\r\n"),
+                _ => client.expect("*-1\r\n"),
+            };
+            asker.ask(&format!("CLIENT UNBLOCK {id}{how}"), ":0");
+            blocked(KEYS.len() - left - 1);
+        }
+    }
+    // In a transaction at another node it cannot be.
+    waiting[1].send(format!("BLPOP {{{}}}list 0\r\n", KEYS[1]));
+    blocked(1);
+    let refused = "-ERR proxy: CLIENT UNBLOCK in a transaction over a cluster is not supported";
+    let aborted = "-EXECABORT Transaction discarded because of previous errors.";
+    asker.ask("MULTI", "+OK").ask(&format!("GET {}", KEYS[0]), "+QUEUED");
+    asker.ask(&format!("CLIENT UNBLOCK {}", ids[1]), refused).ask("EXEC", aborted);
+    asker.ask("MULTI", "+OK").ask(&format!("GET {}", KEYS[1]), "+QUEUED");
+    asker
+        .ask(&format!("CLIENT UNBLOCK {}", ids[1]), "+QUEUED")
+        .send("EXEC\r\n")
+        .expect("*2\r\n$1\r\n0\r\n:1\r\n");
+    waiting[1].expect("*-1\r\n");
 }
 
 #[test]

@@ -121,9 +121,17 @@ fn keys_of_several_slots_are_refused_and_abort_a_transaction() {
             .ask("EXEC", ABORTED)
             .ask(&format!("GET {key}"), "$1\r\n0");
     }
-    for command in
-        ["FLUSHALL", "KEYS *", "INFO", "SUBSCRIBE x", "CLIENT REPLY OFF", "SCRIPT FLUSH", "FUNCTION FLUSH"]
-    {
+    for command in [
+        "FLUSHALL",
+        "KEYS *",
+        "INFO",
+        "SUBSCRIBE x",
+        "CLIENT REPLY OFF",
+        "SCRIPT FLUSH",
+        "FUNCTION FLUSH",
+        "PUBSUB CHANNELS",
+        "PUBSUB NUMSUB x",
+    ] {
         let name = command.strip_suffix(" *").or(command.strip_suffix(" x")).unwrap_or(command);
         let name = if name == "CLIENT REPLY OFF" { "CLIENT REPLY" } else { name };
         client

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use testkit::{Cluster, RedisClient, Reply, Server, StopOnDrop, wait_until};
+use testkit::{Cluster, RedisClient, RedisServer, Reply, Server, StopOnDrop, wait_until};
 
 use crate::resp_cluster::{KEYS, PATIENCE, another, before};
 
@@ -121,6 +121,123 @@ fn a_pipeline_over_several_nodes_is_answered_in_order() {
         }
     }
     client.send(&requests).expect(&answers);
+}
+
+/// What INFO says of this, as often as it does.
+fn told(client: &mut RedisClient, section: &str, name: &str) -> Vec<String> {
+    let info = match client.command(&["INFO", section]) {
+        Reply::Bulk(info) => info,
+        other => panic!("INFO: {other:?}"),
+    };
+    let info = String::from_utf8(info).expect("text");
+    info.lines().filter_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(String::from).collect()
+}
+
+#[test]
+fn info_counts_over_all_nodes_and_does_without_one_that_is_gone() {
+    for server in [Server::Redis70, Server::Redis62, Server::Valkey91] {
+        let Some(cluster) = Cluster::builder().server(server).start() else { continue };
+        let proxy = before(&cluster, &[("REDIS_CONNECT_TIMEOUT", "300ms")]);
+        let mut client = proxy.redis_client();
+        client.flushall();
+        for key in 0..30 {
+            client.command(&["SET", &format!("key:{key}"), "", "PX", "900000"]);
+        }
+        let keyspace = told(&mut client, "keyspace", "db0");
+        assert!(
+            keyspace.len() == 1 && keyspace[0].starts_with("keys=30,expires=30,avg_ttl="),
+            "{keyspace:?}"
+        );
+        client.command(&["CONFIG", "RESETSTAT"]);
+        KEYS.iter().for_each(|key| drop(client.command(&["LINDEX", key, "0"])));
+        let calls = told(&mut client, "commandstats", "cmdstat_lindex");
+        assert!(calls.len() == 1 && calls[0].starts_with("calls=3,"), "{calls:?}");
+        let mut blocked: Vec<_> = KEYS.iter().map(|_| proxy.resp_client()).collect();
+        KEYS.iter().zip(&mut blocked).for_each(|(key, client)| {
+            client.send(format!("BLPOP {{{key}}}list 0\r\n"));
+        });
+        wait_until(PATIENCE, "all to be blocked", || {
+            told(&mut client, "clients", "blocked_clients") == ["3"]
+        });
+        // It is one Redis: each line stands there once, and all sections, with that of the proxy.
+        let Reply::Bulk(info) = client.command(&["INFO"]) else { panic!("a text") };
+        let info = String::from_utf8(info).unwrap();
+        let names: Vec<_> = info.lines().filter_map(|line| Some(line.split_once(':')?.0)).collect();
+        let different: BTreeSet<_> = names.iter().collect();
+        assert_eq!(names.len(), different.len(), "{info}");
+        for line in ["# Server", "# Keyspace", "# Proxy", "cluster_enabled:0", "role:master"] {
+            assert!(info.contains(&format!("{line}\r\n")), "{info}");
+        }
+        let away = cluster.nodes().iter().find(|node| {
+            node.address() != cluster.node_of(cluster.slot_of("a")).address() && !is_home(node, &mut client)
+        });
+        away.expect("a node that is neither").kill();
+        wait_until(PATIENCE, "an answer of the others", || {
+            told(&mut proxy.redis_client(), "server", "redis_version").len() == 1
+        });
+    }
+}
+
+/// Whether it is the node that is asked what is no matter of a key.
+fn is_home(node: &RedisServer, client: &mut RedisClient) -> bool {
+    told(client, "server", "run_id") == told(&mut node.client(), "server", "run_id")
+}
+
+#[test]
+fn what_took_long_is_told_of_all_nodes() {
+    let cluster = Cluster::start();
+    let proxy = before(&cluster, &[]);
+    for protocol in ["2", "3"] {
+        let mut client = proxy.redis_client();
+        client.command(&["HELLO", protocol]);
+        client.command(&["CONFIG", "SET", "slowlog-log-slower-than", "0"]);
+        client.command(&["SLOWLOG", "RESET"]);
+        for round in 0..4 {
+            KEYS.iter().for_each(|key| drop(client.command(&["SET", key, &round.to_string()])));
+        }
+        let mut entries = |words: &[&str]| match client.command(words) {
+            Reply::Array(entries) => entries,
+            other => panic!("a slow log: {other:?}"),
+        };
+        assert_eq!(entries(&["SLOWLOG", "GET"]).len(), 10);
+        assert_eq!(entries(&["SLOWLOG", "GET", "3"]).len(), 3);
+        let all = entries(&["SLOWLOG", "GET", "-1"]);
+        let time = |entry: &Reply| match entry {
+            Reply::Array(fields) => match fields[1] {
+                Reply::Integer(time) => time,
+                _ => panic!("{entry:?}"),
+            },
+            _ => panic!("{entry:?}"),
+        };
+        assert!(all.len() >= 12 && all.is_sorted_by_key(|entry| -time(entry)), "{all:?}");
+        let text = format!("{all:?}");
+        assert!(KEYS.iter().all(|key| text.contains(&format!("{:?}", bulk(key)))), "{text}");
+        assert!(matches!(client.command(&["SLOWLOG", "GET", "x"]), Reply::Error(_)));
+        client.command(&["CONFIG", "SET", "slowlog-log-slower-than", "10000"]);
+        // Events.
+        client.command(&["CONFIG", "SET", "latency-monitor-threshold", "1"]);
+        client.command(&["LATENCY", "RESET"]);
+        for key in KEYS {
+            let busy = "local n = 0; for i = 1, 3000000 do n = n + i end";
+            client.command(&["EVAL", busy, "1", key]);
+        }
+        let Reply::Array(events) = client.command(&["LATENCY", "LATEST"]) else { panic!("events") };
+        let names: Vec<_> = events.iter().map(|event| format!("{event:?}")).collect();
+        let different: BTreeSet<_> = names.iter().collect();
+        assert!(!names.is_empty() && names.len() == different.len(), "{names:?}");
+        let Reply::Array(history) = client.command(&["LATENCY", "HISTORY", "command"]) else {
+            panic!("pairs")
+        };
+        assert!((1..=3).contains(&history.len()), "{history:?}");
+        assert!(matches!(client.command(&["LATENCY", "RESET"]), Reply::Integer(count) if count >= 1));
+        client.command(&["CONFIG", "RESETSTAT"]);
+        for key in KEYS {
+            client.command(&["LINDEX", key, "0"]);
+        }
+        let histogram = format!("{:?}", client.command(&["LATENCY", "HISTOGRAM", "lindex"]));
+        assert!(histogram.contains(&format!("{:?}, Integer(3)", bulk("calls"))), "{histogram}");
+        client.command(&["CONFIG", "SET", "latency-monitor-threshold", "0"]);
+    }
 }
 
 #[test]

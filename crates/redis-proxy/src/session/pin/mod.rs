@@ -30,10 +30,10 @@ use self::receive::Passing;
 pub(crate) use self::state::{Learned, PinState};
 pub(crate) use self::tunnel::Monitored;
 use self::usage::{Fate, Looks, Usage};
-use crate::lanes::{Discharge, Duty, LaneKey, PinStream};
-use crate::session::blocked::BlockedCommand;
+use crate::lanes::{Bounds, Discharge, Duty, InputRoom, LaneKey, PinStream};
 use crate::session::deferred::Keyless;
 use crate::session::expect::Expect;
+use crate::session::kept::KeptCommand;
 use crate::session::plan::Stage;
 
 /// A pin in use.
@@ -44,8 +44,8 @@ pub(crate) struct Pinned {
     expectations: Expectations,
     usage: Usage,
     passing: Passing,
-    /// The last command that blocks, if it alone is on its way.
-    pub(crate) blocked: Option<Box<BlockedCommand>>,
+    /// At a node of a cluster: the command that alone is on its way, if it blocks, subscribes or is large.
+    pub(crate) kept: Option<Box<KeptCommand>>,
     /// At a node of a cluster: the slot of the keys that its client watches or has sent to be queued.
     pub(crate) slot: Option<Slot>,
     /// There: a key that it watches.
@@ -64,7 +64,7 @@ impl Pinned {
             expectations: Expectations::new(discharge),
             usage: Usage::Fresh,
             passing: Passing::default(),
-            blocked: None,
+            kept: None,
             slot: None,
             watched: None,
             keyless: None,
@@ -138,7 +138,9 @@ impl Pinned {
     }
 
     /// A request is streamed to it from now on, which may change this.
-    pub(crate) fn start_upload(&mut self, duty: Option<Duty>) {
+    pub(crate) fn start_upload(&mut self, duty: Option<Duty>, bounds: &Bounds) {
+        let is_kept = self.stream.is_of_cluster() && self.expectations.is_empty();
+        self.kept = is_kept.then(|| Box::new(KeptCommand::of_parts(Some(InputRoom::new(bounds)))));
         self.expect(Expect::Reply.into(), duty);
         self.usage = Usage::Upload;
     }
@@ -146,6 +148,9 @@ impl Pinned {
     /// The next part of it.
     pub(crate) fn upload(&mut self, bytes: &[u8], last: bool) {
         self.stream.outbox().extend_from_slice(bytes);
+        if self.usage == Usage::Upload && !self.kept.as_mut().is_none_or(|kept| kept.add(bytes, last)) {
+            self.kept = None;
+        }
         if last && self.usage == Usage::Upload {
             self.usage = Usage::Followed;
         }

@@ -185,10 +185,11 @@ impl Pinned {
             .then(|| self.stream.elsewhere(piece.bytes))
             .flatten();
         if let Some(Elsewhere { words, next }) = &elsewhere {
-            // One that blocks or subscribes, and that nothing stands behind.
-            let may_be_sent_on = self.blocked.as_ref().is_some_and(|blocked| {
-                blocked.may_be_sent_on() && self.expectations.next() == Some(blocked.expect)
-            });
+            // One that is kept, and that nothing stands behind.
+            let may_be_sent_on = self
+                .kept
+                .as_ref()
+                .is_some_and(|kept| kept.may_be_sent_on() && self.expectations.next() == Some(kept.expect));
             let is_alone = self.expectations.len() == 1;
             self.passing.sent_on = next.filter(|_| is_alone && may_be_sent_on && !self.is_tunnel());
             if self.passing.sent_on.is_none() && !muted && !self.expectations.is_answered() {
@@ -271,6 +272,7 @@ impl Pinned {
             self.expectations.pop();
             return Learned::SentOn(to, asks);
         }
+        self.kept = self.kept.take().filter(|kept| self.expectations.next() != Some(kept.expect));
         let learned = match self.expectations.pop() {
             Some(ReplyMeaning::Planned(Expect::Probe)) if last.is_error() => {
                 self.expectations.replace_next();

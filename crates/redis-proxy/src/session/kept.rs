@@ -1,12 +1,13 @@
-//! A command that blocks at a node of a cluster whose slot moves: it blocks at the next owner, for the time that is left. One that
-//! subscribes to a shard, and finds that its slot has moved, goes there likewise.
+//! Commands on a client's own connection that are kept so that they can be sent on, should their slot be at another node of the cluster.
 //!
-//! Redis unblocks it with MOVED (cluster.c, `clusterRedirectBlockedClientIfNeeded`); a client of one Redis would not know what to do
-//! with that.
+//! One that blocks, blocks at the next owner for the time that is left: Redis unblocks it with MOVED (cluster.c,
+//! `clusterRedirectBlockedClientIfNeeded`), and a client of one Redis would not know what to do with that. One that subscribes to a shard
+//! goes there likewise. Of a large one that is passed on as it comes a copy is kept, within bounds: only behind its last byte does a node
+//! say that it does not carry it out.
 
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 use resp::{Arguments, encode_command};
 use tokio::time::Instant;
 
@@ -16,7 +17,7 @@ use super::expect::Expect;
 use super::reply::error;
 use super::ways::Ways;
 use super::words::{is, parsed};
-use crate::lanes::{Destination, LaneKey, PinStream, Request};
+use crate::lanes::{Destination, InputRoom, LaneKey, PinStream, Request};
 
 /// So often one is sent on.
 const MOST_TRIES: u32 = 5;
@@ -25,72 +26,104 @@ const FIRST_PAUSE: Duration = Duration::from_millis(10);
 /// The shortest time for which Redis lets one block; 0 is for ever.
 const SHORTEST_SECONDS: f64 = 0.001;
 
-/// A command that blocks or subscribes, as its client has sent it.
-pub(crate) struct BlockedCommand {
-    request: Bytes,
+/// More than this of a command that is passed on as it comes is not kept.
+const MOST_BYTES: usize = 64 * 1024 * 1024;
+
+/// A command that is alone on its way, as its client has sent it.
+pub(crate) struct KeptCommand {
+    request: BytesMut,
+    /// What counts it as unread, if it comes in parts.
+    room: Option<InputRoom>,
+    /// Whether all of it is here.
+    is_whole: bool,
     /// What its reply means.
     pub(super) expect: Expect,
     since: Instant,
     tries: u32,
 }
 
-impl BlockedCommand {
+impl KeptCommand {
     /// One that is sent now.
-    pub(super) fn new(request: Request<'_>, expect: Expect) -> BlockedCommand {
-        let mut bytes = BytesMut::new();
-        request.write(&mut bytes);
-        BlockedCommand { request: bytes.freeze(), expect, since: Instant::now(), tries: 0 }
+    pub(super) fn new(request: Request<'_>, expect: Expect) -> KeptCommand {
+        let mut kept = KeptCommand::of_parts(None);
+        request.write(&mut kept.request);
+        (kept.is_whole, kept.expect) = (true, expect);
+        kept
+    }
+
+    /// One of which nothing is here.
+    pub(super) fn of_parts(room: Option<InputRoom>) -> KeptCommand {
+        let (request, since) = (BytesMut::new(), Instant::now());
+        KeptCommand { request, room, is_whole: false, expect: Expect::Reply, since, tries: 0 }
+    }
+
+    /// The next part of it. False if there is no room for it.
+    pub(super) fn add(&mut self, bytes: &[u8], last: bool) -> bool {
+        let len = self.request.len() + bytes.len();
+        let has_room = len <= MOST_BYTES && self.room.as_mut().is_none_or(|room| room.grow(len));
+        if has_room {
+            self.request.extend_from_slice(bytes);
+            self.is_whole = last;
+        }
+        has_room
+    }
+
+    /// Whether it has come in parts, and all of it has gone: it may yet have to go elsewhere, and what stands behind it waits.
+    pub(super) fn is_uploaded(&self) -> bool {
+        self.is_whole && self.expect == Expect::Reply
     }
 
     pub(super) fn may_be_sent_on(&self) -> bool {
-        self.tries < MOST_TRIES
+        self.is_whole && self.tries < MOST_TRIES
     }
 }
 
 impl AtHand {
-    /// What blocks on the client's pin, alone, is to be carried out at another node: a pin there is opened. The client keeps
+    /// What is kept of the client's pin, alone there, is to be carried out at another node: a pin there is opened. The client keeps
     /// whatever else it has begun on the one that it has: then it is told to try again.
-    pub(super) fn block_elsewhere(&mut self, to: Destination, asks: bool, ways: &mut Ways) {
-        let Some(blocked) = ways.pin.pinned.as_mut().and_then(|pinned| pinned.blocked.take()) else { return };
+    pub(super) fn send_elsewhere(&mut self, to: Destination, asks: bool, ways: &mut Ways) {
+        let Some(kept) = ways.pin.pinned.as_mut().and_then(|pinned| pinned.kept.take()) else { return };
         if !ways.pin.is_unused() || self.is_busy() {
             return ways.say(&error("TRYAGAIN proxy: the slot is at another node of the cluster"));
         }
         ways.unpin(true);
         let key = ways.client.key.at(to);
-        let opening = match blocked.tries {
+        let opening = match kept.tries {
             0 => ways.pin.open(key.clone(), true),
             // Nodes that do not agree yet send it to and fro.
             tries => ways.sessions.lanes.pin_later(key.clone(), FIRST_PAUSE * 2_u32.pow(tries)),
         };
-        self.wait_for(Busy::Again(key, opening, blocked, asks));
+        self.wait_for(Busy::Again(key, opening, Some(kept), asks));
     }
 }
 
-/// Has a command block at the node to which this leads, behind ASKING if it `asks`.
-pub(super) fn block_again(
+/// Sends a command to the node to which this leads, behind ASKING if it `asks`.
+pub(super) fn send_again(
     ways: &mut Ways,
     stream: PinStream,
     key: &LaneKey,
-    blocked: &BlockedCommand,
+    mut kept: Box<KeptCommand>,
     asks: bool,
 ) {
     ways.pin.hold(stream, key.clone());
     if asks {
         ways.send_pinned(Request::Raw(ASKING), Expect::Probe.into(), None);
     }
-    let parser = parsed(&blocked.request);
-    let arguments = parser.arguments(&blocked.request);
-    let request = match blocked.expect {
-        Expect::Blocked => for_the_time_left(arguments, blocked.since.elapsed().as_secs_f64()),
-        _ => BytesMut::from(&blocked.request[..]),
-    };
+    let parser = parsed(&kept.request);
+    let arguments = parser.arguments(&kept.request);
     let duty = ways.sessions.duty_of(arguments);
-    ways.send_pinned(Request::Raw(&request), blocked.expect.into(), duty);
+    match kept.expect {
+        Expect::Blocked => {
+            let request = for_the_time_left(arguments, kept.since.elapsed().as_secs_f64());
+            ways.send_pinned(Request::Raw(&request), kept.expect.into(), duty);
+        }
+        expect => {
+            ways.send_pinned(Request::Raw(&kept.request), expect.into(), duty);
+        }
+    }
+    kept.tries += 1;
     if let Some(pinned) = ways.pin.pinned.as_mut() {
-        let BlockedCommand { request, expect, since, tries } = blocked;
-        let again =
-            BlockedCommand { request: request.clone(), expect: *expect, since: *since, tries: tries + 1 };
-        pinned.blocked = Some(Box::new(again));
+        pinned.kept = Some(kept);
     }
 }
 
