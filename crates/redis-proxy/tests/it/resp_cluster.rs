@@ -246,7 +246,8 @@ fn what_is_too_large_to_be_kept_is_told_to_try_again() {
     let mut client = proxy.resp_client();
     let (small, large) = ("x".repeat(100_000), "x".repeat(200_000));
     for _ in 0..3 {
-        client.send_command(&["SET", "{a}1", &small]).expect("+OK\r\n");
+        // What stands behind it on the same connection waits until it is known where it goes.
+        client.send_command(&["SET", "{a}1", &small]).send("PING\r\n").expect("+OK\r\n+PONG\r\n");
         let refusal = client.send_command(&["SET", "{a}2", &large]).line();
         assert!(refusal.starts_with("-TRYAGAIN proxy: "), "{refusal}");
     }
