@@ -104,8 +104,8 @@ impl TclSuite {
         self.run_with(&[], address, units, timeout)
     }
 
-    /// The same without what the suite knows to leave out before a cluster (keys of several slots, several databases), and without those
-    /// that `skipped` names, or has a pattern for with a slash in front.
+    /// The same without what the suite knows to leave out before a cluster (keys of several slots, several databases), without the tests
+    /// that `skipped` names, or has a pattern for with a slash in front, and without whole units.
     ///
     /// # Panics
     /// As [`run`](Self::run).
@@ -114,11 +114,14 @@ impl TclSuite {
         &self,
         address: SocketAddr,
         skipped: &[&str],
+        skipped_units: &[&str],
         units: &[&str],
         timeout: Duration,
     ) -> TclRun {
         let skipped = skipped.iter().flat_map(|test| ["--skiptest", test]);
-        let options: Vec<_> = ["--cluster-mode", "--singledb"].into_iter().chain(skipped).collect();
+        let skipped_units = skipped_units.iter().flat_map(|unit| ["--skipunit", unit]);
+        let options = ["--cluster-mode", "--singledb"].into_iter().chain(skipped).chain(skipped_units);
+        let options: Vec<_> = options.collect();
         self.run_with(&options, address, units, timeout)
     }
 

@@ -4,10 +4,10 @@ use std::path::Path;
 use std::sync::Mutex;
 use std::time::Duration;
 
-use testkit::{Cluster, InstalledClient, Proxy, RealClient, not_run};
+use testkit::{Cluster, InstalledClient, Proxy, RealClient, Sentinels, not_run, wait_until};
 
-use crate::resp_cluster::before;
-use crate::support::start_resp;
+use crate::resp_cluster::{PATIENCE, before};
+use crate::support::{program_without_redis, start_resp};
 
 /// Runs a library's script against a program before one Redis; an error if it cannot be installed.
 fn run(client: RealClient) -> Result<(), String> {
@@ -89,7 +89,7 @@ fn queues_work_before_a_cluster() {
     }
 }
 
-/// With one Redis behind the emulated node, and with a cluster.
+/// With one Redis behind the emulated node, with a primary that sentinels name, and with a cluster.
 #[test]
 #[ignore = "installs clients from PyPI and npm; make soak runs it"]
 fn clients_of_clusters_work_with_an_emulated_node() {
@@ -98,6 +98,14 @@ fn clients_of_clusters_work_with_an_emulated_node() {
         let installed = install(client).unwrap_or_else(|why| panic!("{client:?} cannot be had: {why}"));
         let (redis, proxy) = start_resp(&emulate);
         run_before(&proxy, client, &installed, 0, || redis.restart());
+        // The primary is back before they take it for down.
+        let sentinels =
+            Sentinels::builder().down_after(Duration::from_secs(20)).start().expect("a redis-server");
+        let program = program_without_redis().sentinels(&sentinels).set("RESP_PORT", "0");
+        let proxy = program.set("RESP_CLUSTER", "emulate").allow_warning("sentinel").start();
+        let mut known = proxy.resp_client();
+        wait_until(PATIENCE, "the primary to be known", || known.send("SET known 0\r\n").line() == "+OK");
+        run_before(&proxy, client, &installed, 0, || sentinels.nodes()[0].restart());
         run_before_cluster(client, &emulate).expect("it is there");
     }
 }

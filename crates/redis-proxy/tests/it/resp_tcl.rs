@@ -65,12 +65,16 @@ fn run_before_cluster(units: &[&str], timeout: Duration) {
         proxy.allow_warning(warning);
     }
     let exceptions = exceptions(&repository, "docs/tcl-exceptions-cluster.txt");
-    let (skipped, exceptions): (Vec<&str>, Vec<&str>) =
-        exceptions.lines().partition(|line| line.starts_with("skipped "));
-    let skipped: Vec<&str> = skipped.iter().filter_map(|line| line.splitn(3, ' ').nth(2)).collect();
-    let run = suite.run_in_cluster(proxy.resp_address(), &skipped, units, timeout);
+    let named = |class: &str, word: usize| -> Vec<&str> {
+        let lines = exceptions.lines().filter(|line| line.split(' ').next() == Some(class));
+        lines.filter_map(|line| line.splitn(3, ' ').nth(word)).collect()
+    };
+    let (skipped, skipped_units) = (named("skipped", 2), named("unit", 1));
+    let run = suite.run_in_cluster(proxy.resp_address(), &skipped, &skipped_units, units, timeout);
     println!("{}", run.summary());
-    run.judge(&exceptions.join("\n")).unwrap_or_else(|wrong| panic!("{wrong}"));
+    let judged =
+        exceptions.lines().filter(|line| !line.starts_with("skipped ") && !line.starts_with("unit "));
+    run.judge(&judged.collect::<Vec<_>>().join("\n")).unwrap_or_else(|wrong| panic!("{wrong}"));
 }
 
 /// Without those whose tests block one client and let another write without a look whether the first has arrived.
@@ -120,7 +124,8 @@ fn redis_own_suite_passes_with_reads_from_the_cache() {
     run(true, &[], Duration::from_secs(3600));
 }
 
-/// Of those that the suite runs against a cluster: types of values, deadlines, transactions, channels, a walk through all keys.
+/// Of those that the suite runs against a cluster: types of values, deadlines, transactions, channels, a walk through all keys, functions,
+/// what is told of all nodes.
 const CLUSTER_UNITS: &[&str] = &[
     "unit/scan",
     "unit/type/string",
@@ -131,6 +136,15 @@ const CLUSTER_UNITS: &[&str] = &[
     "unit/multi",
     "unit/pubsub",
     "unit/bitops",
+    "unit/bitfield",
+    "unit/protocol",
+    "unit/keyspace",
+    "unit/info-command",
+    "unit/quit",
+    "unit/lazyfree",
+    "unit/functions",
+    "unit/slowlog",
+    "unit/introspection",
 ];
 
 #[test]
@@ -138,13 +152,8 @@ fn units_of_redis_own_suite_pass_before_a_cluster() {
     run_before_cluster(CLUSTER_UNITS, QUICK);
 }
 
-/// Others that pass there as a whole. What is not here tells of one node (blocked clients, the slow log, latencies), attaches itself as a
-/// replica, or has no test that the suite runs before a cluster.
-const FURTHER_CLUSTER_UNITS: &[&str] =
-    &["unit/protocol", "unit/keyspace", "unit/info-command", "unit/type/list-3", "unit/sort", "unit/quit"];
-
 #[test]
-#[ignore = "they take minutes; make soak runs them"]
-fn further_units_of_redis_own_suite_pass_before_a_cluster() {
-    run_before_cluster(FURTHER_CLUSTER_UNITS, Duration::from_secs(600));
+#[ignore = "all units take some ten minutes; make soak runs them"]
+fn redis_own_suite_passes_before_a_cluster() {
+    run_before_cluster(&[], Duration::from_secs(3600));
 }
