@@ -145,7 +145,7 @@ fn may_be_elsewhere(to: &SlotRedirection, lanes: &Lanes, stray: &Stray, lane: &S
 }
 
 /// Whether the request is one whose reply, also an error, may be in words of whoever asked.
-fn runs_script(request: &[u8]) -> bool {
+pub(crate) fn runs_script(request: &[u8]) -> bool {
     let name = request.split(|byte| *byte == b'\n').nth(2).unwrap_or_default().trim_ascii_end();
     let is = |names: &[&str]| names.iter().any(|one| name.eq_ignore_ascii_case(one.as_bytes()));
     is(&["EVAL", "EVAL_RO", "EVALSHA", "EVALSHA_RO", "FCALL", "FCALL_RO"])

@@ -49,6 +49,7 @@ pub(crate) use anonymous::{Admission, Anonymous, KeptOut};
 pub(crate) use apart::{AskedApart, ask_apart};
 pub(crate) use bounds::{Bounds, InputRoom};
 use detours::Detours;
+pub(crate) use detours::runs_script;
 #[cfg(test)]
 pub(crate) use duties::tests::Noted;
 pub(crate) use duties::{Answer, Discharge, Duty};

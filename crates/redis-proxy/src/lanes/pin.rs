@@ -307,6 +307,9 @@ impl PinStream {
             Some(SlotRedirection::Ask(node)) => Some((Destination::of(node), true)),
             Some(SlotRedirection::Later) | None => None,
         };
+        // No node sends anybody to itself: a script has said it, once it was carried out here.
+        let place = |to: Destination| cluster.node(to.node()).place().address;
+        let next = next.filter(|(next, _)| place(*next) != place(*to));
         may_be_elsewhere(reply).then(|| Elsewhere { words: in_words(reply).to_vec(), next })
     }
 

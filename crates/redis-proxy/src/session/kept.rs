@@ -17,7 +17,7 @@ use super::expect::Expect;
 use super::reply::error;
 use super::ways::Ways;
 use super::words::{is, parsed};
-use crate::lanes::{Destination, InputRoom, LaneKey, PinStream, Request};
+use crate::lanes::{Destination, InputRoom, LaneKey, PinStream, Request, runs_script};
 
 /// So often one is sent on.
 const MOST_TRIES: u32 = 5;
@@ -83,7 +83,13 @@ impl AtHand {
     /// whatever else it has begun on the one that it has: then it is told to try again.
     pub(super) fn send_elsewhere(&mut self, to: Destination, asks: bool, ways: &mut Ways) {
         let Some(kept) = ways.pin.pinned.as_mut().and_then(|pinned| pinned.kept.take()) else { return };
-        if !ways.pin.is_unused() || self.is_busy() {
+        // The words may be a script's own: it is run at one more node at most, and there if a slot of its keys can be there.
+        let is_done = runs_script(&kept.request) && {
+            let parser = parsed(&kept.request);
+            let slot = ways.sessions.slot_of_part(parser.arguments(&kept.request));
+            kept.tries > 0 || slot.is_none()
+        };
+        if !ways.pin.is_unused() || self.is_busy() || is_done {
             return ways.say(&error("TRYAGAIN proxy: the slot is at another node of the cluster"));
         }
         ways.unpin(true);

@@ -92,6 +92,17 @@ fn a_script_that_has_written_and_speaks_like_a_node_is_run_once() {
         // Without keys no node sends it on.
         let script = format!("redis.call('PUBLISH', 'c', 'm') return redis.error_reply('{said}')");
         let Reply::Error(_) = client.command(&["EVAL", &script, "0"]) else { panic!("{said}") };
+        // A large one is passed on as it comes, to any node.
+        let script =
+            format!("{script}{}", " ".repeat(200_000)).replace("'PUBLISH', 'c', 'm'", "'INCR', KEYS[1]");
+        for node in [elsewhere, cluster.node_of(slot).address()] {
+            client.command(&["GET", key]);
+            let script = script.replace(&elsewhere.to_string(), &node.to_string());
+            let Reply::Error(text) = client.command(&["EVAL", &script, "1", key]) else { panic!("{said}") };
+            assert_tells_of_no_node(&text);
+            runs += 1;
+            assert_eq!(client.command(&["GET", key]), Reply::Bulk(runs.to_string().into_bytes()), "{said}");
+        }
     }
 }
 
