@@ -11,8 +11,8 @@ use crate::support::start_resp;
 
 /// The suite reads the stream of commands to replicas, and hears of every key that changes: whoever else writes makes it fail.
 const ALONE: (&str, &str) = ("CANARY_KEY", "off");
-/// A minute's units: three times as long as they take on two busy cores. A test that waits for ever is not waited for.
-const QUICK: Duration = Duration::from_secs(200);
+/// Three times as long as they take on two busy cores. A test that waits for ever is not waited for.
+const QUICK: Duration = Duration::from_secs(300);
 /// Two suites at a time would look for ports among the same.
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
