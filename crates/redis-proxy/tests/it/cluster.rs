@@ -21,7 +21,9 @@ fn program(cluster: &Cluster, mode: &str) -> ProxyBuilder {
     let program =
         program_without_redis().cluster(cluster).set("COHERENCE", mode).set("MAX_STALENESS", "250ms");
     // Whatever is lost on the way is told.
-    ["redis", "coherence", "slots", "lane"].iter().fold(program, |program, text| program.allow_warning(text))
+    ["redis", "coherence", "slots", "lane", "another primary"]
+        .iter()
+        .fold(program, |program, text| program.allow_warning(text))
 }
 
 fn readyz(proxy: &Proxy) -> Response {

@@ -295,8 +295,10 @@ fn so_many_lanes_are_open_as_the_new_settings_say() {
     two.ask("SELECT 1", "+OK");
     // The one lane is that of the other database, and busy.
     all.redis.client().command(&["CLIENT", "PAUSE", "600000", "WRITE"]);
+    let opened = |proxy: &Proxy| proxy.metrics().value("redis_proxy_lanes_total{event=\"opened\"}");
+    let before = opened(&all.proxy);
     one.send("SET k v\r\n");
-    gauge(&all.proxy, "redis_proxy_open_lanes", 1.0);
+    wait_until(PATIENCE, "the other lane", || opened(&all.proxy) > before);
     two.ask("GET k", "-ERR proxy: too many lanes");
     assert_eq!(all.reload("max_lanes = 2\n"), "MAX_LANES");
     // What one was told is told to others for a moment.
