@@ -178,7 +178,7 @@ fn perform_spread(
                 reading.note_passed(read, client);
             }
             match reader.map(|reader| reading.read(read, &reader, client, out)) {
-                Some(TakenRead::Answered | TakenRead::Due) => return true,
+                Some(TakenRead::Yes) => return true,
                 Some(TakenRead::Wait) => return false,
                 Some(TakenRead::ToLane) | None => Pace::Quick,
             }

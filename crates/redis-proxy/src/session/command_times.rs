@@ -85,7 +85,7 @@ impl CommandTimes {
         }
     }
 
-    /// It was taken up, and its answer is due: with this `number`, or without one that can be told.
+    /// It was taken up, and answered; or its answer is due, which has this `number`.
     #[inline(always)]
     pub(super) fn taken_up(
         &mut self,
@@ -110,10 +110,10 @@ impl CommandTimes {
         running.join(number, bytes, arrived_ns, turn_ns);
     }
 
-    /// The command at hand was answered as it was taken up: if it waited before, that is over.
-    #[inline(always)]
-    pub(super) fn answered(&mut self) {
-        self.waits_since_ns = 0;
+    /// Whether there is a command at hand that waits.
+    #[inline]
+    pub(super) fn is_waiting(&self) -> bool {
+        self.waits_since_ns > 0
     }
 
     /// All answers up to this number are in the output, or have left.

@@ -16,11 +16,10 @@ use super::expect::Expect;
 use super::plan::{
     Ahead, Call, Holding, LoginState, Plan, Standing, may_stream, plan, plan_again, reads_at_once,
 };
-use super::reads::{ReadCall, TakenRead};
+use super::reads::ReadCall;
 use super::replies::Via;
 use super::reply::{error, simple};
 use super::tracking::redirect_off;
-use super::ways::Ways;
 use super::words::is;
 use crate::lanes::{KeptOut, Pace, Request};
 
@@ -43,13 +42,18 @@ impl Session {
             Form::Strict => Request::Raw(raw),
             Form::Loose => Request::Encoded(arguments),
         };
-        // In front of all else, as nearly all that is asked is such a hit: of what is answered there is nothing to measure.
-        let got = get_at_once(self, request, arguments);
-        if got == Some(TakenRead::Answered) {
-            self.ways.out.times.answered();
-            return true;
+        let before = self.ways.out.replies.last_number();
+        let is_taken = take_up(self, request, arguments, cx);
+        let number = self.ways.out.replies.last_number();
+        if !is_taken {
+            self.ways.out.times.waits(self.ways.reading.turn_ns);
+        } else if number != before || self.ways.out.times.is_waiting() {
+            // Numbers go round: of very many that are due the last ones are not measured.
+            let is_due = number != before && self.ways.out.replies.len() < MOST_MEASURED;
+            let number = is_due.then_some(number);
+            self.ways.out.times.taken_up(number, request, arguments, self.ways.reading.turn_ns);
         }
-        command_measured(self, got, request, arguments, cx)
+        is_taken
     }
 
     /// Where the client stands, as far as plans depend on it.
@@ -247,47 +251,7 @@ impl Session {
     }
 }
 
-/// A GET of a client that may read at once. None if it is to be taken up as any command is.
-#[inline]
-fn get_at_once(session: &mut Session, request: Request<'_>, arguments: Arguments<'_>) -> Option<TakenRead> {
-    let is_read = arguments.len() == 2
-        && is(arguments, b"GET")
-        && session.ways.sessions.gets_are_reads.get()
-        && reads_at_once(session.standing());
-    if is_read { session.ways.get(ReadCall { read: Read::Get, request, arguments }) } else { None }
-}
-
-/// As [`Session::command`], of one that is not answered yet, though it may be due.
-fn command_measured(
-    session: &mut Session,
-    got: Option<TakenRead>,
-    request: Request<'_>,
-    arguments: Arguments<'_>,
-    cx: &mut Context<'_>,
-) -> bool {
-    let before = session.ways.out.replies.last_number();
-    let (is_taken, is_due) = match got {
-        Some(TakenRead::Due) => (true, true),
-        Some(TakenRead::Wait) => (false, false),
-        _ => {
-            let is_taken = take_up(session, request, arguments, cx);
-            (is_taken, session.ways.out.replies.last_number() != before)
-        }
-    };
-    let Ways { out, reading, .. } = &mut session.ways;
-    if !is_taken {
-        out.times.waits(reading.turn_ns);
-    } else if is_due {
-        // Numbers go round: of very many that are due the last ones are not measured.
-        let number = (out.replies.len() < MOST_MEASURED).then(|| out.replies.last_number());
-        out.times.taken_up(number, request, arguments, reading.turn_ns);
-    } else {
-        out.times.answered();
-    }
-    is_taken
-}
-
-/// As [`Session::command`], of any command.
+/// As [`Session::command`].
 #[inline]
 fn take_up(
     session: &mut Session,
@@ -296,6 +260,14 @@ fn take_up(
     cx: &mut Context<'_>,
 ) -> bool {
     let sessions = session.ways.sessions.clone();
+    if arguments.len() == 2
+        && is(arguments, b"GET")
+        && sessions.gets_are_reads.get()
+        && reads_at_once(session.standing())
+        && let Some(taken) = session.ways.get(ReadCall { read: Read::Get, request, arguments })
+    {
+        return taken;
+    }
     let commands = sessions.commands.borrow();
     let call = sessions.call(&commands, arguments);
     session.ways.client.calls(call.name());

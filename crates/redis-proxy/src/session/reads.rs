@@ -39,10 +39,8 @@ pub(super) struct ReadCall<'a> {
 /// What has become of a read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum TakenRead {
-    /// It is answered; nothing was due before it, and nothing is.
-    Answered,
-    /// It is answered at its turn.
-    Due,
+    /// It is answered, or due.
+    Yes,
     /// It must wait for commands on a lane.
     Wait,
     /// It is Redis' to answer, as one that changes nothing. Nothing is due before it.
@@ -109,7 +107,7 @@ impl Reading {
             pending.begin(self.begin(reader, read, arguments, client, self.turn_ns, self.turn_ns));
         }
         out.replies.read(pending);
-        TakenRead::Due
+        TakenRead::Yes
     }
 
     /// A read that is answered from memory with nothing before it. `None` if it is not that simple.
@@ -145,7 +143,7 @@ impl Reading {
                 let parts = vec![Part::Waiting(Box::new(waiting), hash)];
                 let pending = Pending::new(request, read, parts, State::Asked, self.turn_ns);
                 out.replies.read(pending);
-                TakenRead::Due
+                TakenRead::Yes
             }
         })
     }
@@ -168,11 +166,11 @@ impl Reading {
                 let pending =
                     Pending::new(request, read, vec![Part::Here(entry)], State::Written(count), now_ns);
                 out.replies.read(pending);
-                return TakenRead::Due;
+                return TakenRead::Yes;
             }
             Said::Nothing => return TakenRead::ToLane,
         }
         self.sessions.stats.cached.add(1);
-        TakenRead::Answered
+        TakenRead::Yes
     }
 }

@@ -102,15 +102,16 @@ impl Ways {
         sent
     }
 
-    /// A GET of a client that may read at once. None if it is Redis' to answer, as any command is.
+    /// A GET of a client that may read at once. None if it is Redis' to answer, as any command is; else whether it is taken up.
     #[inline]
-    pub(super) fn get(&mut self, read: ReadCall<'_>) -> Option<TakenRead> {
+    pub(super) fn get(&mut self, read: ReadCall<'_>) -> Option<bool> {
         let Ways { reading, client, out, .. } = self;
         let reader = reading.may_be_cached(read, client)?;
         client.calls("get");
         match reading.read(read, &reader, client, out) {
+            TakenRead::Yes => Some(true),
+            TakenRead::Wait => Some(false),
             TakenRead::ToLane => None,
-            taken => Some(taken),
         }
     }
 
@@ -129,7 +130,7 @@ impl Ways {
             return self.share_with_duty(call, Pace::Quick, read.request, slot, cx);
         };
         match reading.read(read, &reader, client, out) {
-            TakenRead::Answered | TakenRead::Due => true,
+            TakenRead::Yes => true,
             TakenRead::Wait => false,
             TakenRead::ToLane => self.share(read.request, Pace::Quick, slot, true, None, cx),
         }
